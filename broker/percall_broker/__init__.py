@@ -1,0 +1,1 @@
+"""Percall's broker: it holds the upstream keys, decides each call, and records it."""

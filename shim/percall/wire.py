@@ -1,0 +1,374 @@
+"""What travels between shim and broker: the one definition, imported by both sides, with a version.
+
+Everything is validated on arrival by both sides. A message is a JSON *head* on one line; where raw bytes
+belong to it (a JSON-RPC frame, an HTTP body), they follow the head's newline untouched: `join` and `split`.
+A request is signed as a whole, so that the proof's digest covers head and bytes alike.
+
+Standard library only: the shim imports this before its child has started.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from percall.errors import WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+VERSION = 1
+"""The version of everything in this module. A broker serves the previous minor version of the shim."""
+
+HEADER_VERSION = "percall-wire"
+HEADER_NONCE = "dpop-nonce"
+MEDIA_TYPE = "application/vnd.percall+octets"
+
+PATH_ENROL = "/v1/enrol"
+PATH_SESSION = "/v1/session"
+PATH_CALLS = "/v1/calls"
+PATH_SETTLEMENTS = "/v1/settlements"
+PATH_EGRESS = "/v1/egress"
+PATH_EVENTS = "/v1/events"
+
+MAX_FRAME_BYTES = 16 * 1024 * 1024
+"""The longest JSON-RPC frame that is gated."""
+MAX_NESTING = 64
+"""The deepest nesting of a JSON-RPC frame that is gated."""
+MAX_HEAD_BYTES = 256 * 1024
+MAX_EGRESS_BODY_BYTES = 64 * 1024 * 1024
+CREDENTIAL_LIFETIME_SECONDS = 30
+"""How long a call credential may wait to be redeemed."""
+
+# --- JSON, strictly ---------------------------------------------------------------------------------------------------
+
+
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise WireError("json.duplicate", "A JSON object names the same member twice.")
+    return members
+
+
+def _no_constant(name: str) -> None:
+    raise WireError("json.number", f"{name} is not JSON.")
+
+
+def strict_json(data: bytes) -> Any:
+    """One JSON value from UTF-8 bytes: no duplicate members, no NaN or Infinity, no lone surrogates, bounded nesting.
+
+    Raises WireError, whose code says which rule was broken.
+    """
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise WireError("json.utf8", "The bytes are not UTF-8.") from None
+    if text.startswith("\ufeff"):
+        raise WireError("json.syntax", "A byte order mark is not JSON.")
+    _check_nesting(text)
+    try:
+        value = json.loads(text, object_pairs_hook=_unique_members, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise WireError("json.syntax", "The bytes are not JSON.") from None
+    if "\\ud" in text or "\\uD" in text:
+        _check_surrogates(value)
+    return value
+
+
+def _check_surrogates(value: Any) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise WireError("json.surrogate", "A string holds half of a surrogate pair.") from None
+
+
+def _check_nesting(text: str) -> None:
+    """Counting brackets bounds the depth from above; only a text with many is walked."""
+    if text.count("[") + text.count("{") <= MAX_NESTING:
+        return
+    depth = 0
+    in_string = escaped = False
+    for character in text:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif character == "\\":
+                escaped = True
+            elif character == '"':
+                in_string = False
+        elif character == '"':
+            in_string = True
+        elif character in "[{":
+            depth += 1
+            if depth > MAX_NESTING:
+                raise WireError("json.nesting", f"JSON nested deeper than {MAX_NESTING} levels.")
+        elif character in "]}":
+            depth -= 1
+
+
+def dump(value: Any) -> bytes:
+    """Compact JSON on one line."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def join(head: Mapping[str, Any], body: bytes = b"") -> bytes:
+    """A message: the head on one line, then the bytes that belong to it."""
+    return dump(head) + b"\n" + body
+
+
+def split(message: bytes) -> tuple[dict[str, Any], bytes]:
+    """The head and the bytes of a message. Raises WireError."""
+    line, newline, body = message.partition(b"\n")
+    if not newline or len(line) > MAX_HEAD_BYTES:
+        raise WireError("wire.head", "The message has no head.")
+    head = strict_json(line)
+    if not isinstance(head, dict):
+        raise WireError("wire.head", "The message's head is not a JSON object.")
+    return head, body
+
+
+# --- Messages ---------------------------------------------------------------------------------------------------------
+
+T = TypeVar("T")
+
+
+def encode(message: Any) -> dict[str, Any]:
+    """A message of this module as a JSON object; absent optional members are left out."""
+    return {name: value for name, value in asdict(message).items() if value is not None}
+
+
+def decode(kind: type[T], value: Any) -> T:
+    """A message of this module from a JSON object. Unknown members are ignored, so that a newer peer may add some.
+
+    Raises WireError when a member is missing or of the wrong type.
+    """
+    if not isinstance(value, dict):
+        raise WireError("wire.type", f"{kind.__name__}: a JSON object was expected.")
+    arguments: dict[str, Any] = {}
+    for member in fields(kind):  # type: ignore[arg-type]
+        if member.name in value:
+            reader = _READERS[str(member.type)]
+            try:
+                arguments[member.name] = reader(value[member.name])
+            except (TypeError, ValueError):
+                raise WireError("wire.type", f"{kind.__name__}: {member.name!r} is not of type {member.type}.") from None
+    try:
+        return kind(**arguments)
+    except TypeError:
+        missing = [m.name for m in fields(kind) if m.name not in arguments]  # type: ignore[arg-type]
+        raise WireError("wire.missing", f"{kind.__name__}: missing one of {', '.join(missing)}.") from None
+
+
+def _exactly(expected: type[T]) -> Callable[[Any], T]:
+    def read(value: Any) -> T:
+        if type(value) is not expected:
+            raise TypeError
+        return value
+
+    return read
+
+
+def _optional(reader: Callable[[Any], T]) -> Callable[[Any], T | None]:
+    return lambda value: None if value is None else reader(value)
+
+
+def _list_of(reader: Callable[[Any], T]) -> Callable[[Any], tuple[T, ...]]:
+    return lambda value: tuple(reader(item) for item in _exactly(list)(value))
+
+
+def _map_of(reader: Callable[[Any], T]) -> Callable[[Any], dict[str, T]]:
+    return lambda value: {_exactly(str)(name): reader(item) for name, item in _exactly(dict)(value).items()}
+
+
+def _pair(value: Any) -> tuple[str, str]:
+    name, text = _exactly(list)(value)
+    return _exactly(str)(name), _exactly(str)(text)
+
+
+def _message(kind: type[T]) -> Callable[[Any], T]:
+    return lambda value: decode(kind, value)
+
+
+_string, _integer = _exactly(str), _exactly(int)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the answer is no: a stable code, a sentence for the person, and what to do next."""
+
+    code: str
+    message: str
+    next_step: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The outcome of a call as the shim saw it. Settling twice is harmless; the first one stands.
+
+    `outcome` is done, failed, refused or unknown; `duration_ms` is from the frame's arrival to its answer; `observed`
+    counts the server-to-client requests (`elicitation/create`, `roots/list` …) that passed while the call was open.
+    """
+
+    call: str
+    outcome: str
+    duration_ms: int
+    observed: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CallRequest:
+    """The head of a request to decide one call; the exact bytes of the JSON-RPC frame follow it.
+
+    The proof's `jti` becomes the call's id. `client` is the client's `clientInfo` name and version, as claimed;
+    `settle` carries outcomes of earlier calls along.
+    """
+
+    server: str
+    client: str = ""
+    settle: tuple[Settlement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CallAnswer:
+    """The broker's decision on one call: permit or forbid.
+
+    `credential` is the call credential (absent where the delivery has no key); it is single use, and redeemed within
+    CREDENTIAL_LIFETIME_SECONDS by the call's first egress request. The window closes after `deadline_seconds`.
+    """
+
+    call: str
+    decision: str
+    deadline_seconds: int = 0
+    credential: str | None = None
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlements:
+    """Outcomes that had no later request to ride on."""
+
+    settle: tuple[Settlement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One open call that an egress request may belong to; `credential` until it has been redeemed."""
+
+    call: str
+    credential: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EgressRequest:
+    """The head of one API request of the child; the request's body follows it. The proof's `jti` is the request's id.
+
+    `windows` lists the open calls, newest first: one with attribution exact, none at start-up. `url` is absolute, as
+    the child meant it. `placeholder` is what stands in the slot, for the broker to replace by the key.
+    """
+
+    server: str
+    method: str
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    placeholder: str
+    windows: tuple[Window, ...] = ()
+    settle: tuple[Settlement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EgressAnswer:
+    """The head of the answer to an EgressRequest: the upstream's status and headers; its body follows, streamed."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """A device introduces itself with an invite. `device_key` is a public JWK (RFC 7517); `device` names the machine."""
+
+    invite: str
+    device_key: dict[str, str]
+    agent: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEntry:
+    """The laptop's half of a server entry: how to launch it, and how its API traffic finds the listener. No secret.
+
+    `environment` values may contain `{key}`, which becomes this child's placeholder, and `{listener:ORIGIN}`, which
+    becomes the loopback base URL that stands for ORIGIN (`https://api.example.com`). `ways` are the ways in that are
+    set up for the child: base-url, preload, proxy. `hosts` are the origins whose requests go to the broker
+    (`https://api.example.com`, `https://*.example.com`); `unlisted_hosts` says what happens to others: tunnel or
+    refuse. `placeholder` is a format: `{random:N}` becomes N random letters and digits. `attribution` is exact or
+    shared. `startup` says whether any request is allowed before the first call.
+    """
+
+    name: str
+    version: int
+    delivery: str
+    label: str
+    command: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    pass_environment: tuple[str, ...] = ()
+    placeholder: str = ""
+    ways: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    unlisted_hosts: str = "refuse"
+    attribution: str = "shared"
+    startup: bool = False
+    sampling: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GrantedServer:
+    """A server that a grant covers: its entry, and the patterns that filter `tools/list` as a courtesy."""
+
+    entry: ServerEntry
+    tools: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a grant may use, as the broker sees it now. `state` is active, suspended, revoked or expired; times are
+    seconds since the epoch; `expires_at` 0 means never. `administrator` grants change the broker and make no calls."""
+
+    grant: str
+    person: str
+    agent: str
+    device: str
+    state: str
+    expires_at: int
+    administrator: bool
+    version: int
+    servers: tuple[GrantedServer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """The answer to an Enrolment: the grant (an `at+jwt`, RFC 9449) and what it may use."""
+
+    token: str
+    session: Session
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "str": _string,
+    "int": _integer,
+    "bool": _exactly(bool),
+    "str | None": _optional(_string),
+    "tuple[str, ...]": _list_of(_string),
+    "tuple[tuple[str, str], ...]": _list_of(_pair),
+    "dict[str, str]": _map_of(_string),
+    "dict[str, int]": _map_of(_integer),
+    "Refusal | None": _optional(_message(Refusal)),
+    "ServerEntry": _message(ServerEntry),
+    "Session": _message(Session),
+    "tuple[Settlement, ...]": _list_of(_message(Settlement)),
+    "tuple[Window, ...]": _list_of(_message(Window)),
+    "tuple[GrantedServer, ...]": _list_of(_message(GrantedServer)),
+}
