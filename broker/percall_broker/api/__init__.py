@@ -1,0 +1,1 @@
+"""The doors: call routes as plain ASGI, the rest on FastAPI."""

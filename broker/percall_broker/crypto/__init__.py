@@ -1,0 +1,1 @@
+"""Cryptography; `sodium` is the one module that imports nacl."""

@@ -1,0 +1,1 @@
+"""Frozen nouns, errors and the rules that need nothing but them."""

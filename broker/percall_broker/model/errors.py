@@ -1,0 +1,71 @@
+"""The broker's errors: one small tree, each with a stable code, a sentence, and what to do next.
+
+BrokerError                  answered as {"error": {"code", "message", "next_step"}} with `status`
+├── InvalidInput      400    the request is not in the form that it must have
+├── Unauthenticated   401    no valid grant, proof or invite
+├── Forbidden         403    known, and not allowed
+├── NotFound          404
+├── Conflict          409    exists already, or changed in between
+├── UpstreamFailed    502    the upstream could not be reached or answered in a way we refuse
+└── Unavailable       503    the store, a key source or the disk: nothing is decided, so nothing is allowed
+"""
+
+from __future__ import annotations
+
+
+class BrokerError(Exception):
+    """An error that is answered to the caller."""
+
+    status = 500
+
+    def __init__(self, code: str, message: str, next_step: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.next_step = next_step
+
+
+class InvalidInput(BrokerError):  # noqa: N818 - the tree reads as the answers it becomes
+    """The request is not in the form that it must have."""
+
+    status = 400
+
+
+class Unauthenticated(BrokerError):  # noqa: N818
+    """No valid grant, proof or invite. `challenge` is the DPoP error of RFC 9449, section 7.1."""
+
+    status = 401
+
+    def __init__(self, code: str, message: str, next_step: str = "", *, challenge: str = "invalid_token") -> None:
+        super().__init__(code, message, next_step)
+        self.challenge = challenge
+
+
+class Forbidden(BrokerError):  # noqa: N818
+    """Known, and not allowed."""
+
+    status = 403
+
+
+class NotFound(BrokerError):  # noqa: N818
+    """Nothing of that name."""
+
+    status = 404
+
+
+class Conflict(BrokerError):  # noqa: N818
+    """It exists already, or it changed in between."""
+
+    status = 409
+
+
+class UpstreamFailed(BrokerError):  # noqa: N818
+    """The upstream could not be reached, or answered in a way we refuse."""
+
+    status = 502
+
+
+class Unavailable(BrokerError):  # noqa: N818
+    """The store, a key source or the disk: nothing is decided, so nothing is allowed."""
+
+    status = 503

@@ -1,0 +1,53 @@
+"""The nouns of the broker: frozen, without behaviour, and free of secrets unless a field says otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a grant may use of one server: patterns for tools, prompts and resources; none unless named."""
+
+    tools: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What one agent of one person may do. `device` is the device key's thumbprint (RFC 7638), empty until enrolled.
+
+    `state` is active, suspended or revoked; `expires_at` is in seconds since the epoch, 0 for never.
+    """
+
+    id: str
+    person: str
+    agent: str
+    device: str
+    device_name: str
+    administrator: bool
+    servers: dict[str, Scope] = field(hash=False)
+    state: str
+    version: int
+    expires_at: int
+    created_at: int
+    created_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who signed a request: the grant, and the id (`jti`) of the proof, which names the call or request it opens."""
+
+    grant: Grant
+    jti: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """permit or forbid, with the stable code of the rule that decided, a sentence, and what to do next."""
+
+    permitted: bool
+    code: str
+    message: str
+    next_step: str = ""

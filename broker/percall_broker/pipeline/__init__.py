@@ -1,0 +1,1 @@
+"""The numbered steps of a call, a request and a settlement."""

@@ -1,0 +1,1 @@
+"""The steps of a call, each a file; steps never import one another."""

@@ -1,0 +1,40 @@
+"""What the broker asks of a store. Both engines keep it, and one contract suite holds them to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A named statement of `queries/*.sql` with its parameters.
+
+    `required`: in a `transact`, no row returned means that the whole transaction is undone.
+    """
+
+    name: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    required: bool = False
+
+
+class Store(Protocol):
+    """Named statements over one of the engines. Every method raises model.errors.Unavailable when the store cannot."""
+
+    async def fetch(self, name: str, **parameters: Any) -> list[Row]:
+        """The rows of a reading statement."""
+
+    async def append(self, *statements: Statement) -> list[list[Row]]:
+        """Writes that are durable when this returns; each one's RETURNING rows.
+
+        The hot path: all appends of one turn of the event loop share one commit. A statement that finds its condition
+        unmet returns no row, and harms neither its neighbours nor the group.
+        """
+
+    async def transact(self, *statements: Statement) -> list[list[Row]] | None:
+        """All of them or none, durable when this returns; None when a required statement returned no row."""
+
+    async def close(self) -> None:
+        """Ends what is under way and lets go of the database."""
