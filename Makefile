@@ -1,0 +1,42 @@
+# Each target sets up what it needs: Python 3.11+ and make are enough.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup check test demo bench lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
+
+setup: $(READY)
+
+$(READY): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Percall needs Python 3.11 or newer; set PYTHON=/path/to/it.'; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+check: $(READY)  ## formatting, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+test: $(READY)  ## every test; says which could not run here
+	PATH="$(abspath $(BIN)):$$PATH" tests/with_keyring.sh $(BIN)/python -m pytest
+
+demo: $(READY)  ## the whole story in a minute
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python examples/demo/run.py
+
+bench: $(READY)  ## ratios against no wrapper, in one run
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/bench/run.py
+
+lock: $(READY)  ## write the locks again
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra broker --group dev pyproject.toml -o requirements/dev.txt
+	for name in mcp-proxy aegis-sandbox; do echo $$name | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o requirements/$$name.txt; done
+
+clean:  ## forget the environment and every cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache
