@@ -1,0 +1,1 @@
+"""What the end-to-end tests and the benches drive: real processes through public doors."""

@@ -1,0 +1,325 @@
+"""Starting the real commands, and waiting for what they say."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+COMMANDS = Path(sys.executable).parent
+SERVERS = Path(__file__).parent.parent / "servers"
+PATIENCE_SECONDS = 30.0
+
+
+class Line(threading.Thread):
+    """Reads a pipe line by line into a queue, so that a test can wait for one without sleeping."""
+
+    def __init__(self, pipe: Any) -> None:
+        super().__init__(daemon=True)
+        self._pipe = pipe
+        self.lines: queue.Queue[bytes | None] = queue.Queue()
+        self.text: list[bytes] = []
+        self.start()
+
+    def run(self) -> None:
+        for line in self._pipe:
+            self.text.append(line)
+            self.lines.put(line)
+        self.lines.put(None)
+        self._pipe.close()
+
+    def next(self, patience: float = PATIENCE_SECONDS) -> bytes | None:
+        return self.lines.get(timeout=patience)
+
+    def until(self, wanted: bytes, patience: float = PATIENCE_SECONDS) -> bytes:
+        end = time.monotonic() + patience
+        while True:
+            line = self.lines.get(timeout=max(0.001, end - time.monotonic()))
+            if line is None:
+                raise AssertionError(f"ended before {wanted!r} came: {b''.join(self.text)!r}")
+            if wanted in line:
+                return line
+
+
+def wait_for(condition: Callable[[], bool], what: str, patience: float = PATIENCE_SECONDS) -> None:
+    """Asks again until it holds: for states of other processes that send no event."""
+    end = time.monotonic() + patience
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < end, f"not within {patience} s: {what}"
+        pause.wait(0.02)
+
+
+@dataclass
+class Client:
+    """A raw MCP client over a command's stdio: every byte of a frame is the test's own."""
+
+    command: list[str]
+    environment: Mapping[str, str]
+    frames: list[dict[str, Any]] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        self.process = subprocess.Popen(  # noqa: S603
+            self.command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(self.environment),
+            start_new_session=True,
+        )
+        self.stdout = Line(self.process.stdout)
+        self.stderr = Line(self.process.stderr)
+        self._next_id = 0
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> int:
+        if self.process.stdin and not self.process.stdin.closed:
+            try:
+                self.process.stdin.close()
+            except BrokenPipeError:
+                pass
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        self.stdout.join(5)
+        self.stderr.join(5)
+        return self.process.returncode
+
+    def send_bytes(self, frame: bytes) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(frame + b"\n")
+        self.process.stdin.flush()
+
+    def send(self, method: str, params: Any = None, *, era: str = "") -> int:
+        self._next_id += 1
+        message: dict[str, Any] = {"jsonrpc": "2.0", "id": self._next_id, "method": method}
+        if params is not None:
+            message["params"] = params
+        if era:
+            meta = {
+                "io.modelcontextprotocol/protocolVersion": era,
+                "io.modelcontextprotocol/clientCapabilities": {},
+                "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+            }
+            message.setdefault("params", {})["_meta"] = meta
+        self.send_bytes(json.dumps(message).encode())
+        return self._next_id
+
+    def notify(self, method: str, params: Any = None) -> None:
+        message: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
+        if params is not None:
+            message["params"] = params
+        self.send_bytes(json.dumps(message).encode())
+
+    def receive(self, identifier: object, patience: float = PATIENCE_SECONDS) -> dict[str, Any]:
+        for frame in self.frames:
+            if frame.get("id") == identifier and "method" not in frame:
+                self.frames.remove(frame)
+                return frame
+        end = time.monotonic() + patience
+        while True:
+            line = self.stdout.next(max(0.001, end - time.monotonic()))
+            if line is None:
+                raise AssertionError(f"stdout ended; stderr said: {b''.join(self.stderr.text).decode()}")
+            frame = json.loads(line)
+            if frame.get("id") == identifier and "method" not in frame:
+                return dict(frame)
+            self.frames.append(frame)
+
+    def request(self, method: str, params: Any = None, *, era: str = "") -> dict[str, Any]:
+        return self.receive(self.send(method, params, era=era))
+
+    def initialize(self, version: str = "2025-06-18") -> dict[str, Any]:
+        answer = self.request(
+            "initialize",
+            {"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
+        )
+        self.notify("notifications/initialized")
+        return answer
+
+    def call(self, tool: str, arguments: Any = None) -> dict[str, Any]:
+        """The result of a tools/call."""
+        answer = self.request("tools/call", {"name": tool, "arguments": arguments or {}})
+        assert "result" in answer, answer
+        return dict(answer["result"])
+
+    def call_text(self, tool: str, arguments: Any = None) -> str:
+        return str(self.call(tool, arguments)["content"][0]["text"])
+
+
+@dataclass
+class Laptop:
+    """One person's side: a PERCALL_HOME of its own, and the keyring file under a passphrase."""
+
+    home: Path
+    extra: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.home.mkdir(parents=True, exist_ok=True)
+        passphrase = self.home / "passphrase"
+        if not passphrase.exists():
+            passphrase.touch(0o600)
+            passphrase.write_text("a passphrase for the tests\n")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "PATH": f"{COMMANDS}:/usr/local/bin:/usr/bin:/bin:{os.environ.get('PATH', '')}",
+            "HOME": str(self.home),
+            "LANG": "C.UTF-8",
+            "PERCALL_HOME": str(self.home / "percall"),
+            "PERCALL_PASSPHRASE_FILE": str(self.home / "passphrase"),
+            **self.extra,
+        }
+
+    def run(self, *arguments: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
+        return command("percall", *arguments, environment=self.environment, stdin=stdin, check=check)
+
+    def administer(self, *arguments: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
+        return command("percall-broker", *arguments, environment=self.environment, stdin=stdin, check=check)
+
+    def login(self, url: str, invite: str, *more: str) -> subprocess.CompletedProcess[str]:
+        return self.run("login", url, "--invite", invite, "--keyring", "file", *more)
+
+    def client(self, server: str, *more: str) -> Client:
+        return Client([str(COMMANDS / "percall"), "run", server, *more], self.environment)
+
+
+def command(
+    name: str, *arguments: str, environment: Mapping[str, str], stdin: str = "", check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(  # noqa: S603
+        [str(COMMANDS / name), *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        env=dict(environment),
+        timeout=60,
+        check=False,
+    )
+    assert not check or done.returncode == 0, f"{name} {arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@dataclass
+class Broker:
+    """A broker of its own: folder, process, and an administrator who has logged in."""
+
+    folder: Path
+    database: str = ""
+    serve_arguments: tuple[str, ...] = ()
+    url: str = ""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "PATH": f"{COMMANDS}:/usr/bin:/bin",
+            "HOME": str(self.folder),
+            "LANG": "C.UTF-8",
+            "PERCALL_BROKER_HOME": str(self.folder / "broker"),
+        }
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        more = ("--database", self.database) if self.database else ()
+        done = command("percall-broker", "init", "--json", *more, environment=self.environment)
+        self.invite = str(json.loads(done.stdout)["invite"])
+        self.start()
+        self.administrator = Laptop(self.folder / "administrator")
+        self.administrator.login(self.url, self.invite)
+        return self
+
+    def start(self) -> None:
+        """Starts `serve`; a restart keeps the port, so that the public URL stays."""
+        listen = self.url.removeprefix("http://").removeprefix("https://") or "127.0.0.1:0"
+        self.process = subprocess.Popen(  # noqa: S603
+            [str(COMMANDS / "percall-broker"), "serve", "--listen", listen, *self.serve_arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=self.environment,
+        )
+        self.stdout = Line(self.process.stdout)
+        self.stderr = Line(self.process.stderr)
+        try:
+            self.url = self.stdout.until(b"listening on ").decode().split("listening on ", 1)[1].strip()
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {b''.join(self.stderr.text).decode()}") from None
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        self.process.send_signal(how)
+        self.process.wait(20)
+        self.stdout.join(5)
+        self.stderr.join(5)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.stop()
+
+    def add_server(self, name: str, entry: str, key: str) -> None:
+        path = self.folder / f"{name}.toml"
+        path.write_text(entry)
+        self.administrator.administer("server", "add", name, "--from", str(path), "--secret-stdin", stdin=key)
+
+    def enrol(self, person: str, server: str, *, tools: str = "get_*", expires: str = "30d") -> Laptop:
+        done = self.administrator.administer(
+            "grant", "create", person, "--server", server, "--tools", tools, "--expires", expires, "--json"
+        )
+        laptop = Laptop(self.folder / f"laptop-{person}")
+        laptop.login(self.url, str(json.loads(done.stdout)["invite"]))
+        return laptop
+
+    def rows(self, *arguments: str) -> list[dict[str, Any]]:
+        done = self.administrator.administer(*arguments, "--json")
+        return [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
+
+    def log(self, *arguments: str) -> list[dict[str, Any]]:
+        return self.rows("log", "list", *arguments)
+
+
+def keyed_entry(api_url: str, *, attribution: str = "exact") -> str:
+    """An entry for tests/servers/keyed.py, whose API is at `api_url` on loopback."""
+    return f"""
+[server]
+title = "A keyed test server"
+delivery = "egress"
+attribution = "{attribution}"
+command = ["{sys.executable}", "{SERVERS / "keyed.py"}"]
+[server.environment]
+API_KEY = "{{key}}"
+API_URL = "{{listener:{api_url}}}"
+[key]
+placeholder = "test_{{random:24}}"
+[[key.slot]]
+header = "Authorization"
+format = "Bearer {{key}}"
+[egress]
+ways = ["base-url"]
+hosts = ["{api_url}"]
+[[tool]]
+match = ["get_*"]
+requests = ["GET {api_url}/**"]
+[[tool]]
+match = ["create_*"]
+requests = ["POST {api_url}/items"]
+"""
