@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
+CANARY = "test_CANARYkeyThatMustNeverReachTheLaptop0123"
+
+
 @dataclass
 class Seen:
     """One request as the upstream saw it."""

@@ -1,0 +1,73 @@
+"""The key never reaches the laptop: not its files, environments, arguments, memory, frames or logs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from harness.upstream import CANARY
+
+if TYPE_CHECKING:
+    from harness.processes import Broker
+    from harness.upstream import Upstream
+
+linux_only = pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="reads /proc/PID/mem")
+
+
+def memory_of(pid: int) -> bytes:
+    """Every readable private or anonymous mapping of a process."""
+    found = bytearray()
+    maps = Path(f"/proc/{pid}/maps").read_text()
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for start, end, rights in re.findall(r"^([0-9a-f]+)-([0-9a-f]+) (\S+)", maps, re.MULTILINE):
+            if rights.startswith("r") and int(end, 16) < 1 << 47:
+                try:
+                    memory.seek(int(start, 16))
+                    found += memory.read(int(end, 16) - int(start, 16))
+                except OSError:
+                    continue
+    return bytes(found)
+
+
+@linux_only
+def test_the_canary_key_is_nowhere_on_the_laptops_side(broker: Broker, upstream: Upstream, person: str) -> None:
+    laptop = broker.enrol(person, "keyed")
+    with laptop.client("keyed") as client:
+        client.initialize()
+        assert client.call_text("get_item", {"id": 77}).startswith("200 ")
+        assert client.call_text("get_reflection").startswith("200 ")
+        assert "GET /items/77" in upstream.with_real_key()
+        needle = CANARY.encode()
+        shim = psutil.Process(client.process.pid)
+        processes = [shim, *shim.children(recursive=True)]
+        assert len(processes) >= 2
+        for process in processes:
+            pid = process.pid
+            memory = memory_of(pid)
+            assert b"PATH" in memory or b"/bin/sh" in memory, "the search itself must see the process"
+            assert needle not in memory, process.cmdline()
+            assert needle not in Path(f"/proc/{pid}/environ").read_bytes()
+            assert needle not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    assert needle not in b"".join(client.stdout.text) + b"".join(client.stderr.text)
+    files = [path for path in laptop.home.rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if needle in path.read_bytes()]
+
+
+@linux_only
+def test_the_canary_key_is_in_clear_in_no_file_of_the_broker_either(broker: Broker) -> None:
+    files = [path for path in (broker.folder / "broker").rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if CANARY.encode() in path.read_bytes()]
+    said = b"".join(broker.stdout.text) + b"".join(broker.stderr.text)
+    assert CANARY.encode() not in said
+
+
+def test_nobody_reads_a_secret_back(broker: Broker) -> None:
+    for arguments in (["server", "show", "keyed"], ["server", "list"], ["log", "list"]):
+        done = broker.administrator.administer(*arguments, "--json")
+        assert CANARY not in done.stdout + done.stderr
