@@ -1,0 +1,368 @@
+"""HTTP/1.1 towards the broker, without input or output of its own: a request builder and a response reader.
+
+One small client serves the poll loop (which feeds the reader what arrives) and the egress listener's threads (which
+use the blocking `Connection` below). Ambiguous answers are refused, never interpreted; nothing is followed or retried.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from percall.errors import BrokerUnreachable, UsageError, WireError
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterable, Iterator
+
+MAX_HEAD_BYTES = 64 * 1024
+_RECEIVE_BYTES = 128 * 1024
+_HTTPS_PORT, _HTTP_PORT = 443, 80
+_MAX_PORT = 65535
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+_INFORMATIONAL = range(100, 200)
+_BODYLESS = frozenset({204, 304})
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the broker is: its URL, taken apart."""
+
+    secure: bool
+    host: str
+    port: int
+    base: str
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """Take a broker's URL apart. Raises UsageError when it is none, or plain http to another machine."""
+        scheme, separator, rest = url.partition("://")
+        authority, slash, path = rest.partition("/")
+        secure = scheme == "https"
+        if authority.startswith("["):
+            host, _, port_text = authority[1:].partition("]")
+            port_text = port_text.removeprefix(":")
+        else:
+            host, _, port_text = authority.partition(":")
+        if not separator or scheme not in {"http", "https"} or not host or "@" in authority or "?" in url or "#" in url:
+            raise UsageError(
+                "broker.url", f"{url!r} is not a broker's URL.", "Write it like https://broker.example.com."
+            )
+        if not secure and host not in _LOOPBACK:
+            raise UsageError(
+                "broker.http", f"{url!r} would send grants in clear to another machine.", "Use an https URL."
+            )
+        if port_text and not (port_text.isascii() and port_text.isdigit() and int(port_text) <= _MAX_PORT):
+            raise UsageError(
+                "broker.url", f"{url!r} has no valid port.", "Write it like https://broker.example.com:8443."
+            )
+        port = int(port_text) if port_text else _HTTPS_PORT if secure else _HTTP_PORT
+        return cls(secure, host, port, (slash + path).rstrip("/"))
+
+    @property
+    def authority(self) -> str:
+        """The value of the Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (_HTTPS_PORT if self.secure else _HTTP_PORT) else f"{host}:{self.port}"
+
+    def url(self, path: str) -> str:
+        """The absolute URL of a path of the broker's: what a proof's `htu` says."""
+        return f"{'https' if self.secure else 'http'}://{self.authority}{self.base}{path}"
+
+
+def request_head(address: Address, method: str, path: str, headers: Iterable[tuple[str, str]], length: int) -> bytes:
+    """The head of a request with a body of `length` bytes, up to and including the empty line."""
+    lines = [f"{method} {address.base}{path} HTTP/1.1", f"host: {address.authority}"]
+    lines += [f"{name}: {value}" for name, value in headers]
+    if length or method != "GET":
+        lines.append(f"content-length: {length}")
+    if any("\r" in line or "\n" in line for line in lines):
+        raise WireError("http.header", "A header of the request holds a line break.")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+class ResponseReader:
+    """Reads one response from the bytes that are fed to it.
+
+    After `feed`, `status` is set as soon as the head is there; `take` hands out the body's bytes so far; `complete`
+    says that the response has ended, `reusable` that another may follow on the connection, `leftover` what came after.
+    Raises WireError on an answer that could be read in two ways.
+    """
+
+    __slots__ = ("_body", "_buffer", "_remaining", "_step", "complete", "headers", "reusable", "status")
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.complete = False
+        self.reusable = True
+        self._buffer = b""
+        self._body: list[bytes] = []
+        self._remaining = 0
+        self._step = self._read_head
+
+    @property
+    def untouched(self) -> bool:
+        """Whether not one byte of the response has arrived."""
+        return not self.status and not self._buffer
+
+    @property
+    def leftover(self) -> bytes:
+        """Bytes that came after the response's end: from a broker that keeps to the protocol there are none."""
+        return self._buffer if self.complete else b""
+
+    def feed(self, data: bytes) -> None:
+        """Take in bytes as they arrived."""
+        self._buffer = self._buffer + data if self._buffer else data
+        while not self.complete and self._buffer and self._step():
+            pass
+
+    def feed_eof(self) -> None:
+        """The connection was closed. Raises BrokerUnreachable when the response is cut short."""
+        if self._step == self._read_until_eof:
+            self.complete = True
+        if not self.complete:
+            raise BrokerUnreachable("broker.cut", "The broker closed the connection in the middle of an answer.")
+
+    def take(self) -> bytes:
+        """The body's bytes that arrived since the last time."""
+        body = b"".join(self._body)
+        self._body.clear()
+        return body
+
+    def _read_head(self) -> bool:
+        head, separator, rest = self._buffer.partition(b"\r\n\r\n")
+        if len(head) > MAX_HEAD_BYTES:
+            raise WireError("http.head", "The broker's answer has too long a head.")
+        if not separator:
+            return False
+        self._buffer = rest
+        first, *lines = head.decode("latin-1").split("\r\n")
+        version, _, status = first.partition(" ")
+        code = status[:3]
+        if version not in {"HTTP/1.1", "HTTP/1.0"} or not (code.isascii() and code.isdigit()):
+            raise WireError("http.status", "What answers at the broker's address does not speak HTTP/1.1.")
+        headers: dict[str, str] = {}
+        for line in lines:
+            name, colon, value = line.partition(":")
+            name = name.lower()
+            if not colon or not name or name != name.strip() or "\n" in line or "\r" in line:
+                raise WireError("http.header", "The broker's answer has a malformed header.")
+            if name in headers and name in {"content-length", "transfer-encoding"}:
+                raise WireError("http.length", "The broker's answer gives its length twice.")
+            headers[name] = value.strip()
+        if int(code) in _INFORMATIONAL:
+            return True
+        self.status, self.headers = int(code), headers
+        self.reusable = version == "HTTP/1.1" and headers.get("connection", "").lower() != "close"
+        self._frame_body(headers)
+        return True
+
+    def _frame_body(self, headers: dict[str, str]) -> None:
+        encoding, length = headers.get("transfer-encoding"), headers.get("content-length")
+        if encoding is not None and length is not None:
+            raise WireError("http.length", "The broker's answer has both a length and chunks.")
+        if self.status in _BODYLESS:
+            self.complete = True
+        elif encoding is not None:
+            if encoding.lower() != "chunked":
+                raise WireError("http.encoding", "The broker's answer has an unknown transfer encoding.")
+            self._step = self._read_chunk_size
+        elif length is not None:
+            if not (length.isascii() and length.isdigit()):
+                raise WireError("http.length", "The broker's answer has a malformed length.")
+            self._remaining = int(length)
+            self._step = self._read_counted
+            self.complete = not self._remaining
+        else:
+            self.reusable = False
+            self._step = self._read_until_eof
+
+    def _read_counted(self) -> bool:
+        piece, self._buffer = self._buffer[: self._remaining], self._buffer[self._remaining :]
+        self._body.append(piece)
+        self._remaining -= len(piece)
+        self.complete = not self._remaining
+        return False
+
+    def _read_until_eof(self) -> bool:
+        self._body.append(self._buffer)
+        self._buffer = b""
+        return False
+
+    def _read_chunk_size(self) -> bool:
+        line, separator, rest = self._buffer.partition(b"\r\n")
+        if not separator:
+            if len(line) > MAX_HEAD_BYTES:
+                raise WireError("http.chunk", "The broker's answer has a malformed chunk.")
+            return False
+        digits = line.partition(b";")[0].strip()
+        if not digits or digits.strip(b"0123456789abcdefABCDEF"):
+            raise WireError("http.chunk", "The broker's answer has a malformed chunk.")
+        self._buffer, self._remaining = rest, int(digits, 16)
+        self._step = self._read_chunk if self._remaining else self._read_trailer
+        return True
+
+    def _read_chunk(self) -> bool:
+        self._read_counted()
+        self.complete = False
+        if self._remaining:
+            return False
+        self._step = self._read_chunk_end
+        return True
+
+    def _read_chunk_end(self) -> bool:
+        if len(self._buffer) < len(b"\r\n"):
+            return False
+        if not self._buffer.startswith(b"\r\n"):
+            raise WireError("http.chunk", "The broker's answer has a malformed chunk.")
+        self._buffer = self._buffer[2:]
+        self._step = self._read_chunk_size
+        return True
+
+    def _read_trailer(self) -> bool:
+        line, separator, rest = self._buffer.partition(b"\r\n")
+        if not separator:
+            return False
+        self._buffer = rest
+        self.complete = not line
+        return True
+
+
+def tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """A context that verifies the broker: the system's roots, or the one file that the login names."""
+    import ssl  # noqa: PLC0415 - 30 ms that a broker on loopback http never costs
+
+    context = ssl.create_default_context(cafile=ca_file)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def connect(address: Address, context: ssl.SSLContext | None, timeout: float) -> socket.socket:
+    """A connected socket, with TLS where the address wants it; blocking. Raises BrokerUnreachable, which says why."""
+    plain: socket.socket | None = None
+    try:
+        plain = socket.create_connection((address.host, address.port), timeout)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not address.secure:
+            return plain
+        return (context or tls_context(None)).wrap_socket(plain, server_hostname=address.host)
+    except OSError as error:
+        if plain is not None:
+            plain.close()
+        raise unreachable(address, error) from None
+
+
+def unreachable(address: Address, error: OSError) -> BrokerUnreachable:
+    """The sentence for a broker that cannot be reached: it names the broker and what to look at."""
+    reason = getattr(error, "verify_message", "") or error.strerror or str(error) or type(error).__name__
+    return BrokerUnreachable(
+        "broker.unreachable",
+        f"The Percall broker {address.url('')} cannot be reached: {str(reason).rstrip('.')}.",
+        "Check the network and that the broker runs (percall status), then try again.",
+    )
+
+
+class Response:
+    """A response whose head has been read. Iterate over it for the body, to its end; `close` gives up on it."""
+
+    def __init__(self, connection: Connection, reader: ResponseReader) -> None:
+        self.status = reader.status
+        self.headers = reader.headers
+        self._connection = connection
+        self._reader = reader
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            piece = self._reader.take()
+            if piece:
+                yield piece
+            elif self._reader.complete:
+                return
+            else:
+                self._connection.receive(self._reader)
+
+    def read(self, limit: int) -> bytes:
+        """The whole body. Raises WireError when it is longer than `limit`."""
+        pieces: list[bytes] = []
+        length = 0
+        for piece in self:
+            length += len(piece)
+            if length > limit:
+                self.close()
+                raise WireError("http.body", "The broker's answer is too long.")
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the connection can carry another request."""
+        return self._reader.complete and self._reader.reusable and not self._reader.leftover
+
+    def close(self) -> None:
+        """Give up on the rest of the body, and on the connection."""
+        self._connection.close()
+
+
+class Connection:
+    """A blocking connection for the egress listener's threads: one request after another.
+
+    Raises BrokerUnreachable when it cannot connect, is cut, or waits longer than `timeout` seconds for the next byte.
+    """
+
+    def __init__(self, address: Address, context: ssl.SSLContext | None, timeout: float) -> None:
+        self._address = address
+        self._socket = connect(address, context, timeout)
+
+    def request(
+        self, method: str, path: str, headers: Iterable[tuple[str, str]], body: Iterable[bytes], length: int
+    ) -> Response:
+        """Send one request, and read the answer's head."""
+        try:
+            head = request_head(self._address, method, path, headers, length)
+            for piece in body:
+                if head:
+                    self._socket.sendall(head + piece)
+                    head = b""
+                else:
+                    self._socket.sendall(piece)
+            if head:
+                self._socket.sendall(head)
+        except OSError as error:
+            self.close()
+            raise unreachable(self._address, error) from None
+        reader = ResponseReader()
+        while not reader.status:
+            self.receive(reader)
+        return Response(self, reader)
+
+    def receive(self, reader: ResponseReader) -> None:
+        """Wait for the next bytes."""
+        try:
+            data = self._socket.recv(_RECEIVE_BYTES)
+        except OSError as error:
+            self.close()
+            raise unreachable(self._address, error) from None
+        if data:
+            reader.feed(data)
+        else:
+            self.close()
+            reader.feed_eof()
+
+    def is_stale(self) -> bool:
+        """Whether the broker has closed the idle connection (or sent what nobody asked for)."""
+        import select  # noqa: PLC0415
+
+        poll = select.poll()
+        try:
+            poll.register(self._socket, select.POLLIN)
+        except (OSError, ValueError):
+            return True
+        return bool(poll.poll(0))
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
