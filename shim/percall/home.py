@@ -1,0 +1,293 @@
+"""The files of the laptop's side, under PERCALL_HOME: logins, cached sessions, trust in launch commands.
+
+The folder is 0700 and each file 0600, replaced atomically; one file holds one record, so that several shims and
+commands never undo one another's writes. No secret is written here: key and grant token live in the keyring (of
+which the passphrase-encrypted variant keeps its sealed files beside these).
+
+    logins/GRANT.json     sessions/GRANT.json     trust/DIGEST.json     authorities/DIGEST.pem     keyring/GRANT.sealed
+
+Standard library only: `percall run` imports this before its child has started.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from percall import wire
+from percall.errors import UsageError, WireError
+
+VARIABLE = "PERCALL_HOME"
+DEFAULT_AGENT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """One enrolment of this device: which grant, at which broker, and where its key and token are kept.
+
+    `broker` is the public URL without a trailing slash. `keyring` is os or file; `backend` is the class of the OS
+    keyring that was chosen then. `ca_file` and `passphrase_file` are paths, empty for none. `created_at` is in
+    nanoseconds, so that two logins in one second keep their order.
+    """
+
+    grant: str
+    broker: str
+    agent: str
+    person: str
+    device: str
+    keyring: str
+    created_at: int
+    backend: str = ""
+    ca_file: str = ""
+    passphrase_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A server that a login on this device covers."""
+
+    login: Login
+    session: wire.Session
+    granted: wire.GrantedServer
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """The launch that a person accepted for one server of one broker, and the PATH of the terminal where they did."""
+
+    broker: str
+    server: str
+    digest: str
+    command: tuple[str, ...]
+    environment: dict[str, str]
+    pass_environment: tuple[str, ...]
+    path: str
+    accepted_at: int
+
+
+# --- Where ------------------------------------------------------------------------------------------------------------
+
+
+def folder() -> Path:
+    """PERCALL_HOME, or `~/.percall`. Raises UsageError where neither names a place."""
+    named = os.environ.get(VARIABLE, "")
+    if named:
+        return Path(named).absolute()
+    try:
+        return Path.home() / ".percall"
+    except RuntimeError:
+        raise UsageError("home.unknown", "There is no home directory.", f"Set {VARIABLE} to a folder.") from None
+
+
+def write(relative: str, data: bytes) -> Path:
+    """Replaces one file under the home atomically, readable by this user alone. Raises UsageError."""
+    target = folder() / relative
+    try:
+        _make_private(folder())
+        _make_private(target.parent)
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".new-")  # created 0600
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise UsageError(
+            "home.write",
+            f"{target} cannot be written: {error.strerror}.",
+            f"Free some space or mend its permissions, or set {VARIABLE} to another folder.",
+        ) from None
+    return target
+
+
+def read(relative: str) -> bytes | None:
+    """One file under the home; None when there is none. Raises UsageError when it is there and cannot be read."""
+    target = folder() / relative
+    try:
+        return target.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UsageError(
+            "home.read", f"{target} cannot be read: {error.strerror}.", "Mend its owner and permissions."
+        ) from None
+
+
+def _make_private(path: Path) -> None:
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.name == "posix" and path.stat().st_mode & 0o077:
+        path.chmod(0o700)
+
+
+def _record(relative: str, kind: type[wire.T]) -> wire.T | None:
+    data = read(relative)
+    if data is None:
+        return None
+    try:
+        return wire.decode(kind, wire.strict_json(data))
+    except WireError as error:
+        raise UsageError(
+            "home.damaged",
+            f"{folder() / relative} is damaged: {error.message}",
+            "Delete the file, then run `percall status` (a session) or `percall login` (a login).",
+        ) from None
+
+
+# --- Logins and sessions ----------------------------------------------------------------------------------------------
+
+
+def logins(agent: str | None = None) -> tuple[Login, ...]:
+    """The logins on this device, newest first; only those of `agent` when it is given. Raises UsageError."""
+    try:
+        names = sorted(path.name for path in (folder() / "logins").glob("[!.]*.json"))
+    except OSError as error:
+        raise UsageError("home.read", f"{folder()} cannot be read: {error.strerror}.") from None
+    found = (_record(f"logins/{name}", Login) for name in names)
+    kept = [login for login in found if login and (agent is None or login.agent == agent)]
+    return tuple(sorted(kept, key=lambda login: login.created_at, reverse=True))
+
+
+def login(grant: str) -> Login:
+    """The login of one grant. Raises UsageError when there is none."""
+    found = _record(_name("logins", grant), Login)
+    if found is None:
+        raise UsageError("home.login", f"No login for grant {grant!r} in {folder()}.", _LOGIN)
+    return found
+
+
+def save_login(record: Login) -> None:
+    """Keeps a login. Raises UsageError."""
+    write(_name("logins", record.grant), wire.dump(wire.encode(record)))
+
+
+def session(grant: str) -> wire.Session | None:
+    """What the broker last said about a grant; None when nothing is cached. Raises UsageError when it is damaged."""
+    return _record(_name("sessions", grant), wire.Session)
+
+
+def save_session(record: wire.Session) -> None:
+    """Keeps what the broker says about a grant, for the next start. Raises UsageError."""
+    write(_name("sessions", record.grant), wire.dump(wire.encode(record)))
+
+
+def find_server(name: str, agent: str | None) -> Found:
+    """The newest login of `agent` (`default` when none is given) whose grant covers the server.
+
+    A grant that is active comes before one that was suspended, revoked or has expired: the shim starts with the latter
+    too, so that its refusals can say why. Raises UsageError, naming what was found and where it looked.
+    """
+    wanted = agent or DEFAULT_AGENT
+    found: list[Found] = []
+    others: set[str] = set()
+    mine: set[str] = set()
+    for record in logins():
+        cached = session(record.grant)
+        for granted in cached.servers if cached else ():
+            if record.agent == wanted:
+                mine.add(granted.entry.name)
+            if granted.entry.name == name and cached:
+                if record.agent == wanted:
+                    found.append(Found(record, cached, granted))
+                else:
+                    others.add(record.agent)
+    if not found:
+        raise _unknown_server(name, wanted, mine, others)
+    brokers = {item.login.broker for item in found if _usable(item.session)}
+    if len(brokers) > 1:
+        raise UsageError(
+            "run.ambiguous",
+            f"Agent {wanted!r} may use a server {name!r} at {' and at '.join(sorted(brokers))}.",
+            "Log in to one of them under another agent: `percall login URL --invite CODE --agent NAME`.",
+        )
+    return next((item for item in found if _usable(item.session)), found[0])
+
+
+_LOGIN = "Run `percall login URL --invite CODE`; the broker's administrator makes the invite."
+
+
+def _usable(cached: wire.Session) -> bool:
+    return cached.state == "active" and (not cached.expires_at or cached.expires_at > time.time())
+
+
+def _unknown_server(name: str, agent: str, mine: set[str], others: set[str]) -> UsageError:
+    place = folder()
+    if others:
+        flag = " or ".join(f"--agent {other}" for other in sorted(others))
+        return UsageError("run.unknown_server", f"Server {name!r} is not granted to agent {agent!r}.", f"Add {flag}.")
+    if not logins():
+        return UsageError("run.no_login", f"No login in {place}.", f"{_LOGIN} Or set {VARIABLE} to the right folder.")
+    known = f"known there: {', '.join(sorted(mine))}" if mine else "no server is known there"
+    return UsageError(
+        "run.unknown_server",
+        f"No server {name!r} for agent {agent!r} in {place} ({known}).",
+        "Check the name; `percall status` asks the broker again. A further server needs a grant and its invite.",
+    )
+
+
+# --- Trust ------------------------------------------------------------------------------------------------------------
+
+
+def launch_digest(entry: wire.ServerEntry) -> str:
+    """A digest of all that decides which code an entry runs on this laptop: command and environment."""
+    launch: list[Any] = [list(entry.command), sorted(entry.environment.items()), list(entry.pass_environment)]
+    return hashlib.sha256(wire.dump(launch)).hexdigest()
+
+
+def trust(broker: str, server: str) -> Trust | None:
+    """The launch last accepted for a server. Raises UsageError when the record is damaged."""
+    return _record(_trust_name(broker, server), Trust)
+
+
+def save_trust(broker: str, entry: wire.ServerEntry, path: str) -> Trust:
+    """Accepts an entry's launch as it is now, with the PATH that its programs are looked up in. Raises UsageError."""
+    record = Trust(
+        broker=broker,
+        server=entry.name,
+        digest=launch_digest(entry),
+        command=entry.command,
+        environment=dict(entry.environment),
+        pass_environment=entry.pass_environment,
+        path=path,
+        accepted_at=int(time.time()),
+    )
+    write(_trust_name(broker, entry.name), wire.dump(wire.encode(record)))
+    return record
+
+
+def require_trust(broker: str, entry: wire.ServerEntry) -> Trust:
+    """The trust that lets this entry start. Raises UsageError when its launch was never accepted, or has changed."""
+    record = trust(broker, entry.name)
+    if record is None:
+        raise UsageError(
+            "trust.missing",
+            f"Nobody has accepted the command of server {entry.name!r} on this device.",
+            f"See it and accept it in a terminal: `percall trust {entry.name}`.",
+        )
+    if record.digest != launch_digest(entry):
+        raise UsageError(
+            "trust.changed",
+            f"The command of server {entry.name!r} has changed since it was accepted.",
+            f"See the change and accept it in a terminal: `percall trust {entry.name}`.",
+        )
+    return record
+
+
+def _name(kind: str, grant: str) -> str:
+    """A grant's file. An id that could leave its folder never comes from our broker. Raises UsageError."""
+    if not grant or not all(character.isalnum() or character in "-_" for character in grant):
+        raise UsageError("home.grant", f"{grant!r} is no grant's id.")
+    return f"{kind}/{grant}.json"
+
+
+def _trust_name(broker: str, server: str) -> str:
+    digest = hashlib.sha256(wire.dump([broker, server])).hexdigest()
+    return f"trust/{digest[:32]}.json"

@@ -1,0 +1,73 @@
+"""Who this device is to a broker: the device key and the grant token, kept in a keyring and read by a helper process.
+
+`percall run` starts the helper beside its child and reads the answer when the first request needs signing, so that
+neither the keyring's libraries nor its waits are in that process. Standard library only here.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from percall.errors import IdentityError
+
+if TYPE_CHECKING:
+    from percall.home import Login
+
+SEED_BYTES = 32
+MAX_ITEM_CHARACTERS = 1280
+"""What Windows' Credential Manager stores at most; we keep to it everywhere."""
+OTHER_CHOICE = "Or choose the passphrase-encrypted file by name: `percall login … --keyring file`."
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The secrets of one login: the device key's seed and the grant token. Its repr shows neither."""
+
+    seed: bytes = field(repr=False)
+    token: str = field(repr=False)
+
+
+def start_reader(login: Login) -> subprocess.Popen[bytes]:
+    """Starts the helper that reads a login's secrets; give all that it writes to `read_answer`.
+
+    It has its own time-out, never asks on the terminal (the client owns that), and ends by itself.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-EP", "-m", "percall.identity.reader", login.grant],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def read_answer(answer: bytes) -> Identity:
+    """The secrets from a reader's answer. Raises IdentityError: the reader's own, or that it ended without one."""
+    try:
+        members = json.loads(answer)
+        error = members.get("error")
+        if error is None:
+            return Identity(base64.urlsafe_b64decode(members["seed"] + "=="), str(members["token"]))
+    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
+        raise IdentityError(
+            "keyring.reader", "The keyring's helper process ended without an answer.", OTHER_CHOICE
+        ) from None
+    raise IdentityError(str(error["code"]), str(error["message"]), str(error["next_step"]))
+
+
+def item(identity: Identity) -> str:
+    """The keyring item for an identity: one short JSON object. Raises IdentityError when it would not fit."""
+    seed = base64.urlsafe_b64encode(identity.seed).rstrip(b"=").decode()
+    text = json.dumps({"seed": seed, "token": identity.token}, separators=(",", ":"))
+    if len(text) > MAX_ITEM_CHARACTERS or len(identity.seed) != SEED_BYTES:
+        raise IdentityError(
+            "keyring.too_long",
+            f"The grant does not fit into a keyring item of {MAX_ITEM_CHARACTERS} characters.",
+            "Use a shorter public URL for the broker.",
+        )
+    return text
