@@ -1,1 +1,8 @@
-"""Two engines, one SQL."""
+"""Two engines, one SQL: `open_store` and `migrate` take a PostgreSQL URL or the path of a file."""
+
+from __future__ import annotations
+
+from percall_broker.store.opening import migrate, open_store
+from percall_broker.store.protocol import Row, Statement, Store
+
+__all__ = ["Row", "Statement", "Store", "migrate", "open_store"]

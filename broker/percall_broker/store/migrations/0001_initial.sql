@@ -80,6 +80,7 @@ CREATE TABLE log (
 );
 CREATE UNIQUE INDEX log_kind_id ON log (kind, id);
 CREATE INDEX log_call ON log (call);
+CREATE INDEX log_deadline ON log (deadline_ms) WHERE deadline_ms > 0;
 
 -- A call's arguments, sealed; apart from the log, so that they can be erased while the record stands.
 CREATE TABLE arguments (

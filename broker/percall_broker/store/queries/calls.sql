@@ -1,0 +1,172 @@
+-- The statements on the path of a call. One SQL for both engines; `/*+ … */` is what PostgreSQL alone reads.
+--
+-- Each write is one conditional statement: it checks, in the transaction that makes it durable, that the grant is
+-- active and that what was decided on is still so. A condition that is unmet returns no row. Never an error.
+
+-- name: read_grant(id)
+SELECT g.id, g.person, g.agent, COALESCE(g.device, '') AS device, COALESCE(d.name, '') AS device_name,
+       g.administrator, g.scope, g.state, g.version, g.expires_at, g.created_at, g.created_by
+FROM grants g LEFT JOIN devices d ON d.thumbprint = g.device
+WHERE g.id = :id
+
+-- name: read_server(name)
+SELECT name, version, entry, state, secret_version, created_at FROM servers WHERE name = :name
+
+-- name: read_epoch()
+SELECT value FROM epoch WHERE id = 1
+
+-- name: advance_epoch()
+-- In the transaction of each change of grants or servers, so that every replica notices.
+UPDATE epoch SET value = value + 1 WHERE id = 1 RETURNING value
+
+-- name: record_call(id, time_ms, grant_id, grant_version, person, agent, device, server, server_version, tool, reason, deadline_ms, entry, now)
+-- The intent of a permitted call. No row: the grant or the entry is not as it was decided on, or the id is a replay.
+INSERT INTO log (kind, id, call, time_ms, grant_id, person, agent, device, server, tool,
+                 decision, reason, outcome, duration_ms, deadline_ms, entry)
+SELECT 'call', :id, :id, :time_ms, g.id, :person, :agent, :device, s.name, :tool,
+       'permit', :reason, '', 0, :deadline_ms, :entry
+FROM grants g CROSS JOIN servers s
+WHERE g.id = :grant_id AND g.state = 'active' AND g.version = :grant_version AND g.device = :device
+  AND (g.expires_at = 0 OR g.expires_at > :now)
+  AND s.name = :server AND s.state = 'active' AND s.version = :server_version
+/*+ FOR SHARE OF g, s */
+ON CONFLICT DO NOTHING
+RETURNING seq
+
+-- name: record_refusal(id, time_ms, grant_id, person, agent, device, server, tool, reason, entry)
+-- A call that was forbidden. No row: the id is a replay.
+INSERT INTO log (kind, id, call, time_ms, grant_id, person, agent, device, server, tool,
+                 decision, reason, outcome, duration_ms, deadline_ms, entry)
+VALUES ('call', :id, :id, :time_ms, :grant_id, :person, :agent, :device, :server, :tool,
+        'forbid', :reason, '', 0, 0, :entry)
+ON CONFLICT DO NOTHING
+RETURNING seq
+
+-- name: store_arguments(call, entry, sealed)
+-- Only with the record made from the same entry: never over the arguments of another call, nor of none.
+INSERT INTO arguments (call, sealed)
+SELECT c.id, :sealed FROM log c WHERE c.kind = 'call' AND c.id = :call AND c.entry = :entry
+ON CONFLICT DO NOTHING
+RETURNING call
+
+-- name: redeem(call, time_ms, grant_id, grant_version, device, server, entry, now)
+-- Uses a call credential, once. No row: used already, settled, past its deadline, or the grant is not as it was.
+INSERT INTO log (kind, id, call, time_ms, grant_id, person, agent, device, server, tool,
+                 decision, reason, outcome, duration_ms, deadline_ms, entry)
+SELECT 'redemption', c.id, c.id, :time_ms, c.grant_id, c.person, c.agent, c.device, c.server, c.tool,
+       '', 'credential.redeemed', '', 0, 0, :entry
+FROM log c JOIN grants g ON g.id = c.grant_id
+WHERE c.kind = 'call' AND c.id = :call AND c.decision = 'permit' AND c.deadline_ms > :time_ms
+  AND c.grant_id = :grant_id AND c.device = :device AND c.server = :server
+  AND g.state = 'active' AND g.version = :grant_version AND (g.expires_at = 0 OR g.expires_at > :now)
+  AND NOT EXISTS (SELECT 1 FROM log o WHERE o.kind = 'outcome' AND o.id = :call)
+/*+ FOR SHARE OF g */
+ON CONFLICT DO NOTHING
+RETURNING seq
+
+-- name: record_request(id, call, time_ms, grant_id, grant_version, device, server, server_version, reason, entry, now, max_requests)
+-- The intent of an API request in an open window: redeemed, not settled, before its deadline, within its bound.
+INSERT INTO log (kind, id, call, time_ms, grant_id, person, agent, device, server, tool,
+                 decision, reason, outcome, duration_ms, deadline_ms, entry)
+SELECT 'request', :id, c.id, :time_ms, c.grant_id, c.person, c.agent, c.device, c.server, c.tool,
+       'permit', :reason, '', 0, 0, :entry
+FROM log c JOIN grants g ON g.id = c.grant_id JOIN servers s ON s.name = c.server
+WHERE c.kind = 'call' AND c.id = :call AND c.decision = 'permit' AND c.deadline_ms > :time_ms
+  AND c.grant_id = :grant_id AND c.device = :device AND c.server = :server
+  AND g.state = 'active' AND g.version = :grant_version AND (g.expires_at = 0 OR g.expires_at > :now)
+  AND s.state = 'active' AND s.version = :server_version
+  AND EXISTS (SELECT 1 FROM log r WHERE r.kind = 'redemption' AND r.id = :call)
+  AND NOT EXISTS (SELECT 1 FROM log o WHERE o.kind = 'outcome' AND o.id = :call)
+  AND (SELECT COUNT(*) FROM log q WHERE q.call = :call AND q.kind = 'request' AND q.decision = 'permit') < :max_requests
+/*+ FOR SHARE OF g, s */
+ON CONFLICT DO NOTHING
+RETURNING seq
+
+-- name: record_startup_request(id, time_ms, grant_id, grant_version, person, agent, device, server, server_version, reason, entry, now)
+-- The intent of an API request outside any window, which the entry lists as a start-up request.
+INSERT INTO log (kind, id, call, time_ms, grant_id, person, agent, device, server, tool,
+                 decision, reason, outcome, duration_ms, deadline_ms, entry)
+SELECT 'request', :id, '', :time_ms, g.id, :person, :agent, :device, s.name, '',
+       'permit', :reason, '', 0, 0, :entry
+FROM grants g CROSS JOIN servers s
+WHERE g.id = :grant_id AND g.state = 'active' AND g.version = :grant_version AND g.device = :device
+  AND (g.expires_at = 0 OR g.expires_at > :now)
+  AND s.name = :server AND s.state = 'active' AND s.version = :server_version
+/*+ FOR SHARE OF g, s */
+ON CONFLICT DO NOTHING
+RETURNING seq
+
+-- name: record_request_refusal(id, call, time_ms, grant_id, person, agent, device, server, tool, reason, entry)
+-- An API request that was forbidden. No row: the id is a replay.
+INSERT INTO log (kind, id, call, time_ms, grant_id, person, agent, device, server, tool,
+                 decision, reason, outcome, duration_ms, deadline_ms, entry)
+VALUES ('request', :id, :call, :time_ms, :grant_id, :person, :agent, :device, :server, :tool,
+        'forbid', :reason, '', 0, 0, :entry)
+ON CONFLICT DO NOTHING
+RETURNING seq
+
+-- name: record_outcome(call, time_ms, grant_id, outcome, reason, duration_ms, entry)
+-- Settles a permitted call of this grant. The first outcome stands; a call that is not there is not settled.
+INSERT INTO log (kind, id, call, time_ms, grant_id, person, agent, device, server, tool,
+                 decision, reason, outcome, duration_ms, deadline_ms, entry)
+SELECT 'outcome', c.id, c.id, :time_ms, c.grant_id, c.person, c.agent, c.device, c.server, c.tool,
+       '', :reason, :outcome, :duration_ms, 0, :entry
+FROM log c
+WHERE c.kind = 'call' AND c.id = :call AND c.decision = 'permit' AND c.grant_id = :grant_id
+ON CONFLICT DO NOTHING
+RETURNING seq
+
+-- name: overdue_calls(since_ms, now_ms, limit)
+-- Long reading. Permitted calls whose deadline passed in that time and that nobody settled, for the sweep to unknown.
+SELECT c.id AS call, c.grant_id, c.person, c.agent, c.device, c.server, c.tool, c.time_ms, c.deadline_ms
+FROM log c
+WHERE c.deadline_ms > 0 AND c.deadline_ms >= :since_ms AND c.deadline_ms < :now_ms AND c.kind = 'call'
+  AND c.decision = 'permit'
+  AND NOT EXISTS (SELECT 1 FROM log o WHERE o.kind = 'outcome' AND o.id = c.id)
+ORDER BY c.deadline_ms LIMIT :limit
+
+-- name: record_change(kind, id, time_ms, grant_id, person, agent, device, server, reason, entry)
+-- An administrative change (kind change), or arguments read by an administrator (kind reading).
+INSERT INTO log (kind, id, call, time_ms, grant_id, person, agent, device, server, tool,
+                 decision, reason, outcome, duration_ms, deadline_ms, entry)
+VALUES (:kind, :id, '', :time_ms, :grant_id, :person, :agent, :device, :server, '', '', :reason, '', 0, 0, :entry)
+ON CONFLICT DO NOTHING
+RETURNING seq
+
+-- name: remember_proof(jti, expires_at)
+-- For signed requests that leave no row in the log. No row: a replay.
+INSERT INTO proofs (jti, expires_at) VALUES (:jti, :expires_at) ON CONFLICT DO NOTHING RETURNING jti
+
+-- name: forget_proofs(now)
+DELETE FROM proofs WHERE expires_at < :now
+
+-- name: list_calls(person, grant_id, agent, server, tool, decision, since_ms, until_ms, limit)
+-- Long reading. Calls with their outcomes, newest first; an empty string, or 0, filters nothing.
+SELECT c.seq, c.id AS call, c.time_ms, c.grant_id, c.person, c.agent, c.device, COALESCE(d.name, '') AS device_name,
+       c.server, c.tool, c.decision, c.reason, COALESCE(o.outcome, '') AS outcome,
+       COALESCE(o.duration_ms, 0) AS duration_ms
+FROM log c LEFT JOIN log o ON o.kind = 'outcome' AND o.id = c.id LEFT JOIN devices d ON d.thumbprint = c.device
+WHERE c.kind = 'call'
+  AND (:person = '' OR c.person = :person) AND (:grant_id = '' OR c.grant_id = :grant_id)
+  AND (:agent = '' OR c.agent = :agent) AND (:server = '' OR c.server = :server)
+  AND (:tool = '' OR c.tool = :tool) AND (:decision = '' OR c.decision = :decision)
+  AND c.time_ms >= :since_ms AND (:until_ms = 0 OR c.time_ms < :until_ms)
+ORDER BY c.seq DESC LIMIT :limit
+
+-- name: list_log(after, limit)
+-- Long reading. The log as it was written, from after a row on.
+SELECT seq, kind, id, call, time_ms, grant_id, person, agent, device, server, tool, decision, reason, outcome,
+       duration_ms, entry
+FROM log WHERE seq > :after ORDER BY seq LIMIT :limit
+
+-- name: last_seq()
+SELECT COALESCE(MAX(seq), 0) AS seq FROM log
+
+-- name: show_call(call)
+-- The record of one call: its decision, redemption, requests and outcome, oldest first.
+SELECT seq, kind, id, call, time_ms, grant_id, person, agent, device, server, tool, decision, reason, outcome,
+       duration_ms, entry
+FROM log WHERE call = :call AND call <> '' ORDER BY seq
+
+-- name: read_arguments(call)
+SELECT sealed FROM arguments WHERE call = :call

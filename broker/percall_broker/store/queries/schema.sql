@@ -1,0 +1,2 @@
+-- name: read_migrations()
+SELECT number FROM migrations ORDER BY number

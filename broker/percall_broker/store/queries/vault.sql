@@ -1,0 +1,27 @@
+-- Sealed secrets. Nothing here ever sees one open.
+
+-- name: read_secret(name, version)
+SELECT name, version, sealed, wrapped_key, key_encryption_key FROM secrets WHERE name = :name AND version = :version
+
+-- name: newest_secret_version(name)
+SELECT COALESCE(MAX(version), 0) AS version FROM secrets WHERE name = :name
+
+-- name: add_secret(name, version, sealed, wrapped_key, key_encryption_key, created_at)
+-- No row: that version exists already, and stands.
+INSERT INTO secrets (name, version, sealed, wrapped_key, key_encryption_key, created_at)
+VALUES (:name, :version, :sealed, :wrapped_key, :key_encryption_key, :created_at)
+ON CONFLICT DO NOTHING
+RETURNING version
+
+-- name: secrets_wrapped_by_others(key_encryption_key)
+-- Long reading. What a rotation has still to wrap anew.
+SELECT name, version, wrapped_key, key_encryption_key FROM secrets
+WHERE key_encryption_key <> :key_encryption_key ORDER BY name, version
+
+-- name: rewrap_secret(name, version, wrapped_key, key_encryption_key, old_key_encryption_key)
+UPDATE secrets SET wrapped_key = :wrapped_key, key_encryption_key = :key_encryption_key
+WHERE name = :name AND version = :version AND key_encryption_key = :old_key_encryption_key
+RETURNING version
+
+-- name: key_encryption_keys_in_use()
+SELECT DISTINCT key_encryption_key FROM secrets ORDER BY key_encryption_key
