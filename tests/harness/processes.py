@@ -227,6 +227,7 @@ class Broker:
     folder: Path
     database: str = ""
     serve_arguments: tuple[str, ...] = ()
+    login_arguments: tuple[str, ...] = ()
     url: str = ""
 
     @property
@@ -245,7 +246,7 @@ class Broker:
         self.invite = str(json.loads(done.stdout)["invite"])
         self.start()
         self.administrator = Laptop(self.folder / "administrator")
-        self.administrator.login(self.url, self.invite)
+        self.administrator.login(self.url, self.invite, *self.login_arguments)
         return self
 
     def start(self) -> None:
@@ -279,14 +280,15 @@ class Broker:
     def add_server(self, name: str, entry: str, key: str) -> None:
         path = self.folder / f"{name}.toml"
         path.write_text(entry)
-        self.administrator.administer("server", "add", name, "--from", str(path), "--secret-stdin", stdin=key)
+        secret = ("--secret-stdin",) if key else ()
+        self.administrator.administer("server", "add", name, "--from", str(path), *secret, stdin=key)
 
     def enrol(self, person: str, server: str, *, tools: str = "get_*", expires: str = "30d") -> Laptop:
         done = self.administrator.administer(
             "grant", "create", person, "--server", server, "--tools", tools, "--expires", expires, "--json"
         )
         laptop = Laptop(self.folder / f"laptop-{person}")
-        laptop.login(self.url, str(json.loads(done.stdout)["invite"]))
+        laptop.login(self.url, str(json.loads(done.stdout)["invite"]), *self.login_arguments)
         return laptop
 
     def rows(self, *arguments: str) -> list[dict[str, Any]]:
