@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import sqlite3
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlite_utils import Database
@@ -21,6 +20,7 @@ from percall_broker.store.statements import load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from percall_broker.store.protocol import Row, Statement
     from percall_broker.store.statements import Query
@@ -143,14 +143,14 @@ class SqliteStore:
     def _run_atomic(self, statements: tuple[Statement, ...]) -> Results | None:
         execute = self._writer.execute
         execute("SAVEPOINT atomic")
-        results: Results | None = []
+        results: Results = []
         for statement in statements:
             rows = _rows(execute(self._queries[statement.name].sql, statement.parameters))
             if statement.required and not rows:
                 execute("ROLLBACK TO atomic")
-                results = None
-                break
-            results.append(rows)  # type: ignore[union-attr] - None only after the break
+                execute("RELEASE atomic")
+                return None
+            results.append(rows)
         execute("RELEASE atomic")
         return results
 

@@ -58,7 +58,8 @@ def load(dialect: str, *folders: Path) -> Mapping[str, Query]:
 
     Raises ValueError when two statements have one name.
     """
-    loader = QueryLoader(_DIALECTS[dialect](), None, mandatory_parameters=False)
+    adapter: Any = _DIALECTS[dialect]()  # only its `process_sql` is used: we run the statements ourselves
+    loader = QueryLoader(adapter, None, mandatory_parameters=False)
     queries: dict[str, Query] = {}
     for folder in (QUERIES, *folders):
         for path in sorted(folder.glob("*.sql")):
