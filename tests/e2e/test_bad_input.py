@@ -1,0 +1,296 @@
+"""What goes wrong on a real day: a clear sentence, a stable code, and nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from harness.processes import COMMANDS, Broker, Client, Laptop, keyed_entry, wait_for
+from harness.upstream import CANARY, Upstream
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_an_unreachable_broker_refuses_calls_but_lets_the_server_start(
+    person: str, tmp_path: Path
+) -> None:
+    with Broker(tmp_path / "gone") as gone:
+        gone.add_server("keyed", keyed_entry("http://127.0.0.1:9"), CANARY)
+        laptop = gone.enrol(person, "keyed")
+    with laptop.client("keyed") as client:
+        assert "result" in client.initialize()
+        assert client.request("tools/list")["result"]["tools"]
+        result = client.call("get_item")
+    assert result["isError"] is True
+    assert "unreachable" in result["content"][0]["text"]
+    status = laptop.run("status", check=False)
+    assert "unreachable" in status.stdout + status.stderr
+
+
+def test_a_broker_that_comes_back_is_used_without_restarting_the_client(
+    upstream: Upstream, tmp_path: Path, person: str
+) -> None:
+    with Broker(tmp_path / "broker") as broker:
+        broker.add_server("keyed", keyed_entry(upstream.url), CANARY)
+        laptop = broker.enrol(person, "keyed")
+        with laptop.client("keyed") as client:
+            client.initialize()
+            assert client.call_text("get_item").startswith("200 ")
+            broker.stop(signal.SIGKILL)
+            assert client.call("get_item")["isError"] is True
+            broker.start()
+            wait_for(lambda: not client.call("get_item").get("isError"), "calls work again")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://example.com", "nonsense", "ftp://127.0.0.1"])
+def test_a_wrong_url_is_named_and_nothing_is_stored(url: str, tmp_path: Path) -> None:
+    laptop = Laptop(tmp_path / "laptop")
+    done = laptop.run("login", url, "--invite", "x" * 32, "--keyring", "file", check=False)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip()
+    assert laptop.run("status", check=False).stdout.count("grant") <= 1
+
+
+def test_an_invite_works_once(broker: Broker, person: str, tmp_path: Path) -> None:
+    done = broker.administrator.administer("grant", "create", person, "--server", "keyed", "--tools", "*", "--json")
+    invite = json.loads(done.stdout)["invite"]
+    Laptop(tmp_path / "first").login(broker.url, invite)
+    second = Laptop(tmp_path / "second").run(
+        "login", broker.url, "--invite", invite, "--keyring", "file", check=False
+    )
+    assert second.returncode != 0
+    assert "invite" in second.stderr
+
+
+def test_an_unknown_server_is_named_with_those_that_are_granted(broker: Broker, person: str) -> None:
+    laptop = broker.enrol(person, "keyed")
+    done = laptop.run("run", "nothing-of-that-name", check=False)
+    assert done.returncode != 0
+    assert "keyed" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_second_serve_on_the_same_folder_is_refused(broker: Broker) -> None:
+    done = subprocess.run(  # noqa: S603
+        [str(COMMANDS / "percall-broker"), "serve", "--listen", "127.0.0.1:0"],
+        env=broker.environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "another" in done.stderr or "already" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_second_init_on_the_same_folder_loses_nothing(broker: Broker) -> None:
+    done = subprocess.run(  # noqa: S603
+        [str(COMMANDS / "percall-broker"), "init"],
+        env=broker.environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert broker.rows("server", "list")
+
+
+def test_a_child_that_prints_garbage_corrupts_no_frame(broker: Broker, person: str) -> None:
+    laptop = broker.enrol(person, "keyed")
+    with laptop.client("keyed") as client:
+        client.initialize()
+        assert client.call_text("get_garbage") == "after garbage"
+        for line in client.stdout.text:
+            json.loads(line)
+
+
+def test_a_child_that_floods_stderr_neither_blocks_nor_fills_the_clients_log(broker: Broker, person: str) -> None:
+    laptop = broker.enrol(person, "keyed")
+    with laptop.client("keyed") as client:
+        client.initialize()
+        assert client.call_text("get_flood") == "after flood"
+        assert client.call_text("get_item").startswith("200 ")
+    assert len(b"".join(client.stderr.text)) < 2_200_000
+
+
+def test_a_child_that_dies_answers_its_open_call_and_says_so(broker: Broker, person: str) -> None:
+    laptop = broker.enrol(person, "keyed")
+    with laptop.client("keyed") as client:
+        client.initialize()
+        answer = client.request("tools/call", {"name": "get_death", "arguments": {}})
+    assert answer.get("error") or answer["result"]["isError"]
+    assert "7" in json.dumps(answer) or "ended" in json.dumps(answer)
+    wait_for(lambda: all(row["outcome"] for row in broker.log("--person", person)), "the call is settled")
+    assert {row["outcome"] for row in broker.log("--person", person)} <= {"failed", "unknown"}
+
+
+def test_a_cancelled_call_that_never_answers_frees_the_server_for_the_next(broker: Broker, person: str) -> None:
+    laptop = broker.enrol(person, "keyed")
+    with laptop.client("keyed") as client:
+        client.initialize()
+        call = client.send("tools/call", {"name": "get_silence", "arguments": {}})
+        wait_for(lambda: bool(broker.log("--person", person)), "the call is recorded")
+        client.notify("notifications/cancelled", {"requestId": call})
+        wait_for(lambda: all(row["outcome"] for row in broker.log("--person", person)), "the call is settled")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b'{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"get_item","name":"delete_item"}}',
+        b'{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"get_item","arguments":{"x":NaN}}}',
+        b'[{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"delete_item"}}]',
+        b'{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"\xff"}}',
+        b'{"jsonrpc":"2.0","id":9,"method":"tools/call","params":' + b'{"a":' * 200 + b"1" + b"}" * 200 + b"}",
+        b"not json at all",
+    ],
+)
+def test_a_frame_that_two_parsers_could_read_differently_goes_nowhere(
+    broker: Broker, upstream: Upstream, frame: bytes
+) -> None:
+    laptop = broker.enrol("frames" + str(abs(hash(frame)))[:8], "keyed")
+    before = len(upstream.seen)
+    with laptop.client("keyed") as client:
+        client.initialize()
+        client.send_bytes(frame)
+        answer = json.loads(client.stdout.next() or b"{}")
+        assert answer["error"]["message"]
+        assert client.call_text("get_echo", {"text": "still here"}) == "still here"
+    assert len(upstream.seen) == before
+
+
+@pytest.mark.parametrize("identifier", ["null", "1.0", "true"])
+def test_a_gated_method_is_gated_whatever_its_id(broker: Broker, identifier: str, upstream: Upstream) -> None:
+    laptop = broker.enrol("id" + identifier.replace(".", ""), "keyed")
+    before = len(upstream.seen)
+    with laptop.client("keyed") as client:
+        client.initialize()
+        client.send_bytes(
+            b'{"jsonrpc":"2.0","id":%s,"method":"tools/call","params":{"name":"delete_item"}}' % identifier.encode()
+        )
+        assert client.call_text("get_echo", {"text": "x"}) == "x"
+    assert len(upstream.seen) == before
+
+
+def test_the_childs_process_group_ends_when_the_shim_is_killed(broker: Broker, person: str) -> None:
+    laptop = broker.enrol(person, "keyed")
+    with laptop.client("keyed") as client:
+        client.initialize()
+        grandchild = psutil.Process(int(client.call_text("get_child")))
+        children = psutil.Process(client.process.pid).children(recursive=True)
+        os.kill(client.process.pid, signal.SIGKILL)
+        wait_for(lambda: not _alive(grandchild), "the grandchild ends", 5)
+        wait_for(lambda: not any(_alive(child) for child in children), "the group ends", 5)
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_the_childs_process_group_ends_when_the_client_closes_stdin(broker: Broker, person: str) -> None:
+    laptop = broker.enrol(person, "keyed")
+    with laptop.client("keyed") as client:
+        client.initialize()
+        grandchild = psutil.Process(int(client.call_text("get_child")))
+        client.close()
+    wait_for(lambda: not _alive(grandchild), "the grandchild ends", 5)
+
+
+def test_it_starts_from_a_gui_with_an_empty_environment(broker: Broker, person: str) -> None:
+    laptop = broker.enrol(person, "keyed")
+    bare = {name: value for name, value in laptop.environment.items() if name.startswith(("HOME", "PERCALL"))}
+    with Client([str(COMMANDS / "percall"), "run", "keyed"], bare) as client:
+        client.initialize()
+        assert client.call_text("get_item").startswith("200 ")
+        environment = json.loads(client.call_text("get_environment"))
+    assert environment["PATH"] == laptop.environment["PATH"]
+
+
+def test_several_shims_start_at_once(broker: Broker, person: str) -> None:
+    laptop = broker.enrol(person, "keyed")
+    clients = [laptop.client("keyed") for _ in range(4)]
+    for client in clients:
+        client.__enter__()
+    try:
+        waiting = [(c, c.send("initialize", {"protocolVersion": "2025-06-18", "capabilities": {}})) for c in clients]
+        for client, identifier in waiting:
+            assert "result" in client.receive(identifier)
+            assert client.call_text("get_item").startswith("200 ")
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_a_command_that_is_not_there_says_what_was_sought_and_where(broker: Broker, person: str) -> None:
+    laptop = broker.enrol(person, "keyed")
+    done = laptop.run("run", "keyed", "--", "no-such-command-anywhere", check=False)
+    assert done.returncode != 0
+    assert "no-such-command-anywhere" in done.stderr
+    assert "/usr/bin" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_launch_command_that_changed_is_refused_until_it_is_trusted(
+    tmp_path: Path, upstream: Upstream, person: str
+) -> None:
+    with Broker(tmp_path / "broker") as broker:
+        entry = keyed_entry(upstream.url)
+        broker.add_server("keyed", entry, CANARY)
+        laptop = broker.enrol(person, "keyed")
+        changed = entry.replace('keyed.py"]', 'keyed.py", "--more"]')
+        assert changed != entry
+        path = tmp_path / "changed.toml"
+        path.write_text(changed)
+        broker.administrator.administer("server", "update", "keyed", "--from", str(path))
+        laptop.run("status")
+        refused = laptop.run("run", "keyed", check=False)
+        assert refused.returncode != 0
+        assert "percall trust keyed" in refused.stderr
+        laptop.run("trust", "keyed", "--yes")
+        with laptop.client("keyed") as client:
+            client.initialize()
+            assert client.call_text("get_item").startswith("200 ")
+
+
+def test_a_rotated_key_is_used_by_the_next_request_with_nothing_to_do_on_the_laptop(
+    tmp_path: Path, upstream: Upstream, person: str
+) -> None:
+    with Broker(tmp_path / "broker") as broker:
+        broker.add_server("keyed", keyed_entry(upstream.url), "the old key which the upstream refuses")
+        laptop = broker.enrol(person, "keyed")
+        with laptop.client("keyed") as client:
+            client.initialize()
+            assert client.call_text("get_item").startswith("401 ")
+            broker.administrator.administer("server", "rotate-key", "keyed", "--secret-stdin", stdin=CANARY)
+            assert client.call_text("get_item").startswith("200 ")
+
+
+def test_a_full_disk_refuses_calls_and_recovers(tmp_path: Path, upstream: Upstream, person: str) -> None:
+    with Broker(tmp_path / "broker") as broker:
+        broker.add_server("keyed", keyed_entry(upstream.url), CANARY)
+        laptop = broker.enrol(person, "keyed")
+        with laptop.client("keyed") as client:
+            client.initialize()
+            assert client.call_text("get_item").startswith("200 ")
+            before = len(upstream.with_real_key())
+            process = psutil.Process(broker.process.pid)
+            soft, hard = process.rlimit(psutil.RLIMIT_FSIZE)
+            process.rlimit(psutil.RLIMIT_FSIZE, (1, hard))
+            result = client.call("get_item")
+            process.rlimit(psutil.RLIMIT_FSIZE, (soft, hard))
+            assert result["isError"] is True
+            assert len(upstream.with_real_key()) == before, "no intent, no key"
+            wait_for(lambda: not client.call("get_item").get("isError"), "calls work again")
