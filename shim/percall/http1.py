@@ -109,6 +109,11 @@ class ResponseReader:
         return not self.status and not self._buffer
 
     @property
+    def buffered(self) -> int:
+        """How many bytes of the body wait for `take`."""
+        return sum(map(len, self._body))
+
+    @property
     def leftover(self) -> bytes:
         """Bytes that came after the response's end: from a broker that keeps to the protocol there are none."""
         return self._buffer if self.complete else b""

@@ -1,0 +1,265 @@
+"""The broker as the loop sees it: requests that are signed, sent, repeated once for a nonce, and answered or refused.
+
+What is asked before the keyring's helper process has answered waits for it. Secrets stay in `Signer`, which never
+shows them.
+"""
+
+from __future__ import annotations
+
+import time
+from threading import Event
+from typing import TYPE_CHECKING
+
+from percall import wire
+from percall.errors import BrokerRefusal, BrokerUnreachable, IdentityError, PercallError, WireError
+from percall.run.connection import Exchange, Pool
+from percall.run.loop import READ
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+
+    from percall.home import Login
+    from percall.http1 import Address
+    from percall.proof import DeviceKey
+    from percall.run.loop import Loop
+
+_OK = range(200, 300)
+_UNAUTHORISED = 401
+_SERVER_ERROR = 500
+_READER_SECONDS = 30.0
+_READ_AGAIN_SECONDS = 5.0
+_READ_BYTES = 65536
+
+
+class Signer:
+    """Signs requests as this device. The loop fills it; the egress listener's threads use it too."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.nonce = ""
+        self.ready = Event()
+        self.failure: PercallError | None = None
+        self._key: DeviceKey | None = None
+        self._token = ""
+
+    def __repr__(self) -> str:
+        return f"Signer({self.address.url('')})"
+
+    def accept(self, seed: bytes, token: str) -> None:
+        """Sign with this identity from now on. Raises IdentityError when the key is damaged."""
+        from percall.proof import DeviceKey  # noqa: PLC0415 - loads libsodium, which a start need not wait for
+
+        self._key, self._token = DeviceKey(seed), token
+        self.failure = None
+        self.ready.set()
+
+    def reject(self, error: PercallError) -> None:
+        """Nobody can sign: say why to those who wait."""
+        self.failure = error
+        self.ready.set()
+
+    def headers(self, method: str, path: str, body_digest: str) -> tuple[str, list[tuple[str, str]]]:
+        """The proof's id, and the headers of a signed request. Raises IdentityError while there is no identity."""
+        if self._key is None:
+            raise self.failure or IdentityError("identity.waiting", "The device key has not been read yet.")
+        jti, proof = self._key.proof(method, self.address.url(path), self._token, self.nonce, body_digest)
+        return jti, [
+            ("authorization", f"DPoP {self._token}"),
+            ("dpop", proof),
+            (wire.HEADER_VERSION, str(wire.VERSION)),
+        ]
+
+    def take_nonce(self, headers: dict[str, str]) -> None:
+        """Remember a nonce that came with an answer."""
+        nonce = headers.get(wire.HEADER_NONCE)
+        if nonce:
+            self.nonce = nonce
+
+
+def wants_nonce(status: int, headers: dict[str, str]) -> bool:
+    """Whether the broker asks for the same request with the nonce that it has just given."""
+    challenge = headers.get("www-authenticate", "")
+    return status == _UNAUTHORISED and "use_dpop_nonce" in challenge and wire.HEADER_NONCE in headers
+
+
+def refusal_of(status: int, body: bytes, address: Address) -> PercallError:
+    """What an answer other than success means: a refusal, or (from 500 on) that the broker cannot answer now."""
+    kind = BrokerRefusal if status < _SERVER_ERROR else BrokerUnreachable
+    try:
+        error = wire.strict_json(body)["error"]
+        return kind(str(error["code"]), str(error["message"]), str(error.get("next_step", "")))
+    except (WireError, KeyError, TypeError, AttributeError):
+        return BrokerUnreachable(
+            "broker.strange",
+            f"What answers at {address.url('')} (status {status}) is not a Percall broker.",
+            "Check the broker's URL and any proxy between (percall status).",
+        )
+
+
+class Broker:
+    """Signed requests to one broker, as one login."""
+
+    def __init__(self, loop: Loop, login: Login, signer: Signer) -> None:
+        self.signer = signer
+        self.unreachable: PercallError | None = None
+        self._loop = loop
+        self._login = login
+        self._pool = Pool(loop, signer.address, login.ca_file or None)
+        self._waiting: list[Callable[[], None]] = []
+        self._reader: subprocess.Popen[bytes] | None = None
+        self._answer = b""
+        self._failed_at = 0.0
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        done: Callable[[bytes], None],
+        failed: Callable[[PercallError], None],
+        stream: Callable[[bytes], None] | None = None,
+    ) -> None:
+        """Send one signed request; `done` gets the body of a success, `failed` everything else.
+
+        With `stream`, that gets the body of a success piece by piece, and `failed` tells of its end.
+        """
+        attempt = _Attempt(self, method, path, body, done, failed, stream)
+        if not self.signer.ready.is_set():
+            self._waiting.append(attempt.send)
+        elif self.signer.failure is not None and time.monotonic() > self._failed_at + _READ_AGAIN_SECONDS:
+            self._waiting.append(attempt.send)
+            self.read_identity()
+        else:
+            attempt.send()
+
+    def exchange(self, exchange: Exchange) -> None:
+        """Hand an exchange to the connections."""
+        self._pool.send(exchange)
+
+    def warm(self) -> None:
+        """Open a connection before the first call asks for one."""
+        self._pool.warm()
+
+    def close(self) -> None:
+        """Close the connections, and end the helper process."""
+        self._pool.close()
+        if self._reader is not None:
+            self._reader.kill()
+            self._end_reader()
+
+    def read_identity(self) -> None:
+        """Start the helper process that reads the keyring."""
+        from percall import identity  # noqa: PLC0415 - after the child's start
+
+        self.signer.ready.clear()
+        self._answer = b""
+        try:
+            self._reader = identity.start_reader(self._login)
+        except OSError as error:
+            self._rejected(IdentityError("keyring.reader", f"The keyring's helper cannot be started: {error}."))
+            return
+        assert self._reader.stdout is not None  # noqa: S101 - start_reader pipes it
+        self._loop.watch(self._reader.stdout.fileno(), READ, self._read)
+        self._loop.later(_READER_SECONDS, self._too_slow)
+
+    def _read(self, _events: int) -> None:
+        import os  # noqa: PLC0415 - loaded long ago
+
+        from percall import identity  # noqa: PLC0415 - loaded when the helper was started
+
+        if self._reader is None or self._reader.stdout is None:
+            return
+        data = os.read(self._reader.stdout.fileno(), _READ_BYTES)
+        self._answer += data
+        if data and len(self._answer) <= _READ_BYTES:
+            return
+        self._end_reader()
+        answer, self._answer = self._answer, b""
+        try:
+            found = identity.read_answer(answer)
+            self.signer.accept(found.seed, found.token)
+        except PercallError as error:
+            self._rejected(error)
+            return
+        self._resume()
+
+    def _too_slow(self) -> None:
+        if self._reader is not None and not self.signer.ready.is_set():
+            self._reader.kill()
+            self._end_reader()
+            self._rejected(
+                IdentityError("keyring.silent", "The keyring did not answer.", "Unlock it, then try the call again.")
+            )
+
+    def _end_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None and reader.stdout is not None:
+            self._loop.unwatch(reader.stdout.fileno())
+            reader.stdout.close()
+            reader.wait()
+
+    def _rejected(self, error: PercallError) -> None:
+        self._failed_at = time.monotonic()
+        self.signer.reject(error)
+        self._resume()
+
+    def _resume(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for send in waiting:
+            send()
+
+
+class _Attempt:
+    """One request on its way, with the one repetition that a nonce may take."""
+
+    __slots__ = ("_body", "_broker", "_done", "_failed", "_is_repeated", "_method", "_path", "_stream")
+
+    def __init__(
+        self,
+        broker: Broker,
+        method: str,
+        path: str,
+        body: bytes,
+        done: Callable[[bytes], None],
+        failed: Callable[[PercallError], None],
+        stream: Callable[[bytes], None] | None,
+    ) -> None:
+        self._broker = broker
+        self._method = method
+        self._path = path
+        self._body = body
+        self._done = done
+        self._failed = failed
+        self._stream = stream
+        self._is_repeated = False
+
+    def send(self) -> None:
+        signer = self._broker.signer
+        if signer.failure is not None:
+            self._failed(signer.failure)
+            return
+        from percall.http1 import request_head  # noqa: PLC0415 - after the child's start
+        from percall.proof import digest  # noqa: PLC0415 - the same
+
+        _, headers = signer.headers(self._method, self._path, digest(self._body))
+        if self._body:
+            headers.append(("content-type", wire.MEDIA_TYPE))
+        head = request_head(signer.address, self._method, self._path, headers, len(self._body))
+        self._broker.exchange(Exchange(head + self._body, self._answered, self._broken, self._stream))
+
+    def _answered(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        signer = self._broker.signer
+        signer.take_nonce(headers)
+        self._broker.unreachable = None
+        if status in _OK:
+            self._done(body)
+        elif wants_nonce(status, headers) and not self._is_repeated:
+            self._is_repeated = True
+            self.send()
+        else:
+            self._failed(refusal_of(status, body, signer.address))
+
+    def _broken(self, error: PercallError) -> None:
+        self._broker.unreachable = error
+        self._failed(error)

@@ -1,0 +1,302 @@
+"""Warm connections to the broker under the loop: up to sixteen, opened as load asks for them.
+
+Looking up, connecting and the TLS handshake happen in a thread, so that a broker that does not answer never holds up
+a frame. A request that found its warm connection closed is sent once more on a fresh one: nothing was answered.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from _thread import start_new_thread
+from collections import deque
+from typing import TYPE_CHECKING
+
+from percall.errors import BrokerUnreachable, PercallError
+from percall.run.loop import READ, WRITE
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+    from collections.abc import Callable
+
+    from percall.http1 import Address, ResponseReader
+    from percall.run.loop import Loop
+
+MAX_CONNECTIONS = 16
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 30.0
+_SWEEP_SECONDS = 1.0
+_RECEIVE_BYTES = 128 * 1024
+_MAX_BODY_BYTES = 1024 * 1024
+
+
+class Exchange:
+    """One request and what becomes of its answer.
+
+    `done` gets the status, the headers and the body; `failed` a PercallError. With `stream`, that gets the body of a
+    200 piece by piece, and `failed` tells of its end.
+    """
+
+    __slots__ = ("done", "failed", "is_retry", "request", "stream")
+
+    def __init__(
+        self,
+        request: bytes,
+        done: Callable[[int, dict[str, str], bytes], None],
+        failed: Callable[[PercallError], None],
+        stream: Callable[[bytes], None] | None = None,
+    ) -> None:
+        self.request = request
+        self.done = done
+        self.failed = failed
+        self.stream = stream
+        self.is_retry = False
+
+
+class Pool:
+    """Connections to one broker. Requests wait in line when all are busy."""
+
+    def __init__(self, loop: Loop, address: Address, ca_file: str | None, limit: int = MAX_CONNECTIONS) -> None:
+        self.loop = loop
+        self.address = address
+        self._ca_file = ca_file
+        self._limit = limit
+        self._context: ssl.SSLContext | None = None
+        self._idle: list[_Connection] = []
+        self._busy: set[_Connection] = set()
+        self._streaming: set[_Connection] = set()
+        self._opening = 0
+        self._queue: deque[Exchange] = deque()
+        self._sweeping = False
+
+    def send(self, exchange: Exchange) -> None:
+        """Send a request on a free connection, or as soon as there is one."""
+        if self._idle:
+            self._start(self._idle.pop(), exchange)
+            return
+        self._queue.append(exchange)
+        if self._opening < len(self._queue) and self._opening + len(self._busy) < self._limit:
+            self._open()
+
+    def warm(self) -> None:
+        """Open a connection ahead of the first request."""
+        if not self._idle and not self._opening:
+            self._open()
+
+    def close(self) -> None:
+        """Close all connections without telling anyone."""
+        self._queue.clear()
+        for connection in (*self._idle, *self._busy, *self._streaming):
+            connection.close()
+        self._idle.clear()
+        self._busy.clear()
+        self._streaming.clear()
+
+    def released(self, connection: _Connection, *, reusable: bool) -> None:
+        """A connection's exchange has ended."""
+        self._busy.discard(connection)
+        self._streaming.discard(connection)
+        if not reusable:
+            connection.close()
+            if self._queue:
+                self._open()
+        elif self._queue:
+            self._start(connection, self._queue.popleft())
+        else:
+            self._idle.append(connection)
+
+    def lost(self, connection: _Connection) -> None:
+        """An idle connection was closed by the broker."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+        connection.close()
+
+    def _start(self, connection: _Connection, exchange: Exchange) -> None:
+        (self._busy if exchange.stream is None else self._streaming).add(connection)
+        if not self._sweeping:
+            self._sweeping = True
+            self.loop.later(_SWEEP_SECONDS, self._sweep)
+        connection.start(exchange)
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        for connection in (*self._busy, *self._streaming):
+            connection.check(now)
+        self._sweeping = bool(self._busy or self._streaming)
+        if self._sweeping:
+            self.loop.later(_SWEEP_SECONDS, self._sweep)
+
+    def _open(self) -> None:
+        self._opening += 1
+        start_new_thread(self._connect, ())
+
+    def _connect(self) -> None:
+        """In a thread: everything about a connection that may wait."""
+        from percall import http1  # noqa: PLC0415 - imports sockets, which nothing needs before
+
+        try:
+            if self.address.secure and self._context is None:
+                self._context = http1.tls_context(self._ca_file or None)
+            opened = http1.connect(self.address, self._context, CONNECT_SECONDS)
+        except PercallError as error:
+            failure = error
+            self.loop.call_soon(lambda: self._failed(failure))
+        except OSError as error:  # a CA file that cannot be read
+            unreadable = http1.unreachable(self.address, error)
+            self.loop.call_soon(lambda: self._failed(unreadable))
+        else:
+            self.loop.call_soon(lambda: self._opened(opened))
+
+    def _opened(self, opened: socket.socket) -> None:
+        self._opening -= 1
+        opened.setblocking(False)
+        self.released(_Connection(self, opened), reusable=True)
+
+    def _failed(self, error: PercallError) -> None:
+        self._opening -= 1
+        if self._busy or self._opening:
+            return  # those in line get the next connection that is free, or the next failure
+        waiting = tuple(self._queue)
+        self._queue.clear()
+        for exchange in waiting:
+            exchange.failed(error)
+
+
+class _Connection:
+    """A connected socket with at most one exchange on it."""
+
+    def __init__(self, pool: Pool, connected: socket.socket) -> None:
+        self._pool = pool
+        self._socket = connected
+        self._exchange: Exchange | None = None
+        self._reader: ResponseReader | None = None
+        self._pending: bytes | memoryview = b""
+        self._deadline = 0.0
+        self._is_fresh = True
+        tls = sys.modules.get("ssl") if pool.address.secure else None
+        self._would_block: tuple[type[OSError], ...] = (BlockingIOError,)
+        if tls is not None:
+            self._would_block = (BlockingIOError, tls.SSLWantReadError, tls.SSLWantWriteError)
+        pool.loop.watch(connected.fileno(), READ, self._ready)
+
+    def start(self, exchange: Exchange) -> None:
+        from percall.http1 import ResponseReader  # noqa: PLC0415 - already imported by the thread that connected
+
+        self._exchange = exchange
+        self._reader = ResponseReader()
+        self._deadline = time.monotonic() + ANSWER_SECONDS
+        self._pending = exchange.request
+        self._flush()
+
+    def check(self, now: float) -> None:
+        """Give up when the broker has been silent for too long."""
+        if now > self._deadline:
+            self._fail(
+                BrokerUnreachable(
+                    "broker.silent",
+                    f"The Percall broker {self._pool.address.url('')} did not answer in time.",
+                    "Check that it is well (percall status), then try again.",
+                )
+            )
+
+    def close(self) -> None:
+        if self._socket.fileno() >= 0:
+            self._pool.loop.unwatch(self._socket.fileno())
+            self._socket.close()
+
+    def _flush(self) -> None:
+        try:
+            while self._pending:
+                sent = self._socket.send(self._pending)
+                self._pending = memoryview(self._pending)[sent:]
+        except self._would_block:
+            self._pool.loop.watch(self._socket.fileno(), READ | WRITE, self._ready)
+            return
+        except OSError as error:
+            self._broken(error)
+            return
+        self._pending = b""
+
+    def _ready(self, events: int) -> None:
+        if self._pending and events & WRITE:
+            self._flush()
+            if self._socket.fileno() >= 0 and not self._pending:
+                self._pool.loop.watch(self._socket.fileno(), READ, self._ready)
+        if events & ~WRITE:
+            self._receive()
+
+    def _receive(self) -> None:
+        while self._socket.fileno() >= 0:
+            try:
+                data = self._socket.recv(_RECEIVE_BYTES)
+            except self._would_block:
+                return
+            except OSError as error:
+                self._broken(error)
+                return
+            if self._exchange is None or self._reader is None:
+                self._pool.lost(self)  # closed, or speaking out of turn
+                return
+            try:
+                if not data:
+                    self._closed()
+                    return
+                self._reader.feed(data)
+                self._deadline = time.monotonic() + ANSWER_SECONDS
+                if self._advance(self._exchange, self._reader):
+                    return
+            except PercallError as error:
+                self._fail(error)
+                return
+
+    def _advance(self, exchange: Exchange, reader: ResponseReader) -> bool:
+        """Hand on what has arrived. Whether the exchange is over."""
+        if exchange.stream is not None and reader.status == 200:  # noqa: PLR2004
+            piece = reader.take()
+            if piece:
+                exchange.stream(piece)
+            if not reader.complete:
+                return self._exchange is not exchange
+            self._fail(BrokerUnreachable("broker.cut", "The broker ended the event stream."))
+            return True
+        if not reader.complete:
+            if reader.buffered > _MAX_BODY_BYTES:
+                raise BrokerUnreachable("broker.strange", "The broker's answer is too long.")
+            return False
+        self._exchange = self._reader = None
+        self._is_fresh = False
+        body = reader.take()
+        self._pool.released(self, reusable=reader.reusable and not reader.leftover)
+        exchange.done(reader.status, reader.headers, body)
+        return True
+
+    def _closed(self) -> None:
+        """The broker closed the connection."""
+        if self._reader is not None and self._reader.untouched:
+            self._broken(OSError("it closed the connection without an answer"))
+        elif self._reader is not None and self._exchange is not None:
+            self._reader.feed_eof()
+            self._advance(self._exchange, self._reader)
+
+    def _broken(self, error: OSError) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            self._pool.lost(self)
+            return
+        untouched = self._reader is None or self._reader.untouched
+        if untouched and not self._is_fresh and not exchange.is_retry:
+            exchange.is_retry = True
+            self._exchange = self._reader = None
+            self._pool.released(self, reusable=False)
+            self._pool.send(exchange)
+            return
+        from percall.http1 import unreachable  # noqa: PLC0415 - already imported
+
+        self._fail(unreachable(self._pool.address, error))
+
+    def _fail(self, error: PercallError) -> None:
+        exchange, self._exchange, self._reader = self._exchange, None, None
+        self._pool.released(self, reusable=False)
+        if exchange is not None:
+            exchange.failed(error)

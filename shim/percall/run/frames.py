@@ -1,0 +1,152 @@
+"""JSON-RPC frames, one a line: cut from a stream with a bounded length, and looked at strictly before anything else.
+
+What a client sends is refused when two programs could read it in two ways: duplicate members, members that differ
+from JSON-RPC's only in case, batches, a carriage return inside (some servers take it for the end of the line).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from percall import wire
+from percall.errors import FrameError, WireError
+
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+
+MODERN = "io.modelcontextprotocol/protocolVersion"
+"""The member of `params._meta` that each request of the 2026-07-28 revision carries."""
+CLIENT_INFO = "io.modelcontextprotocol/clientInfo"
+
+_ENVELOPE = ("jsonrpc", "id", "method", "params", "result", "error")
+_PARAMS = ("name", "arguments", "uri", "ref", "argument", "task", "taskId", "requestId", "_meta", "cursor")
+_ENVELOPE_FOLDED = {name.casefold(): name for name in _ENVELOPE}
+_PARAMS_FOLDED = {name.casefold(): name for name in _PARAMS}
+
+
+class LineReader:
+    """Cuts a stream into lines. A line longer than `limit` bytes is dropped whole, and `None` stands for it."""
+
+    __slots__ = ("_dropping", "_limit", "_parts", "_size", "dropped_head")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._dropping = False
+        self.dropped_head = b""
+
+    def feed(self, data: bytes) -> list[bytes | None]:
+        """The lines that are complete now, without their line ends."""
+        first, *rest = data.split(b"\n")
+        self._append(first)
+        lines: list[bytes | None] = []
+        for piece in rest:
+            lines.append(self._take())
+            self._append(piece)
+        return lines
+
+    def feed_eof(self) -> list[bytes | None]:
+        """A last line without a line end."""
+        return [self._take()] if self._parts else []
+
+    def _append(self, piece: bytes) -> None:
+        if not piece:
+            return
+        self._size += len(piece)
+        self._parts.append(piece)
+        if self._size > self._limit:
+            if not self._dropping:
+                self._dropping = True
+                self.dropped_head = b"".join(self._parts)[:4096]
+            self._parts = [b"."]
+
+    def _take(self) -> bytes | None:
+        line = None if self._dropping else b"".join(self._parts)
+        self._parts = []
+        self._size, self._dropping = 0, False
+        return line
+
+
+def client_frame(line: bytes) -> dict[str, Any]:
+    """The frame on a line that a client sent, after the strict pass.
+
+    Raises FrameError, whose `code` says which rule was broken; `error_code` gives the JSON-RPC code for it.
+    """
+    if b"\r" in line:
+        raise FrameError("frame.return", "A frame holds a carriage return.", "Send one JSON-RPC message a line.")
+    try:
+        frame = wire.strict_json(line)
+    except WireError as error:
+        raise FrameError(error.code.replace("json.", "frame."), error.message, error.next_step) from None
+    if isinstance(frame, list):
+        raise FrameError("frame.batch", "Batches of frames are refused.", "Send one JSON-RPC message a line.")
+    if not isinstance(frame, dict):
+        raise FrameError("frame.object", "A frame is a JSON object.", "Send one JSON-RPC message a line.")
+    _refuse_look_alikes(frame, _ENVELOPE_FOLDED)
+    if not isinstance(frame.get("method", ""), str):
+        raise FrameError("frame.method", "A frame's method is a string.")
+    params = frame.get("params")
+    if isinstance(params, dict):
+        _refuse_look_alikes(params, _PARAMS_FOLDED)
+    return frame
+
+
+def error_code(error: FrameError) -> int:
+    """JSON-RPC's own code for a frame that is refused."""
+    return PARSE_ERROR if error.code in {"frame.syntax", "frame.utf8"} else INVALID_REQUEST
+
+
+def server_frame(line: bytes) -> dict[str, Any] | None:
+    """The frame on a line that the child sent, or None: what is no JSON object does not reach the client.
+
+    A frame with a method gets the strict pass, so that no request hides behind a duplicate member.
+    """
+    try:
+        frame = json.loads(line)
+        if isinstance(frame, dict) and "method" in frame:
+            frame = wire.strict_json(line)
+    except (ValueError, RecursionError, WireError):
+        return None
+    return frame if isinstance(frame, dict) else None
+
+
+def id_key(frame_id: Any) -> str | tuple[float] | None:
+    """What identifies an id among open requests: JSON's `1` and `1.0` are one number. None: not an id."""
+    if isinstance(frame_id, str):
+        return frame_id
+    if isinstance(frame_id, (int, float)) and not isinstance(frame_id, bool):
+        return (frame_id,)
+    return None
+
+
+def meta(frame: dict[str, Any]) -> dict[str, Any]:
+    """The frame's `params._meta`, empty when there is none."""
+    params = frame.get("params")
+    found = params.get("_meta") if isinstance(params, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def is_modern(frame: dict[str, Any]) -> bool:
+    """Whether a request is of the stateless 2026-07-28 revision."""
+    return MODERN in meta(frame)
+
+
+def client_info(frame: dict[str, Any]) -> str:
+    """The client's name and version as it claims them, in either era; empty when the frame does not say."""
+    params = frame.get("params")
+    info = params.get("clientInfo") if isinstance(params, dict) and frame.get("method") == "initialize" else None
+    if info is None:
+        info = meta(frame).get(CLIENT_INFO)
+    if not isinstance(info, dict):
+        return ""
+    words = [info.get(name) for name in ("name", "version")]
+    return " ".join(word for word in words if isinstance(word, str))[:200]
+
+
+def _refuse_look_alikes(members: dict[str, Any], known: dict[str, str]) -> None:
+    for name in members:
+        exact = known.get(name) or known.get(name.casefold())
+        if exact is not None and exact != name:
+            raise FrameError("frame.case", f"{name!r} looks like {exact!r}.", "Some servers would take one for the other.")

@@ -1,0 +1,57 @@
+"""Answers that the shim gives by itself: refusals that say which rule refused and what to do, as JSON-RPC frames.
+
+A refused `tools/call` is a result with `isError`, so that the model reads it; other methods get an error whose code is
+outside the reserved range. Never a success that stands for anything else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from percall import wire
+from percall.run import frames
+
+if TYPE_CHECKING:
+    from percall.errors import FrameError, PercallError
+
+REFUSED = -31000
+"""The JSON-RPC error code of every refusal; `error.data.code` says which."""
+
+
+def of_error(error: PercallError) -> wire.Refusal:
+    """The refusal that one of our errors amounts to."""
+    return wire.Refusal(error.code, error.message, error.next_step)
+
+
+def answer(request: dict[str, Any], refusal: wire.Refusal) -> bytes:
+    """The line that answers a request which is refused."""
+    if request.get("method") == "tools/call" and frames.id_key(request.get("id")) is not None:
+        text = f"Percall: {refusal.message} {refusal.next_step}".rstrip() + f" [{refusal.code}]"
+        result: dict[str, Any] = {"content": [{"type": "text", "text": text}], "isError": True}
+        if frames.is_modern(request):
+            result["resultType"] = "complete"
+        return _line({"id": request["id"], "result": result})
+    return error_line(request.get("id"), REFUSED, refusal)
+
+
+def error_line(request_id: Any, code: int, refusal: wire.Refusal) -> bytes:
+    """The line of a JSON-RPC error, with the refusal's parts as data."""
+    data = {"code": refusal.code, "next_step": refusal.next_step}
+    message = f"Percall: {refusal.message} {refusal.next_step}".rstrip()
+    known_id = request_id if frames.id_key(request_id) is not None else None
+    return _line({"id": known_id, "error": {"code": code, "message": message, "data": data}})
+
+
+def bad_frame(error: FrameError) -> bytes:
+    """The line that answers a frame which is refused before anything else looks at it."""
+    return error_line(None, frames.error_code(error), of_error(error))
+
+
+def cancelled(request_id: Any, reason: str) -> bytes:
+    """The line that tells the child that nobody waits for an answer any more."""
+    params = {"requestId": request_id, "reason": reason}
+    return wire.dump({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}) + b"\n"
+
+
+def _line(members: dict[str, Any]) -> bytes:
+    return wire.dump({"jsonrpc": "2.0", **members}) + b"\n"

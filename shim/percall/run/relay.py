@@ -1,0 +1,189 @@
+"""The frames between client and child: each is looked at, then passed on unchanged, gated, or answered by the shim.
+
+It never sends a frame of its own ahead of the client's, and hands the client nothing but frames.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from percall import wire
+from percall.errors import FrameError
+from percall.run import frames, gate, refusals
+from percall.run.calls import SAMPLING_REFUSED, Calls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from percall.run.streams import Stderr, Writer
+
+_MOST_OPEN_REQUESTS = 10_000
+_REMEMBERED_ANSWERS = 1000
+
+
+class Relay:
+    """What happens to each line. `to_child` and `to_client` write lines; `granted` is what the grant shows now."""
+
+    def __init__(self, *, granted: wire.GrantedServer, stderr: Stderr) -> None:
+        self.granted: wire.GrantedServer | None = granted
+        self.sampling = granted.entry.sampling
+        self.refusing: wire.Refusal | None = None
+        self._stderr = stderr
+        self._requests: dict[Any, dict[str, Any]] = {}
+        self._answered_here: deque[Any] = deque(maxlen=_REMEMBERED_ANSWERS)
+        self._calls: Calls
+        self._client: Writer
+        self._child: Writer | None = None
+
+    def connect(self, *, calls: Calls, client: Writer, child: Writer | None) -> None:
+        """Join the two sides. Without a child every request is refused."""
+        self._calls, self._client, self._child = calls, client, child
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the client waits for nothing."""
+        return self._calls.is_idle and not self._requests
+
+    def to_child(self, line: bytes) -> None:
+        """Pass a line on to the child."""
+        if self._child is not None:
+            self._child.write(line + b"\n")
+
+    def to_client(self, line: bytes) -> None:
+        """An answer of the shim's own; the child's, should it still come, is dropped."""
+        self._client.write(line)
+
+    def from_client(self, line: bytes | None) -> None:
+        """A line that the client sent; None stands for one that was too long."""
+        try:
+            if line is None:
+                raise FrameError("frame.long", f"A frame is longer than {wire.MAX_FRAME_BYTES} bytes.")
+            line = line.removesuffix(b"\r")
+            if not line or line.isspace():
+                return
+            frame = frames.client_frame(line)
+        except FrameError as error:
+            self._client.write(refusals.bad_frame(error))
+            return
+        method = frame.get("method")
+        if method is None:
+            self.to_child(line)
+            return
+        if not self._calls.client:
+            self._calls.client = frames.client_info(frame)
+        if self.refusing is not None:
+            if "id" in frame:
+                self._client.write(refusals.answer(frame, self.refusing))
+        elif gate.is_gated(method):
+            self._gate(frame, line)
+        elif method == "notifications/cancelled":
+            self._cancel(frame, line)
+        else:
+            self._pass(frame, line)
+
+    def from_child(self, line: bytes | None, head: bytes = b"") -> None:
+        """A line that the child sent; None stands for one that was too long and began with `head`."""
+        if line is None:
+            self._stderr.say(f"a line of the server's was longer than {wire.MAX_FRAME_BYTES} bytes and was dropped.")
+            self._answer_too_long(head)
+            return
+        frame = frames.server_frame(line)
+        if frame is None:
+            if line.strip():
+                self._stderr.copy(b"percall: not a frame, on the server's stdout: " + line[:500] + b"\n")
+            return
+        if "method" in frame:
+            self._from_server(frame, line)
+            return
+        key = frames.id_key(frame.get("id"))
+        if self._calls.is_open(key):
+            instead = self._calls.answered(key, frame, allow_sampling=self.sampling)
+            self._client.write(line + b"\n" if instead is None else instead)
+        elif key in self._requests:
+            self._client.write(self._filtered(self._requests.pop(key), frame, line))
+        elif key not in self._answered_here:
+            self._client.write(line + b"\n")
+
+    def refuse_all(self, refusal: wire.Refusal) -> None:
+        """Answer everything with the refusal, now and from now on."""
+        self.refusing = refusal
+        self._calls.refuse_all(refusal)
+        requests, self._requests = self._requests, {}
+        for request in requests.values():
+            self._client.write(refusals.answer(request, refusal))
+
+    def _gate(self, frame: dict[str, Any], line: bytes) -> None:
+        key = frames.id_key(frame.get("id"))
+        if key is None:
+            problem = FrameError("frame.id", f"A {frame['method']} request has no id that could be answered.")
+            self._client.write(refusals.bad_frame(problem))
+        elif self._is_known(key):
+            self._refuse_id(frame)
+        else:
+            self._calls.submit(frame, line)
+
+    def _pass(self, frame: dict[str, Any], line: bytes) -> None:
+        key = frames.id_key(frame.get("id"))
+        if key is not None:
+            if self._is_known(key):
+                self._refuse_id(frame)
+                return
+            if len(self._requests) >= _MOST_OPEN_REQUESTS:
+                full = wire.Refusal("frame.flood", "Too many requests wait for an answer.", "Wait for some of them.")
+                self._client.write(refusals.answer(frame, full))
+                return
+            slim = {"id": frame["id"], "method": frame["method"]}
+            self._requests[key] = slim
+        self.to_child(line)
+
+    def _is_known(self, key: Any) -> bool:
+        return key in self._requests or self._calls.knows(key)
+
+    def _refuse_id(self, frame: dict[str, Any]) -> None:
+        problem = wire.Refusal("frame.id", "A request with this id has not been answered yet.", "Use a new id.")
+        self._client.write(refusals.error_line(frame["id"], frames.INVALID_REQUEST, problem))
+
+    def _cancel(self, frame: dict[str, Any], line: bytes) -> None:
+        params = frame.get("params")
+        key = frames.id_key(params.get("requestId")) if isinstance(params, dict) else None
+        if self._calls.cancel(key):
+            self._requests.pop(key, None)
+            self.to_child(line)
+
+    def _from_server(self, frame: dict[str, Any], line: bytes) -> None:
+        method = frame["method"]
+        if method == gate.SAMPLING and not self.sampling:
+            if "id" in frame:
+                self.to_child(refusals.error_line(frame["id"], refusals.REFUSED, SAMPLING_REFUSED).rstrip(b"\n"))
+            return
+        if method in gate.OBSERVED:
+            self._calls.observe(method)
+        self._client.write(line + b"\n")
+
+    def _filtered(self, request: dict[str, Any], frame: dict[str, Any], line: bytes) -> bytes:
+        if request["method"] not in gate.LIST_METHODS:
+            return line + b"\n"
+        changed = gate.filter_list(request["method"], frame.get("result"), self.granted)
+        return line + b"\n" if changed is None else wire.dump({**frame, "result": changed}) + b"\n"
+
+    def _answer_too_long(self, head: bytes) -> None:
+        """Find whose answer was dropped, from the line's beginning, and answer instead."""
+        import re  # noqa: PLC0415 - loaded long ago by the dataclasses of `wire`
+
+        found = re.search(rb'"id"\s*:\s*(-?\d+|"[^"\\]*")', head)
+        key = frames.id_key(wire.strict_json(found[1])) if found else None
+        refusal = wire.Refusal("frame.long", "The server's answer was too long and was dropped.", "Ask for less.")
+        if self._calls.is_open(key):
+            self._client.write(self._calls.too_long(key, refusal))
+        elif key in self._requests:
+            self._client.write(refusals.answer(self._requests.pop(key), refusal))
+
+    def answered_here(self, key: Any) -> None:
+        """The shim has answered a request that the child may yet answer: once is enough."""
+        self._answered_here.append(key)
+
+
+def calls_answer(relay: Relay) -> Callable[[bytes], None]:
+    """How `Calls` answers the client."""
+    return relay.to_client

@@ -1,0 +1,39 @@
+"""The open windows, as the loop opens and closes them and the egress listener's threads read them."""
+
+from __future__ import annotations
+
+from threading import Lock
+
+from percall.wire import Window
+
+
+class Windows:
+    """Open calls that an API request of the child may belong to, newest first. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._open: tuple[Window, ...] = ()
+
+    def current(self) -> tuple[Window, ...]:
+        """The windows that are open now."""
+        return self._open
+
+    def open(self, call: str, credential: str | None) -> None:
+        """A call has been permitted and goes to the child."""
+        with self._lock:
+            self._open = (Window(call, credential), *self._open)
+
+    def redeemed(self, call: str) -> None:
+        """The call's credential has been used; the window stays open."""
+        with self._lock:
+            self._open = tuple(Window(call) if window.call == call else window for window in self._open)
+
+    def close(self, call: str) -> None:
+        """The call has its answer, or nobody waits for one any more."""
+        with self._lock:
+            self._open = tuple(window for window in self._open if window.call != call)
+
+    def close_all(self) -> None:
+        """The grant has ended."""
+        with self._lock:
+            self._open = ()
