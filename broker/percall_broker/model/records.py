@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from percall_broker.model.entry import Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,17 @@ class Grant:
     expires_at: int
     created_at: int
     created_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server of the catalogue, as stored. `state` is active or removed; `secret_version` 0 means it has no key."""
+
+    name: str
+    version: int
+    entry: Entry
+    state: str
+    secret_version: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,81 @@
+"""Step 1 of every signed request: whose grant token is it, and does the proof show the device key it is bound to?
+
+Says who asks, never whether they may: a revoked grant is identified too, so that its refusals can be recorded.
+Whether the proof's id is new is for the store to say, in the statement that records what was asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from percall import wire
+from percall_broker.crypto.proofs import verify_proof
+from percall_broker.model.errors import InvalidInput, Unauthenticated
+from percall_broker.model.records import Identity
+
+if TYPE_CHECKING:
+    from percall_broker.crypto.tokens import GrantToken, GrantTokens, Nonces
+    from percall_broker.model.records import Grant
+
+_SCHEME = "DPoP "
+_OUR_VERSION = str(wire.VERSION)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRequest:
+    """What a request says of itself: `path` as it was parsed, `body_digest` from `crypto.proofs.digest`."""
+
+    method: str
+    path: str
+    body_digest: str
+    version: str
+    authorization: str = field(repr=False)  # SECRET, never log
+    proof: str = field(repr=False)
+
+
+class Authenticator:
+    """Checks tokens, proofs and nonces. `public_url` is the broker's configured URL, without a path."""
+
+    def __init__(self, tokens: GrantTokens, nonces: Nonces, public_url: str) -> None:
+        self._tokens = tokens
+        self._nonces = nonces
+        self._public_url = public_url
+
+    def token(self, request: SignedRequest) -> GrantToken:
+        """The grant token, if it is one of ours. Raises Unauthenticated, InvalidInput.
+
+        Its end is not checked here: a grant's end is the store's to know, so that refusals for it are recorded.
+        """
+        if request.version != _OUR_VERSION:
+            raise InvalidInput(
+                "wire.version",
+                f"This broker speaks version {wire.VERSION} of the wire, the request {request.version[:8]!r}.",
+                "Upgrade percall on this machine, or the broker.",
+            )
+        if not request.authorization.startswith(_SCHEME):
+            raise Unauthenticated(
+                "grant.missing", "The request carries no grant.", "Sign in: percall login.", challenge="invalid_request"
+            )
+        return self._tokens.verify(request.authorization[len(_SCHEME) :], now=0)
+
+    def identity(self, request: SignedRequest, token: GrantToken, grant: Grant | None, now: float) -> Identity:
+        """Who signed. Raises Unauthenticated, whose code says what does not hold."""
+        if grant is None:
+            raise Unauthenticated("grant.unknown", "The grant is not known here.", "Sign in again: percall login.")
+        proof = verify_proof(
+            request.proof,
+            method=request.method,
+            url=self._public_url + request.path,
+            token_digest=token.digest,
+            body_digest=request.body_digest,
+            now=now,
+        )
+        # Both: what the token was issued for, and what the store holds now.
+        if proof.thumbprint != token.thumbprint or proof.thumbprint != grant.device:
+            raise Unauthenticated(
+                "proof.device", "The proof is not of the grant's device key.", challenge="invalid_dpop_proof"
+            )
+        if not self._nonces.holds(proof.nonce, now):
+            raise Unauthenticated("proof.nonce", "The proof needs this broker's nonce.", challenge="use_dpop_nonce")
+        return Identity(grant, proof.jti)

@@ -1,0 +1,51 @@
+"""Step 3 of a call: does the grant name what the frame asks for? Pure; the default is no.
+
+In patterns `*` stands for any characters and everything else for itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from percall_broker.model.records import Decision
+from percall_broker.model.rules import name_matches
+from percall_broker.model.standing import barred
+
+if TYPE_CHECKING:
+    from percall_broker.model.records import Grant, Scope, Server
+    from percall_broker.stages.frame import Frame
+
+_ASK = "Ask your administrator, who can create a grant that names it."
+
+
+def decide(grant: Grant, server_name: str, server: Server | None, frame: Frame, now: float) -> Decision:
+    """The decision on one call. `server` is None where the catalogue has none of this name."""
+    refusal = barred(grant, now)
+    if refusal is not None:
+        return refusal
+    scope = grant.servers.get(server_name)
+    # A server that exists and one that does not look alike to a grant that names neither.
+    if scope is None:
+        return _forbid("grant.server", f"The grant does not name the server {server_name!r}.")
+    if server is None or server.state != "active":
+        return _forbid("server.removed", f"The server {server_name!r} is no longer in the broker's catalogue.")
+    if frame.kind == "task":
+        return _permit("grant.server", "The grant names the server.")
+    if not frame.kind:
+        return _forbid("grant.method", f"No grant covers the method {frame.method!r}.")
+    for subject in frame.subjects:
+        if not name_matches(_patterns(scope, frame.kind), subject):
+            return _forbid(f"grant.{frame.kind}", f"The grant does not name the {frame.kind} {subject!r}.")
+    return _permit(f"grant.{frame.kind}", f"The grant names the {frame.kind}.")
+
+
+def _patterns(scope: Scope, kind: str) -> tuple[str, ...]:
+    return {"tool": scope.tools, "prompt": scope.prompts, "resource": scope.resources}[kind]
+
+
+def _permit(code: str, message: str) -> Decision:
+    return Decision(permitted=True, code=code, message=message)
+
+
+def _forbid(code: str, message: str) -> Decision:
+    return Decision(permitted=False, code=code, message=message, next_step=_ASK)

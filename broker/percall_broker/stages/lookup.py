@@ -1,0 +1,82 @@
+"""What is known of grants and servers, remembered between calls.
+
+Remembering is safe because nothing is permitted on it alone: the statement that records an intent checks state and
+versions again in its own transaction. A refusal must come from a fresh reading, or a resumed grant would stay shut.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from percall_broker.model.entry import Entry
+from percall_broker.model.records import Grant, Scope, Server
+
+if TYPE_CHECKING:
+    from percall_broker.store.protocol import Row, Store
+
+
+class _ScopeText(msgspec.Struct):
+    servers: dict[str, Scope] = {}
+
+
+_decode_scope = msgspec.json.Decoder(_ScopeText).decode
+_decode_entry = msgspec.json.Decoder(Entry).decode
+
+
+def grant_of_row(row: Row) -> Grant:
+    """The grant of a row of `read_grant`."""
+    values: dict[str, Any] = {name: value for name, value in row.items() if name not in {"scope", "administrator"}}
+    return Grant(servers=_decode_scope(row["scope"]).servers, administrator=bool(row["administrator"]), **values)
+
+
+def server_of_row(row: Row) -> Server:
+    """The server of a row of `read_server`."""
+    return Server(row["name"], row["version"], _decode_entry(row["entry"]), row["state"], row["secret_version"])
+
+
+class Lookup:
+    """Grants and servers by name, read from the store when they are not remembered. Raises Unavailable."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._grants: dict[str, Grant] = {}
+        self._servers: dict[str, Server] = {}
+        self._readings = 0
+
+    async def grant(self, identifier: str, *, fresh: bool = False) -> Grant | None:
+        """A grant, in whatever state it is; None when there is none of this id."""
+        known = None if fresh else self._grants.get(identifier)
+        if known is not None:
+            return known
+        reading = self._readings
+        rows = await self._store.fetch("read_grant", id=identifier)
+        if not rows:
+            self._grants.pop(identifier, None)
+            return None
+        found = grant_of_row(rows[0])
+        if reading == self._readings:  # else it was forgotten while we read, and may be old already
+            self._grants[identifier] = found
+        return found
+
+    async def server(self, name: str, *, fresh: bool = False) -> Server | None:
+        """A server, active or removed; None when there is none of this name."""
+        known = None if fresh else self._servers.get(name)
+        if known is not None:
+            return known
+        reading = self._readings
+        rows = await self._store.fetch("read_server", name=name)
+        if not rows:
+            self._servers.pop(name, None)
+            return None
+        found = server_of_row(rows[0])
+        if reading == self._readings:
+            self._servers[name] = found
+        return found
+
+    def forget(self) -> None:
+        """Something changed: read everything anew."""
+        self._readings += 1
+        self._grants.clear()
+        self._servers.clear()
