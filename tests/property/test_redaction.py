@@ -1,0 +1,78 @@
+"""The redactor equals a naive replacement, however the stream was cut; the key is in no output."""
+
+from __future__ import annotations
+
+import base64
+import json
+from urllib.parse import quote
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from percall_broker.egress.redaction import Redactor, forms
+
+# Few letters, so that forms overlap, begin again and nearly end, all the time.
+small = st.lists(st.sampled_from([b"a", b"b", b"/", b"+"]), min_size=1, max_size=7).map(b"".join)
+keys = st.one_of(small, st.binary(min_size=1, max_size=60), st.text(min_size=1, max_size=40).map(str.encode))
+
+
+def naive(secret: bytes, data: bytes) -> bytes:
+    masked = bytearray(data)
+    for form in forms(secret):
+        for at in range(len(data) - len(form) + 1):
+            if data[at : at + len(form)] == form:
+                masked[at : at + len(form)] = b"*" * len(form)
+    return bytes(masked)
+
+
+def streamed(secret: bytes, data: bytes, cuts: list[int]) -> bytes:
+    redactor = Redactor(secret)
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    parts = [redactor.feed(data[start:end]) for start, end in zip(edges, edges[1:], strict=False)]
+    return b"".join([*parts, redactor.flush()])
+
+
+def reflections(secret: bytes) -> list[bytes]:
+    found = [
+        secret,
+        quote(secret, safe="").encode(),
+        base64.b64encode(b"user:" + secret + b"!"),
+        base64.urlsafe_b64encode(b"x" + secret),
+        secret.hex().encode(),
+        secret.hex().upper().encode(),
+    ]
+    try:
+        found.append(json.dumps(secret.decode()).encode())
+    except UnicodeDecodeError:
+        pass
+    return found
+
+
+@settings(max_examples=400, deadline=None)
+@given(secret=keys, data=st.data())
+def test_any_chunking_gives_what_a_naive_replacement_gives(secret: bytes, data: st.DataObject) -> None:
+    pieces = st.one_of(small, st.binary(max_size=12), st.sampled_from([*forms(secret), secret[:-1], secret[1:]]))
+    text = b"".join(data.draw(st.lists(pieces, max_size=12)))
+    cuts = data.draw(st.lists(st.integers(0, 10_000), max_size=20))
+    assert streamed(secret, text, cuts) == naive(secret, text)
+
+
+@settings(max_examples=200, deadline=None)
+@given(secret=st.binary(min_size=8, max_size=60), data=st.data())
+def test_the_key_is_in_no_output_and_the_length_stays(secret: bytes, data: st.DataObject) -> None:
+    pieces = st.one_of(st.binary(max_size=20), st.sampled_from(reflections(secret)))
+    text = b"".join(data.draw(st.lists(pieces, max_size=10)))
+    cuts = data.draw(st.lists(st.integers(0, 10_000), max_size=20))
+    answer = streamed(secret, text, cuts)
+    assert len(answer) == len(text)
+    if secret != b"*" * len(secret):
+        assert not [form for form in forms(secret) if form.strip(b"*") == form and form in answer]
+
+
+@settings(max_examples=200, deadline=None)
+@given(secret=st.binary(min_size=9, max_size=40), before=st.binary(max_size=5), after=st.binary(max_size=5))
+def test_base64_of_any_alignment_keeps_no_whole_byte_of_the_key(secret: bytes, before: bytes, after: bytes) -> None:
+    text = base64.b64encode(before + secret + after)
+    answer = Redactor(secret).redact(text)
+    certain = -(-len(before) * 8 // 6), (len(before) + len(secret)) * 8 // 6
+    assert set(answer[certain[0] : certain[1]]) == {ord("*")}
