@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlite_utils import Database
 
-from percall_broker.model.errors import BrokerError, Conflict, Unavailable
+from percall_broker.model.errors import BrokerError, Conflict, InvalidInput, Unavailable
 from percall_broker.store.statements import load
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ BUSY_TIMEOUT_SECONDS = 0.1
 CHECKPOINT_BYTES = 4 * 1024 * 1024
 """The size of the write-ahead log from which it is copied into the database."""
 _COMMITS_BETWEEN_LOOKS = 64
+_FAILURES = (sqlite3.Error, ValueError, OverflowError)
+"""What a statement may raise: the engine's own errors, and those of values that it cannot hold."""
 
 Results = list[list[dict[str, Any]]]
 
@@ -92,6 +94,8 @@ class SqliteStore:
         if self._closed:
             answer.set_exception(Unavailable("store.closed", "The store is closed."))
             return answer
+        for statement in statements:
+            self._queries[statement.name]  # an unknown name is the caller's fault alone
         if not self._group:
             loop.call_soon(self._flush)
         self._group.append(_Waiting(statements, atomic, answer))
@@ -105,7 +109,7 @@ class SqliteStore:
             return
         try:
             results = self._commit(group)
-        except sqlite3.Error as error:
+        except _FAILURES as error:
             # A full disk or a lock stops them all alike. Anything else is one statement's fault, and its alone.
             if len(group) == 1 or isinstance(error, sqlite3.OperationalError):
                 _fail(group, error)
@@ -119,7 +123,7 @@ class SqliteStore:
         for waiting in group:
             try:
                 waiting.answer.set_result(self._commit([waiting])[0])
-            except sqlite3.Error as error:
+            except _FAILURES as error:
                 _fail([waiting], error)
 
     def _commit(self, group: list[_Waiting]) -> list[Results | None]:
@@ -208,15 +212,17 @@ def _rows(cursor: sqlite3.Cursor) -> list[Row]:
     return [dict(zip(names, row, strict=True)) for row in cursor]
 
 
-def _fail(group: list[_Waiting], error: sqlite3.Error) -> None:
+def _fail(group: list[_Waiting], error: Exception) -> None:
     for waiting in group:
         waiting.answer.set_exception(_translated(error))
 
 
-def _translated(error: sqlite3.Error) -> BrokerError:
+def _translated(error: Exception) -> BrokerError:
     """What the caller learns; the engine's words may quote values, so they stay out of the sentence."""
     if isinstance(error, sqlite3.IntegrityError):
         return Conflict("store.conflict", "This contradicts what is stored already.")
+    if isinstance(error, (ValueError, OverflowError)):
+        return InvalidInput("store.value", "A value cannot be stored.")
     code = getattr(error, "sqlite_errorname", "") or type(error).__name__
     if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return Unavailable("store.locked", "The store is locked by another process.", "Find what holds the database.")

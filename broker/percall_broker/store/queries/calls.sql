@@ -170,3 +170,18 @@ FROM log WHERE call = :call AND call <> '' ORDER BY seq
 
 -- name: read_arguments(call)
 SELECT sealed FROM arguments WHERE call = :call
+
+-- name: read_call(call)
+-- What never changes of a permitted call.
+SELECT c.id AS call, c.grant_id, c.device, c.server, c.tool, c.deadline_ms
+FROM log c WHERE c.kind = 'call' AND c.id = :call AND c.decision = 'permit'
+
+-- name: read_window(call)
+-- How far a permitted call has come: why a conditional statement may have found nothing to do.
+SELECT c.deadline_ms,
+       (SELECT COUNT(*) FROM log r WHERE r.kind = 'redemption' AND r.id = :call) AS redeemed,
+       (SELECT COUNT(*) FROM log o WHERE o.kind = 'outcome' AND o.id = :call) AS settled
+FROM log c WHERE c.kind = 'call' AND c.id = :call AND c.decision = 'permit'
+
+-- name: is_recorded(kind, id)
+SELECT seq FROM log WHERE kind = :kind AND id = :id

@@ -1,0 +1,240 @@
+"""The PostgreSQL store: what arrives while one group is being committed makes up the next, sent as one pipeline.
+
+READ COMMITTED; the statements' own conditions, `FOR SHARE` and unique indexes say what may happen, so a revocation
+waits for the intents under way, and every later intent sees it. It must never report a write that is not committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg.errors import DeadlockDetected, SerializationFailure
+from psycopg.rows import DictRow, dict_row
+from psycopg.types.numeric import Int8Dumper
+
+from percall_broker.model.errors import BrokerError, Conflict, InvalidInput, Unavailable
+from percall_broker.store.statements import load
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping
+    from pathlib import Path
+
+    from percall_broker.store.protocol import Row, Statement
+    from percall_broker.store.statements import Query
+
+CONNECTIONS = 4
+"""Connections for readings and transactions, beside the one that writes the groups."""
+CONNECT_TIMEOUT_SECONDS = 5
+_MAX_PREPARED = 500
+_SETTINGS = """
+SET lock_timeout = '5s';
+SET statement_timeout = '30s';
+SET idle_in_transaction_session_timeout = '10s';
+SET default_transaction_isolation = 'read committed';
+SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
+"""
+
+Results = list[list[dict[str, Any]]]
+Connection = psycopg.AsyncConnection[DictRow]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    statements: tuple[Statement, ...]
+    answer: asyncio.Future[Results]
+
+
+class PostgresStore:
+    """A store in a PostgreSQL database. Made by `store.open_store`."""
+
+    def __init__(self, url: str, *query_folders: Path) -> None:
+        self._url = url
+        self._queries: Mapping[str, Query] = load("postgresql", *query_folders)
+        self._writer: Connection | None = None
+        self._idle: list[Connection] = []
+        self._places = asyncio.Semaphore(CONNECTIONS)
+        self._group: list[_Waiting] = []
+        self._drain: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @classmethod
+    async def connect(cls, url: str, *query_folders: Path) -> PostgresStore:
+        """A store whose database answers. Raises Unavailable."""
+        store = cls(url, *query_folders)
+        try:
+            store._writer = await store._connect()
+        except psycopg.Error as error:
+            raise _translated(error) from error
+        return store
+
+    async def fetch(self, name: str, **parameters: Any) -> list[Row]:
+        """The rows of a reading statement."""
+        query = self._queries[name]
+        async with self._connection() as connection:
+            cursor = await connection.execute(query.sql, parameters, prepare=True)
+            return await cursor.fetchall()
+
+    async def append(self, *statements: Statement) -> Results:
+        """Writes that are committed when this returns; all that wait for the writer share one commit."""
+        for statement in statements:
+            self._queries[statement.name]  # an unknown name is the caller's fault alone
+        answer: asyncio.Future[Results] = asyncio.get_running_loop().create_future()
+        if self._closed:
+            raise Unavailable("store.closed", "The store is closed.")
+        self._group.append(_Waiting(statements, answer))
+        if self._drain is None or self._drain.done():
+            self._drain = asyncio.ensure_future(self._write_groups())
+        return await answer
+
+    async def transact(self, *statements: Statement) -> Results | None:
+        """All of them or none; None when a required statement returned no row."""
+        try:
+            return await self._transact(statements)
+        except Unavailable as error:
+            if not isinstance(error.__cause__, (DeadlockDetected, SerializationFailure)):
+                raise
+            return await self._transact(statements)  # nothing of the first attempt remains
+
+    async def close(self) -> None:
+        """Commits what waits, and closes the connections."""
+        self._closed = True
+        if self._drain is not None:
+            await self._drain
+        for connection in (self._writer, *self._idle):
+            if connection is not None:
+                await connection.close()
+        self._idle.clear()
+
+    # --- the group ----------------------------------------------------------------------------------------------------
+
+    async def _write_groups(self) -> None:
+        while self._group:
+            group, self._group = self._group, []
+            group = [waiting for waiting in group if not waiting.answer.done()]
+            if group:
+                await self._write(group)
+
+    async def _write(self, group: list[_Waiting]) -> None:
+        """One transaction for the group; if one of them spoils it, each gets a transaction of its own."""
+        try:
+            results = await self._commit([s for waiting in group for s in waiting.statements])
+        except (psycopg.Error, ValueError) as error:
+            if len(group) > 1 and _is_of_one_statement(error):
+                for waiting in group:
+                    await self._write([waiting])
+            else:
+                for waiting in group:
+                    if not waiting.answer.done():
+                        waiting.answer.set_exception(_translated(error))
+            return
+        position = 0
+        for waiting in group:
+            end = position + len(waiting.statements)
+            if not waiting.answer.done():
+                waiting.answer.set_result(results[position:end])
+            position = end
+
+    async def _commit(self, statements: Iterable[Statement]) -> Results:
+        if self._writer is None or self._writer.closed:
+            self._writer = await self._connect()
+        connection = self._writer
+        try:
+            async with connection.pipeline():
+                await connection.execute("BEGIN")
+                cursors = [await self._send(connection, statement) for statement in statements]
+                await connection.execute("COMMIT")
+            return [await _rows(cursor) for cursor in cursors]
+        except BaseException:
+            await _roll_back(connection)
+            raise
+
+    # --- transactions and readings ------------------------------------------------------------------------------------
+
+    async def _transact(self, statements: tuple[Statement, ...]) -> Results | None:
+        async with self._connection() as connection:
+            async with connection.pipeline():
+                await connection.execute("BEGIN")
+                cursors = [await self._send(connection, statement) for statement in statements]
+            results = [await _rows(cursor) for cursor in cursors]
+            if any(s.required and not rows for s, rows in zip(statements, results, strict=True)):
+                await connection.execute("ROLLBACK")
+                return None
+            await connection.execute("COMMIT")
+            return results
+
+    async def _send(self, connection: Connection, statement: Statement) -> psycopg.AsyncCursor[DictRow]:
+        return await connection.execute(self._queries[statement.name].sql, statement.parameters, prepare=True)
+
+    @contextlib.asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        """One of a few connections, without a transaction; a broken one is not used again. Raises BrokerError."""
+        if self._closed:
+            raise Unavailable("store.closed", "The store is closed.")
+        async with self._places:
+            connection: Connection | None = None
+            try:
+                connection = self._idle.pop() if self._idle else await self._connect()
+                if connection.closed:
+                    connection = await self._connect()
+                yield connection
+            except (psycopg.Error, ValueError) as error:
+                raise _translated(error) from error
+            finally:
+                if connection is not None:
+                    await _roll_back(connection)
+                    if not connection.closed:
+                        self._idle.append(connection)
+
+    async def _connect(self) -> Connection:
+        connection: Connection = await psycopg.AsyncConnection.connect(
+            self._url, autocommit=True, row_factory=dict_row, connect_timeout=CONNECT_TIMEOUT_SECONDS
+        )
+        # One type for every integer, so that a statement is prepared once and not once for each size of number.
+        connection.adapters.register_dumper(int, Int8Dumper)
+        connection.prepared_max = _MAX_PREPARED
+        await connection.execute(_SETTINGS)
+        return connection
+
+
+async def _rows(cursor: psycopg.AsyncCursor[DictRow]) -> list[Row]:
+    return await cursor.fetchall() if cursor.description is not None else []
+
+
+async def _roll_back(connection: Connection) -> None:
+    """Leaves no transaction open; what cannot be rolled back is closed, which has the same effect."""
+    if connection.closed or connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+        return
+    try:
+        await connection.execute("ROLLBACK")
+    except psycopg.Error:
+        await connection.close()
+
+
+def _is_of_one_statement(error: Exception) -> bool:
+    """Whether others of the group may succeed, for the fault lies in one statement, or in the order of locks."""
+    return isinstance(error, (DeadlockDetected, SerializationFailure)) or not isinstance(
+        error, (psycopg.OperationalError, psycopg.InterfaceError)
+    )
+
+
+def _translated(error: Exception) -> BrokerError:
+    """What the caller learns; the engine's words may quote values, so they stay out of the sentence."""
+    if isinstance(error, psycopg.IntegrityError):
+        return Conflict("store.conflict", "This contradicts what is stored already.")
+    if isinstance(error, (psycopg.DataError, ValueError)):
+        return InvalidInput("store.value", "A value cannot be stored.")
+    code = getattr(error, "sqlstate", None)
+    if code == "55P03":
+        translated = Unavailable("store.locked", "The store is locked by another session.")
+    elif code == "53100":
+        translated = Unavailable("store.full", "The disk of the store is full.", "Free some space; nothing was lost.")
+    else:
+        translated = Unavailable(
+            "store.failed", f"The store failed ({code or type(error).__name__}).", "Is PostgreSQL running?"
+        )
+    translated.__cause__ = error
+    return translated

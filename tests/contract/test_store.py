@@ -1,0 +1,273 @@
+"""What both engines promise, each proven on both."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.statements import SEEDS, call, outcome, redemption, request
+from percall_broker.model.errors import BrokerError, Conflict, Unavailable
+from percall_broker.store import Statement, Store, migrate, open_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+ALL = {
+    "person": "", "grant_id": "", "agent": "", "server": "", "tool": "", "decision": "", "since_ms": 0, "until_ms": 0,
+    "limit": 1000,
+}  # fmt: skip
+
+
+async def permitted(store: Store) -> set[str]:
+    return {row["call"] for row in await store.fetch("list_calls", **ALL | {"decision": "permit"})}
+
+
+async def test_migrating_twice_changes_nothing(location: str) -> None:
+    assert await migrate(location) == ["0001_initial"]
+    assert await migrate(location) == []
+
+
+async def test_a_store_without_its_schema_is_not_opened(postgresql: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.db").touch()
+    for place in (str(tmp_path / "none.db"), str(tmp_path / "empty.db"), postgresql):
+        with pytest.raises(Unavailable) as caught:
+            await open_store(place)
+        assert caught.value.code in {"store.missing", "store.schema"}
+        assert caught.value.next_step
+
+
+async def test_an_intent_is_recorded_once(store: Store) -> None:
+    first, again = await asyncio.gather(store.append(call("a")), store.append(call("a", tool="delete")))
+    assert [len(first[0]), len(again[0])] == [1, 0]
+    (row,) = await store.fetch("list_calls", **ALL)
+    assert (row["call"], row["tool"], row["device_name"], row["decision"]) == ("a", "get_me", "laptop", "permit")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"grant_id": "other"},
+        {"grant_version": 2},
+        {"server": "other"},
+        {"server_version": 2},
+        {"device": "another key"},
+    ],
+)
+async def test_an_intent_decided_on_something_else_leaves_no_row(store: Store, change: dict[str, object]) -> None:
+    results = await asyncio.gather(store.append(call("bad", **change)), store.append(call("good")))
+    assert [len(rows) for ((*rows,),) in results] == [0, 1]
+    assert await permitted(store) == {"good"}
+
+
+async def test_an_expired_grant_makes_no_call(store: Store) -> None:
+    await store.append(Statement("seed_grant", {"id": "brief", "person": "alice", "device": "key", "expires_at": 100}))
+    assert (await store.append(call("in time", grant_id="brief", now=99)))[0]
+    assert not (await store.append(call("late", grant_id="brief", now=100)))[0]
+
+
+async def test_arguments_are_stored_only_with_the_record_made_for_them(store: Store) -> None:
+    def arguments(name: str, entry: str, sealed: bytes) -> Statement:
+        return Statement("store_arguments", {"call": name, "entry": entry, "sealed": sealed})
+
+    results = await store.append(call("a"), arguments("a", '{"call":"a"}', b"\x00sealed"))
+    assert all(results)
+    replay = await store.append(call("a", entry="{2}"), arguments("a", "{2}", b"other"))
+    orphan = await store.append(arguments("none", "{}", b"other"))
+    assert replay == [[], []]
+    assert orphan == [[]]
+    assert await store.fetch("read_arguments", call="a") == [{"sealed": b"\x00sealed"}]
+
+
+async def test_of_200_parallel_redemptions_one_wins(store: Store) -> None:
+    await store.append(call("a"))
+    together = await asyncio.gather(*(store.transact(redemption("a")) for _ in range(200)))
+    assert sum(result is not None for result in together) == 1
+
+
+async def test_of_200_parallel_appended_redemptions_one_wins(store: Store) -> None:
+    await store.append(call("a"))
+    together = await asyncio.gather(*(store.append(redemption("a")) for _ in range(200)))
+    assert sum(bool(rows) for (rows,) in together) == 1
+
+
+async def test_a_credential_is_not_redeemed_by_another_nor_late_nor_after_the_outcome(store: Store) -> None:
+    await store.append(call("a"), call("settled"), outcome("settled"))
+    for changed in (
+        redemption("a", device="another key"),
+        redemption("a", grant_id="other"),
+        redemption("a", grant_version=2),
+        redemption("a", server="other"),
+        redemption("a", time_ms=601_000),
+        redemption("settled"),
+        redemption("unknown"),
+    ):
+        assert await store.transact(changed) is None
+    assert await store.transact(redemption("a"))
+
+
+async def test_requests_need_an_open_window(store: Store) -> None:
+    await store.append(call("a"))
+    assert await store.transact(request("r0", "a")) is None, "not redeemed yet"
+    assert await store.transact(redemption("a"), request("r1", "a"))
+    assert await store.transact(request("r1", "a")) is None, "a replay"
+    assert await store.transact(request("r2", "a", server_version=2)) is None, "the entry changed"
+    assert await store.transact(request("r3", "a", device="another key")) is None
+    assert await store.transact(request("r4", "a", time_ms=601_000)) is None, "past the deadline"
+    await store.append(outcome("a"))
+    assert await store.transact(request("r5", "a")) is None, "the window is closed"
+
+
+async def test_requests_of_a_window_are_bounded(store: Store) -> None:
+    await store.append(call("a"))
+    await store.transact(redemption("a"))
+    together = await asyncio.gather(*(store.append(request(f"r{n}", "a")) for n in range(20)))
+    assert sum(bool(rows) for (rows,) in together) == 3
+
+
+async def test_the_first_outcome_stands_and_only_of_ones_own_permitted_calls(store: Store) -> None:
+    await store.append(call("a"))
+    first, again = await store.append(outcome("a"), outcome("a", outcome="failed"))
+    assert (len(first), len(again)) == (1, 0)
+    strange = await store.append(outcome("none"), outcome("a", grant_id="other"))
+    assert strange == [[], []]
+    (row,) = await store.fetch("list_calls", **ALL)
+    assert (row["outcome"], row["duration_ms"]) == ("done", 3)
+
+
+async def test_calls_past_their_deadline_are_found_until_they_are_settled(store: Store) -> None:
+    await store.append(call("a", deadline_ms=5000), call("later", deadline_ms=9000), call("done", deadline_ms=5000))
+    await store.append(outcome("done"))
+    overdue = await store.fetch("overdue_calls", since_ms=0, now_ms=6000, limit=10)
+    assert [row["call"] for row in overdue] == ["a"]
+    await store.append(outcome("a", outcome="unknown"))
+    assert await store.fetch("overdue_calls", since_ms=0, now_ms=6000, limit=10) == []
+
+
+async def test_a_transaction_is_undone_when_a_required_statement_returns_nothing(store: Store) -> None:
+    assert await store.transact(call("kept"), call("undone", grant_version=7)) is not None
+    required = Statement("record_call", call("b", grant_version=7).parameters, required=True)
+    undone, neighbour = await asyncio.gather(store.transact(call("c"), required), store.append(call("d")))
+    assert undone is None
+    assert neighbour[0]
+    assert await permitted(store) == {"kept", "d"}
+
+
+async def test_one_bad_statement_harms_no_neighbour(store: Store) -> None:
+    bad = Statement("seed_grant", {"id": "x", "person": "nobody", "device": "key", "expires_at": 0})
+    unbindable = call("b", tool="\ud800")
+    results = await asyncio.gather(
+        store.append(call("a")), store.append(bad), store.append(unbindable), store.append(call("c")),
+        return_exceptions=True,
+    )  # fmt: skip
+    assert isinstance(results[1], Conflict)
+    assert isinstance(results[2], BrokerError)
+    assert await permitted(store) == {"a", "c"}
+
+
+async def test_an_abandoned_append_harms_nobody(store: Store) -> None:
+    abandoned = asyncio.ensure_future(store.append(call("a")))
+    kept = asyncio.ensure_future(store.append(call("b")))
+    await asyncio.sleep(0)
+    abandoned.cancel()
+    assert (await kept)[0]
+    assert "b" in await permitted(store)
+
+
+async def test_after_a_revocation_has_returned_no_intent_is_recorded(location: str) -> None:
+    """On PostgreSQL the callers and the administrator are two replicas; SQLite has one process."""
+    await migrate(location)
+    callers = await open_store(location, SEEDS)
+    administrator = await open_store(location, SEEDS) if location.startswith("postgresql") else callers
+    await callers.transact(
+        Statement("seed_person", {"name": "alice"}),
+        Statement("seed_device", {"thumbprint": "key", "person": "alice"}),
+        Statement("seed_server", {"name": "github"}),
+    )
+    for round_ in range(10):
+        grant = f"g{round_}"
+        await callers.append(
+            Statement("seed_grant", {"id": grant, "person": "alice", "device": "key", "expires_at": 0})
+        )
+        revoked = asyncio.Event()
+        late: list[str] = []
+
+        async def work(worker: int, grant: str = grant, revoked: asyncio.Event = revoked) -> int:
+            made = 0
+            while True:
+                begun_after = revoked.is_set()
+                name = f"{grant}-{worker}-{made}"
+                rows = (await callers.append(call(name, grant_id=grant)))[0]
+                if begun_after and rows:
+                    late.append(name)
+                if not rows:
+                    return made
+                made += 1
+
+        workers = [asyncio.ensure_future(work(n)) for n in range(8)]
+        while not await permitted_of(callers, grant):
+            await asyncio.sleep(0)
+        await administrator.transact(Statement("seed_revocation", {"id": grant}, required=True))
+        at_return = await permitted_of(administrator, grant)
+        revoked.set()
+        made = sum(await asyncio.gather(*workers))
+        assert late == []
+        assert at_return == made, "every intent of the grant was there when the revocation returned"
+    await callers.close()
+    if administrator is not callers:
+        await administrator.close()
+
+
+async def permitted_of(store: Store, grant: str) -> int:
+    return len(await store.fetch("list_calls", **ALL | {"grant_id": grant, "decision": "permit"}))
+
+
+async def test_a_changed_entry_stops_calls_decided_on_the_old_one(store: Store) -> None:
+    await store.append(call("a"))
+    await store.transact(Statement("seed_server_change", {"name": "github"}, required=True))
+    assert not (await store.append(call("b")))[0]
+    assert (await store.append(call("c", server_version=2)))[0]
+
+
+async def test_a_proof_is_remembered_until_it_has_expired(store: Store) -> None:
+    def proof() -> Statement:
+        return Statement("remember_proof", {"jti": "j", "expires_at": 100})
+
+    assert [len(rows) for rows in await store.append(proof(), proof())] == [1, 0]
+    await store.append(Statement("forget_proofs", {"now": 101}))
+    assert (await store.append(proof()))[0]
+
+
+async def test_what_was_recorded_is_there_after_reopening(location: str, store: Store) -> None:
+    await store.append(call("a"))
+    reopened = await open_store(location)
+    assert await permitted(reopened) == {"a"}
+    await reopened.close()
+
+
+async def test_filters_narrow_the_list(store: Store) -> None:
+    refusal = {
+        "id": "no", "time_ms": 2000, "grant_id": "g", "person": "alice", "agent": "default", "device": "key",
+        "server": "github", "tool": "delete", "reason": "grant.tool", "entry": "{}",
+    }  # fmt: skip
+    await store.append(call("yes"), Statement("record_refusal", refusal))
+    for narrowed, expected in (
+        ({"decision": "forbid"}, ["no"]),
+        ({"tool": "get_me"}, ["yes"]),
+        ({"person": "bob"}, []),
+        ({"since_ms": 1500}, ["no"]),
+        ({"until_ms": 1500}, ["yes"]),
+        ({"limit": 1}, ["no"]),
+        ({"server": "github", "agent": "default", "grant_id": "g"}, ["no", "yes"]),
+    ):
+        assert [row["call"] for row in await store.fetch("list_calls", **ALL | narrowed)] == expected
+    assert [row["kind"] for row in await store.fetch("show_call", call="yes")] == ["call"]
+    assert [row["seq"] for row in await store.fetch("list_log", after=0, limit=1)] == [1]
+
+
+async def test_a_closed_store_says_so(store: Store) -> None:
+    await store.close()
+    with pytest.raises(Unavailable):
+        await store.append(call("a"))

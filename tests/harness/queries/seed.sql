@@ -1,0 +1,20 @@
+-- What the tests need before a call can be recorded.
+
+-- name: seed_person(name)
+INSERT INTO persons (name, created_at) VALUES (:name, 1)
+
+-- name: seed_device(thumbprint, person)
+INSERT INTO devices (thumbprint, person, name, created_at) VALUES (:thumbprint, :person, 'laptop', 1)
+
+-- name: seed_grant(id, person, device, expires_at)
+INSERT INTO grants (id, person, agent, device, administrator, scope, state, version, expires_at, created_at, created_by)
+VALUES (:id, :person, 'default', :device, 0, '{}', 'active', 1, :expires_at, 1, 'test')
+
+-- name: seed_server(name)
+INSERT INTO servers (name, version, entry, state, secret_version, created_at) VALUES (:name, 1, '{}', 'active', 0, 1)
+
+-- name: seed_revocation(id)
+UPDATE grants SET state = 'revoked', version = version + 1 WHERE id = :id AND state <> 'revoked' RETURNING id
+
+-- name: seed_server_change(name)
+UPDATE servers SET version = version + 1 WHERE name = :name RETURNING version

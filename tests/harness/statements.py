@@ -1,0 +1,47 @@
+"""The statements of a call, filled in for the person, device, grant and server that the store's tests seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from percall_broker.store import Statement
+
+SEEDS = Path(__file__).parent / "queries"
+
+
+def call(name: str, **changes: Any) -> Statement:
+    """The intent of a call."""
+    parameters = {
+        "id": name, "time_ms": 1000, "grant_id": "g", "grant_version": 1, "person": "alice", "agent": "default",
+        "device": "key", "server": "github", "server_version": 1, "tool": "get_me", "reason": "grant.tool",
+        "deadline_ms": 601_000, "entry": f'{{"call":"{name}"}}', "now": 1,
+    }  # fmt: skip
+    return Statement("record_call", parameters | changes)
+
+
+def redemption(name: str, **changes: Any) -> Statement:
+    """The use of a call's credential."""
+    parameters = {
+        "call": name, "time_ms": 1001, "grant_id": "g", "grant_version": 1, "device": "key", "server": "github",
+        "entry": "{}", "now": 1,
+    }  # fmt: skip
+    return Statement("redeem", parameters | changes, required=True)
+
+
+def request(name: str, call: str, **changes: Any) -> Statement:
+    """The intent of an API request within a call."""
+    parameters = {
+        "id": name, "call": call, "time_ms": 1002, "grant_id": "g", "grant_version": 1, "device": "key",
+        "server": "github", "server_version": 1, "reason": "request.rule", "entry": "{}", "now": 1, "max_requests": 3,
+    }  # fmt: skip
+    return Statement("record_request", parameters | changes, required=True)
+
+
+def outcome(call: str, **changes: Any) -> Statement:
+    """How a call ended."""
+    parameters = {
+        "call": call, "time_ms": 1003, "grant_id": "g", "outcome": "done", "reason": "settled", "duration_ms": 3,
+        "entry": "{}",
+    }  # fmt: skip
+    return Statement("record_outcome", parameters | changes)
