@@ -158,7 +158,7 @@ def logins(agent: str | None = None) -> tuple[Login, ...]:
 
 def login(grant: str) -> Login:
     """The login of one grant. Raises UsageError when there is none."""
-    found = _record(_name("logins", grant), Login)
+    found = _record(record_path("logins", grant), Login)
     if found is None:
         raise UsageError("home.login", f"No login for grant {grant!r} in {folder()}.", _LOGIN)
     return found
@@ -166,17 +166,17 @@ def login(grant: str) -> Login:
 
 def save_login(record: Login) -> None:
     """Keeps a login. Raises UsageError."""
-    write(_name("logins", record.grant), wire.dump(wire.encode(record)))
+    write(record_path("logins", record.grant), wire.dump(wire.encode(record)))
 
 
 def session(grant: str) -> wire.Session | None:
     """What the broker last said about a grant; None when nothing is cached. Raises UsageError when it is damaged."""
-    return _record(_name("sessions", grant), wire.Session)
+    return _record(record_path("sessions", grant), wire.Session)
 
 
 def save_session(record: wire.Session) -> None:
     """Keeps what the broker says about a grant, for the next start. Raises UsageError."""
-    write(_name("sessions", record.grant), wire.dump(wire.encode(record)))
+    write(record_path("sessions", record.grant), wire.dump(wire.encode(record)))
 
 
 def find_server(name: str, agent: str | None) -> Found:
@@ -281,11 +281,11 @@ def require_trust(broker: str, entry: wire.ServerEntry) -> Trust:
     return record
 
 
-def _name(kind: str, grant: str) -> str:
-    """A grant's file. An id that could leave its folder never comes from our broker. Raises UsageError."""
+def record_path(kind: str, grant: str, suffix: str = ".json") -> str:
+    """A grant's file of one kind, under the home. An id that could leave its folder never comes from our broker. Raises UsageError."""
     if not grant or not all(character.isalnum() or character in "-_" for character in grant):
         raise UsageError("home.grant", f"{grant!r} is no grant's id.")
-    return f"{kind}/{grant}.json"
+    return f"{kind}/{grant}{suffix}"
 
 
 def _trust_name(broker: str, server: str) -> str:

@@ -1,0 +1,175 @@
+"""Signed requests from the commands: login, status, log, trust, and the broker's own administration.
+
+The call path of `percall run` has its own, smaller client. This one follows no redirect and reads no proxy or other
+setting from the environment, so that a grant token goes to the enrolled broker alone.
+"""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+import httpx
+
+from percall import wire
+from percall.errors import BrokerRefusal, BrokerUnreachable, UsageError, WireError
+from percall.identity import keyrings
+from percall.proof import DeviceKey, digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+    from percall.home import Login
+
+TIMEOUT_SECONDS = 15.0
+_UNAUTHORISED = 401
+
+
+class SignedClient:
+    """A broker, seen with one grant. Its methods raise BrokerUnreachable, BrokerRefusal or WireError."""
+
+    def __init__(self, broker: str, key: DeviceKey, token: str, ca_file: str = "") -> None:
+        self._broker, self._key, self._token = broker, key, token
+        self._nonce = ""
+        self._http = open_http(ca_file)
+
+    @classmethod
+    def of(cls, login: Login) -> Self:
+        """The client of a login; reads its keyring. Raises IdentityError or UsageError."""
+        found = keyrings.load(login)
+        return cls(login.broker, DeviceKey(found.seed), found.token, login.ca_file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes = b"",
+        media_type: str = "application/json",
+        query: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        """One request, its body covered by the signature; the answer has been read to its end."""
+        with self.stream(
+            method, path, body=body, media_type=media_type, query=query, timeout=TIMEOUT_SECONDS
+        ) as answer:
+            with named_failures(self._broker):
+                answer.read()
+            return answer
+
+    def json(self, method: str, path: str, *, value: Any = None, query: Mapping[str, str] | None = None) -> Any:
+        """Sends one JSON value (none when absent) and reads one; None where the answer is empty."""
+        body = b"" if value is None else wire.dump(value)
+        answer = self.request(method, path, body=body, query=query)
+        return wire.strict_json(answer.content) if answer.content else None
+
+    def session(self) -> wire.Session:
+        """What the grant may use, as the broker sees it now."""
+        return wire.decode(wire.Session, self.json("GET", wire.PATH_SESSION))
+
+    @contextmanager
+    def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes = b"",
+        media_type: str = "application/json",
+        query: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[httpx.Response]:
+        """One request whose answer is read by the caller, line by line; reading waits for ever unless `timeout`."""
+        waits = httpx.Timeout(TIMEOUT_SECONDS, read=timeout)
+        for attempt in ("first", "with the nonce"):
+            request = self._http.build_request(
+                method,
+                self._broker + path,
+                params=dict(query) if query else None,
+                content=body,
+                headers=self._headers(method, path, body, media_type),
+                timeout=waits,
+            )
+            with named_failures(self._broker):
+                answer = self._http.send(request, stream=True)
+            try:
+                self._nonce = answer.headers.get(wire.HEADER_NONCE, self._nonce)
+                challenged = "use_dpop_nonce" in answer.headers.get("www-authenticate", "")
+                if answer.status_code == _UNAUTHORISED and challenged and attempt == "first":
+                    continue
+                if not answer.is_success:
+                    with named_failures(self._broker):
+                        answer.read()
+                    raise refusal(self._broker, answer)
+                yield answer
+            finally:
+                answer.close()
+            return
+
+    def _headers(self, method: str, path: str, body: bytes, media_type: str) -> dict[str, str]:
+        _, proof = self._key.proof(method, self._broker + path, self._token, self._nonce, digest(body))
+        headers = {
+            "authorization": f"DPoP {self._token}",
+            "dpop": proof,
+            wire.HEADER_VERSION: str(wire.VERSION),
+            "accept": "*/*",
+        }
+        return {**headers, "content-type": media_type} if body else headers
+
+
+def open_http(ca_file: str = "") -> httpx.Client:
+    """The HTTP client of the commands, trusting the system's roots, or only those in `ca_file`. Raises UsageError."""
+    try:
+        context = ssl.create_default_context(cafile=ca_file or None)
+    except (OSError, ssl.SSLError):
+        raise UsageError(
+            "login.ca_file", f"{ca_file} holds no certificates.", "Give a PEM file to --ca-file."
+        ) from None
+    return httpx.Client(
+        verify=context,
+        trust_env=False,
+        follow_redirects=False,
+        timeout=TIMEOUT_SECONDS,
+        headers={"user-agent": "percall"},
+    )
+
+
+@contextmanager
+def named_failures(broker: str) -> Iterator[None]:
+    """Turns what can go wrong on the way into BrokerUnreachable."""
+    try:
+        yield
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            raise BrokerUnreachable(
+                "broker.certificate",
+                f"The certificate of {broker} was issued by nobody this machine trusts, or for another name.",
+                "Name the authority's certificate: `percall login … --ca-file FILE`.",
+            ) from None
+        reason = str(error).strip().rstrip(".") or type(error).__name__
+        raise BrokerUnreachable(
+            "broker.unreachable",
+            f"The broker at {broker} is unreachable: {reason}.",
+            "Check the URL and the network, and that `percall-broker serve` is running there.",
+        ) from None
+
+
+def refusal(broker: str, answer: httpx.Response) -> BrokerRefusal:
+    """The broker's own words for its no; or that whoever answered is no broker."""
+    try:
+        error = wire.strict_json(answer.content)["error"]
+        return BrokerRefusal(str(error["code"]), str(error["message"]), str(error.get("next_step", "")))
+    except (WireError, KeyError, TypeError, AttributeError):
+        return BrokerRefusal(
+            "broker.stranger",
+            f"{broker} answered {answer.status_code}, and not as a Percall broker does.",
+            "Check the URL.",
+        )

@@ -1,0 +1,70 @@
+"""What both keyring helpers share: a time-out of our own, and one JSON answer on stdout, an error included.
+
+A keyring may hang for two minutes (D-Bus without a service) or for ever (a prompt that nobody sees). The watchdog
+ends the process from its own thread, whatever the main thread waits for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from percall.errors import IdentityError, PercallError
+from percall.identity import OTHER_CHOICE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+VARIABLE = "PERCALL_KEYRING_TIMEOUT"
+DEFAULT_SECONDS = 30.0
+"""Long enough to type a password at the desktop's own prompt."""
+
+
+def seconds() -> float:
+    """The time-out: PERCALL_KEYRING_TIMEOUT where it is a sensible number."""
+    try:
+        wanted = float(os.environ.get(VARIABLE, ""))
+    except ValueError:
+        return DEFAULT_SECONDS
+    return wanted if 0 < wanted <= 600 else DEFAULT_SECONDS  # noqa: PLR2004 - ten minutes
+
+
+def answer(work: Callable[[], dict[str, str]]) -> int:
+    """Does the work, prints its answer, and returns the process's exit code."""
+    watchdog = threading.Timer(seconds(), _give_up)
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        _print(work())
+    except PercallError as error:
+        _print_error(error)
+        return IdentityError.exit_code
+    except Exception as error:  # noqa: BLE001 - the process's outermost edge; keyring libraries raise what they like
+        from percall.identity.keyring_os import explain  # noqa: PLC0415 - imports no more than we have by now
+
+        _print_error(explain(error))
+        return IdentityError.exit_code
+    return 0
+
+
+def _give_up() -> None:
+    _print_error(
+        IdentityError(
+            "keyring.timeout",
+            f"The keyring gave no answer within {seconds():g} seconds.",
+            f"Unlock or restart the desktop's keyring service. {OTHER_CHOICE}",
+        )
+    )
+    os._exit(IdentityError.exit_code)
+
+
+def _print_error(error: PercallError) -> None:
+    _print({"error": {"code": error.code, "message": error.message, "next_step": error.next_step}})
+
+
+def _print(members: dict[str, object] | dict[str, str]) -> None:
+    sys.stdout.write(json.dumps(members, separators=(",", ":")) + "\n")
+    sys.stdout.flush()

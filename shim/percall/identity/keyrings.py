@@ -1,0 +1,124 @@
+"""Where a person chose to keep secrets, as the commands see it: the operating system's keyring, or the sealed file."""
+
+from __future__ import annotations
+
+import functools
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from percall import home, identity
+from percall.errors import IdentityError, UsageError
+from percall.identity import passphrase
+
+if TYPE_CHECKING:
+    from percall.home import Login
+    from percall.identity import Identity
+
+CHOICES = ("os", "file")
+
+
+class Keyring(Protocol):
+    """Keeps identities. `backend` and `passphrase_file` are what a later reader needs to know of it."""
+
+    choice: str
+    backend: str
+    passphrase_file: str
+
+    def prepare(self) -> None:
+        """Makes sure that `store` will work, before an invite is spent. Raises IdentityError."""
+
+    def store(self, grant: str, kept: Identity) -> None:
+        """Keeps an identity. Raises IdentityError or UsageError."""
+
+
+class OsKeyring:
+    """The operating system's keyring, reached through a helper process with a time-out."""
+
+    choice = "os"
+    passphrase_file = ""
+
+    def __init__(self) -> None:
+        self.backend = ""
+
+    def prepare(self) -> None:
+        """Chooses the backend and tries it out. Raises IdentityError."""
+        self.backend = _write("probe")["backend"]
+
+    def store(self, grant: str, kept: Identity) -> None:
+        """Keeps an identity. Raises IdentityError."""
+        _write("store", self.backend, grant, given=identity.item(kept))
+
+
+class FileKeyring:
+    """Files under PERCALL_HOME, sealed under one passphrase."""
+
+    choice = "file"
+    backend = ""
+
+    def __init__(self) -> None:
+        named = passphrase.file()
+        self.passphrase_file = str(Path(named).absolute()) if named else ""
+        self._passphrase = b""
+
+    def prepare(self) -> None:
+        """Asks for the passphrase; where sealed files are there already, it must open them. Raises IdentityError."""
+        from percall.identity import keyring_file  # noqa: PLC0415 - nacl, only where it is needed
+
+        sealed = [login for login in home.logins() if login.keyring == "file"]
+        if self.passphrase_file:
+            self._passphrase = passphrase.from_file(self.passphrase_file)
+        else:
+            self._passphrase = typed_passphrase() if sealed else passphrase.from_terminal(new=True)
+        if sealed:
+            keyring_file.unseal(sealed[0].grant, self._passphrase)
+
+    def store(self, grant: str, kept: Identity) -> None:
+        """Keeps an identity. Raises UsageError."""
+        from percall.identity import keyring_file  # noqa: PLC0415 - as above
+
+        keyring_file.seal(grant, identity.item(kept), self._passphrase)
+
+
+def keyring(choice: str) -> Keyring:
+    """The keyring that a person named. Raises UsageError."""
+    if choice not in CHOICES:
+        raise UsageError("keyring.choice", f"There is no keyring {choice!r}.", "Say `os` or `file`.")
+    return FileKeyring() if choice == "file" else OsKeyring()
+
+
+def load(login: Login) -> Identity:
+    """A login's secrets; may ask for a passphrase at the terminal. Raises IdentityError or UsageError."""
+    if login.keyring == "file" and not passphrase.file(login.passphrase_file):
+        from percall.identity import keyring_file  # noqa: PLC0415 - as above
+
+        return identity.read_answer(keyring_file.unseal(login.grant, typed_passphrase()).encode())
+    answer, _ = identity.start_reader(login).communicate()
+    return identity.read_answer(answer)
+
+
+@functools.cache
+def typed_passphrase() -> bytes:
+    """The passphrase, asked for once in a command."""
+    return passphrase.from_terminal(new=False)
+
+
+def _write(*arguments: str, given: str = "") -> dict[str, str]:
+    done = subprocess.run(
+        [sys.executable, "-EP", "-m", "percall.identity.writer", *arguments],
+        input=given.encode(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    try:
+        members = json.loads(done.stdout)
+    except ValueError:
+        raise IdentityError(
+            "keyring.writer", "The keyring's helper process ended without an answer.", identity.OTHER_CHOICE
+        ) from None
+    if error := members.get("error"):
+        raise IdentityError(error["code"], error["message"], error["next_step"])
+    return dict(members)
