@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+from itertools import pairwise
 from urllib.parse import quote
 
 from hypothesis import given, settings
@@ -28,7 +30,7 @@ def naive(secret: bytes, data: bytes) -> bytes:
 def streamed(secret: bytes, data: bytes, cuts: list[int]) -> bytes:
     redactor = Redactor(secret)
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    parts = [redactor.feed(data[start:end]) for start, end in zip(edges, edges[1:], strict=False)]
+    parts = [redactor.feed(data[start:end]) for start, end in pairwise(edges)]
     return b"".join([*parts, redactor.flush()])
 
 
@@ -41,10 +43,8 @@ def reflections(secret: bytes) -> list[bytes]:
         secret.hex().encode(),
         secret.hex().upper().encode(),
     ]
-    try:
+    with contextlib.suppress(UnicodeDecodeError):
         found.append(json.dumps(secret.decode()).encode())
-    except UnicodeDecodeError:
-        pass
     return found
 
 

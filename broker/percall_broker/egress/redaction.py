@@ -81,6 +81,7 @@ class Redactor:
         self._masked = 0  # so many of the held bytes belong to a form that was seen whole
 
     def __repr__(self) -> str:
+        """Nothing of the secret."""
         return "Redactor()"
 
     def feed(self, chunk: bytes) -> bytes:

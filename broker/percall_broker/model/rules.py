@@ -67,6 +67,7 @@ class Target:
         return self.path if self.query is None else f"{self.path}?{self.query}"
 
     def __str__(self) -> str:
+        """The whole URL."""
         return f"{self.origin}{self.path_and_query}"
 
 
@@ -200,7 +201,7 @@ def rule_allows(rule: RequestRule, method: str, target: Target) -> bool:
     return _path_pattern(rule.path).fullmatch(unquote(target.path, encoding="latin-1")) is not None
 
 
-def match(entry: Entry, tools: tuple[str, ...], method: str, url: str | Target) -> Decision:
+def match(entry: Entry, tools: tuple[str, ...], method: str, url: str | Target) -> Decision:  # noqa: PLR0911 - each answer has its reason
     """Whether the entry lets a request be made, and carry the key, while calls of `tools` are open; none at start-up.
 
     Where the entry has tool rules, only those of the open calls' tools count: with attribution exact there is one.

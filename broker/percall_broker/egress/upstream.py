@@ -1,0 +1,132 @@
+"""The way to the upstreams: one request, one streamed answer, over warm connections to checked addresses.
+
+No proxy, no environment, no redirects, no cookies, no retries: what was decided on is what is sent, once.
+"""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import httpcore
+
+from percall_broker.egress.addresses import loopback_addresses, public_addresses, system_resolver
+from percall_broker.egress.network import Backend, Deadlines
+from percall_broker.model.errors import UpstreamFailed
+from percall_broker.model.rules import is_loopback_name, parse_url
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+
+    from percall_broker.egress.addresses import Resolver
+    from percall_broker.model.rules import Target
+
+MAX_CONNECTIONS = 256
+MAX_IDLE_CONNECTIONS = 64
+IDLE_SECONDS = 55.0
+"""Below the 60 s after which load balancers drop idle connections."""
+MAX_ANSWER_BYTES = 4 * 1024 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamAnswer:
+    """The answer's head, and its body as it comes: the caller sets the pace."""
+
+    status: int
+    headers: Sequence[tuple[bytes, bytes]]
+    body: AsyncIterator[bytes]
+
+
+class Upstream:
+    """Sends requests to upstreams. `trust` verifies their certificates; the system's roots where none is given."""
+
+    def __init__(
+        self,
+        *,
+        deadlines: Deadlines | None = None,
+        resolve: Resolver = system_resolver,
+        trust: ssl.SSLContext | None = None,
+    ) -> None:
+        deadlines = deadlines or Deadlines()
+        pool = partial(
+            httpcore.AsyncConnectionPool,
+            ssl_context=trust or ssl.create_default_context(),
+            max_connections=MAX_CONNECTIONS,
+            max_keepalive_connections=MAX_IDLE_CONNECTIONS,
+            keepalive_expiry=IDLE_SECONDS,
+            http1=True,
+            http2=False,
+            retries=0,
+        )
+        self._public = pool(network_backend=Backend(partial(public_addresses, resolve), deadlines))
+        self._loopback = pool(network_backend=Backend(partial(loopback_addresses, resolve), deadlines))
+        self._deadlines = deadlines
+
+    @asynccontextmanager
+    async def send(
+        self,
+        method: str,
+        target: Target,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: AsyncIterable[bytes],
+        connect: Mapping[str, str],
+    ) -> AsyncIterator[UpstreamAnswer]:
+        """One request, and its answer until the block ends. `headers` are complete: Host and framing included.
+
+        `connect` maps an origin to the loopback origin that stands in for it. Raises UpstreamFailed, in the block too.
+        """
+        through = parse_url(connect[target.origin]) if target.origin in connect else target
+        if through.scheme == "http" and not is_loopback_name(through.host):
+            raise UpstreamFailed("upstream.address", f"{through.origin}: http is for loopback alone.")
+        pool = self._loopback if through.scheme == "http" else self._public
+        request = httpcore.Request(
+            method,
+            httpcore.URL(
+                scheme=through.scheme,
+                host=through.host,
+                port=through.port,
+                target=target.path_and_query.encode("ascii"),
+            ),
+            headers=headers,
+            content=body,
+            extensions={"timeout": {"pool": self._deadlines.connect}},
+        )
+        try:
+            response = await pool.handle_async_request(request)
+        except httpcore.PoolTimeout:
+            raise UpstreamFailed("upstream.busy", "Too many requests are under way.") from None
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
+            raise _failure(error) from None  # its text and context may quote the request, and so the key
+        try:
+            yield UpstreamAnswer(response.status, response.headers, _pieces(response))
+        finally:
+            await response.aclose()
+
+    async def close(self) -> None:
+        """Lets go of every connection."""
+        await self._public.aclose()
+        await self._loopback.aclose()
+
+
+async def _pieces(response: httpcore.Response) -> AsyncIterator[bytes]:
+    total = 0
+    try:
+        async with aclosing(response.aiter_stream()) as stream:  # type: ignore[type-var]
+            async for piece in stream:
+                total += len(piece)
+                if total > MAX_ANSWER_BYTES:
+                    raise UpstreamFailed("upstream.size", f"The answer is longer than {MAX_ANSWER_BYTES} bytes.")
+                yield piece
+    except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
+        raise _failure(error) from None
+
+
+def _failure(error: Exception) -> UpstreamFailed:
+    if isinstance(error, httpcore.LocalProtocolError):
+        return UpstreamFailed("upstream.request", "The request cannot be put into HTTP/1.1.")
+    if isinstance(error, httpcore.ProtocolError):
+        return UpstreamFailed("upstream.protocol", "The upstream's answer is not HTTP/1.1, or ended early.")
+    return UpstreamFailed("upstream.cut", "The upstream broke the connection off.")
