@@ -1,1 +1,1 @@
-"""The append-only record."""
+"""The record: canonical entries, statements for administrative changes, and the seal on arguments."""

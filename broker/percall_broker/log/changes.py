@@ -1,0 +1,52 @@
+"""Entries for what administrators do: changes, and readings of arguments. They go into the change's own transaction.
+
+An entry never holds a secret, an invite or a token: `details` is shown to every administrator.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from percall_broker.crypto import base64url
+from percall_broker.crypto.sodium import new_key
+from percall_broker.log.canonical import canonical
+from percall_broker.store.protocol import Statement
+
+if TYPE_CHECKING:
+    from percall_broker.model.records import Identity
+
+_ID_BYTES = 16
+
+
+def change(by: Identity | None, action: str, *, server: str = "", **details: Any) -> Statement:
+    """A change: `action` is a stable code such as `grant.revoke`; `by` is None for what was done on the machine itself."""
+    return _entry("change", by, action, server, details)
+
+
+def reading(by: Identity, action: str, *, server: str = "", **details: Any) -> Statement:
+    """A reading of what is sealed, such as `arguments.read`. Append it before anything is shown."""
+    return _entry("reading", by, action, server, details)
+
+
+def _entry(kind: str, by: Identity | None, action: str, server: str, details: dict[str, Any]) -> Statement:
+    # An administrator's request is signed, so its proof's id names the change, and a replay finds it taken.
+    identifier = by.jti if by is not None else base64url.encode(new_key()[:_ID_BYTES])
+    who = {
+        "grant_id": by.grant.id if by else "",
+        "person": by.grant.person if by else "",
+        "agent": by.grant.agent if by else "",
+        "device": by.grant.device if by else "",
+    }
+    time_ms = int(time.time() * 1000)
+    entry = {"kind": kind, "id": identifier, "time_ms": time_ms, **who, "server": server, "action": action}
+    parameters = {
+        "kind": kind,
+        "id": identifier,
+        "time_ms": time_ms,
+        **who,
+        "server": server,
+        "reason": action,
+        "entry": canonical({**entry, "details": details}),
+    }
+    return Statement("record_change", parameters, required=True)
