@@ -1,0 +1,89 @@
+-- People, grants, invites and servers: what administrators change, and what enrolment binds.
+-- Each change is one transaction with its own `record_change` and, where calls depend on it, `advance_epoch`.
+
+-- name: add_person(name, created_at)
+INSERT INTO persons (name, created_at) VALUES (:name, :created_at) ON CONFLICT DO NOTHING
+
+-- name: add_device(thumbprint, person, name, created_at)
+INSERT INTO devices (thumbprint, person, name, created_at) VALUES (:thumbprint, :person, :name, :created_at)
+ON CONFLICT DO NOTHING
+
+-- name: device_of(thumbprint, person)
+-- Required after add_device: a device key belongs to one person.
+SELECT thumbprint FROM devices WHERE thumbprint = :thumbprint AND person = :person
+
+-- name: add_grant(id, person, agent, administrator, scope, expires_at, created_at, created_by)
+-- No row: a server that it names is not there.
+INSERT INTO grants (id, person, agent, device, administrator, scope, state, version, expires_at, created_at, created_by)
+VALUES (:id, :person, :agent, NULL, :administrator, :scope, 'active', 1, :expires_at, :created_at, :created_by)
+RETURNING id
+
+-- name: active_server(name)
+-- Required before add_grant, for each server that the grant names.
+SELECT name FROM servers WHERE name = :name AND state = 'active'
+
+-- name: bind_grant(id, device, agent)
+-- A grant is bound to one device key, once. An agent that the administrator named stays.
+UPDATE grants SET device = :device, agent = CASE WHEN agent = '' THEN :agent ELSE agent END, version = version + 1
+WHERE id = :id AND device IS NULL AND state = 'active'
+RETURNING id
+
+-- name: set_grant_state(id, state)
+-- A revocation is final. No row: there is no such grant, it is in that state already, or it is revoked.
+UPDATE grants SET state = :state, version = version + 1
+WHERE id = :id AND state <> :state AND state <> 'revoked'
+RETURNING id
+
+-- name: list_grants()
+SELECT g.id, g.person, g.agent, COALESCE(g.device, '') AS device, COALESCE(d.name, '') AS device_name,
+       g.administrator, g.scope, g.state, g.version, g.expires_at, g.created_at, g.created_by
+FROM grants g LEFT JOIN devices d ON d.thumbprint = g.device
+ORDER BY g.created_at, g.id
+
+-- name: add_invite(code_hash, grant_id, expires_at)
+INSERT INTO invites (code_hash, grant_id, expires_at, used_at) VALUES (:code_hash, :grant_id, :expires_at, NULL)
+
+-- name: read_invite(code_hash)
+SELECT i.grant_id, i.expires_at, COALESCE(i.used_at, 0) AS used_at, g.person
+FROM invites i JOIN grants g ON g.id = i.grant_id
+WHERE i.code_hash = :code_hash
+
+-- name: use_invite(code_hash, now)
+-- Once. No row: unknown, used, or expired.
+UPDATE invites SET used_at = :now WHERE code_hash = :code_hash AND used_at IS NULL AND expires_at > :now
+RETURNING grant_id
+
+-- name: add_server(name, entry, secret_version, created_at)
+-- A removed server's name may be used again; its version goes on, so that nothing decided on the old one holds.
+INSERT INTO servers (name, version, entry, state, secret_version, created_at)
+VALUES (:name, 1, :entry, 'active', :secret_version, :created_at)
+ON CONFLICT (name) DO UPDATE SET entry = excluded.entry, state = 'active', version = servers.version + 1,
+    secret_version = excluded.secret_version, created_at = excluded.created_at
+WHERE servers.state = 'removed'
+RETURNING version
+
+-- name: update_server(name, entry)
+UPDATE servers SET entry = :entry, version = version + 1 WHERE name = :name AND state = 'active' RETURNING version
+
+-- name: remove_server(name)
+UPDATE servers SET state = 'removed', version = version + 1 WHERE name = :name AND state = 'active' RETURNING version
+
+-- name: set_secret_version(name, secret_version)
+-- The version of the entry stays: a new key changes nothing that was decided on, so no call fails.
+UPDATE servers SET secret_version = :secret_version WHERE name = :name AND state = 'active' RETURNING name
+
+-- name: list_servers()
+SELECT s.name, s.version, s.entry, s.state, s.secret_version, s.created_at,
+       COALESCE(k.created_at, 0) AS secret_created_at
+FROM servers s LEFT JOIN secrets k ON k.name = s.name AND k.version = s.secret_version
+WHERE s.state = 'active'
+ORDER BY s.name
+
+-- name: calls_after(seq, limit)
+-- Long reading. Calls in the order they were recorded, for `log tail`.
+SELECT c.seq, c.id AS call, c.time_ms, c.grant_id, c.person, c.agent, c.device, COALESCE(d.name, '') AS device_name,
+       c.server, c.tool, c.decision, c.reason, COALESCE(o.outcome, '') AS outcome,
+       COALESCE(o.duration_ms, 0) AS duration_ms
+FROM log c LEFT JOIN log o ON o.kind = 'outcome' AND o.id = c.id LEFT JOIN devices d ON d.thumbprint = c.device
+WHERE c.kind = 'call' AND c.seq > :seq
+ORDER BY c.seq LIMIT :limit
