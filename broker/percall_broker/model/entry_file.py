@@ -12,7 +12,7 @@ from typing import Any
 
 from percall_broker.model.entry import Entry, Probe, RequestRule, Slot, ToolRule
 from percall_broker.model.errors import InvalidInput
-from percall_broker.model.rules import is_loopback_name, normal_origin, parse_url
+from percall_broker.model.rules import is_loopback_name, parse_origin, parse_url
 
 DELIVERIES = ("egress", "none")
 WAYS = ("base-url", "preload", "proxy")
@@ -145,7 +145,7 @@ def _wrong(place: str, why: str) -> InvalidInput:
 
 def _origin(text: str, place: str) -> str:
     try:
-        return normal_origin(text if "://" in text else f"https://{text}")
+        return parse_origin(text if "://" in text else f"https://{text}")
     except InvalidInput as error:
         raise _wrong(place, error.message.rstrip(".")) from None
 
