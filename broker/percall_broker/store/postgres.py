@@ -71,7 +71,7 @@ class PostgresStore:
             raise _translated(error) from error
         return store
 
-    async def fetch(self, name: str, **parameters: Any) -> list[Row]:
+    async def fetch(self, name: str, /, **parameters: Any) -> list[Row]:
         """The rows of a reading statement."""
         query = self._queries[name]
         async with self._connection() as connection:

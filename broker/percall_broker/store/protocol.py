@@ -23,7 +23,7 @@ class Statement:
 class Store(Protocol):
     """Named statements over one of the engines. Every method raises model.errors.Unavailable when the store cannot."""
 
-    async def fetch(self, name: str, **parameters: Any) -> list[Row]:
+    async def fetch(self, name: str, /, **parameters: Any) -> list[Row]:
         """The rows of a reading statement."""
 
     async def append(self, *statements: Statement) -> list[list[Row]]:

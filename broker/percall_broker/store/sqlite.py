@@ -57,7 +57,7 @@ class SqliteStore:
         self._checkpoint: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def fetch(self, name: str, **parameters: Any) -> list[Row]:
+    async def fetch(self, name: str, /, **parameters: Any) -> list[Row]:
         """The rows of a reading statement."""
         query = self._queries[name]
         if query.long:

@@ -27,9 +27,6 @@ class KeyFolder:
         self._folder = folder
         self._keys: dict[str, bytes] = {}
 
-    def __repr__(self) -> str:
-        return f"KeyFolder({self._folder})"
-
     def names(self) -> list[str]:
         """The names of the keys, oldest first."""
         try:
