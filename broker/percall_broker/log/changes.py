@@ -24,12 +24,14 @@ def change(by: Identity | None, action: str, *, server: str = "", **details: Any
     return _entry("change", by, action, server, details)
 
 
-def reading(by: Identity, action: str, *, server: str = "", **details: Any) -> Statement:
-    """A reading of what is sealed, such as `arguments.read`. Append it before anything is shown."""
-    return _entry("reading", by, action, server, details)
+def reading(by: Identity, action: str, *, call: str, **details: Any) -> Statement:
+    """A reading of what is sealed of a call, such as `arguments.read`. Append it before anything is shown."""
+    return _entry("reading", by, action, "", details, call)
 
 
-def _entry(kind: str, by: Identity | None, action: str, server: str, details: dict[str, Any]) -> Statement:
+def _entry(
+    kind: str, by: Identity | None, action: str, server: str, details: dict[str, Any], call: str = ""
+) -> Statement:
     # An administrator's request is signed, so its proof's id names the change, and a replay finds it taken.
     identifier = by.jti if by is not None else base64url.encode(new_key()[:_ID_BYTES])
     who = {
@@ -39,10 +41,12 @@ def _entry(kind: str, by: Identity | None, action: str, server: str, details: di
         "device": by.grant.device if by else "",
     }
     time_ms = int(time.time() * 1000)
-    entry = {"kind": kind, "id": identifier, "time_ms": time_ms, **who, "server": server, "action": action}
+    entry = {"kind": kind, "id": identifier, "call": call, "time_ms": time_ms}
+    entry |= {**who, "server": server, "action": action}
     parameters = {
         "kind": kind,
         "id": identifier,
+        "call": call,
         "time_ms": time_ms,
         **who,
         "server": server,

@@ -125,11 +125,11 @@ WHERE c.deadline_ms > 0 AND c.deadline_ms >= :since_ms AND c.deadline_ms < :now_
   AND NOT EXISTS (SELECT 1 FROM log o WHERE o.kind = 'outcome' AND o.id = c.id)
 ORDER BY c.deadline_ms LIMIT :limit
 
--- name: record_change(kind, id, time_ms, grant_id, person, agent, device, server, reason, entry)
+-- name: record_change(kind, id, call, time_ms, grant_id, person, agent, device, server, reason, entry)
 -- An administrative change (kind change), or arguments read by an administrator (kind reading).
 INSERT INTO log (kind, id, call, time_ms, grant_id, person, agent, device, server, tool,
                  decision, reason, outcome, duration_ms, deadline_ms, entry)
-VALUES (:kind, :id, '', :time_ms, :grant_id, :person, :agent, :device, :server, '', '', :reason, '', 0, 0, :entry)
+VALUES (:kind, :id, :call, :time_ms, :grant_id, :person, :agent, :device, :server, '', '', :reason, '', 0, 0, :entry)
 ON CONFLICT DO NOTHING
 RETURNING seq
 
