@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 _SWEEP_SECONDS = 1.0
 _MOST_WAITING = 1000
 _MOST_WAITING_BYTES = 32 * 1024 * 1024
-_ENDED = frozenset({"grant.revoked", "grant.suspended", "grant.expired"})
+_REMEMBERED = 1000
+ENDED = frozenset({"grant.revoked", "grant.suspended", "grant.expired"})
+"""Refusals that end the whole grant, not one call."""
 
 
 class Call:
@@ -45,7 +47,9 @@ class Call:
 
 
 class Calls:
-    """All gated calls of one child. `forward` gets lines for the child, `answer` lines for the client."""
+    """All gated calls of one child. `forward` gets lines for the child without, `answer` lines for the client with
+    their line ends; `grant_ended` a refusal that concerns every call.
+    """
 
     def __init__(
         self,
@@ -74,7 +78,7 @@ class Calls:
         self._waiting_bytes = 0
         self._deciding: dict[Any, Call] = {}
         self._open: dict[Any, Call] = {}
-        self._refusing: wire.Refusal | None = None
+        self._answered_here: deque[Any] = deque(maxlen=_REMEMBERED)
         self._sweeping = False
 
     @property
@@ -135,14 +139,22 @@ class Calls:
         """Whether the child owes an answer to a call with this id."""
         return key in self._open
 
+    def is_late(self, key: Any) -> bool:
+        """Whether the shim has answered this request already, so that the child's answer must be dropped."""
+        return key in self._answered_here
+
+    def answer_instead(self, key: Any, refusal: wire.Refusal) -> None:
+        """The child's answer cannot be passed on: answer in its place; whether the call did anything is unknown."""
+        self._answer(refusals.answer(self._end(key, "unknown").frame, refusal))
+        self._next()
+
     def observe(self, method: str) -> None:
         """A request of the child's to the client has passed."""
         for call in self._open.values():
             call.observed[method] = call.observed.get(method, 0) + 1
 
     def refuse_all(self, refusal: wire.Refusal) -> None:
-        """The child is gone or must go: answer everything with the refusal, now and from now on."""
-        self._refusing = refusal
+        """The child is gone or must go: answer everything with the refusal."""
         self._windows.close_all()
         for key in tuple(self._open):
             self._answer(refusals.answer(self._end(key, "unknown").frame, refusal))
@@ -156,7 +168,6 @@ class Calls:
     def _decide(self, call: Call) -> None:
         self._deciding[call.key] = call
         settled = self._settlements.take()
-        head = wire.CallRequest(self._server, self.client, settled)
 
         def done(body: bytes) -> None:
             self._settlements.gone(settled)
@@ -171,8 +182,7 @@ class Calls:
             self._settlements.put_back(settled)
             self._refuse(call, refusals.of_error(error))
 
-        members = {"server": head.server, "client": head.client}  # wire.encode copies deeply: most heads are these two
-        message = wire.join(wire.encode(head) if settled else members, call.line)
+        message = wire.join(wire.encode(wire.CallRequest(self._server, self.client, settled)), call.line)
         self._broker.request("POST", wire.PATH_CALLS, message, done, failed)
 
     def _decided(self, call: Call, answer: wire.CallAnswer) -> None:
@@ -201,7 +211,7 @@ class Calls:
     def _refuse(self, call: Call, refusal: wire.Refusal) -> None:
         if not self._forget(call):
             self._answer(refusals.answer(call.frame, refusal))
-        if refusal.code in _ENDED:
+        if refusal.code in ENDED:
             self._grant_ended(refusal)
         self._next()
 
@@ -232,6 +242,7 @@ class Calls:
         for key, call in tuple(self._open.items()):
             if call.deadline < now:
                 self._end(key, "unknown")
+                self._answered_here.append(key)
                 self._answer(refusals.answer(call.frame, DEADLINE_PASSED))
                 self._forward(refusals.cancelled(call.frame["id"], "The call's deadline has passed.").rstrip(b"\n"))
         self._sweeping = bool(self._open)

@@ -149,4 +149,6 @@ def _refuse_look_alikes(members: dict[str, Any], known: dict[str, str]) -> None:
     for name in members:
         exact = known.get(name) or known.get(name.casefold())
         if exact is not None and exact != name:
-            raise FrameError("frame.case", f"{name!r} looks like {exact!r}.", "Some servers would take one for the other.")
+            raise FrameError(
+                "frame.case", f"{name!r} looks like {exact!r}.", "Some servers would take one for the other."
+            )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from percall import wire
+from percall import __version__, wire
 from percall.run import frames
 
 if TYPE_CHECKING:
@@ -32,6 +32,24 @@ def answer(request: dict[str, Any], refusal: wire.Refusal) -> bytes:
             result["resultType"] = "complete"
         return _line({"id": request["id"], "result": result})
     return error_line(request.get("id"), REFUSED, refusal)
+
+
+def answer_without_server(request: dict[str, Any], refusal: wire.Refusal) -> bytes:
+    """The line that answers a request while no server runs: the session may open, so that its refusals are read."""
+    key, params = frames.id_key(request.get("id")), request.get("params")
+    if request.get("method") == "ping" and key is not None:
+        return _line({"id": request["id"], "result": {}})
+    version = params.get("protocolVersion") if isinstance(params, dict) else None
+    if request.get("method") == "initialize" and key is not None and isinstance(version, str):
+        text = f"Percall: {refusal.message} {refusal.next_step}".rstrip()
+        result = {
+            "protocolVersion": version,
+            "capabilities": {"tools": {"listChanged": True}},
+            "serverInfo": {"name": "percall", "version": __version__},
+            "instructions": text,
+        }
+        return _line({"id": request["id"], "result": result})
+    return answer(request, refusal)
 
 
 def error_line(request_id: Any, code: int, refusal: wire.Refusal) -> bytes:

@@ -5,7 +5,7 @@ It never sends a frame of its own ahead of the client's, and hands the client no
 
 from __future__ import annotations
 
-from collections import deque
+import os
 from typing import TYPE_CHECKING, Any
 
 from percall import wire
@@ -14,16 +14,13 @@ from percall.run import frames, gate, refusals
 from percall.run.calls import SAMPLING_REFUSED, Calls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from percall.run.streams import Stderr, Writer
 
 _MOST_OPEN_REQUESTS = 10_000
-_REMEMBERED_ANSWERS = 1000
 
 
 class Relay:
-    """What happens to each line. `to_child` and `to_client` write lines; `granted` is what the grant shows now."""
+    """What happens to each line. `granted` is what the grant shows now, `refusing` why there is no child."""
 
     def __init__(self, *, granted: wire.GrantedServer, stderr: Stderr) -> None:
         self.granted: wire.GrantedServer | None = granted
@@ -31,14 +28,17 @@ class Relay:
         self.refusing: wire.Refusal | None = None
         self._stderr = stderr
         self._requests: dict[Any, dict[str, Any]] = {}
-        self._answered_here: deque[Any] = deque(maxlen=_REMEMBERED_ANSWERS)
         self._calls: Calls
         self._client: Writer
         self._child: Writer | None = None
+        self._opening: dict[str, Any] | None = None
+        self._opened_here = False
+        self._replay_id = ""
+        self._held: list[bytes | None] = []
 
-    def connect(self, *, calls: Calls, client: Writer, child: Writer | None) -> None:
-        """Join the two sides. Without a child every request is refused."""
-        self._calls, self._client, self._child = calls, client, child
+    def connect(self, *, calls: Calls, client: Writer) -> None:
+        """Join the parts."""
+        self._calls, self._client = calls, client
 
     @property
     def is_idle(self) -> bool:
@@ -50,12 +50,11 @@ class Relay:
         if self._child is not None:
             self._child.write(line + b"\n")
 
-    def to_client(self, line: bytes) -> None:
-        """An answer of the shim's own; the child's, should it still come, is dropped."""
-        self._client.write(line)
-
     def from_client(self, line: bytes | None) -> None:
         """A line that the client sent; None stands for one that was too long."""
+        if self._replay_id:
+            self._held.append(line)
+            return
         try:
             if line is None:
                 raise FrameError("frame.long", f"A frame is longer than {wire.MAX_FRAME_BYTES} bytes.")
@@ -72,9 +71,12 @@ class Relay:
             return
         if not self._calls.client:
             self._calls.client = frames.client_info(frame)
+        if method == "initialize":
+            self._opening = frame
+            self._opened_here = self.refusing is not None
         if self.refusing is not None:
             if "id" in frame:
-                self._client.write(refusals.answer(frame, self.refusing))
+                self._client.write(refusals.answer_without_server(frame, self.refusing))
         elif gate.is_gated(method):
             self._gate(frame, line)
         elif method == "notifications/cancelled":
@@ -97,21 +99,45 @@ class Relay:
             self._from_server(frame, line)
             return
         key = frames.id_key(frame.get("id"))
-        if self._calls.is_open(key):
+        if self._replay_id and key == self._replay_id:
+            self._replayed()
+        elif self._calls.is_open(key):
             instead = self._calls.answered(key, frame, allow_sampling=self.sampling)
             self._client.write(line + b"\n" if instead is None else instead)
         elif key in self._requests:
             self._client.write(self._filtered(self._requests.pop(key), frame, line))
-        elif key not in self._answered_here:
+        elif not self._calls.is_late(key):
             self._client.write(line + b"\n")
 
     def refuse_all(self, refusal: wire.Refusal) -> None:
         """Answer everything with the refusal, now and from now on."""
         self.refusing = refusal
         self._calls.refuse_all(refusal)
+        self._child, self._replay_id = None, ""
+        held, self._held = self._held, []
+        for line in held:
+            self.from_client(line)
         requests, self._requests = self._requests, {}
         for request in requests.values():
-            self._client.write(refusals.answer(request, refusal))
+            self._client.write(refusals.answer_without_server(request, refusal))
+
+    def resume(self, child: Writer) -> None:
+        """There is a child (again). A session that the client has opened is opened with it before anything else."""
+        self.refusing = None
+        self._child = child
+        if self._opening is not None:
+            self._replay_id = f"percall-{os.urandom(9).hex()}"
+            self.to_child(wire.dump({**self._opening, "id": self._replay_id}))
+
+    def _replayed(self) -> None:
+        """The new child has opened the session: go on where the client is."""
+        self._replay_id = ""
+        self.to_child(b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
+        if self._opened_here:
+            self._client.write(b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\n')
+        held, self._held = self._held, []
+        for line in held:
+            self.from_client(line)
 
     def _gate(self, frame: dict[str, Any], line: bytes) -> None:
         key = frames.id_key(frame.get("id"))
@@ -124,6 +150,7 @@ class Relay:
             self._calls.submit(frame, line)
 
     def _pass(self, frame: dict[str, Any], line: bytes) -> None:
+        method = frame["method"]
         key = frames.id_key(frame.get("id"))
         if key is not None:
             if self._is_known(key):
@@ -133,8 +160,8 @@ class Relay:
                 full = wire.Refusal("frame.flood", "Too many requests wait for an answer.", "Wait for some of them.")
                 self._client.write(refusals.answer(frame, full))
                 return
-            slim = {"id": frame["id"], "method": frame["method"]}
-            self._requests[key] = slim
+            kept = ("id", "method", "params") if method == "initialize" else ("id", "method")
+            self._requests[key] = {name: frame[name] for name in kept if name in frame}
         self.to_child(line)
 
     def _is_known(self, key: Any) -> bool:
@@ -148,7 +175,9 @@ class Relay:
         params = frame.get("params")
         key = frames.id_key(params.get("requestId")) if isinstance(params, dict) else None
         if self._calls.cancel(key):
-            self._requests.pop(key, None)
+            request = self._requests.get(key)
+            if request is not None and request["method"] not in gate.LIST_METHODS:
+                del self._requests[key]  # a list that comes all the same is still filtered
             self.to_child(line)
 
     def _from_server(self, frame: dict[str, Any], line: bytes) -> None:
@@ -175,15 +204,6 @@ class Relay:
         key = frames.id_key(wire.strict_json(found[1])) if found else None
         refusal = wire.Refusal("frame.long", "The server's answer was too long and was dropped.", "Ask for less.")
         if self._calls.is_open(key):
-            self._client.write(self._calls.too_long(key, refusal))
+            self._calls.answer_instead(key, refusal)
         elif key in self._requests:
             self._client.write(refusals.answer(self._requests.pop(key), refusal))
-
-    def answered_here(self, key: Any) -> None:
-        """The shim has answered a request that the child may yet answer: once is enough."""
-        self._answered_here.append(key)
-
-
-def calls_answer(relay: Relay) -> Callable[[bytes], None]:
-    """How `Calls` answers the client."""
-    return relay.to_client

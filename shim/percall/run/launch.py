@@ -1,0 +1,78 @@
+"""What a start needs to know before its child can run: which server, whether its launch is trusted, its environment.
+
+The child is the first thing that is started; whatever can wait until it runs is imported later.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from percall import home
+from percall.errors import LaunchError
+from percall.run.child import Child, clean_environment
+
+if TYPE_CHECKING:
+    from percall.egress.listener import Listener
+    from percall.run.broker import Signer
+    from percall.run.sender import Sender
+    from percall.run.windows import Windows
+
+
+class Egress(NamedTuple):
+    """The way out of a child whose key stays in the broker."""
+
+    listener: Listener
+    signer: Signer
+    sender: Sender
+
+
+class Launch:
+    """One server, ready to be started, and started again should its grant be resumed.
+
+    Raises UsageError when the server is unknown or its launch is not trusted.
+    """
+
+    def __init__(self, server: str, agent: str | None, command: list[str] | None) -> None:
+        self.found = home.find_server(server, agent)
+        entry = self.found.granted.entry
+        trust = home.require_trust(self.found.login.broker, entry)
+        self._command = tuple(command or ()) or entry.command
+        if not self._command:
+            raise LaunchError(
+                "launch.command",
+                f"Server {server!r} has no launch command.",
+                f"Give one: percall run {server} -- COMMAND ARGUMENTS",
+            )
+        self._path = trust.path or os.environ.get("PATH", "")
+        self.egress: Egress | None = None
+        self.windows: Windows | None = None
+
+    def start(self) -> Child:
+        """Start the child. Raises LaunchError."""
+        entry = self.found.granted.entry
+        environment = clean_environment(entry.pass_environment, self._path)
+        if entry.delivery == "egress":
+            environment |= self._listen().listener.environment(environment)
+        else:
+            environment |= entry.environment
+        return Child(self._command, environment, entry.name)
+
+    def _listen(self) -> Egress:
+        """The listener must have its port before the child can be told of it."""
+        if self.egress is None:
+            from percall.egress import ways  # noqa: PLC0415 - only where the entry has a key
+            from percall.egress.listener import Listener  # noqa: PLC0415
+            from percall.http1 import Address  # noqa: PLC0415
+            from percall.run.broker import Signer  # noqa: PLC0415
+            from percall.run.sender import Sender  # noqa: PLC0415
+            from percall.run.windows import Windows  # noqa: PLC0415
+
+            login, entry = self.found.login, self.found.granted.entry
+            signer, windows = Signer(Address.parse(login.broker)), Windows()
+            sender = Sender(signer, login.ca_file or None)
+            placeholder = ways.make_placeholder(entry.placeholder)
+            listener = Listener(entry, placeholder, windows.current, windows.redeemed, sender)
+            listener.start()
+            self.egress, self.windows = Egress(listener, signer, sender), windows
+        return self.egress
