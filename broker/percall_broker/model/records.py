@@ -66,17 +66,3 @@ class Decision:
     code: str
     message: str
     next_step: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PermittedRequest:
-    """An API request of the child that was permitted and recorded, with what egress needs to send it.
-
-    `entry` is the one decided on; `deadline` is when the window closes, in seconds since the epoch. `key` is SECRET,
-    never log; empty where the server has none.
-    """
-
-    grant: str
-    entry: Entry
-    deadline: float
-    key: bytes = field(repr=False)

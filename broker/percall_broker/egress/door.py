@@ -1,0 +1,216 @@
+"""POST /v1/egress: one API request of a child, on to the upstream with the key, and its answer back without it.
+
+    1  spool the message and take its digest, which the proof covers
+    2  have it authenticated, decided, recorded, and the key unsealed (pipeline.request)
+    3  put the key into its slots
+    4  forward; redact the answer's head and body, and stream them at the laptop's pace
+
+Cut within a second when the grant is revoked, when its window's time is over, and when the laptop goes away. A plain
+ASGI callable: nothing of a web framework stands on the path of a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from percall import wire
+from percall.errors import WireError
+from percall_broker.egress import heads, slots
+from percall_broker.egress.redaction import Redactor
+from percall_broker.egress.spool import ClientGone, Spool
+from percall_broker.egress.streams import StreamCut, end_now
+from percall_broker.model.errors import BrokerError, Forbidden, InvalidInput, Unavailable
+from percall_broker.model.rules import parse_url
+from percall_broker.stages.authenticate import SignedRequest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from percall_broker.egress.streams import OpenStreams
+    from percall_broker.egress.upstream import Upstream, UpstreamAnswer
+    from percall_broker.pipeline.request import Permitted
+
+    Message = dict[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+    ErrorAnswer = tuple[int, list[tuple[bytes, bytes]], bytes]
+
+SMALL_ANSWER_BYTES = 64 * 1024
+"""An answer of a known length up to this goes out in one piece."""
+_BODYLESS = frozenset({204, 304})
+_BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
+_THREAD_BYTES = 256 * 1024
+
+
+class RequestPipeline(Protocol):
+    """What the door asks: whether a request may be made, and the key for it."""
+
+    async def __call__(self, request: SignedRequest, head: wire.EgressRequest, now: float) -> Permitted:
+        """A request that is permitted and durably recorded. Raises BrokerError otherwise."""
+
+
+class EgressDoor:
+    """The ASGI callable. `answer_error` says how an error is answered, as at every other door of the broker."""
+
+    def __init__(
+        self,
+        pipeline: RequestPipeline,
+        upstream: Upstream,
+        streams: OpenStreams,
+        answer_error: Callable[[BrokerError], ErrorAnswer],
+    ) -> None:
+        self._pipeline = pipeline
+        self._upstream = upstream
+        self._streams = streams
+        self._answer_error = answer_error
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """One request. Where it is cut, the answer stays incomplete, so that the laptop cannot take it as whole."""
+        answer = _Answer(send)
+        try:
+            with Spool() as spool:
+                await self._serve(scope, receive, spool, answer)
+        except ClientGone:
+            return
+        except BrokerError as error:
+            if not answer.begun:
+                await answer.whole(*self._answer_error(error))
+
+    async def _serve(self, scope: Message, receive: Receive, spool: Spool, answer: _Answer) -> None:
+        await spool.fill(receive)  # 1
+        try:
+            head = wire.decode(wire.EgressRequest, spool.head())
+        except WireError as error:
+            raise InvalidInput(error.code, error.message) from None
+        heads.check(head.headers)
+        mark = self._streams.mark()
+        permitted = await self._pipeline(_signed(scope, spool.digest), head, time.time())  # 2
+        try:
+            async with asyncio.timeout(permitted.server.entry.deadline_seconds) as limit:
+                with self._streams.hold(permitted.identity.grant.id, mark, limit), _ended_by_leaving(receive, limit):
+                    await self._forward(permitted, head, spool, answer)
+        except (TimeoutError, StreamCut):
+            raise Forbidden(
+                "request.cut", "The grant was revoked or suspended, or the call's time was over, so this was cut off."
+            ) from None
+
+    async def _forward(self, permitted: Permitted, head: wire.EgressRequest, spool: Spool, answer: _Answer) -> None:
+        entry = permitted.server.entry
+        target = parse_url(head.url)
+        outgoing = await _with_key(permitted, head, target.query, spool)  # 3
+        length = spool.body_length if outgoing.body is None else len(outgoing.body)
+        headers = heads.to_upstream(
+            outgoing.headers,
+            authority=target.authority,
+            body_length=length,
+            has_body=length > 0 or head.method in _BODY_METHODS,
+        )
+        body = spool.pieces() if outgoing.body is None else _one(outgoing.body)
+        redactor = Redactor(permitted.key)
+        sending = self._upstream.send(head.method, replace(target, query=outgoing.query), headers, body, entry.connect)
+        async with sending as came:  # 4
+            await _pass_on(came, head.method, redactor, answer)
+
+
+class _Answer:
+    """What goes back to the laptop, and whether it has begun."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.begun = False
+
+    async def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.begun = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def piece(self, data: bytes, *, more: bool = True) -> None:
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def whole(self, status: int, headers: list[tuple[bytes, bytes]], data: bytes) -> None:
+        await self.begin(status, headers)
+        await self.piece(data, more=False)
+
+
+def _signed(scope: Message, digest: str) -> SignedRequest:
+    headers: dict[bytes, str] = {}
+    for name, value in scope["headers"]:
+        if name in headers and name in {b"authorization", b"dpop"}:
+            raise InvalidInput("request.header", "The request shows two proofs or two grants.")
+        headers[name] = value.decode("latin-1")
+    return SignedRequest(
+        method=scope["method"],
+        path=scope["path"],
+        body_digest=digest,
+        version=headers.get(wire.HEADER_VERSION.encode(), ""),
+        authorization=headers.get(b"authorization", ""),
+        proof=headers.get(b"dpop", ""),
+    )
+
+
+async def _with_key(permitted: Permitted, head: wire.EgressRequest, query: str | None, spool: Spool) -> slots.Outgoing:
+    declared = permitted.server.entry.slots
+    body = spool.body() if slots.needs_body(declared) else None
+    plain = slots.Outgoing(head.headers, query, body)
+    try:
+        key = permitted.key.decode()
+    except UnicodeDecodeError:
+        raise Unavailable("credential.form", "The stored key is not text.", "Rotate the key.") from None
+    if body is not None and len(body) > _THREAD_BYTES:  # reading so much JSON would hold up every other request
+        outgoing, _ = await asyncio.to_thread(slots.inject, declared, head.placeholder, key, plain)
+    else:
+        outgoing, _ = slots.inject(declared, head.placeholder, key, plain)
+    return outgoing
+
+
+async def _pass_on(came: UpstreamAnswer, method: str, redactor: Redactor, answer: _Answer) -> None:
+    headers = heads.to_child(came.headers, redactor)
+    line = wire.join(wire.encode(wire.EgressAnswer(came.status, headers)))
+    length = _length(came, method)
+    own = [(b"content-type", wire.MEDIA_TYPE.encode()), (b"cache-control", b"no-store")]
+    if length is not None:
+        own.append((b"content-length", str(len(line) + length).encode()))
+    if length is not None and length <= SMALL_ANSWER_BYTES:
+        body = redactor.redact(b"".join([piece async for piece in came.body]))
+        await answer.whole(200, own, line + body)
+        return
+    await answer.begin(200, own)
+    await answer.piece(line)
+    async for piece in came.body:
+        if known := redactor.feed(piece):
+            await answer.piece(known)
+    await answer.piece(redactor.flush(), more=False)
+
+
+def _length(came: UpstreamAnswer, method: str) -> int | None:
+    """How long the upstream's body will be, where that is known."""
+    if method == "HEAD" or came.status in _BODYLESS:
+        return 0
+    for name, value in came.headers:
+        if name.lower() == b"content-length":
+            return int(value)
+    return None
+
+
+@contextmanager
+def _ended_by_leaving(receive: Receive, limit: asyncio.Timeout) -> Iterator[None]:
+    """Ends the block when the laptop goes away: the server would take what we send for it and say nothing."""
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        end_now(limit)
+
+    task = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def _one(data: bytes) -> AsyncIterator[bytes]:
+    if data:
+        yield data

@@ -1,0 +1,61 @@
+"""The answers that are on their way to laptops, by grant: a revocation cuts them at once.
+
+A cut also reaches a request that was authorised before it and has not begun to stream: each takes a mark first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class StreamCut(Exception):  # noqa: N818 - what happened to the stream
+    """The grant of an open stream was revoked or suspended, or its window closed."""
+
+
+class OpenStreams:
+    """Which grants have requests under way. One event loop."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, set[asyncio.Timeout]] = {}
+        self._cuts = 0
+        self._last_cut: dict[str, int] = {}
+
+    def mark(self) -> int:
+        """Taken before a request is authorised; `hold` then knows of every cut since."""
+        return self._cuts
+
+    def cut(self, grant: str) -> int:
+        """Ends all that is under way for a grant. How many were cut."""
+        self._cuts += 1
+        self._last_cut[grant] = self._cuts
+        cut = self._open.pop(grant, set())
+        for scope in cut:
+            end_now(scope)
+        return len(cut)
+
+    @contextmanager
+    def hold(self, grant: str, mark: int, scope: asyncio.Timeout) -> Iterator[None]:
+        """Lists an entered scope while the block runs: a cut makes it time out. Raises StreamCut if it came already."""
+        if self._last_cut.get(grant, 0) > mark:
+            raise StreamCut
+        scopes = self._open.setdefault(grant, set())
+        scopes.add(scope)
+        try:
+            yield
+        finally:
+            scopes.discard(scope)
+            if not scopes and self._open.get(grant) is scopes:
+                del self._open[grant]
+
+
+def end_now(scope: asyncio.Timeout) -> None:
+    """Makes a scope time out at the next turn of the loop, unless it is over."""
+    try:
+        scope.reschedule(asyncio.get_running_loop().time())
+    except RuntimeError:
+        return  # it is over, or timing out already
