@@ -1,0 +1,123 @@
+"""The one place that chooses concrete classes: a store, a vault and the pipelines over them, from settings."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from percall_broker.crypto import base64url, sodium
+from percall_broker.crypto.tokens import CallCredentials, GrantTokens, Nonces
+from percall_broker.log.arguments import SealedArguments
+from percall_broker.model.errors import Unavailable
+from percall_broker.pipeline.administration import Administration
+from percall_broker.pipeline.call import CallPipeline
+from percall_broker.pipeline.changes import Changes
+from percall_broker.pipeline.enrol import Enrolment
+from percall_broker.pipeline.request import RequestPipeline
+from percall_broker.pipeline.sessions import Sessions
+from percall_broker.pipeline.settle import Settle
+from percall_broker.pipeline.signed import Signed
+from percall_broker.stages.authenticate import Authenticator
+from percall_broker.stages.lookup import Lookup
+from percall_broker.stages.record import Recorder
+from percall_broker.store import Statement, open_store
+from percall_broker.vault import KeyFolder, Vault
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from percall_broker.store import Store
+
+SWEEP_SECONDS = 10.0
+_ISSUER_BYTES = 16
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """All that the doors need."""
+
+    public_url: str
+    store: Store
+    lookup: Lookup
+    nonces: Nonces
+    signed: Signed
+    changes: Changes
+    sessions: Sessions
+    call: CallPipeline
+    request: RequestPipeline
+    settle: Settle
+    enrol: Enrolment
+    administration: Administration
+
+
+@contextlib.asynccontextmanager
+async def open_broker(location: str, keys: Path, public_url: str) -> AsyncIterator[Broker]:
+    """A broker at work: its store is open, its keys are there, changes are watched for. Raises Unavailable."""
+    store = await open_store(location)
+    try:
+        broker = await compose(store, keys, public_url)
+        chores = (asyncio.create_task(broker.changes.poll()), asyncio.create_task(_sweep(broker)))
+        try:
+            yield broker
+        finally:
+            for chore in chores:
+                chore.cancel()
+            await asyncio.gather(*chores, return_exceptions=True)
+    finally:
+        await store.close()
+
+
+async def compose(store: Store, keys: Path, public_url: str) -> Broker:
+    """A broker over an open store. Raises Unavailable."""
+    vault = Vault(store, KeyFolder(keys))
+    signing = await vault.own_key("signing")
+    # The issuer is the signing key itself, so that grants outlive a move to another URL.
+    issuer = f"urn:percall:{base64url.encode(sodium.public_key(signing)[:_ISSUER_BYTES])}"
+    tokens = GrantTokens(signing, issuer)
+    nonces = Nonces(await vault.own_key("nonce"))
+    credentials = CallCredentials(await vault.own_key("credential"))
+    arguments = SealedArguments(await vault.own_key("arguments"))
+
+    lookup = Lookup(store)
+    changes = Changes(store, lookup)
+    sessions = Sessions(lookup)
+    signed = Signed(store, lookup, Authenticator(tokens, nonces, public_url))
+    recorder = Recorder(store, arguments.seal)
+    settle = Settle(store)
+    return Broker(
+        public_url=public_url,
+        store=store,
+        lookup=lookup,
+        nonces=nonces,
+        signed=signed,
+        changes=changes,
+        sessions=sessions,
+        call=CallPipeline(signed, lookup, recorder, credentials, settle),
+        request=RequestPipeline(store, signed, lookup, recorder, credentials, settle, vault),
+        settle=settle,
+        enrol=Enrolment(store, lookup, tokens, sessions, changes, public_url),
+        administration=Administration(store, vault, arguments, changes.announce),
+    )
+
+
+async def _sweep(broker: Broker) -> None:
+    """Calls that nobody settled become unknown; proofs that have expired anyway are forgotten."""
+    while True:
+        now = time.time()
+        try:
+            swept = await broker.settle.sweep(now)
+            await broker.store.append(Statement("forget_proofs", {"now": int(now)}))
+        except Unavailable as error:
+            log.warning("sweep failed", code=error.code)
+        else:
+            if swept:
+                log.info("calls swept to unknown", calls=swept)
+        await asyncio.sleep(SWEEP_SECONDS)

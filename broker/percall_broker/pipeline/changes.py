@@ -1,0 +1,68 @@
+"""News of changed grants and servers: to this process at once, from other replicas by looking at the store's epoch.
+
+Whoever changes a grant or a server advances the epoch in the same transaction and then calls `announce`. Those who hold
+something open (an event stream, an upstream's answer) wait here, and look for themselves what the news means to them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from percall_broker.model.errors import Unavailable
+
+if TYPE_CHECKING:
+    from percall_broker.stages.lookup import Lookup
+    from percall_broker.store.protocol import Store
+
+POLL_SECONDS = 0.5
+
+
+class Changes:
+    """The hub. `generation` grows with each change."""
+
+    def __init__(self, store: Store, lookup: Lookup) -> None:
+        self._store = store
+        self._lookup = lookup
+        self._epoch: int | None = None
+        self._changed = asyncio.Event()
+        self.generation = 0
+
+    async def look(self) -> None:
+        """Sees whether the epoch has grown, and if so tells everyone who waits. Raises Unavailable."""
+        rows = await self._store.fetch("read_epoch")
+        epoch = rows[0]["value"]
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self.announce()
+
+    def announce(self) -> None:
+        """Something was changed by this process: tells everyone who waits, now."""
+        self.generation += 1
+        self._lookup.forget()
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def next(self, generation: int, timeout: float | None = None) -> bool:
+        """Waits until there is something newer than `generation`; False when the time-out (in seconds) came first."""
+        if self.generation != generation:
+            return True
+        try:
+            async with asyncio.timeout(timeout):
+                await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def poll(self) -> None:
+        """Looks again and again, for the life of the broker. A store that cannot be read counts as changed.
+
+        For then nobody can say that a grant still stands; streams end, and calls are refused by the store itself.
+        """
+        while True:
+            try:
+                await self.look()
+            except Unavailable:
+                self._epoch = None
+                self.announce()
+            await asyncio.sleep(POLL_SECONDS)

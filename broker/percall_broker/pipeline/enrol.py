@@ -1,0 +1,115 @@
+"""Enrolment: an invite, once, and the proof of a device key, become a grant bound to that key.
+
+    1  the proof shows that the key which introduces itself made this very request
+    2  the invite is there, unused and in time
+    3  use it up, remember the device and bind the grant to it: one transaction, or nothing
+    4  issue the grant token, which is worthless without the key
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from percall import wire
+from percall_broker.crypto import jwk
+from percall_broker.crypto.proofs import digest, verify_proof
+from percall_broker.log import changes as log
+from percall_broker.model.errors import Conflict, InvalidInput, Unauthenticated, Unavailable
+from percall_broker.model.records import Identity
+from percall_broker.store.protocol import Statement
+
+if TYPE_CHECKING:
+    from percall_broker.crypto.tokens import GrantTokens
+    from percall_broker.pipeline.changes import Changes
+    from percall_broker.pipeline.sessions import Sessions
+    from percall_broker.stages.lookup import Lookup
+    from percall_broker.store.protocol import Store
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
+_MAX_DEVICE_CHARACTERS = 128
+_MAX_INVITE_CHARACTERS = 256
+
+
+class Enrolment:
+    """Enrols devices. `public_url` is the broker's configured URL, without a path."""
+
+    def __init__(
+        self,
+        store: Store,
+        lookup: Lookup,
+        tokens: GrantTokens,
+        sessions: Sessions,
+        changes: Changes,
+        public_url: str,
+    ) -> None:
+        self._store = store
+        self._lookup = lookup
+        self._tokens = tokens
+        self._sessions = sessions
+        self._changes = changes
+        self._url = public_url + wire.PATH_ENROL
+
+    async def __call__(self, asked: wire.Enrolment, proof_text: str, body: bytes, now: float) -> wire.Enrolled:
+        """A grant for a device. Raises Unauthenticated, InvalidInput, Conflict, Unavailable."""
+        key = jwk.parse(asked.device_key)
+        proof = verify_proof(  # 1
+            proof_text, method="POST", url=self._url, token_digest=None, body_digest=digest(body), now=now
+        )
+        if proof.thumbprint != key.thumbprint:
+            raise Unauthenticated(
+                "proof.device", "The proof is not of the key that introduces itself.", challenge="invalid_dpop_proof"
+            )
+        _check(asked)
+
+        code_hash = sha256(asked.invite.strip().encode()).hexdigest()
+        invites = await self._store.fetch("read_invite", code_hash=code_hash)
+        if not invites or invites[0]["used_at"] or invites[0]["expires_at"] <= now:  # 2
+            raise _refused(invites[0] if invites else None)
+        invite = invites[0]
+        grant = await self._lookup.grant(invite["grant_id"], fresh=True)
+        if grant is None or grant.state != "active" or (grant.expires_at and grant.expires_at <= now):
+            raise Unauthenticated(
+                "invite.grant", "The invite's grant is no longer active.", "Ask your administrator for a new invite."
+            )
+
+        row = {"thumbprint": key.thumbprint, "person": invite["person"], "name": asked.device}
+        bound = {"id": invite["grant_id"], "device": key.thumbprint, "agent": asked.agent}
+        details = {"grant": grant.id, "thumbprint": key.thumbprint, "device_name": asked.device}
+        done = await self._store.transact(  # 3
+            Statement("use_invite", {"code_hash": code_hash, "now": int(now)}, required=True),
+            Statement("add_device", {**row, "created_at": int(now)}),
+            Statement("device_of", {"thumbprint": key.thumbprint, "person": invite["person"]}, required=True),
+            Statement("bind_grant", bound, required=True),
+            log.change(Identity(grant, proof.jti), "grant.enrol", agent=asked.agent, **details),
+            Statement("advance_epoch"),
+        )
+        if done is None:
+            raise Conflict("invite.used", "The invite was used meanwhile.", "Ask your administrator for a new invite.")
+        self._changes.announce()
+
+        token = self._tokens.issue(grant.id, key.thumbprint, grant.expires_at, now)  # 4
+        session = await self._sessions.of(grant.id, now)
+        if session is None:
+            raise Unavailable("store.failed", "The grant that was just bound is not there.")
+        return wire.Enrolled(token, session)
+
+
+def _check(asked: wire.Enrolment) -> None:
+    if not _NAME.fullmatch(asked.agent):
+        raise InvalidInput("agent.name", "An agent's name has up to 64 letters, digits and . _ @ + -")
+    if not 0 < len(asked.device) <= _MAX_DEVICE_CHARACTERS or not asked.device.isprintable():
+        raise InvalidInput("device.name", f"A device's name has 1 to {_MAX_DEVICE_CHARACTERS} printable characters.")
+    if len(asked.invite) > _MAX_INVITE_CHARACTERS:
+        raise _refused(None)
+
+
+def _refused(invite: dict[str, int] | None) -> Unauthenticated:
+    if invite is None:
+        return Unauthenticated("invite.unknown", "There is no such invite.", "Was the whole code copied?")
+    if invite["used_at"]:
+        return Unauthenticated(
+            "invite.used", "The invite was used already.", "Ask your administrator for a new invite."
+        )
+    return Unauthenticated("invite.expired", "The invite has expired.", "Ask your administrator for a new invite.")

@@ -1,0 +1,226 @@
+"""One API request of a child, from a signed request to the key that it may carry.
+
+    1  authenticate: whose grant, which device key, a nonce of ours; a replay is caught by the unique id in step 4
+    2  the windows it names: calls of this grant and server; with attribution exact there is one at most
+    3  decide by the grant's state and by the request rules of the open calls' tools; the start-up rules without a call
+    4  record it durably, on condition that the window is open (redeeming the credential opens it, once), that the
+       grant and the entry are still those decided on, and that the bound on requests is not passed; a refusal too
+    5  unseal the key
+
+The key is unsealed for this request alone, after step 4. Forwarding is the door's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from percall_broker.model import rules
+from percall_broker.model.errors import BrokerError, Conflict, Forbidden
+from percall_broker.model.records import Decision
+from percall_broker.model.standing import barred
+from percall_broker.pipeline.signed import renewed, replayed
+from percall_broker.stages import credential
+
+if TYPE_CHECKING:
+    from percall import wire
+    from percall_broker.crypto.tokens import CallCredentials
+    from percall_broker.model.records import Grant, Identity, Server
+    from percall_broker.pipeline.settle import Settle
+    from percall_broker.pipeline.signed import Signed
+    from percall_broker.stages.authenticate import SignedRequest
+    from percall_broker.stages.lookup import Lookup
+    from percall_broker.stages.record import Recorder
+    from percall_broker.store.protocol import Row, Store
+
+_ATTEMPTS = 4
+_MAX_WINDOWS = 1000
+_REMEMBERED_CALLS = 10_000
+
+
+class Unsealer(Protocol):
+    """What step 5 asks of the vault."""
+
+    async def unseal(self, name: str, version: int) -> bytes:
+        """The secret. Raises Unavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """An API request that may be forwarded with the key, until `deadline` (seconds since the epoch).
+
+    `calls` are those that it is attributed to; it counts as the first one's.
+    """
+
+    identity: Identity
+    server: Server
+    calls: tuple[str, ...]
+    deadline: float
+    key: bytes = field(repr=False)  # SECRET, never log
+
+
+class RequestPipeline:
+    """Decides the API requests of children."""
+
+    def __init__(
+        self,
+        store: Store,
+        signed: Signed,
+        lookup: Lookup,
+        recorder: Recorder,
+        credentials: CallCredentials,
+        settle: Settle,
+        vault: Unsealer,
+    ) -> None:
+        self._store = store
+        self._signed = signed
+        self._lookup = lookup
+        self._recorder = recorder
+        self._credentials = credentials
+        self._settle = settle
+        self._vault = vault
+        self._calls: dict[str, Row] = {}
+
+    async def __call__(self, request: SignedRequest, head: wire.EgressRequest, now: float) -> Permitted:
+        """The permission to forward, with the key. Raises Forbidden, whose code is recorded, or another BrokerError."""
+        identity = await self._signed.identify(request, now)  # 1
+        settling = self._settle.start(identity, head.settle, now)
+        try:
+            identity, server, calls = await self._decide_and_record(identity, head, now)  # 2 to 4
+        finally:
+            await settling
+        key = await self._vault.unseal(server.name, server.secret_version)  # 5
+        deadline = self._calls[calls[0]]["deadline_ms"] / 1000 if calls else now + server.entry.deadline_seconds
+        return Permitted(identity, server, calls, deadline, key)
+
+    async def _decide_and_record(
+        self, identity: Identity, head: wire.EgressRequest, now: float
+    ) -> tuple[Identity, Server, tuple[str, ...]]:
+        seen = None
+        for attempt in range(_ATTEMPTS):
+            # As in pipeline.call: what is remembered is good enough to permit on, never to refuse on.
+            grant = await self._lookup.grant(identity.grant.id, fresh=attempt > 0) or identity.grant
+            server = await self._lookup.server(head.server, fresh=attempt > 0)
+            identity = renewed(identity, grant)
+            attributed: tuple[Row, ...] = ()
+            try:
+                standing = _standing(grant, head.server, server, now)
+                attributed = await self._windows(identity, standing, head, now)  # 2
+                candidates = _decide(standing, attributed, head)  # 3
+            except BrokerError as refusal:
+                if attempt == 0:
+                    continue
+                await self._refuse(identity, head, attributed, refusal, now)
+                raise
+            for calls, decision in candidates:
+                if await self._recorder.request(identity, standing, head, calls, decision, now):  # 4
+                    return identity, standing, calls
+            # Not recorded, though nothing has changed since the last look: then the window is why.
+            if seen == (grant.version, standing.version):
+                reason = await self._why_not(identity, head, candidates[0][0], now)
+                await self._refuse(identity, head, attributed, reason, now)
+                raise reason
+            seen = (grant.version, standing.version) if attempt else None
+        raise Conflict("request.changing", "The grant or the server keeps changing.", "Try again.")
+
+    async def _windows(
+        self, identity: Identity, server: Server, head: wire.EgressRequest, now: float
+    ) -> tuple[Row, ...]:
+        """The calls that the request names, each one of this grant, device and server. Raises Forbidden."""
+        if len(head.windows) > (1 if server.entry.attribution == "exact" else _MAX_WINDOWS):
+            raise Forbidden("request.ambiguous", "The request names more open calls than this server's entry allows.")
+        rows = []
+        for window in head.windows:
+            row = await self._call(window.call)
+            bound = (identity.grant.id, identity.grant.device, server.name)
+            if row is None or (row["grant_id"], row["device"], row["server"]) != bound:
+                raise Forbidden("window.unknown", "The request names a call that is not one of this grant's.")
+            if window.credential is not None:
+                credential.check(
+                    self._credentials,
+                    window.credential,
+                    identity=identity,
+                    call=window.call,
+                    server=server.name,
+                    tool=row["tool"],
+                    now=now,
+                )
+            rows.append(row)
+        return tuple(rows)
+
+    async def _call(self, call: str) -> Row | None:
+        """What never changes of a permitted call, remembered."""
+        known = self._calls.get(call)
+        if known is None:
+            rows = await self._store.fetch("read_call", call=call)
+            if not rows:
+                return None
+            known = self._calls[call] = rows[0]
+            if len(self._calls) > _REMEMBERED_CALLS:
+                del self._calls[next(iter(self._calls))]
+        return known
+
+    async def _why_not(
+        self, identity: Identity, head: wire.EgressRequest, calls: tuple[str, ...], now: float
+    ) -> BrokerError:
+        if await self._store.fetch("is_recorded", kind="request", id=identity.jti):
+            return replayed()
+        rows = await self._store.fetch("read_window", call=calls[0]) if calls else []
+        if not rows:
+            return Forbidden("window.unknown", "The request could not be recorded, so it was not made.")
+        window = rows[0]
+        if window["settled"]:
+            return Forbidden("window.closed", "The call that this request belongs to has been answered.")
+        if window["deadline_ms"] <= now * 1000:
+            return Forbidden("window.deadline", "The deadline of the call that this request belongs to has passed.")
+        presented = any(named.call == calls[0] and named.credential for named in head.windows)
+        if presented and window["redeemed"]:
+            return Forbidden("credential.used", "The call credential was used before; it works once.")
+        if not window["redeemed"]:
+            return Forbidden("window.unopened", "The call's credential was never redeemed.")
+        return Forbidden("request.limit", "The call has made as many requests as this server's entry allows.")
+
+    async def _refuse(
+        self, identity: Identity, head: wire.EgressRequest, attributed: tuple[Row, ...], refusal: BrokerError, now: float
+    ) -> None:
+        calls = tuple(row["call"] for row in attributed)
+        tool = attributed[0]["tool"] if attributed else ""
+        decision = Decision(permitted=False, code=refusal.code, message=refusal.message)
+        if not await self._recorder.request_refusal(identity, head, calls, tool, decision, now):
+            raise replayed()
+
+
+def _standing(grant: Grant, name: str, server: Server | None, now: float) -> Server:
+    """The server, when the grant may use it at all. Raises Forbidden."""
+    refusal = barred(grant, now)
+    if refusal is not None:
+        raise Forbidden(refusal.code, refusal.message, refusal.next_step)
+    if name not in grant.servers:
+        raise Forbidden("grant.server", f"The grant does not name the server {name!r}.")
+    if server is None or server.state != "active":
+        raise Forbidden("server.removed", f"The server {name!r} is no longer in the broker's catalogue.")
+    if not server.secret_version:
+        raise Forbidden("server.no_key", f"The server {name!r} has no key.", "percall-broker server rotate-key")
+    return server
+
+
+def _decide(
+    server: Server, attributed: tuple[Row, ...], head: wire.EgressRequest
+) -> list[tuple[tuple[str, ...], Decision]]:
+    """The ways to record the request: under each open call whose tool may make it, or as a start-up request.
+
+    Each is (calls, decision), with the call that it is counted under first. Raises Forbidden when there is none.
+    """
+    if not attributed:
+        decision = rules.match(server.entry, (), head.method, head.url)
+        if decision.permitted:
+            return [((), decision)]
+    candidates = []
+    for row in attributed:
+        decision = rules.match(server.entry, (row["tool"],), head.method, head.url)
+        if decision.permitted:
+            others = (other["call"] for other in attributed if other is not row)
+            candidates.append(((row["call"], *others), decision))
+    if not candidates:
+        raise Forbidden(decision.code, decision.message, decision.next_step)
+    return candidates

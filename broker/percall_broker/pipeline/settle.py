@@ -1,0 +1,73 @@
+"""Outcomes of calls: what the shims report, idempotent, and the sweep of those that nobody reported in time.
+
+The first outcome of a call stands. A call is settled by its own grant alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from percall_broker.model.errors import InvalidInput
+from percall_broker.stages import record
+
+if TYPE_CHECKING:
+    from percall import wire
+    from percall_broker.model.records import Identity
+    from percall_broker.store.protocol import Store
+
+OUTCOMES = frozenset({"done", "failed", "refused", "unknown"})
+GRACE_SECONDS = 30
+"""How long after its deadline a call may still be settled by its shim, before the sweep does."""
+_MAX_SETTLEMENTS = 1000
+_MAX_DURATION_MS = 2**40
+_SWEPT_AT_ONCE = 500
+
+
+class Settle:
+    """Writes outcomes."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._swept_until_ms = 0
+
+    def start(self, identity: Identity, settled: tuple[wire.Settlement, ...], now: float) -> asyncio.Future[object]:
+        """Puts outcomes on their way, to share the commit of what is recorded in this turn. Raises InvalidInput."""
+        if not settled:
+            done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+            done.set_result(None)
+            return done
+        check(settled)
+        return asyncio.ensure_future(self.settle(identity, settled, now))
+
+    async def settle(self, identity: Identity, settled: tuple[wire.Settlement, ...], now: float) -> None:
+        """Outcomes, durable when this returns. Raises InvalidInput, Unavailable."""
+        check(settled)
+        await self._store.append(*(record.settlement(identity, one, now) for one in settled))
+
+    async def sweep(self, now: float) -> int:
+        """Records open calls whose deadline has passed as unknown; returns how many. Raises Unavailable."""
+        until_ms = int((now - GRACE_SECONDS) * 1000)
+        swept = 0
+        while True:
+            rows = await self._store.fetch(
+                "overdue_calls", since_ms=self._swept_until_ms, now_ms=until_ms, limit=_SWEPT_AT_ONCE
+            )
+            if rows:
+                await self._store.append(*(record.overdue(row, now) for row in rows))
+            swept += len(rows)
+            if len(rows) < _SWEPT_AT_ONCE:
+                # Deadlines are set ahead of now, so none will appear in what has been looked through.
+                self._swept_until_ms = until_ms
+                return swept
+
+
+def check(settled: tuple[wire.Settlement, ...]) -> None:
+    """Refuses outcomes that are not in the form they must have. Raises InvalidInput."""
+    if len(settled) > _MAX_SETTLEMENTS:
+        raise InvalidInput("settle.many", f"More than {_MAX_SETTLEMENTS} settlements in one request.")
+    for one in settled:
+        if one.outcome not in OUTCOMES or not 0 <= one.duration_ms <= _MAX_DURATION_MS:
+            raise InvalidInput("settle.form", "A settlement's outcome or duration is not one that we know.")
+        if len(one.call) > 64 or len(one.observed) > 16:  # noqa: PLR2004 - far above what our shims send
+            raise InvalidInput("settle.form", "A settlement is larger than any of ours.")

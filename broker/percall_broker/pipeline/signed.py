@@ -1,0 +1,74 @@
+"""Who signed a request, and whether its proof is new: what every signed request begins with.
+
+A request that leaves a row of its own in the log has its replay caught by that row's unique id (`identify`); any
+other is remembered by its proof's id (`identify_once`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from percall_broker.crypto.proofs import MAX_SKEW_SECONDS
+from percall_broker.model.errors import Forbidden, Unauthenticated
+from percall_broker.model.records import Identity
+from percall_broker.model.standing import barred
+from percall_broker.store.protocol import Statement
+
+if TYPE_CHECKING:
+    from percall_broker.model.records import Grant
+    from percall_broker.stages.authenticate import Authenticator, SignedRequest
+    from percall_broker.stages.lookup import Lookup
+    from percall_broker.store.protocol import Store
+
+
+class Signed:
+    """Identifies those who sign. Every method raises Unauthenticated, and Unavailable when the store cannot answer."""
+
+    def __init__(self, store: Store, lookup: Lookup, authenticator: Authenticator) -> None:
+        self._store = store
+        self._lookup = lookup
+        self._authenticator = authenticator
+
+    async def identify(self, request: SignedRequest, now: float) -> Identity:
+        """Who signed, in whatever state their grant is. The caller records the id, and so refuses a replay."""
+        token = self._authenticator.token(request)
+        grant = await self._lookup.grant(token.grant)
+        return self._authenticator.identity(request, token, grant, now)
+
+    async def identify_once(self, request: SignedRequest, now: float) -> Identity:
+        """Who signed, their grant read afresh, and the proof's id remembered: the same request is refused from now on."""
+        token = self._authenticator.token(request)
+        grant = await self._lookup.grant(token.grant, fresh=True)
+        identity = self._authenticator.identity(request, token, grant, now)
+        remember = Statement("remember_proof", {"jti": identity.jti, "expires_at": int(now) + 2 * MAX_SKEW_SECONDS})
+        if not (await self._store.append(remember))[0]:
+            raise replayed()
+        return identity
+
+    async def administrator(self, request: SignedRequest, now: float) -> Identity:
+        """Who signed, if it is an administrator's active grant. Raises Forbidden too."""
+        identity = await self.identify_once(request, now)
+        refusal = barred(identity.grant, now)
+        if refusal is not None:
+            raise Forbidden(refusal.code, refusal.message, refusal.next_step)
+        if not identity.grant.administrator:
+            raise Forbidden(
+                "grant.administrator", "Only an administrator may do this.", "Sign in with an administrator's invite."
+            )
+        return identity
+
+
+def renewed(identity: Identity, grant: Grant) -> Identity:
+    """The same signer with a newer reading of the grant. Raises Unauthenticated when it is another device's by now."""
+    if grant is identity.grant:
+        return identity
+    if grant.device != identity.grant.device:
+        raise Unauthenticated("proof.device", "The grant is another device's by now.", challenge="invalid_dpop_proof")
+    return Identity(grant, identity.jti)
+
+
+def replayed() -> Unauthenticated:
+    """The refusal of a request that was here before."""
+    return Unauthenticated(
+        "proof.replayed", "A request with this proof was here before.", challenge="invalid_dpop_proof"
+    )

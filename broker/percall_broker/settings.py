@@ -1,0 +1,81 @@
+"""What the broker is told: by `settings.toml` in its folder, by `PERCALL_BROKER_*` variables, and by the command line.
+
+None of it is secret, save the password that a PostgreSQL URL may hold.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from percall_broker.model.errors import InvalidInput
+from percall_broker.model.rules import parse_origin
+
+FILE = "settings.toml"
+
+
+def home() -> Path:
+    """The broker's folder: PERCALL_BROKER_HOME, or `percall-broker` under the person's data folder."""
+    named = os.environ.get("PERCALL_BROKER_HOME")
+    if named:
+        return Path(named).absolute()
+    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(data).expanduser() / "percall-broker"
+
+
+class Settings(BaseSettings):
+    """The broker's settings. `database` empty: the embedded store in the folder. `public_url` empty: as it listens."""
+
+    model_config = SettingsConfigDict(env_prefix="PERCALL_BROKER_", extra="forbid", frozen=True)
+
+    home: Path
+    database: SecretStr = SecretStr("")
+    public_url: str = ""
+    listen: str = "127.0.0.1:8765"
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    @field_validator("public_url")
+    @classmethod
+    def _origin(cls, value: str) -> str:
+        """An origin and nothing more: the URL that shims sign their requests for."""
+        if not value:
+            return value
+        try:
+            return parse_origin(value.rstrip("/"))
+        except InvalidInput as error:
+            raise ValueError(error.message) from None
+
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override]
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        **_: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The command line first, then variables, then the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, home() / FILE)
+
+    @property
+    def location(self) -> str:
+        """Where the store is: a PostgreSQL URL, or a path."""
+        return self.database.get_secret_value() or str(self.home / "store.sqlite3")
+
+    @property
+    def keys(self) -> Path:
+        """The folder of the key-encryption keys."""
+        return self.home / "keys"
+
+
+def load(**told: Any) -> Settings:
+    """The settings; `told` is what the command line said. Raises InvalidInput."""
+    try:
+        return Settings(home=home(), **{name: value for name, value in told.items() if value is not None})
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise InvalidInput("settings.form", f"The broker's settings do not hold: {problems}.") from None

@@ -1,0 +1,269 @@
+"""Step 5 of a call: the intent, durable before anything is handed out; and the other entries on the path of a call.
+
+Each writing is one conditional statement, which checks in its own transaction what was decided on. These functions
+report whether it found its condition met; why it did not is for the pipeline to find out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from percall_broker.log.canonical import canonical
+from percall_broker.store.protocol import Statement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from percall import wire
+    from percall_broker.model.records import Decision, Identity, Server
+    from percall_broker.stages.frame import Frame
+    from percall_broker.store.protocol import Store
+
+
+def _who(identity: Identity) -> dict[str, Any]:
+    grant = identity.grant
+    return {"grant_id": grant.id, "person": grant.person, "agent": grant.agent, "device": grant.device}
+
+
+def _entry(**members: Any) -> str:
+    return canonical(members)
+
+
+class Recorder:
+    """Writes the log. `seal(call, arguments)` seals a call's arguments for those who may read them later."""
+
+    def __init__(self, store: Store, seal: Callable[[str, bytes], bytes]) -> None:
+        self._store = store
+        self._seal = seal
+
+    async def intent(
+        self, identity: Identity, server: Server, frame: Frame, decision: Decision, client: str, now: float
+    ) -> bool:
+        """A permitted call, and its sealed arguments. False: the grant or the entry changed, or the id is a replay."""
+        time_ms, grant = int(now * 1000), identity.grant
+        deadline_ms = time_ms + server.entry.deadline_seconds * 1000
+        entry = _entry(
+            **_call_members(identity, server.name, frame, decision, client, time_ms),
+            deadline_ms=deadline_ms,
+            delivery=server.entry.delivery,
+            grant_version=grant.version,
+            server_version=server.version,
+        )
+        record = Statement(
+            "record_call",
+            {
+                "id": identity.jti,
+                "time_ms": time_ms,
+                **_who(identity),
+                "grant_version": grant.version,
+                "server": server.name,
+                "server_version": server.version,
+                "tool": frame.label,
+                "reason": decision.code,
+                "deadline_ms": deadline_ms,
+                "entry": entry,
+                "now": int(now),
+            },
+        )
+        return await self._with_arguments(record, identity.jti, entry, frame)
+
+    async def refusal(
+        self, identity: Identity, server: str, frame: Frame, decision: Decision, client: str, now: float
+    ) -> bool:
+        """A forbidden call, and its sealed arguments. False: the id is a replay."""
+        time_ms = int(now * 1000)
+        entry = _entry(**_call_members(identity, server, frame, decision, client, time_ms))
+        record = Statement(
+            "record_refusal",
+            {
+                "id": identity.jti,
+                "time_ms": time_ms,
+                **_who(identity),
+                "server": server,
+                "tool": frame.label,
+                "reason": decision.code,
+                "entry": entry,
+            },
+        )
+        return await self._with_arguments(record, identity.jti, entry, frame)
+
+    async def _with_arguments(self, record: Statement, call: str, entry: str, frame: Frame) -> bool:
+        if not frame.arguments:
+            return bool((await self._store.append(record))[0])
+        sealed = self._seal(call, frame.arguments)
+        arguments = Statement("store_arguments", {"call": call, "entry": entry, "sealed": sealed})
+        return bool((await self._store.append(record, arguments))[0])
+
+    async def request(
+        self,
+        identity: Identity,
+        server: Server,
+        request: wire.EgressRequest,
+        calls: tuple[str, ...],
+        decision: Decision,
+        now: float,
+    ) -> bool:
+        """An API request in the window of `calls[0]`; outside any when there is none.
+
+        Where the request brings call credentials, they are redeemed with it, and that of `calls[0]` must be unused.
+        False: something is not as it was decided on, that credential was used, the window is shut, or a replay.
+        """
+        time_ms, grant = int(now * 1000), identity.grant
+        bound: dict[str, Any] = {
+            "time_ms": time_ms,
+            "grant_id": grant.id,
+            "grant_version": grant.version,
+            "device": grant.device,
+            "server": server.name,
+            "now": int(now),
+        }
+        intent = {
+            **bound,
+            "id": identity.jti,
+            "server_version": server.version,
+            "reason": decision.code,
+            "entry": _entry(**_request_members(identity, server.name, request, calls, decision, time_ms)),
+        }
+        if not calls:
+            record = Statement(
+                "record_startup_request", {**intent, "person": grant.person, "agent": grant.agent}, required=True
+            )
+        else:
+            limited = {**intent, "call": calls[0], "max_requests": server.entry.max_requests}
+            record = Statement("record_request", limited, required=True)
+        openings = [
+            Statement(
+                "redeem",
+                {**bound, "call": window.call, "entry": _redemption(identity, window.call, time_ms)},
+                required=window.call == calls[0],
+            )
+            for window in request.windows
+            if window.credential is not None
+        ]
+        return await self._store.transact(*openings, record) is not None
+
+    async def request_refusal(
+        self,
+        identity: Identity,
+        request: wire.EgressRequest,
+        calls: tuple[str, ...],
+        tool: str,
+        decision: Decision,
+        now: float,
+    ) -> bool:
+        """A forbidden API request. False: the id is a replay."""
+        time_ms = int(now * 1000)
+        record = Statement(
+            "record_request_refusal",
+            {
+                "id": identity.jti,
+                "call": calls[0] if calls else "",
+                "time_ms": time_ms,
+                **_who(identity),
+                "server": request.server,
+                "tool": tool,
+                "reason": decision.code,
+                "entry": _entry(**_request_members(identity, request.server, request, calls, decision, time_ms)),
+            },
+        )
+        return bool((await self._store.append(record))[0])
+
+
+def _redemption(identity: Identity, call: str, time_ms: int) -> str:
+    return _entry(kind="redemption", call=call, request=identity.jti, time_ms=time_ms, **_who(identity))
+
+
+def _call_members(
+    identity: Identity, server: str, frame: Frame, decision: Decision, client: str, time_ms: int
+) -> dict[str, Any]:
+    return {
+        "kind": "call",
+        "call": identity.jti,
+        "time_ms": time_ms,
+        **_who(identity),
+        "server": server,
+        "method": frame.method,
+        "tool": frame.label,
+        "arguments": frame.digest,
+        "client": client,
+        "decision": "permit" if decision.permitted else "forbid",
+        "reason": decision.code,
+    }
+
+
+def _request_members(
+    identity: Identity,
+    server: str,
+    request: wire.EgressRequest,
+    calls: tuple[str, ...],
+    decision: Decision,
+    time_ms: int,
+) -> dict[str, Any]:
+    return {
+        "kind": "request",
+        "request": identity.jti,
+        "calls": list(calls),
+        "time_ms": time_ms,
+        **_who(identity),
+        "server": server,
+        "method": request.method,
+        # Without the query: it may hold what the person would not want kept in clear, or the key's place.
+        "url": request.url.partition("?")[0],
+        "decision": "permit" if decision.permitted else "forbid",
+        "reason": decision.code,
+    }
+
+
+def settlement(identity: Identity, settled: wire.Settlement, now: float) -> Statement:
+    """The statement for a call's outcome as its shim saw it."""
+    time_ms = int(now * 1000)
+    entry = _entry(
+        kind="outcome",
+        call=settled.call,
+        grant_id=identity.grant.id,
+        time_ms=time_ms,
+        outcome=settled.outcome,
+        duration_ms=settled.duration_ms,
+        observed=settled.observed,
+        reason="call.settled",
+    )
+    return Statement(
+        "record_outcome",
+        {
+            "call": settled.call,
+            "time_ms": time_ms,
+            "grant_id": identity.grant.id,
+            "outcome": settled.outcome,
+            "reason": "call.settled",
+            "duration_ms": settled.duration_ms,
+            "entry": entry,
+        },
+    )
+
+
+def overdue(row: dict[str, Any], now: float) -> Statement:
+    """The statement for a call that nobody settled in time: its outcome is unknown."""
+    time_ms = int(now * 1000)
+    duration_ms = row["deadline_ms"] - row["time_ms"]
+    entry = _entry(
+        kind="outcome",
+        call=row["call"],
+        grant_id=row["grant_id"],
+        time_ms=time_ms,
+        outcome="unknown",
+        duration_ms=duration_ms,
+        observed={},
+        reason="call.overdue",
+    )
+    return Statement(
+        "record_outcome",
+        {
+            "call": row["call"],
+            "time_ms": time_ms,
+            "grant_id": row["grant_id"],
+            "outcome": "unknown",
+            "reason": "call.overdue",
+            "duration_ms": duration_ms,
+            "entry": entry,
+        },
+    )

@@ -1,0 +1,54 @@
+"""What a grant may use, told to its shim: the laptop's half of each server's entry, without anything secret."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from percall import wire
+from percall_broker.model.entry_file import label
+from percall_broker.model.standing import state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from percall_broker.model.records import Grant, Server
+
+
+def laptop_half(server: Server) -> wire.ServerEntry:
+    """The laptop's half of a server's entry."""
+    entry = server.entry
+    return wire.ServerEntry(
+        name=server.name,
+        version=server.version,
+        delivery=entry.delivery,
+        label=label(entry),
+        command=entry.command,
+        environment=entry.environment,
+        pass_environment=entry.pass_environment,
+        placeholder=entry.placeholder,
+        ways=entry.ways,
+        hosts=entry.hosts,
+        unlisted_hosts=entry.unlisted_hosts,
+        attribution=entry.attribution,
+        startup=bool(entry.startup),
+        sampling=entry.sampling,
+    )
+
+
+def session_of(grant: Grant, servers: Iterable[Server], now: float) -> wire.Session:
+    """The session of a grant, with those of its servers that are there."""
+    return wire.Session(
+        grant=grant.id,
+        person=grant.person,
+        agent=grant.agent,
+        device=grant.device_name,
+        state=state_of(grant, now),
+        expires_at=grant.expires_at,
+        administrator=grant.administrator,
+        version=grant.version,
+        servers=tuple(
+            wire.GrantedServer(laptop_half(server), scope.tools, scope.prompts, scope.resources)
+            for server in servers
+            if server.state == "active" and (scope := grant.servers.get(server.name)) is not None
+        ),
+    )
