@@ -1,0 +1,27 @@
+"""The administrator's own grant, and the signed client that it opens."""
+
+from __future__ import annotations
+
+
+from percall import home
+from percall.errors import UsageError
+from percall.identity.client import SignedClient
+
+
+def administrator(agent: str | None = None) -> SignedClient:
+    """The client of the newest administrator's login on this machine. Raises UsageError when there is none."""
+    logins = home.logins(agent)
+    for login in logins:
+        session = home.session(login.grant)
+        if session is not None and session.administrator:
+            return SignedClient.of(login)
+    if logins:
+        # Let the broker say no to somebody who is not an administrator: it knows best.
+        return SignedClient.of(logins[0])
+    raise UsageError(
+        "admin.no_login",
+        f"Nobody has logged in on this machine (looked in {home.folder()}).",
+        "Log in with an administrator's invite: `percall login URL --invite CODE`.",
+    )
+
+

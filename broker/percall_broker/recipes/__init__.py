@@ -1,0 +1,52 @@
+"""Reviewed server entries that ship with Percall; adding one asks only for the key.
+
+A recipe may begin with `[parameters]`, each a name and what it means; `{{name}}` in its text becomes the value that
+the administrator gives with `--set name=value`.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+from percall_broker.model.errors import InvalidInput, NotFound
+
+FOLDER = Path(__file__).parent
+_VALUE = re.compile(r"[A-Za-z0-9.:/_@+-]{1,200}")
+_PARAMETERS = re.compile(r"\A((?:#[^\n]*\n|\n)*)\[parameters\]\n((?:(?!\[)[^\n]*\n)*)")
+
+
+def names() -> list[str]:
+    """The recipes there are."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def text_of(name: str) -> str:
+    """A recipe as it ships. Raises NotFound."""
+    if name not in names():
+        raise NotFound("recipe.unknown", f"There is no recipe {name!r}.", f"There are: {', '.join(names())}.")
+    return (FOLDER / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def parameters(text: str) -> dict[str, str]:
+    """What a recipe wants to know, and what each means."""
+    found = _PARAMETERS.match(text)
+    return {name: str(value) for name, value in tomllib.loads(found[2]).items()} if found else {}
+
+
+def fill(text: str, values: dict[str, str]) -> str:
+    """The entry of a recipe. Raises InvalidInput when a value is missing, unknown, or could break out of its string."""
+    wanted = parameters(text)
+    for name in values:
+        if name not in wanted:
+            raise InvalidInput("recipe.parameter", f"The recipe has no parameter {name!r}.")
+    for name, meaning in wanted.items():
+        value = values.get(name, "")
+        if not _VALUE.fullmatch(value):
+            raise InvalidInput(
+                "recipe.parameter", f"The recipe needs {name}: {meaning}.", f"Give it with --set {name}=…"
+            )
+        text = text.replace("{{" + name + "}}", value)
+    found = _PARAMETERS.match(text)
+    return text[: found.end(1)] + text[found.end() :] if found else text
