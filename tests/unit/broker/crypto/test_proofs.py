@@ -54,9 +54,7 @@ def made(header: dict[str, Any] | bytes = HEADER, claims: dict[str, Any] | bytes
 
 def verified(jws: str, token: str | None = TOKEN, now: float = NOW) -> Proof:
     token_digest = None if token is None else digest(token.encode())
-    return verify_proof(
-        jws, method="POST", url=URL, token_digest=token_digest, body_digest=digest(b"body"), now=now
-    )
+    return verify_proof(jws, method="POST", url=URL, token_digest=token_digest, body_digest=digest(b"body"), now=now)
 
 
 def refused(jws: str, **how: Any) -> str:

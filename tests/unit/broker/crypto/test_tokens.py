@@ -47,9 +47,7 @@ def test_a_grant_token_is_verified_and_its_end_is_checked_each_time() -> None:
 
 
 def test_tokens_of_another_key_issuer_algorithm_or_type_are_refused() -> None:
-    good = json.dumps(
-        {"iss": ISSUER, "aud": ISSUER, "sub": "g", "cnf": {"jkt": "t"}, "iat": 1, "exp": NEVER}
-    ).encode()
+    good = json.dumps({"iss": ISSUER, "aud": ISSUER, "sub": "g", "cnf": {"jkt": "t"}, "iat": 1, "exp": NEVER}).encode()
     header = b'{"alg":"Ed25519","typ":"at+jwt"}'
     assert TOKENS.verify(forged(header, good), 1).grant == "g"
     for bad in (

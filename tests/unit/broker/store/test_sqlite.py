@@ -1,0 +1,130 @@
+"""What only the embedded store must survive: locks, a full disk, and its own write-ahead log."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.statements import SEEDS, call
+from percall_broker.model.errors import Unavailable
+from percall_broker.store import Statement, migrate, open_store
+from percall_broker.store.sqlite import SqliteStore, checkpoint_if_large
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[SqliteStore]:
+    await migrate(path)
+    store = await open_store(path, SEEDS)
+    assert isinstance(store, SqliteStore)
+    await store.append(
+        Statement("seed_person", {"name": "alice"}),
+        Statement("seed_device", {"thumbprint": "key", "person": "alice"}),
+        Statement("seed_grant", {"id": "g", "person": "alice", "device": "key", "expires_at": 0}),
+        Statement("seed_server", {"name": "github"}),
+    )
+    yield store
+    await store.close()
+
+
+async def recorded(store: SqliteStore) -> int:
+    return (await store.fetch("last_seq"))[0]["seq"]  # type: ignore[no-any-return]
+
+
+async def test_the_file_is_for_the_broker_alone_and_commits_reach_the_disk(store: SqliteStore, path: Path) -> None:
+    assert path.stat().st_mode & 0o777 == 0o600
+    pragmas = {name: store._writer.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")}
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2}
+
+
+async def test_a_locked_database_refuses_every_waiter_and_keeps_nothing(store: SqliteStore, path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        results = await asyncio.gather(*(store.append(call(f"c{n}")) for n in range(10)), return_exceptions=True)
+        other.execute("ROLLBACK")
+    assert [type(result) for result in results] == [Unavailable] * 10
+    assert {result.code for result in results if isinstance(result, Unavailable)} == {"store.locked"}
+    assert await recorded(store) == 0
+    assert (await store.append(call("after")))[0]
+
+
+async def test_a_full_disk_refuses_every_waiter_and_loses_nothing_that_was_promised(store: SqliteStore) -> None:
+    pages = store._writer.execute("PRAGMA page_count").fetchone()[0]
+    store._writer.execute(f"PRAGMA max_page_count = {pages + 20}")
+    promised = 0
+    for group in range(100):
+        names = [f"{group}-{n}" for n in range(10)]
+        results = await asyncio.gather(
+            *(store.append(call(name, entry="x" * 2000)) for name in names), return_exceptions=True
+        )
+        kinds = {type(result) for result in results}
+        assert len(kinds) == 1, "all of a group, or none"
+        if kinds == {Unavailable}:
+            break
+        promised += 10
+    else:
+        pytest.fail("The disk was never full.")
+    assert {result.code for result in results if isinstance(result, Unavailable)} == {"store.full"}
+    rows = await store.fetch("list_log", after=0, limit=10_000)
+    assert len(rows) == promised
+    store._writer.execute(f"PRAGMA max_page_count = {pages + 1000}")
+    assert (await store.append(call("after")))[0]
+
+
+async def test_the_writes_of_a_turn_share_one_commit(store: SqliteStore) -> None:
+    before = store._commits
+    await asyncio.gather(*(store.append(call(f"c{n}")) for n in range(50)))
+    assert store._commits == before + 1
+    assert await recorded(store) == 50
+
+
+async def test_a_checkpoint_leaves_every_row_and_needs_no_pause(store: SqliteStore, path: Path) -> None:
+    for group in range(30):
+        await asyncio.gather(*(store.append(call(f"{group}-{n}", entry="x" * 4000)) for n in range(50)))
+    size = path.stat().st_size
+    await asyncio.gather(asyncio.to_thread(checkpoint_if_large, path), store.append(call("meanwhile")))
+    assert path.stat().st_size > size
+    assert await recorded(store) == 1501
+    await store.close()
+    assert not path.with_name("store.db-wal").exists(), "closing folds the log into the database"
+
+
+async def test_long_readings_do_not_see_a_half_written_group(store: SqliteStore) -> None:
+    async def write() -> None:
+        for group in range(20):
+            await asyncio.gather(*(store.append(call(f"{group}-{n}")) for n in range(10)))
+
+    writing = asyncio.ensure_future(write())
+    while not writing.done():
+        assert len(await store.fetch("list_log", after=0, limit=1000)) % 10 == 0
+    await writing
+
+
+async def test_a_file_that_is_no_database_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "garbage.db"
+    path.write_bytes(b"garbage" * 1000)
+    with pytest.raises(Unavailable):
+        await open_store(path)
+    with pytest.raises(Unavailable):
+        await migrate(path)
+    with pytest.raises(Unavailable):
+        await migrate(tmp_path / "no" / "folder" / "store.db")

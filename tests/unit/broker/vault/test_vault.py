@@ -1,0 +1,128 @@
+"""Sealed secrets: each bound to its row, none readable without its key, all wrapped anew by a rotation."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from percall_broker.model.errors import Conflict, NotFound, Unavailable
+from percall_broker.store import Store, migrate, open_store
+from percall_broker.vault import KeyFolder, Vault
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+CANARY = b"canary-secret-of-the-upstream"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> KeyFolder:
+    folder = KeyFolder(tmp_path / "keys")
+    folder.add()
+    return folder
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    await migrate(tmp_path / "store.db")
+    store = await open_store(tmp_path / "store.db")
+    yield store
+    await store.close()
+
+
+async def test_a_secret_comes_back_and_is_nowhere_on_the_disk(store: Store, keys: KeyFolder, tmp_path: Path) -> None:
+    vault = Vault(store, keys)
+    await vault.seal("github", 1, CANARY)
+    assert await vault.unseal("github", 1) == CANARY
+    assert await Vault(store, KeyFolder(tmp_path / "keys")).unseal("github", 1) == CANARY
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or CANARY not in path.read_bytes()
+    assert "canary" not in repr(vault.sealing("x", 1, CANARY))
+    assert "canary" not in repr(vault._unwrapped)
+
+
+async def test_versions_stand_beside_one_another_and_none_is_overwritten(store: Store, keys: KeyFolder) -> None:
+    vault = Vault(store, keys)
+    await vault.seal("github", 1, b"old")
+    await vault.seal("github", 2, b"new")
+    with pytest.raises(Conflict):
+        await vault.seal("github", 1, b"other")
+    assert [await vault.unseal("github", 1), await vault.unseal("github", 2)] == [b"old", b"new"]
+    with pytest.raises(NotFound):
+        await vault.unseal("github", 3)
+
+
+async def test_sealed_bytes_moved_to_another_row_do_not_open(store: Store, keys: KeyFolder, tmp_path: Path) -> None:
+    vault = Vault(store, keys)
+    await vault.seal("github", 1, CANARY)
+    await vault.seal("other", 1, b"mine")
+    with closing(sqlite3.connect(tmp_path / "store.db")) as thief, thief:
+        thief.execute(
+            "UPDATE secrets SET (sealed, wrapped_key) ="
+            " (SELECT sealed, wrapped_key FROM secrets WHERE name = 'github') WHERE name = 'other'"
+        )
+    with pytest.raises(Unavailable) as caught:
+        await vault.unseal("other", 1)
+    assert caught.value.code == "secret.seal"
+
+
+async def test_a_rotation_wraps_everything_anew_while_secrets_are_used(
+    store: Store, keys: KeyFolder, tmp_path: Path
+) -> None:
+    serving = Vault(store, keys)
+    for number in range(20):
+        await serving.seal(f"s{number}", 1, CANARY + str(number).encode())
+    elsewhere = Vault(store, KeyFolder(tmp_path / "keys"))
+    (name, wrapped), *_ = await asyncio.gather(
+        elsewhere.rotate(), *(serving.seal(f"late{number}", 1, CANARY) for number in range(5))
+    )
+    assert name == "kek-0002"
+    assert wrapped >= 20
+    assert await elsewhere.forget_unused_keys() == ["kek-0001"]
+    assert not (tmp_path / "keys" / "kek-0001.key").exists()
+    fresh = Vault(store, KeyFolder(tmp_path / "keys"))
+    for vault in (serving, fresh):
+        assert [await vault.unseal(f"s{n}", 1) for n in range(20)] == [CANARY + str(n).encode() for n in range(20)]
+        assert await vault.unseal("late4", 1) == CANARY
+
+
+async def test_the_brokers_own_keys_are_made_once(store: Store, keys: KeyFolder) -> None:
+    replicas = [Vault(store, keys) for _ in range(5)]
+    made = await asyncio.gather(*(vault.own_key("signing") for vault in replicas))
+    assert len(set(made)) == 1
+    assert len(made[0]) == 32
+    assert await replicas[0].own_key("nonce") != made[0]
+
+
+async def test_a_key_that_others_may_read_is_refused(store: Store, keys: KeyFolder, tmp_path: Path) -> None:
+    path = tmp_path / "keys" / "kek-0001.key"
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o640)
+    with pytest.raises(Unavailable) as caught:
+        await Vault(store, keys).seal("github", 1, CANARY)
+    assert caught.value.code == "keys.mode"
+
+
+async def test_missing_and_damaged_keys_say_so(store: Store, keys: KeyFolder, tmp_path: Path) -> None:
+    await Vault(store, keys).seal("github", 1, CANARY)
+    path = tmp_path / "keys" / "kek-0001.key"
+    path.write_text("short")
+    with pytest.raises(Unavailable) as damaged:
+        await Vault(store, KeyFolder(tmp_path / "keys")).unseal("github", 1)
+    path.unlink()
+    with pytest.raises(Unavailable) as missing:
+        await Vault(store, KeyFolder(tmp_path / "keys")).unseal("github", 1)
+    with pytest.raises(Unavailable) as nothing:
+        KeyFolder(tmp_path / "nowhere").newest()
+    assert [c.value.code for c in (damaged, missing, nothing)] == ["keys.damaged", "keys.missing", "keys.missing"]
