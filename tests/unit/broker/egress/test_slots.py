@@ -1,0 +1,151 @@
+"""The key goes into the declared slot, where exactly the placeholder stands, and nowhere else."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from percall_broker.egress.slots import Outgoing, inject
+from percall_broker.model.entry import Slot
+
+PLACEHOLDER = "test_PLACEHOLDER0123456789"
+KEY = "test_REALkey/with+odd&\"chars='%"
+BEARER = Slot("header", "Authorization", "Bearer {key}")
+JSON = (("Content-Type", "application/json; charset=utf-8"),)
+FORM = (("content-type", "application/x-www-form-urlencoded"),)
+
+
+def everything(request: Outgoing) -> str:
+    return f"{request.headers} {request.query} {request.body!r}"
+
+
+def basic(username: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_a_bearer_slot_takes_its_scheme_in_any_case_of_letters(scheme: str) -> None:
+    request = Outgoing((("authorization", f"{scheme} {PLACEHOLDER}"),), None)
+    changed, used = inject([BEARER], PLACEHOLDER, KEY, request)
+    assert used
+    assert changed.headers == (("authorization", f"Bearer {KEY}"),)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [f"Bearer x{PLACEHOLDER}", f"Bearer {PLACEHOLDER}x", PLACEHOLDER, f"Token {PLACEHOLDER}", "Bearer another", ""],
+)
+def test_a_header_that_is_not_exactly_the_format_gets_nothing_and_is_not_sent_on(value: str) -> None:
+    changed, used = inject([BEARER], PLACEHOLDER, KEY, Outgoing((("Authorization", value), ("Accept", "*/*")), None))
+    assert not used
+    assert changed.headers == (("Accept", "*/*"),)
+
+
+def test_a_placeholder_in_another_header_the_query_or_the_body_is_left_as_it_is() -> None:
+    request = Outgoing(
+        (("X-Trace", PLACEHOLDER), ("User-Agent", PLACEHOLDER)), f"q={PLACEHOLDER}", PLACEHOLDER.encode()
+    )
+    changed, used = inject([BEARER], PLACEHOLDER, KEY, request)
+    assert not used
+    assert changed == request
+
+
+def test_a_slot_header_that_occurs_twice_gets_nothing() -> None:
+    header = ("X-Api-Key", PLACEHOLDER)
+    changed, used = inject([Slot("header", "X-Api-Key")], PLACEHOLDER, KEY, Outgoing((header, header), None))
+    assert (changed.headers, used) == ((), False)
+
+
+def test_the_callers_own_authorization_does_not_travel_beside_another_slot() -> None:
+    headers = (("Authorization", "Bearer somebody-elses"), ("x-api-key", PLACEHOLDER))
+    changed, used = inject([Slot("header", "X-Api-Key")], PLACEHOLDER, KEY, Outgoing(headers, None))
+    assert used
+    assert changed.headers == (("x-api-key", KEY),)
+
+
+def test_basic_replaces_the_part_that_it_names_and_only_that() -> None:
+    request = Outgoing((("Authorization", basic("ada", PLACEHOLDER)),), None)
+    assert inject([Slot("basic", "password")], PLACEHOLDER, KEY, request)[0].headers[0][1] == basic("ada", KEY)
+    assert inject([Slot("basic", "username")], PLACEHOLDER, KEY, request) == (Outgoing((), None), False)
+
+
+@pytest.mark.parametrize("value", ["Basic !!!", "Basic " + base64.b64encode(b"nocolon").decode(), "Basic"])
+def test_broken_basic_credentials_get_nothing(value: str) -> None:
+    assert not inject([Slot("basic", "password")], PLACEHOLDER, KEY, Outgoing((("Authorization", value),), None))[1]
+
+
+def test_a_query_parameter_is_replaced_and_its_neighbours_keep_their_bytes() -> None:
+    request = Outgoing((), f"a=%41+b&key={PLACEHOLDER}&z={PLACEHOLDER}")
+    changed, used = inject([Slot("query", "key")], PLACEHOLDER, "a b&c", request)
+    assert used
+    assert changed.query == f"a=%41+b&key=a%20b%26c&z={PLACEHOLDER}"
+
+
+def test_a_query_parameter_that_occurs_twice_gets_nothing() -> None:
+    assert not inject([Slot("query", "key")], PLACEHOLDER, KEY, Outgoing((), f"key={PLACEHOLDER}&key=1"))[1]
+
+
+def test_a_json_field_is_replaced_byte_by_byte() -> None:
+    body = b'{ "n": 1.0e2, "text": "%s", "auth": {"api_key":"%s"} }'
+    body = body.replace(b"%s", PLACEHOLDER.encode())
+    changed, used = inject([Slot("json", "/auth/api_key")], PLACEHOLDER, KEY, Outgoing(JSON, None, body))
+    assert used
+    assert changed.body is not None
+    assert json.loads(changed.body)["auth"]["api_key"] == KEY
+    assert changed.body.startswith(b'{ "n": 1.0e2, "text": "' + PLACEHOLDER.encode() + b'", ')
+    assert changed.body.count(json.dumps(KEY).encode()) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        (JSON, '{"api_key":"x","api_key":"PH"}'),
+        (JSON, '{"API_KEY":"PH"}'),
+        (JSON, '{"api_key":["PH"]}'),
+        (JSON, '{"api_key":"PH "}'),
+        (JSON, '{"PH":1}'),
+        (JSON, '{"api_key":"PH"'),
+        (FORM, '{"api_key":"PH"}'),
+        ((*JSON, ("Content-Encoding", "gzip")), '{"api_key":"PH"}'),
+    ],
+)
+def test_json_that_is_ambiguous_or_holds_the_placeholder_elsewhere_gets_nothing(
+    headers: tuple[tuple[str, str], ...], body: str
+) -> None:
+    request = Outgoing(headers, None, body.replace("PH", PLACEHOLDER).encode())
+    assert inject([Slot("json", "/api_key")], PLACEHOLDER, KEY, request) == (request, False)
+
+
+def test_a_form_field_is_replaced() -> None:
+    request = Outgoing(FORM, None, f"token={PLACEHOLDER}&text={PLACEHOLDER}+b".encode())
+    changed, used = inject([Slot("form", "token")], PLACEHOLDER, "a b&c", request)
+    assert used
+    assert changed.body == f"token=a+b%26c&text={PLACEHOLDER}+b".encode()
+
+
+def test_several_slots_are_each_filled() -> None:
+    request = Outgoing((*JSON, ("Authorization", f"Bearer {PLACEHOLDER}")), None, f'{{"k":"{PLACEHOLDER}"}}'.encode())
+    changed, used = inject([BEARER, Slot("json", "/k")], PLACEHOLDER, KEY, request)
+    assert used
+    assert everything(changed).count(PLACEHOLDER) == 0
+
+
+def test_an_empty_placeholder_opens_no_slot() -> None:
+    assert not inject([BEARER], "", KEY, Outgoing((("Authorization", "Bearer "),), "key="))[1]
+
+
+@given(data=st.data())
+def test_the_key_stands_only_where_a_slot_was(data: st.DataObject) -> None:
+    text = st.sampled_from([PLACEHOLDER, f"Bearer {PLACEHOLDER}", "x", basic(PLACEHOLDER, "p"), f'"{PLACEHOLDER}"'])
+    names = st.sampled_from(["Authorization", "X-Api-Key", "Accept", "Content-Type"])
+    headers = tuple(data.draw(st.lists(st.tuples(names, text), max_size=4)))
+    query = "&".join(f"{name}={value}" for name, value in data.draw(st.lists(st.tuples(names, text), max_size=3)))
+    body = data.draw(text).encode()
+    changed, used = inject([BEARER], PLACEHOLDER, "REALKEY", Outgoing(headers, query, body))
+    assert (changed.query, changed.body) == (query, body)
+    places = [name for name, value in changed.headers if "REALKEY" in value]
+    assert places == (["Authorization"] if used else [])

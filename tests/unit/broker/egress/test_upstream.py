@@ -1,0 +1,299 @@
+"""The upstream client against real servers on loopback that answer byte by byte what a test says."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import httpcore
+import pytest
+import trustme
+
+from percall_broker.egress.network import Backend, Deadlines, check_head
+from percall_broker.egress.upstream import Upstream
+from percall_broker.model.errors import UpstreamFailed
+from percall_broker.model.rules import parse_url
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+HOST = [(b"host", b"api.example.com")]
+QUICK = Deadlines(connect=2, first_byte=0.3, idle=0.3, write=2)
+
+
+class Scripted:
+    """Answers each request's head with the next script, and remembers the heads. None hangs; b"" closes at once."""
+
+    def __init__(self, *scripts: bytes | None, end: bool = False) -> None:
+        self.scripts = list(scripts)
+        self.heads: list[bytes] = []
+        self.connections = 0
+        self.end = end
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while self.scripts:
+                self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+                script = self.scripts.pop(0)
+                if script is None:
+                    await reader.read()
+                    break
+                writer.write(script)
+                if self.end or not script:
+                    break
+            else:
+                await reader.read()
+        except (asyncio.IncompleteReadError, OSError):
+            pass
+        writer.close()
+
+
+@asynccontextmanager
+async def listening(scripted: Scripted, **more: object) -> AsyncIterator[int]:
+    server = await asyncio.start_server(scripted.serve, "127.0.0.1", 0, **more)  # type: ignore[arg-type]
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def nothing() -> AsyncIterator[bytes]:
+    for piece in ():
+        yield piece
+
+
+async def fetch(upstream: Upstream, port: int, path: str = "/x", method: str = "GET") -> tuple[int, bytes]:
+    url = parse_url(f"http://127.0.0.1:{port}{path}")
+    async with upstream.send(method, url, HOST, nothing(), {}) as answer:
+        return answer.status, b"".join([piece async for piece in answer.body])
+
+
+def answered(*scripts: bytes | None, end: bool = False, times: int = 1) -> tuple[Scripted, list[tuple[int, bytes]]]:
+    scripted = Scripted(*scripts, end=end)
+
+    async def run() -> list[tuple[int, bytes]]:
+        async with listening(scripted) as port:
+            upstream = Upstream(deadlines=QUICK)
+            try:
+                return [await fetch(upstream, port) for _ in range(times)]
+            finally:
+                await upstream.close()
+
+    return scripted, asyncio.run(run())
+
+
+def refusal(*scripts: bytes | None, end: bool = False) -> str:
+    with pytest.raises(UpstreamFailed) as failed:
+        answered(*scripts, end=end)
+    return failed.value.code
+
+
+def test_the_request_goes_out_as_it_was_given_and_nothing_is_added() -> None:
+    scripted, answers = answered(OK)
+    assert answers == [(200, b"ok")]
+    assert scripted.heads == [b"GET /x HTTP/1.1\r\nhost: api.example.com\r\n\r\n"]
+
+
+def test_connections_are_kept_warm() -> None:
+    scripted, answers = answered(OK, OK, OK, times=3)
+    assert len(answers) == 3
+    assert scripted.connections == 1
+
+
+def test_bytes_after_an_answer_never_become_the_next_one() -> None:
+    poisoned = OK + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+    _, answers = answered(poisoned, OK, times=2)
+    assert answers == [(200, b"ok"), (200, b"ok")]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\ncontent-length: 5\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    ],
+)
+def test_an_ambiguous_length_is_refused(head: bytes) -> None:
+    assert refusal(head) == "upstream.framing"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\nX: y\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nX: y\r\n folded\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nX: a\x00b\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/2 200\r\n\r\n",
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 20,
+        b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+    ],
+)
+def test_a_head_that_could_be_read_differently_is_refused(head: bytes) -> None:
+    assert refusal(head) == "upstream.head"
+
+
+def test_informational_answers_are_passed_over() -> None:
+    assert answered(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + OK)[1] == [(200, b"ok")]
+
+
+def test_redirects_are_not_followed() -> None:
+    scripted, answers = answered(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n")
+    assert answers == [(302, b"")]
+    assert len(scripted.heads) == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        (None, "upstream.timeout"),
+        (b"HTTP/1.1 200 OK\r\nContent-Len", "upstream.timeout"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok", "upstream.timeout"),
+    ],
+)
+def test_an_upstream_that_stops_is_not_waited_for(script: bytes | None, code: str) -> None:
+    assert refusal(script) == code
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nok",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nok",
+    ],
+)
+def test_an_answer_that_ends_early_is_a_failure_and_is_not_tried_again(script: bytes) -> None:
+    assert refusal(script, end=True) == "upstream.protocol"
+
+
+def test_a_body_that_ends_with_its_connection_is_whole() -> None:
+    assert answered(b"HTTP/1.1 200 OK\r\n\r\nuntil the end", end=True)[1] == [(200, b"until the end")]
+
+
+async def one_public_send(resolved: Sequence[str], url: str, connect: dict[str, str] | None = None) -> bytes:
+    async def resolve(_host: str, _port: int) -> Sequence[str]:
+        return resolved
+
+    upstream = Upstream(deadlines=QUICK, resolve=resolve)
+    try:
+        async with upstream.send("GET", parse_url(url), HOST, nothing(), connect or {}) as answer:
+            return b"".join([piece async for piece in answer.body])
+    finally:
+        await upstream.close()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::ffff:127.0.0.1", "100.64.0.1"])
+def test_an_https_host_that_resolves_to_a_private_address_is_not_connected_to(address: str) -> None:
+    with pytest.raises(UpstreamFailed) as failed:
+        asyncio.run(one_public_send([address], "https://api.example.com/"))
+    assert failed.value.code == "upstream.address"
+
+
+def test_plain_http_goes_to_loopback_alone() -> None:
+    with pytest.raises(UpstreamFailed) as failed:
+        asyncio.run(one_public_send(["8.8.8.8"], "http://api.example.com/"))
+    assert failed.value.code == "upstream.address"
+
+
+def test_a_stand_in_that_an_administrator_named_gets_the_request_and_the_environments_proxy_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    scripted = Scripted(OK)
+
+    async def run() -> bytes:
+        async with listening(scripted) as port:
+            stand_in = {"https://api.example.com": f"http://127.0.0.1:{port}"}
+            return await one_public_send([], "https://api.example.com/a?b=c", stand_in)
+
+    assert asyncio.run(run()) == b"ok"
+    assert scripted.heads[0].startswith(b"GET /a?b=c HTTP/1.1\r\nhost: api.example.com\r\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "trusted"), [("api.example.com", True), ("other.example.com", True), ("api.example.com", False)]
+)
+def test_tls_goes_to_the_checked_address_and_verifies_the_name(name: str, trusted: bool) -> None:
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(name).configure_cert(context)
+    trust = ssl.create_default_context()
+    if trusted:
+        authority.configure_trust(trust)
+
+    async def run() -> bytes:
+        async def checked(_host: str, _port: int) -> Sequence[str]:
+            return ["127.0.0.1"]
+
+        async with listening(Scripted(OK), ssl=context) as port:
+            backend = Backend(checked, QUICK)
+            async with httpcore.AsyncConnectionPool(ssl_context=trust, network_backend=backend) as pool:
+                return (await pool.request("GET", f"https://api.example.com:{port}/")).content
+
+    if trusted and name == "api.example.com":
+        assert asyncio.run(run()) == b"ok"
+    else:
+        with pytest.raises(UpstreamFailed) as failed:
+            asyncio.run(run())
+        assert failed.value.code == "upstream.tls"
+
+
+def test_a_refused_connection_is_said_so() -> None:
+    async def run() -> None:
+        async with listening(Scripted()) as port:
+            pass
+        await fetch(Upstream(deadlines=QUICK), port)
+
+    with pytest.raises(UpstreamFailed) as failed:
+        asyncio.run(run())
+    assert failed.value.code == "upstream.connect"
+
+
+def test_a_long_answer_waits_for_its_reader() -> None:
+    size = 64 * 1024 * 1024
+    sent = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        try:
+            while sent < size:
+                writer.write(bytes(65536))
+                await writer.drain()
+                sent += 65536
+        except OSError:
+            pass
+        writer.close()
+
+    async def run() -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            url = parse_url(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+            upstream = Upstream()
+            async with upstream.send("GET", url, HOST, nothing(), {}) as answer:
+                await anext(answer.body)
+                before = -1
+                while before != sent:  # until the sender stands still
+                    before = sent
+                    for _ in range(50):
+                        await asyncio.sleep(0)
+                assert sent < size // 2
+            await upstream.close()
+
+    asyncio.run(run())
+
+
+def test_check_head_gives_the_status() -> None:
+    assert check_head(b"HTTP/1.1 404 Not Found\r\nX: y") == 404
