@@ -63,5 +63,3 @@ class BrokerSender(Protocol):
 
         Raises PercallError when nothing can be signed or no answer comes.
         """
-
-

@@ -1,0 +1,83 @@
+"""A strict look at a request's head before any parser sees it: what two parsers could read differently is refused.
+
+h11 is lenient where the RFC lets it be; a listener that forwards must not be.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from percall.errors import WireError
+
+MAX_HEAD_BYTES = 64 * 1024
+END = b"\r\n\r\n"
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([\x21-\x7e]{1,16384}) HTTP/1\.([01])")
+_VISIBLE = rb"[\x21-\x7e\x80-\xff]"
+_HEADER = re.compile(
+    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*((?:%b(?:[\t\x20-\x7e\x80-\xff]*%b)?)?)[ \t]*" % (_VISIBLE, _VISIBLE)
+)
+_ONCE = frozenset(
+    {"host", "content-length", "transfer-encoding", "te", "proxy-authorization", "authorization", "expect"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """A head that can be read in one way only. Names are in lower case; values as they came, decoded as Latin-1."""
+
+    method: str
+    target: str
+    is_http_1_1: bool
+    headers: tuple[tuple[str, str], ...]
+
+    def header(self, name: str) -> str | None:
+        """The value of a header that comes at most once."""
+        return next((value for found, value in self.headers if found == name), None)
+
+
+def _refused(reason: str) -> WireError:
+    return WireError("http.ambiguous", f"The request is refused: {reason}.")
+
+
+def read(head: bytes) -> RequestHead:
+    """The head, from its first byte to the empty line. Raises WireError (`http.ambiguous`)."""
+    if not head.endswith(END):
+        raise _refused("its head has no end")
+    lines = head[: -len(END)].split(b"\r\n")
+    if any(b"\n" in line or b"\r" in line or b"\0" in line for line in lines):
+        raise _refused("a bare line feed, carriage return or zero byte stands in its head")
+    request_line = _REQUEST_LINE.fullmatch(lines[0])
+    if request_line is None:
+        raise _refused("its request line is malformed")
+    method, target, minor = request_line.groups()
+    if b"#" in target:
+        raise _refused("its target holds a fragment")
+    headers = []
+    for line in lines[1:]:
+        if line[:1] in {b" ", b"\t"}:
+            raise _refused("a header is folded over two lines")
+        header = _HEADER.fullmatch(line)
+        if header is None:
+            raise _refused("a header is malformed")
+        headers.append((header[1].decode("ascii").lower(), header[2].decode("latin-1")))
+    result = RequestHead(method.decode("ascii"), target.decode("ascii"), minor == b"1", tuple(headers))
+    _check_framing(result)
+    return result
+
+
+def _check_framing(head: RequestHead) -> None:
+    seen: set[str] = set()
+    for name, _ in head.headers:
+        if name in _ONCE and name in seen:
+            raise _refused(f"{name} stands in it twice")
+        seen.add(name)
+    length, encoding = head.header("content-length"), head.header("transfer-encoding")
+    if length is not None and encoding is not None:
+        raise _refused("it has both Content-Length and Transfer-Encoding")
+    if length is not None and not (length.isascii() and length.isdigit() and len(length) <= 15):  # noqa: PLR2004
+        raise _refused("its Content-Length is not a number")
+    if encoding is not None and (encoding.lower() != "chunked" or not head.is_http_1_1):
+        raise _refused("its Transfer-Encoding is not chunked")
+    if head.is_http_1_1 and head.header("host") is None:
+        raise _refused("it has no Host")
