@@ -58,7 +58,7 @@ def make(names: list[str]) -> tuple[bytes, bytes]:
 def _builder(subject: Any, issuer: Any, key: EllipticCurvePrivateKey) -> Any:
     from cryptography import x509  # noqa: PLC0415 - only this process pays for it
 
-    now = dt.dt.now(dt.UTC)
+    now = dt.datetime.now(dt.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -58,6 +58,7 @@ class Listener:
         self._is_closed = False
 
     def __repr__(self) -> str:
+        """Without the secrets, for logs."""
         return f"Listener({self.entry.name!r}, port={self.port})"
 
     def start(self) -> None:

@@ -29,6 +29,7 @@ class Origin(NamedTuple):
         return self.host if self.port == DEFAULT_PORTS[self.scheme] else f"{self.host}:{self.port}"
 
     def __str__(self) -> str:
+        """As in an entry."""
         return f"{self.scheme}://{self.authority}"
 
     @property

@@ -14,9 +14,8 @@ MAX_HEAD_BYTES = 64 * 1024
 END = b"\r\n\r\n"
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([\x21-\x7e]{1,16384}) HTTP/1\.([01])")
 _VISIBLE = rb"[\x21-\x7e\x80-\xff]"
-_HEADER = re.compile(
-    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*((?:%b(?:[\t\x20-\x7e\x80-\xff]*%b)?)?)[ \t]*" % (_VISIBLE, _VISIBLE)
-)
+_VALUE = _VISIBLE + rb"(?:[\t\x20-\x7e\x80-\xff]*" + _VISIBLE + rb")?"
+_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*((?:" + _VALUE + rb")?)[ \t]*")
 _ONCE = frozenset(
     {"host", "content-length", "transfer-encoding", "te", "proxy-authorization", "authorization", "expect"}
 )

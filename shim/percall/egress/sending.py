@@ -29,6 +29,7 @@ class Message:
         self.digest = state.digest()
 
     def __repr__(self) -> str:
+        """Without the content, for logs."""
         return f"Message(length={self.length})"
 
     def chunks(self) -> Iterator[bytes]:
