@@ -1,0 +1,103 @@
+"""`percall-broker grant …`: what one agent of one person may do."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Annotated, Any
+
+import typer
+
+from percall.errors import UsageError
+from percall_broker.cli import output
+from percall_broker.cli.connection import administrator
+
+grants = typer.Typer(help="What one agent of one person may do.", no_args_is_help=True)
+
+_COLUMNS = ("grant", "person", "agent", "device", "state", "expires_at", "servers")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def seconds_of(duration: str) -> int:
+    """The seconds of `30d`, `12h`, `15m` or `90s`. Raises UsageError."""
+    found = re.fullmatch(r"([1-9]\d{0,5})([smhdw])", duration)
+    if not found:
+        raise UsageError("cli.duration", f"{duration!r} is not a duration.", "Write 30d, 12h, 15m or 90s.")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _patterns(text: str) -> list[str]:
+    return [pattern.strip() for pattern in text.split(",") if pattern.strip()]
+
+
+@grants.command()
+def create(
+    person: Annotated[str, typer.Argument(help="Whose grant.")],
+    server: Annotated[list[str] | None, typer.Option(help="A server; may be given several times.")] = None,
+    tools: Annotated[str, typer.Option(help="Patterns for tools, by commas: 'get_*,list_*'.")] = "",
+    prompts: Annotated[str, typer.Option(help="Patterns for prompts.")] = "",
+    resources: Annotated[str, typer.Option(help="Patterns for resources' URIs.")] = "",
+    expires: Annotated[str, typer.Option(help="How long it holds: 30d, 12h, 15m; never unless given.")] = "",
+    agent: Annotated[str, typer.Option(help="Only for this agent; else the one named at login.")] = "",
+    administrator_grant: Annotated[
+        bool, typer.Option("--administrator", help="A grant that administers this broker, and makes no calls.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a grant, and print the one-time invite that enrols a device for it. It holds for fifteen minutes."""
+    scope = {"tools": _patterns(tools), "prompts": _patterns(prompts), "resources": _patterns(resources)}
+    form = {
+        "person": person,
+        "servers": dict.fromkeys(server or [], scope),
+        "agent": agent,
+        "expires_at": int(time.time()) + seconds_of(expires) if expires else 0,
+        "administrator": administrator_grant,
+    }
+    with administrator() as client:
+        made = client.json("POST", "/v1/admin/grants", value=form)
+    until = time.strftime("%H:%M", time.localtime(made["invite_expires_at"]))
+    text = (
+        f"Grant {made['grant']} for {person}. The invite works once, until {until}:\n  {made['invite']}\n"
+        "On their device: percall login URL --invite CODE"
+    )
+    output.one(made, as_json=as_json, text=text)
+
+
+@grants.command("list")
+def list_grants(as_json: Json = False) -> None:
+    """Every grant."""
+    with administrator() as client:
+        rows = client.json("GET", "/v1/admin/grants")
+    output.lines(rows, as_json=as_json, columns=_COLUMNS, empty="No grants.")
+
+
+@grants.command()
+def show(grant: Annotated[str, typer.Argument(help="The grant's id.")], as_json: Json = False) -> None:
+    """One grant, whole."""
+    with administrator() as client:
+        output.one(client.json("GET", f"/v1/admin/grants/{grant}"), as_json=as_json)
+
+
+def _change(grant: str, verb: str, sentence: str, *, as_json: bool) -> None:
+    with administrator() as client:
+        row: dict[str, Any] = client.json("POST", f"/v1/admin/grants/{grant}/{verb}")
+    output.one(row, as_json=as_json, text=f"Grant {grant} of {row['person']} {sentence}")
+
+
+@grants.command()
+def suspend(grant: Annotated[str, typer.Argument(help="The grant's id.")], as_json: Json = False) -> None:
+    """Refuse everything that it asks, from the next call on, until it is resumed."""
+    _change(grant, "suspend", "is suspended: its next call is refused.", as_json=as_json)
+
+
+@grants.command()
+def resume(grant: Annotated[str, typer.Argument(help="The grant's id.")], as_json: Json = False) -> None:
+    """Let a suspended grant work again."""
+    _change(grant, "resume", "works again.", as_json=as_json)
+
+
+@grants.command()
+def revoke(grant: Annotated[str, typer.Argument(help="The grant's id.")], as_json: Json = False) -> None:
+    """End a grant for good: its next call is refused, open streams are cut, its children stopped."""
+    _change(grant, "revoke", "is revoked for good. Nobody else is affected.", as_json=as_json)

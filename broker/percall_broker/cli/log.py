@@ -1,0 +1,108 @@
+"""`percall-broker log …`: every call, and every change."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from percall.errors import UsageError
+from percall_broker.cli import output
+from percall_broker.cli.connection import administrator
+from percall_broker.cli.grant import seconds_of
+
+calls = typer.Typer(help="The record of every call.", no_args_is_help=True)
+
+COLUMNS = ("call", "time", "person", "agent", "device", "server", "tool", "decision", "reason", "outcome", "duration_ms")
+_TAIL_SECONDS = 0.5
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+
+
+def milliseconds_of(moment: str) -> int:
+    """A moment: ISO 8601 (UTC unless it says otherwise), or `2h` for two hours ago. Raises UsageError."""
+    if not moment:
+        return 0
+    try:
+        parsed = datetime.fromisoformat(moment)
+    except ValueError:
+        return int((time.time() - seconds_of(moment)) * 1000)
+    return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+@calls.command("list")
+def list_calls(
+    person: Annotated[str, typer.Option(help="Only this person's.")] = "",
+    grant: Annotated[str, typer.Option(help="Only this grant's.")] = "",
+    agent: Annotated[str, typer.Option(help="Only this agent's.")] = "",
+    server: Annotated[str, typer.Option(help="Only of this server.")] = "",
+    tool: Annotated[str, typer.Option(help="Only of this tool.")] = "",
+    decision: Annotated[str, typer.Option(help="permit or forbid.")] = "",
+    since: Annotated[str, typer.Option(help="From then on: 2026-11-23T10:00, or 2h for two hours ago.")] = "",
+    until: Annotated[str, typer.Option(help="Until then.")] = "",
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=10_000)] = 1000,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Calls with their outcomes, newest first."""
+    if decision not in {"", "permit", "forbid"}:
+        raise UsageError("cli.decision", f"{decision!r} is no decision.", "Write permit or forbid.")
+    query = {
+        "person": person,
+        "grant": grant,
+        "agent": agent,
+        "server": server,
+        "tool": tool,
+        "decision": decision,
+        "since_ms": str(milliseconds_of(since)),
+        "until_ms": str(milliseconds_of(until)),
+        "limit": str(limit),
+    }
+    with administrator() as client:
+        rows = client.json("GET", "/v1/admin/calls", query=query)
+    if as_csv:
+        output.comma_separated(rows, COLUMNS)
+    else:
+        output.lines(rows, as_json=as_json, columns=COLUMNS, empty="No calls.")
+
+
+@calls.command()
+def tail(as_json: Json = False) -> None:
+    """Calls as they are decided, until you stop it."""
+    pause = threading.Event()
+    with administrator() as client:
+        after = client.json("GET", "/v1/admin/tail")["seq"]
+        while True:
+            answer = client.json("GET", "/v1/admin/tail", query={"after": str(after)})
+            after = answer["seq"]
+            for row in answer["calls"]:
+                if as_json:
+                    output.one(row, as_json=True)
+                else:
+                    output.write("  ".join(str(row[column] or "-") for column in COLUMNS if column != "call"))
+            pause.wait(_TAIL_SECONDS)
+
+
+@calls.command()
+def show(
+    call: Annotated[str, typer.Argument(help="The call's id.")],
+    arguments: Annotated[bool, typer.Option(help="Open its sealed arguments; that is recorded.")] = False,
+    as_json: Json = False,
+) -> None:
+    """One call's story: decision, requests, outcome, and who has read its arguments."""
+    with administrator() as client:
+        opened = client.json("POST", f"/v1/admin/calls/{call}/arguments") if arguments else {}
+        story = client.json("GET", f"/v1/admin/calls/{call}")
+    if as_json:
+        output.one({**story, **opened}, as_json=True)
+        return
+    for entry in story["entries"]:
+        moment = datetime.fromtimestamp(entry["time_ms"] / 1000, UTC).isoformat(timespec="milliseconds")
+        told = {k: v for k, v in entry.items() if k not in {"time_ms", "kind", "call", "grant_id"} and v not in ("", [], {})}
+        output.write(f"{moment}  {entry['kind']}")
+        for name, value in told.items():
+            output.write(f"    {name}: {value}")
+    if arguments:
+        output.write(f"arguments: {opened['arguments'] or '(none)'}")

@@ -1,0 +1,141 @@
+"""The command tree, and the commands that act on this machine: init, serve, migrate, key rotate."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from percall import __version__
+from percall_broker.app import serve as run_server
+from percall_broker.cli import output
+from percall_broker.cli.grant import grants
+from percall_broker.cli.log import calls
+from percall_broker.cli.server import servers
+from percall_broker.compose import compose
+from percall_broker.model.errors import Conflict, Unavailable
+from percall_broker.pipeline.administration import Invite, NewGrant
+from percall_broker.settings import FILE, Settings, home, load
+from percall_broker.store import migrate as apply_migrations
+from percall_broker.store import open_store
+from percall_broker.vault import KeyFolder, Vault
+
+application = typer.Typer(
+    name="percall-broker",
+    help="Percall's broker: it holds the upstream keys, decides each call, and records it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+keys = typer.Typer(help="Key-encryption keys, on the broker's own machine.", no_args_is_help=True)
+application.add_typer(servers, name="server")
+application.add_typer(grants, name="grant")
+application.add_typer(calls, name="log")
+application.add_typer(keys, name="key")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        output.write(f"percall-broker {__version__}")
+        raise typer.Exit
+
+
+@application.callback()
+def root(
+    version: Annotated[  # noqa: ARG001 - the callback prints it
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Percall's broker: it holds the upstream keys, decides each call, and records it."""
+
+
+@application.command()
+def init(
+    database: Annotated[
+        str, typer.Option(help="A PostgreSQL URL; without one, an embedded SQLite file in the folder.", metavar="URL")
+    ] = "",
+    administrator: Annotated[str, typer.Option(help="The first administrator's name.")] = "admin",
+    as_json: Json = False,
+) -> None:
+    """Make the broker's folder, its keys and its store; print the first administrator's one-time invite."""
+    folder = home()
+    if folder.exists() and any(folder.iterdir()):
+        raise Conflict("init.exists", f"There is something in {folder} already.", "Set PERCALL_BROKER_HOME to another.")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        file = folder / FILE
+        file.touch(mode=0o600)
+        file.write_text(f"database = {json.dumps(database)}\n" if database else "# See docs/reference/percall-broker.md\n")
+    except OSError as error:
+        raise Unavailable("init.write", f"{folder} cannot be written: {error.strerror}.") from None
+    settings = load()
+    KeyFolder(settings.keys).add()
+    invite = asyncio.run(_first_administrator(settings, administrator))
+    if as_json:
+        output.one({"invite": invite.code, "invite_expires_at": invite.expires_at, "home": str(folder)}, as_json=True)
+        return
+    output.write(f"The broker's folder is {folder}. Back up {settings.keys} apart from the rest.")
+    output.write(f"{invite.person}'s invite, once, until {time.strftime('%H:%M', time.localtime(invite.expires_at))}:")
+    output.write(f"  {invite.code}")
+    output.write("Next: percall-broker serve, then: percall login URL --invite CODE")
+
+
+async def _first_administrator(settings: Settings, name: str) -> Invite:
+    await apply_migrations(settings.location)
+    store = await open_store(settings.location)
+    try:
+        broker = await compose(store, settings.keys, "http://127.0.0.1")
+        return await broker.administration.create_grant(None, NewGrant(name, {}, administrator=True))
+    finally:
+        await store.close()
+
+
+@application.command()
+def serve(
+    listen: Annotated[
+        str | None, typer.Option(help="Where to listen; port 0 for any. [default: 127.0.0.1:8765]", metavar="HOST:PORT")
+    ] = None,
+    public_url: Annotated[
+        str | None, typer.Option(help="The URL that laptops use, where it differs.", metavar="URL")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="The certificate chain, PEM.", metavar="FILE")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.", metavar="FILE")] = None,
+) -> None:
+    """Serve until told to stop; prints `listening on URL` when ready."""
+    run_server(load(listen=listen, public_url=public_url, tls_cert=tls_cert, tls_key=tls_key))
+
+
+@application.command()
+def migrate() -> None:
+    """Bring the store's schema to this version. Back up first; the broker must not be running."""
+    done = asyncio.run(apply_migrations(load().location))
+    output.write(f"Applied: {', '.join(done)}." if done else "Nothing to do: the store is of this version.")
+
+
+@keys.command("rotate")
+def rotate_keys(
+    keep_old: Annotated[bool, typer.Option(help="Keep the files of keys that wrap nothing any more.")] = False,
+) -> None:
+    """Make a new key-encryption key and wrap every secret anew, also while the broker serves."""
+
+    async def rotate() -> tuple[str, int, list[str]]:
+        settings = load()
+        store = await open_store(settings.location)
+        try:
+            vault = Vault(store, KeyFolder(settings.keys))
+            name, wrapped = await vault.rotate()
+            return name, wrapped, [] if keep_old else await vault.forget_unused_keys()
+        finally:
+            await store.close()
+
+    name, wrapped, forgotten = asyncio.run(rotate())
+    output.write(f"{name} wraps {wrapped} secrets now." + (f" Deleted: {', '.join(forgotten)}." if forgotten else ""))
+
+

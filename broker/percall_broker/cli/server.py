@@ -1,0 +1,131 @@
+"""`percall-broker server …`: the catalogue of MCP servers, and their keys."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from percall.errors import UsageError
+from percall_broker import recipes
+from percall_broker.cli import output
+from percall_broker.cli.connection import administrator
+from percall_broker.model import entry_file
+
+servers = typer.Typer(help="The catalogue of MCP servers, and their keys.", no_args_is_help=True)
+
+_COLUMNS = ("server", "title", "label", "secret_created_at", "version")
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Name = Annotated[str, typer.Argument(help="The server's name, as `percall run NAME` says it.")]
+Recipe = Annotated[str, typer.Option(help=f"A recipe that ships with Percall: {', '.join(recipes.names())}.")]
+From = Annotated[Path | None, typer.Option("--from", help="An entry in the recipes' own format.", metavar="FILE.toml")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="A recipe's parameter.", metavar="NAME=VALUE")]
+Connect = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--connect", help="For tests and demos: a loopback stand-in for a host.", metavar="https://HOST=http://127.0.0.1:N"
+    ),
+]
+SecretStdin = Annotated[bool, typer.Option("--secret-stdin", help="Read the key from standard input.")]
+
+
+def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
+    pairs = {}
+    for item in given or []:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise UsageError("cli.pair", f"{option} {item!r} has no value.", f"Write {option} NAME=VALUE.")
+        pairs[name] = value
+    return pairs
+
+
+def _entry_text(recipe: str, file: Path | None, given: list[str] | None) -> str:
+    if bool(recipe) == bool(file):
+        raise UsageError("cli.entry", "An entry comes from a recipe or from a file.", "Give --recipe or --from.")
+    if file is None:
+        return recipes.fill(recipes.text_of(recipe), _pairs(given, "--set"))
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError("cli.file", f"{file} cannot be read: {error}.") from None
+    return recipes.fill(text, _pairs(given, "--set"))
+
+
+def _secret(name: str, *, from_stdin: bool) -> str:
+    """A key, by a hidden prompt or from standard input; never from argv, where `ps` would show it."""
+    if from_stdin:
+        return sys.stdin.read().strip("\r\n")
+    if not sys.stdin.isatty():
+        raise UsageError("cli.secret", "There is no terminal to ask for the key at.", "Use --secret-stdin.")
+    return str(typer.prompt(f"Key for {name}", hide_input=True))
+
+
+@servers.command()
+def add(
+    name: Name,
+    recipe: Recipe = "",
+    file: From = None,
+    given: Set = None,
+    connect: Connect = None,
+    secret_stdin: SecretStdin = False,
+    as_json: Json = False,
+) -> None:
+    """Add a server. Its key is asked for at a prompt, and nobody can read it back."""
+    text, stand_ins = _entry_text(recipe, file, given), _pairs(connect, "--connect")
+    entry = entry_file.read(text, connect=stand_ins)  # a mistake is told before the key is asked for
+    secret = _secret(name, from_stdin=secret_stdin) if entry.slots else ""
+    form = {"name": name, "entry": text, "connect": stand_ins, "secret": secret}
+    with administrator() as client:
+        row = client.json("POST", "/v1/admin/servers", value=form)
+    suggestion = ",".join(row["default_tools"]) or "get_*"
+    text = (
+        f"{name}: {row['title']} ({row['label']})\n"
+        f"Next: percall-broker grant create PERSON --server {name} --tools '{suggestion}' --expires 30d"
+    )
+    output.one(row, as_json=as_json, text=text)
+
+
+@servers.command()
+def update(
+    name: Name, recipe: Recipe = "", file: From = None, given: Set = None, connect: Connect = None, as_json: Json = False
+) -> None:
+    """Replace a server's entry; its key stays. A launch command that changed must be trusted on each laptop."""
+    text, stand_ins = _entry_text(recipe, file, given), _pairs(connect, "--connect")
+    with administrator() as client:
+        row = client.json("PUT", f"/v1/admin/servers/{name}", value={"entry": text, "connect": stand_ins})
+    output.one(row, as_json=as_json, text=f"{name} is at version {row['version']} ({row['label']}).")
+
+
+@servers.command("list")
+def list_servers(as_json: Json = False) -> None:
+    """The catalogue."""
+    with administrator() as client:
+        rows = client.json("GET", "/v1/admin/servers")
+    output.lines(rows, as_json=as_json, columns=_COLUMNS, empty="No servers. Add one: percall-broker server add")
+
+
+@servers.command()
+def show(name: Name, as_json: Json = False) -> None:
+    """One server: how it starts, where its key goes, what its tools may do. Never the key."""
+    with administrator() as client:
+        output.one(client.json("GET", f"/v1/admin/servers/{name}"), as_json=as_json)
+
+
+@servers.command()
+def remove(name: Name, as_json: Json = False) -> None:
+    """Take a server out of the catalogue: its next call is refused."""
+    with administrator() as client:
+        row = client.json("DELETE", f"/v1/admin/servers/{name}")
+    output.one(row, as_json=as_json, text=f"{name} is removed.")
+
+
+@servers.command("rotate-key")
+def rotate_key(name: Name, secret_stdin: SecretStdin = False, as_json: Json = False) -> None:
+    """Give a server a new key while calls run: the next request uses it, with nothing to do on any laptop."""
+    secret = _secret(name, from_stdin=secret_stdin)
+    with administrator() as client:
+        row = client.json("POST", f"/v1/admin/servers/{name}/key", value={"secret": secret})
+    text = f"{name} uses version {row['secret_version']} of its key from now on. Revoke the old one at its issuer."
+    output.one(row, as_json=as_json, text=text)
