@@ -42,11 +42,13 @@ class SignedClient:
         return cls(login.broker, DeviceKey(found.seed), found.token, login.ca_file)
 
     def __enter__(self) -> Self:
+        """The client itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Closes its connections."""
         self._http.close()
 
     def request(

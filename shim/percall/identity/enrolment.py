@@ -48,7 +48,9 @@ def enrol(*, url: str, invite: str, agent: str, device: str, ca_file: str, keyri
     earlier = _earlier_seed(broker, agent)
     seed = earlier or secrets.token_bytes(SEED_BYTES)
     # 3. Only its public half leaves, with a proof that we hold the other.
-    enrolled = _introduce(broker, authority, invite, agent, device, DeviceKey(seed))
+    key = DeviceKey(seed)
+    message = wire.Enrolment(invite=invite, device_key=key.public_jwk(), agent=agent, device=device)
+    enrolled = _introduce(broker, authority, message, key)
     session = enrolled.session
     # 4. The secrets go into the keyring; what is not secret into PERCALL_HOME.
     keyring.store(session.grant, Identity(seed, enrolled.token))
@@ -134,8 +136,7 @@ def _earlier_seed(broker: str, agent: str) -> bytes | None:
     return None
 
 
-def _introduce(broker: str, authority: str, invite: str, agent: str, device: str, key: DeviceKey) -> wire.Enrolled:
-    message = wire.Enrolment(invite=invite, device_key=key.public_jwk(), agent=agent, device=device)
+def _introduce(broker: str, authority: str, message: wire.Enrolment, key: DeviceKey) -> wire.Enrolled:
     url, body = broker + wire.PATH_ENROL, wire.dump(wire.encode(message))
     headers = {
         "dpop": make_enrolment_proof(key, url, body),

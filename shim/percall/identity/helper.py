@@ -16,7 +16,7 @@ from percall.errors import IdentityError, PercallError
 from percall.identity import OTHER_CHOICE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 VARIABLE = "PERCALL_KEYRING_TIMEOUT"
 DEFAULT_SECONDS = 30.0
@@ -65,6 +65,6 @@ def _print_error(error: PercallError) -> None:
     _print({"error": {"code": error.code, "message": error.message, "next_step": error.next_step}})
 
 
-def _print(members: dict[str, object] | dict[str, str]) -> None:
+def _print(members: Mapping[str, object]) -> None:
     sys.stdout.write(json.dumps(members, separators=(",", ":")) + "\n")
     sys.stdout.flush()

@@ -29,7 +29,6 @@ BACKENDS = (
     "keyring.backends.kwallet.DBusKeyringKWallet4",
 )
 """The backends that are the operating system's own."""
-_CHAINER = "keyring.backends.chainer.ChainerBackend"
 _FAIL = "keyring.backends.fail.Keyring"
 
 
@@ -39,13 +38,14 @@ def choose() -> str:
     The user's own configuration of `keyring` counts, but only for the operating system's backends; of a chain, every
     member must be one. Raises IdentityError when there is none, or one that we refuse.
     """
-    import keyring  # noqa: PLC0415 - the helper's main thread arms its time-out first
+    import keyring  # noqa: PLC0415 - the helper arms its time-out first
+    from keyring.backends.chainer import ChainerBackend  # noqa: PLC0415 - as above
 
     _find_session_bus()
     try:
         backend = keyring.get_keyring()
-        name = _class_name(backend)
-        members = [_class_name(member) for member in backend.backends] if name == _CHAINER else [name]
+        chained = backend.backends if isinstance(backend, ChainerBackend) else [backend]
+        members = [_class_name(member) for member in chained]
     except (ImportError, AttributeError, RuntimeError, ValueError) as error:
         raise IdentityError(
             "keyring.missing", f"The configured keyring backend cannot be loaded: {error}.", OTHER_CHOICE

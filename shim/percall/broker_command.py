@@ -1,0 +1,25 @@
+"""The command `percall-broker`, which every installation has: it says how to install the broker where it is missing."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    """Runs the broker's command line, or says what to install."""
+    try:
+        from percall_broker import cli  # noqa: PLC0415 - an extra that may not be there
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in {"percall", "percall_broker"} and error.name != "percall_broker":
+            raise
+        sys.stderr.write(
+            f"percall-broker: the broker's part is not installed (no {missing}). [broker.not_installed]\n"
+            "  Run `pip install 'percall[broker]'`.\n"
+        )
+        return 2
+    return cli.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

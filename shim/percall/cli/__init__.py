@@ -1,0 +1,48 @@
+"""The commands of the laptop beside `run`: thin functions that call `identity` and `home` and print what came of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from percall import __version__
+from percall.cli import log, login, run, status, trust
+
+app = typer.Typer(
+    name="percall",
+    help="Per-call credentials for MCP servers: the key stays in the broker.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"percall {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    del version
+
+
+app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
+app.command("login")(login.login)
+app.command("status")(status.status)
+app.command("log")(log.log)
+app.command("trust")(trust.trust)
+
+
+def main() -> int:
+    """Runs the command that argv names. Raises PercallError; ends the process itself where typer does."""
+    app()
+    return 0

@@ -1,0 +1,93 @@
+"""`percall log`: this person's own calls, as the broker recorded them."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from percall import home, wire
+from percall.cli import output
+from percall.errors import PercallError, UsageError
+from percall.identity.client import SignedClient
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_COLUMNS = ("time", "agent", "server", "tool", "decision", "reason", "outcome", "duration_ms")
+
+
+def log(
+    agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Only this agent's calls.")] = None,
+    server: Annotated[str, typer.Option("--server", metavar="NAME", help="Only calls of this server.")] = "",
+    tool: Annotated[str, typer.Option("--tool", metavar="NAME", help="Only calls of this tool.")] = "",
+    decision: Annotated[str, typer.Option("--decision", metavar="permit|forbid", help="Only these.")] = "",
+    since: Annotated[str, typer.Option("--since", metavar="TIME", help="From: 2h, 7d, or an ISO 8601 time.")] = "",
+    until: Annotated[str, typer.Option("--until", metavar="TIME", help="Before: the same forms.")] = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many, the newest.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a call.")] = False,
+) -> None:
+    """Show your own calls, the oldest of them first."""
+    query = {
+        "server": server,
+        "tool": tool,
+        "decision": decision,
+        "since": since and str(milliseconds(since)),
+        "until": until and str(milliseconds(until)),
+        "limit": str(limit),
+    }
+    calls = _calls(agent, {name: value for name, value in query.items() if value})[-limit:]
+    if as_json:
+        for call in calls:
+            output.say_json(call)
+    elif calls:
+        output.table([_COLUMNS, *(tuple(_cell(call, column) for column in _COLUMNS) for call in calls)])
+    else:
+        output.say("No calls.")
+
+
+def milliseconds(text: str, now: float | None = None) -> int:
+    """A point in time, in milliseconds since the epoch: `2h` ago, or an ISO 8601 time (UTC unless it says otherwise).
+
+    Raises UsageError.
+    """
+    if span := re.fullmatch(r"(\d{1,6})([smhd])", text):
+        return int(((time.time() if now is None else now) - int(span[1]) * _UNITS[span[2]]) * 1000)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError("usage.time", f"{text!r} is no time.", "Say 2h, 7d, or 2026-11-23T10:00:00.") from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _calls(agent: str | None, query: dict[str, str]) -> list[dict[str, Any]]:
+    """The calls of every login on this device that makes calls; the first failure counts when none could be asked."""
+    logins = home.logins(agent)
+    if not logins:
+        raise UsageError(
+            "log.no_login", f"There is no login in {home.folder()}.", "Run `percall login URL --invite CODE`."
+        )
+    calls: dict[str, dict[str, Any]] = {}
+    failure: PercallError | None = None
+    answered = False
+    for login in logins:
+        try:
+            with SignedClient.of(login) as broker:
+                answer = broker.request("GET", wire.PATH_CALLS, query=query)
+            answered = True
+        except PercallError as error:
+            failure = failure or error
+            continue
+        for line in answer.content.splitlines():
+            if line.strip():
+                call = wire.strict_json(line)
+                calls[str(call["call"])] = call
+    if failure and not answered:
+        raise failure
+    return sorted(calls.values(), key=lambda call: str(call["time"]))
+
+
+def _cell(call: dict[str, Any], column: str) -> str:
+    value = call.get(column)
+    return "" if value is None else str(value)

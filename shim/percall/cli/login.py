@@ -1,0 +1,103 @@
+"""`percall login`: spends an invite, keeps key and grant in a keyring, and prints what happened."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from typing import Annotated
+
+import typer
+
+from percall import wire
+from percall.cli import output
+from percall.errors import UsageError
+from percall.home import DEFAULT_AGENT
+from percall.identity import enrolment, keyrings
+
+_MOST_NAME_CHARACTERS = 64
+
+
+def login(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The broker's public URL.")],
+    invite: Annotated[str, typer.Option("--invite", metavar="CODE", help="The one-time invite of the administrator.")],
+    agent: Annotated[
+        str, typer.Option("--agent", metavar="NAME", help="The client application that this grant is for.")
+    ] = DEFAULT_AGENT,
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="NAME", help="This machine's name.  [default: its host name]")
+    ] = None,
+    keyring: Annotated[
+        str,
+        typer.Option(
+            "--keyring",
+            metavar="os|file",
+            help="Where to keep the key: the system's keyring, or a file encrypted under a passphrase.",
+        ),
+    ] = "os",
+    ca_file: Annotated[
+        str, typer.Option("--ca-file", metavar="FILE", help="Trust only these certificates for the broker.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Enrol this device with an invite; the device key is made here and its private half never leaves."""
+    done = enrolment.enrol(
+        url=url,
+        invite=invite.strip(),
+        agent=_name("--agent", agent),
+        device=_name("--device", device or platform.node() or "unnamed"),
+        ca_file=ca_file,
+        keyring=keyrings.keyring(keyring),
+    )
+    if as_json:
+        output.say_json(_as_json(done))
+    else:
+        _tell(done)
+
+
+def _name(option: str, text: str) -> str:
+    if not text or len(text) > _MOST_NAME_CHARACTERS or not text.isprintable():
+        raise UsageError("usage.name", f"{option}: a name has 1 to {_MOST_NAME_CHARACTERS} printable characters.")
+    return text
+
+
+def _tell(done: enrolment.Enrolment) -> None:
+    login, session = done.login, done.session
+    output.say(f"You are {session.person} on {session.device}, agent {session.agent}, at {login.broker}.")
+    role = "administrator's grant" if session.administrator else "grant"
+    output.say(f"  {role} {session.grant}, {output.expiry(session.expires_at)}")
+    made = "kept from an earlier login" if done.reused_key else "made on this device"
+    place = login.backend if login.keyring == "os" else "a file encrypted under your passphrase"
+    output.say(f"  device key {made}; key and grant are in the keyring ({login.keyring}: {place})")
+    for granted in session.servers:
+        _tell_server(done, granted)
+
+
+def _tell_server(done: enrolment.Enrolment, granted: wire.GrantedServer) -> None:
+    entry = granted.entry
+    output.say(f"  server {entry.name}: {entry.label}; tools {', '.join(granted.tools) or 'none'}")
+    if entry.name in done.changed:
+        output.say(f"    its command differs from the one you accepted: see `percall trust {entry.name}`")
+        return
+    if entry.name in done.trusted and entry.command:
+        output.say(f"    accepted on first sight: {shlex.join(entry.command)}")
+    agent = done.session.agent
+    flag = "" if agent == DEFAULT_AGENT else f"--agent {shlex.quote(agent)} "
+    output.say(f"    in the client's config: percall run {flag}{entry.name}")
+
+
+def _as_json(done: enrolment.Enrolment) -> dict[str, object]:
+    login, session = done.login, done.session
+    return {
+        "broker": login.broker,
+        "grant": session.grant,
+        "person": session.person,
+        "device": session.device,
+        "agent": session.agent,
+        "administrator": session.administrator,
+        "expires_at": session.expires_at,
+        "keyring": login.keyring,
+        "reused_key": done.reused_key,
+        "servers": [granted.entry.name for granted in session.servers],
+        "trusted": list(done.trusted),
+        "changed": list(done.changed),
+    }

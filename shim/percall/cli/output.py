@@ -1,0 +1,42 @@
+"""How the commands print: people's text without control characters, JSON with one object a line, times in UTC."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import typer
+
+
+def say(text: str = "") -> None:
+    """One line for a person."""
+    typer.echo(plain(text))
+
+
+def say_json(value: Any) -> None:
+    """One JSON object on one line."""
+    typer.echo(json.dumps(value, ensure_ascii=True, separators=(",", ":")))
+
+
+def plain(text: str) -> str:
+    """Text whose control characters are shown, not obeyed: names and commands come from a broker."""
+    return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)
+
+
+def when(seconds: float) -> str:
+    """A time for a person."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+
+
+def expiry(seconds: int) -> str:
+    """When a grant ends, for a person."""
+    return f"expires {when(seconds)}" if seconds else "never expires"
+
+
+def table(rows: list[tuple[str, ...]]) -> None:
+    """Aligned columns."""
+    shown = [tuple(plain(cell) for cell in row) for row in rows]
+    widths = [max(len(row[column]) for row in shown) for column in range(len(shown[0]))] if shown else []
+    for row in shown:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,123 @@
+"""`percall status`: who am I, which grants, which broker, is it reachable, where is the key. Refreshes the caches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from percall import home
+from percall.cli import output
+from percall.errors import PercallError, UsageError
+from percall.identity.client import SignedClient
+
+if TYPE_CHECKING:
+    from percall import wire
+    from percall.home import Login
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One login as it is now; `session` is the broker's word, or the cached one where there is an `error`."""
+
+    login: Login
+    session: wire.Session | None
+    error: PercallError | None
+
+
+def status(
+    agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Only this agent's logins.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a login.")] = False,
+) -> None:
+    """Show who you are, what you may use, and whether the broker answers.
+
+    Ends with the code of the first problem, 0 when there is none.
+    """
+    logins = home.logins(agent)
+    if not logins:
+        whose = f" of agent {agent!r}" if agent else ""
+        raise UsageError(
+            "status.no_login", f"There is no login{whose} in {home.folder()}.", "Run `percall login URL --invite CODE`."
+        )
+    standings = [_standing(login) for login in logins]
+    for standing in standings:
+        if as_json:
+            output.say_json(_as_json(standing))
+        else:
+            _tell(standing)
+    raise typer.Exit(next((standing.error.exit_code for standing in standings if standing.error), 0))
+
+
+def _standing(login: Login) -> Standing:
+    try:
+        with SignedClient.of(login) as broker:
+            session = broker.session()
+        home.save_session(session)
+    except PercallError as error:
+        return Standing(login, _cached(login), error)
+    return Standing(login, session, None)
+
+
+def _cached(login: Login) -> wire.Session | None:
+    try:
+        return home.session(login.grant)
+    except UsageError:
+        return None
+
+
+def _tell(standing: Standing) -> None:
+    login, session, error = standing.login, standing.session, standing.error
+    output.say(f"{login.person} on {login.device}, agent {login.agent}")
+    output.say(f"  broker   {login.broker}: {'reachable' if error is None else error.message}")
+    if error is not None and error.next_step:
+        output.say(f"           {error.next_step}")
+    output.say(f"  keyring  {login.keyring}{f' ({login.backend})' if login.backend else ''}")
+    if session is None:
+        return
+    old = "" if error is None else " (as last seen)"
+    role = "administrator, " if session.administrator else ""
+    output.say(f"  grant    {session.grant}: {role}{session.state}{old}, {output.expiry(session.expires_at)}")
+    for granted in session.servers:
+        entry = granted.entry
+        output.say(f"  server   {entry.name}: {entry.label}; tools {', '.join(granted.tools) or 'none'}")
+        if not _is_trusted(login, entry):
+            output.say(f"           its command is not accepted on this device: see `percall trust {entry.name}`")
+
+
+def _is_trusted(login: Login, entry: wire.ServerEntry) -> bool:
+    try:
+        home.require_trust(login.broker, entry)
+    except UsageError:
+        return False
+    return True
+
+
+def _as_json(standing: Standing) -> dict[str, object]:
+    login, session, error = standing.login, standing.session, standing.error
+    return {
+        "broker": login.broker,
+        "reachable": error is None,
+        "error": None
+        if error is None
+        else {"code": error.code, "message": error.message, "next_step": error.next_step},
+        "person": login.person,
+        "device": login.device,
+        "agent": login.agent,
+        "grant": login.grant,
+        "keyring": login.keyring,
+        "backend": login.backend,
+        "state": session.state if session else "",
+        "expires_at": session.expires_at if session else 0,
+        "administrator": bool(session and session.administrator),
+        "servers": [
+            {
+                "name": granted.entry.name,
+                "label": granted.entry.label,
+                "delivery": granted.entry.delivery,
+                "tools": list(granted.tools),
+                "trusted": _is_trusted(login, granted.entry),
+            }
+            for granted in (session.servers if session else ())
+        ],
+    }
