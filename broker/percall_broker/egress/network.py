@@ -25,9 +25,11 @@ READ_BYTES = 256 * 1024
 """What is held of an answer before the upstream is made to wait."""
 MAX_HEAD_BYTES = 64 * 1024
 MAX_INFORMATIONAL = 8
+MAX_LENGTH_DIGITS = 18
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: [\t\x20-\x7e\x80-\xff]*)?")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\xff]*)")
+_LAST_CHUNK = b"0\r\n\r\n"
 _MINIMUM_ATTEMPT_SECONDS = 1.0
 
 
@@ -69,7 +71,7 @@ class Backend(httpcore.AsyncNetworkBackend):
             share = max(_MINIMUM_ATTEMPT_SECONDS, (end - loop.time()) / (len(addresses) - at))
             with suppress(OSError):  # TimeoutError is one
                 async with asyncio.timeout_at(min(end, loop.time() + share)):
-                    _, stream = await loop.create_connection(lambda: _Stream(self._deadlines), address, port)
+                    _, stream = await loop.create_connection(lambda: CheckedStream(self._deadlines), address, port)
                     return stream
         raise UpstreamFailed("upstream.connect", f"No connection to {host} on port {port}.")
 
@@ -88,8 +90,11 @@ class Backend(httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
-class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
-    """One connection: bytes in with back-pressure, and a strict look at each answer's head."""
+class CheckedStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
+    """One connection: bytes in with back-pressure, and a strict look at each answer's head.
+
+    `head_pending`: a request went out, and no head was read since. An answer that is there nevertheless is not its own.
+    """
 
     def __init__(self, deadlines: Deadlines) -> None:
         self._deadlines = deadlines
@@ -101,7 +106,10 @@ class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         self._error: Exception | None = None
         self._readable: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
-        self._head_pending = False
+        self._asked = b""
+        self._left: int | None = 0  # what is missing of a body of known length; None where its length is not known
+        self._tail = b""
+        self.head_pending = False
 
     # --- What asyncio tells us ----------------------------------------------------------------------------------------
 
@@ -140,14 +148,16 @@ class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's
         """The next bytes, b"" at the end; an answer's head is given only whole, and checked."""
         del max_bytes, timeout  # pieces are at most as long as the transport reads at once
-        if not self._head_pending:
-            return await self._next(self._deadlines.idle)
+        if not self.head_pending:
+            piece = await self._next(self._deadlines.idle)
+            self._account(piece)
+            return piece
         try:
             async with asyncio.timeout(self._deadlines.first_byte):
                 head = await self._read_head()
         except TimeoutError:
             raise UpstreamFailed("upstream.timeout", "The upstream did not answer in time.") from None
-        self._head_pending = False
+        self.head_pending = False
         return head
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore's
@@ -157,7 +167,9 @@ class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
             return
         if self._ended or self._transport is None:
             raise httpcore.WriteError
-        self._head_pending = True
+        if not self.head_pending:
+            self.head_pending = True
+            self._asked = buffer[:5]
         self._transport.write(buffer)
         if self._writable is not None:
             try:
@@ -202,7 +214,8 @@ class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
     def get_extra_info(self, info: str) -> Any:
         """`is_readable` of an idle connection means that it is of no use: closed, or bytes that nobody asked for."""
         if info == "is_readable":
-            return self._ended or self._size > 0 or self._transport is None or self._transport.is_closing()
+            surplus = self._size > 0 or not self._ended_exactly()
+            return surplus or self._ended or self._transport is None or self._transport.is_closing()
         if info == "ssl_object" and self._transport is not None:
             return self._transport.get_extra_info("ssl_object")
         return None
@@ -231,6 +244,19 @@ class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
             self._transport.resume_reading()
         return piece
 
+    def _account(self, piece: bytes) -> None:
+        if self._left is None:
+            self._tail = (self._tail + piece[-len(_LAST_CHUNK) :])[-len(_LAST_CHUNK) :]
+        else:
+            self._left -= len(piece)
+
+    def _ended_exactly(self) -> bool:
+        """Whether the last answer was the last that came: bytes behind it would be read as the next request's answer.
+
+        Surplus behind a last chunk either changes these last bytes, or holds a whole head, which `head_pending` shows.
+        """
+        return not self.head_pending and (self._tail == _LAST_CHUNK if self._left is None else self._left == 0)
+
     async def _read_head(self) -> bytes:
         """The head of the final answer and what came with it; informational ones (RFC 9110, 15.2) are passed over."""
         data = b""
@@ -242,15 +268,27 @@ class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
                 if not piece:
                     return data  # httpcore says what an end means here
                 data += piece
-            status = check_head(data[:end])
-            if status >= 200:  # noqa: PLR2004 - informational below
+            head = check_head(data[:end])
+            if head.status >= 200:  # noqa: PLR2004 - informational below
+                bodyless = self._asked == b"HEAD " or head.status in {204, 304}
+                self._left = 0 if bodyless else head.length
+                self._tail = b""
+                self._account(data[end + 4 :])
                 return data
             data = data[end + 4 :]
         raise UpstreamFailed("upstream.head", "The upstream does not come to an answer.")
 
 
-def check_head(head: bytes) -> int:
-    """The status of an answer whose head can be read in one way only. Raises UpstreamFailed."""
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What matters of an answer's head here. `length` is None where only the body itself says how long it is."""
+
+    status: int
+    length: int | None
+
+
+def check_head(head: bytes) -> Head:
+    """An answer's head that can be read in one way only. Raises UpstreamFailed."""
     if len(head) > MAX_HEAD_BYTES:
         raise UpstreamFailed("upstream.head", "The upstream's answer has too long a head.")
     status_line, *lines = head.split(b"\r\n")
@@ -258,6 +296,7 @@ def check_head(head: bytes) -> int:
     if first is None:
         raise UpstreamFailed("upstream.head", "The upstream's answer is not HTTP/1.1.")
     lengths = encodings = 0
+    length = None
     for line in lines:
         field = _FIELD.fullmatch(line)
         if field is None:
@@ -265,15 +304,17 @@ def check_head(head: bytes) -> int:
         name = field[1].lower()
         if name == b"content-length":
             lengths += 1
-            if not field[2].strip(b" \t").isdigit():
+            digits = field[2].strip(b" \t")
+            if not digits.isdigit() or len(digits) > MAX_LENGTH_DIGITS:
                 raise UpstreamFailed("upstream.framing", "The upstream's answer has a malformed length.")
+            length = int(digits)
         encodings += name == b"transfer-encoding"
     if lengths > 1 or encodings > 1 or (lengths and encodings):
         raise UpstreamFailed("upstream.framing", "The length of the upstream's answer is ambiguous.")
     status = int(first[1])
     if status == 101:  # noqa: PLR2004 - Switching Protocols, for which we never ask
         raise UpstreamFailed("upstream.head", "The upstream changed the protocol unasked.")
-    return status
+    return Head(status, length)
 
 
 def _wake(waiter: asyncio.Future[None] | None) -> None:

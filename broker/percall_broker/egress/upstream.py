@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import httpcore
 
 from percall_broker.egress.addresses import loopback_addresses, public_addresses, system_resolver
-from percall_broker.egress.network import Backend, Deadlines
+from percall_broker.egress.network import Backend, CheckedStream, Deadlines
 from percall_broker.model.errors import UpstreamFailed
 from percall_broker.model.rules import is_loopback_name, parse_url
 
@@ -101,6 +101,9 @@ class Upstream:
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
             raise _failure(error) from None  # its text and context may quote the request, and so the key
         try:
+            stream = response.extensions["network_stream"]
+            if not isinstance(stream, CheckedStream) or stream.head_pending:
+                raise UpstreamFailed("upstream.framing", "The upstream answered before it was asked.")
             yield UpstreamAnswer(response.status, response.headers, _pieces(response))
         finally:
             await response.aclose()

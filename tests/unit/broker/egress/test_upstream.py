@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -32,6 +33,10 @@ class Scripted:
         self.heads: list[bytes] = []
         self.connections = 0
         self.end = end
+        self.open: set[asyncio.Task[None]] = set()
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open.add(asyncio.create_task(self.serve(reader, writer)))
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -50,13 +55,18 @@ class Scripted:
         except (asyncio.IncompleteReadError, OSError):
             pass
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 @asynccontextmanager
 async def listening(scripted: Scripted, **more: object) -> AsyncIterator[int]:
-    server = await asyncio.start_server(scripted.serve, "127.0.0.1", 0, **more)  # type: ignore[arg-type]
-    async with server:
-        yield server.sockets[0].getsockname()[1]
+    server = await asyncio.start_server(scripted.accept, "127.0.0.1", 0, **more)  # type: ignore[arg-type]
+    try:
+        async with server:
+            yield server.sockets[0].getsockname()[1]
+    finally:
+        await asyncio.gather(*scripted.open)
 
 
 async def nothing() -> AsyncIterator[bytes]:
@@ -102,10 +112,25 @@ def test_connections_are_kept_warm() -> None:
     assert scripted.connections == 1
 
 
-def test_bytes_after_an_answer_never_become_the_next_one() -> None:
-    poisoned = OK + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
-    _, answers = answered(poisoned, OK, times=2)
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+EVIL = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+
+
+@pytest.mark.parametrize("answer", [OK, CHUNKED])
+@pytest.mark.parametrize("surplus", [EVIL, b"HTTP/1.1 200 OK\r\nX: ", b"\r\n", CHUNKED, b"0\r\n\r\n"])
+def test_bytes_after_an_answer_never_become_the_next_one(answer: bytes, surplus: bytes) -> None:
+    try:
+        _, answers = answered(answer + surplus, OK, times=2)
+    except UpstreamFailed as failed:
+        assert failed.code in {"upstream.framing", "upstream.protocol"}  # refused, never believed
+    else:
+        assert answers == [(200, b"ok"), (200, b"ok")]
+
+
+def test_connections_stay_warm_after_chunked_answers_too() -> None:
+    scripted, answers = answered(CHUNKED, CHUNKED, times=2)
     assert answers == [(200, b"ok"), (200, b"ok")]
+    assert scripted.connections == 1
 
 
 @pytest.mark.parametrize(
@@ -296,4 +321,4 @@ def test_a_long_answer_waits_for_its_reader() -> None:
 
 
 def test_check_head_gives_the_status() -> None:
-    assert check_head(b"HTTP/1.1 404 Not Found\r\nX: y") == 404
+    assert check_head(b"HTTP/1.1 404 Not Found\r\nX: y").status == 404

@@ -145,7 +145,9 @@ def test_an_origin_has_one_normal_form(text: str, origin: str) -> None:
     assert rules.parse_origin(text) == origin
 
 
-@pytest.mark.parametrize("text", ["http://api.github.com", "https://x.example/", "x.example/a", "*.com", "*", "a b", ""])
+@pytest.mark.parametrize(
+    "text", ["http://api.github.com", "https://x.example/", "x.example/a", "*.com", "*", "a b", ""]
+)
 def test_what_is_no_origin_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         rules.parse_origin(text)
