@@ -21,7 +21,7 @@ _ID_BYTES = 16
 
 def change(by: Identity | None, action: str, *, server: str = "", **details: Any) -> Statement:
     """A change: `action` is a stable code such as `grant.revoke`; `by` is None for one made on the broker's machine."""
-    return _entry("change", by, action, server, details)
+    return _entry("change", by, action, server=server, details=details)
 
 
 def reading(by: Identity, action: str, *, call: str, **details: Any) -> Statement:
