@@ -12,14 +12,20 @@ from percall.errors import PercallError
 
 def main(server: str, agent: str | None, command: list[str] | None) -> int:
     """Run a server behind the gate until its client leaves. Returns the exit code; says on stderr what went wrong."""
-    from percall.run.launch import Launch  # noqa: PLC0415 - `percall --help` needs none of this
+    from percall.run import early  # noqa: PLC0415 - `percall --help` needs none of this
 
+    child = early.start(server, agent, command)
     try:
+        from percall.run.launch import Launch  # noqa: PLC0415 - beside the child's own start
+
         launch = Launch(server, agent, command)
-        child = launch.start() if launch.found.session.state == "active" else None
+        if child is None and launch.may_start:
+            child = launch.start()
     except PercallError as error:
+        if child is not None:
+            child.release()
         os.write(2, f"percall: {error} [{error.code}]\n".encode(errors="replace"))
         return error.exit_code
-    from percall.run.shim import Shim  # noqa: PLC0415 - the child runs by now
+    from percall.run.shim import Shim  # noqa: PLC0415 - the same
 
     return Shim(launch, child).run()

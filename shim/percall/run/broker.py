@@ -7,14 +7,14 @@ shows them.
 from __future__ import annotations
 
 import time
-from threading import Event
-from typing import TYPE_CHECKING
+from _thread import allocate_lock
 
 from percall import wire
 from percall.errors import BrokerRefusal, BrokerUnreachable, IdentityError, PercallError, WireError
 from percall.run.connection import Exchange, Pool
 from percall.run.loop import READ
 
+TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
@@ -38,7 +38,9 @@ class Signer:
     def __init__(self, address: Address) -> None:
         self.address = address
         self.nonce = ""
-        self.ready = Event()
+        self.is_ready = False
+        self._gate = allocate_lock()
+        self._gate.acquire()
         self.failure: PercallError | None = None
         self._key: DeviceKey | None = None
         self._token = ""
@@ -52,12 +54,32 @@ class Signer:
 
         self._key, self._token = DeviceKey(seed), token
         self.failure = None
-        self.ready.set()
+        self._open_gate()
 
     def reject(self, error: PercallError) -> None:
         """Nobody can sign: say why to those who wait."""
         self.failure = error
-        self.ready.set()
+        self._open_gate()
+
+    def wait(self, seconds: float) -> bool:
+        """In a thread: wait until the identity was read or could not be. Whether that has happened."""
+        if self.is_ready:
+            return True
+        if not self._gate.acquire(timeout=seconds):
+            return False
+        self._gate.release()
+        return True
+
+    def start_over(self) -> None:
+        """The identity is being read again."""
+        if self.is_ready:
+            self.is_ready = False
+            self._gate.acquire()
+
+    def _open_gate(self) -> None:
+        if not self.is_ready:
+            self.is_ready = True
+            self._gate.release()
 
     def headers(self, method: str, path: str, body_digest: str) -> tuple[str, list[tuple[str, str]]]:
         """The proof's id, and the headers of a signed request. Raises IdentityError while there is no identity."""
@@ -110,6 +132,8 @@ class Broker:
         self._reader: subprocess.Popen[bytes] | None = None
         self._answer = b""
         self._failed_at = 0.0
+        self.wanted: Callable[[], None] = lambda: None
+        """Called when a request waits for the identity."""
 
     def request(
         self,
@@ -125,8 +149,9 @@ class Broker:
         With `stream`, that gets the body of a success piece by piece, and `failed` tells of its end.
         """
         attempt = _Attempt(self, method, path, body, done, failed, stream)
-        if not self.signer.ready.is_set():
+        if not self.signer.is_ready:
             self._waiting.append(attempt.send)
+            self.wanted()
         elif self.signer.failure is not None and time.monotonic() > self._failed_at + _READ_AGAIN_SECONDS:
             self._waiting.append(attempt.send)
             self.read_identity()
@@ -152,7 +177,7 @@ class Broker:
         """Start the helper process that reads the keyring."""
         from percall import identity  # noqa: PLC0415 - after the child's start
 
-        self.signer.ready.clear()
+        self.signer.start_over()
         self._answer = b""
         try:
             self._reader = identity.start_reader(self._login)
@@ -185,7 +210,7 @@ class Broker:
         self._resume()
 
     def _too_slow(self) -> None:
-        if self._reader is not None and not self.signer.ready.is_set():
+        if self._reader is not None and not self.signer.is_ready:
             self._reader.kill()
             self._end_reader()
             self._rejected(

@@ -7,10 +7,13 @@ from JSON-RPC's only in case, batches, a carriage return inside (some servers ta
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from percall import wire
 from percall.errors import FrameError, WireError
+
+TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
+if TYPE_CHECKING:
+    from typing import Any
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600

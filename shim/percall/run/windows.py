@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threading import Lock
+from _thread import allocate_lock
 
 from percall.wire import Window
 
@@ -11,7 +11,7 @@ class Windows:
     """Open calls that an API request of the child may belong to, newest first. Safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = allocate_lock()
         self._open: tuple[Window, ...] = ()
 
     def current(self) -> tuple[Window, ...]:
