@@ -4,33 +4,44 @@ from __future__ import annotations
 
 import json
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 
 from percall_broker import recipes
 from percall_broker.model import entry_file, rules
-from percall_broker.model.entry import Entry
 from percall_broker.model.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from percall_broker.model.entry import Entry
 
 EXAMPLES = {"site": "acme.atlassian.net", "email": "robin@acme.example"}
 
 # What `tools/list` of the pinned packages answered; reads, then writes.
 TOOLS = {
     "github": (
-        "search_repositories get_file_contents list_commits list_issues search_code search_issues search_users "
-        "get_issue get_pull_request list_pull_requests get_pull_request_files get_pull_request_status "
-        "get_pull_request_comments get_pull_request_reviews",
-        "create_or_update_file create_repository push_files create_issue create_pull_request fork_repository "
-        "create_branch update_issue add_issue_comment create_pull_request_review merge_pull_request "
-        "update_pull_request_branch",
+        (
+            "search_repositories get_file_contents list_commits list_issues search_code search_issues search_users "
+            "get_issue get_pull_request list_pull_requests get_pull_request_files get_pull_request_status "
+            "get_pull_request_comments get_pull_request_reviews"
+        ),
+        (
+            "create_or_update_file create_repository push_files create_issue create_pull_request fork_repository "
+            "create_branch update_issue add_issue_comment create_pull_request_review merge_pull_request "
+            "update_pull_request_branch"
+        ),
     ),
     "notion": (
-        "API-get-user API-get-users API-get-self API-post-search API-get-block-children API-retrieve-a-block "
-        "API-retrieve-a-page API-retrieve-a-page-property API-retrieve-a-comment API-query-data-source "
-        "API-retrieve-a-data-source API-list-data-source-templates API-retrieve-a-database API-retrieve-page-markdown",
-        "API-patch-block-children API-update-a-block API-delete-a-block API-patch-page API-post-page "
-        "API-create-a-comment API-update-a-data-source API-create-a-data-source API-move-page "
-        "API-update-page-markdown",
+        (
+            "API-get-user API-get-users API-get-self API-post-search API-get-block-children API-retrieve-a-block "
+            "API-retrieve-a-page API-retrieve-a-page-property API-retrieve-a-comment API-query-data-source "
+            "API-retrieve-a-data-source API-list-data-source-templates API-retrieve-a-database API-retrieve-page-markdown"
+        ),
+        (
+            "API-patch-block-children API-update-a-block API-delete-a-block API-patch-page API-post-page "
+            "API-create-a-comment API-update-a-data-source API-create-a-data-source API-move-page "
+            "API-update-page-markdown"
+        ),
     ),
     "tavily": ("tavily_search tavily_extract tavily_crawl tavily_map tavily_research", ""),
     "time": ("get_current_time convert_time", ""),
