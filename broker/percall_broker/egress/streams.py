@@ -29,6 +29,10 @@ class OpenStreams:
         """Taken before a request is authorised; `hold` then knows of every cut since."""
         return self._cuts
 
+    def grants(self) -> tuple[str, ...]:
+        """The grants that have something under way."""
+        return tuple(self._open)
+
     def cut(self, grant: str) -> int:
         """Ends all that is under way for a grant. How many were cut."""
         self._cuts += 1

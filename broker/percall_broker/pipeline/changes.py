@@ -19,7 +19,7 @@ POLL_SECONDS = 0.5
 
 
 class Changes:
-    """The hub. `generation` grows with each change."""
+    """The hub. `generation` grows with each change; `closed` says that the broker ends, and with it every stream."""
 
     def __init__(self, store: Store, lookup: Lookup) -> None:
         self._store = store
@@ -27,6 +27,7 @@ class Changes:
         self._epoch: int | None = None
         self._changed = asyncio.Event()
         self.generation = 0
+        self.closed = False
 
     async def look(self) -> None:
         """Sees whether the epoch has grown, and if so tells everyone who waits. Raises Unavailable."""
@@ -53,6 +54,11 @@ class Changes:
         except TimeoutError:
             return False
         return True
+
+    def close(self) -> None:
+        """The broker ends: wakes everyone who waits."""
+        self.closed = True
+        self.announce()
 
     async def poll(self) -> None:
         """Looks again and again, for the life of the broker. A store that cannot be read counts as changed.

@@ -1,0 +1,117 @@
+"""What the plain ASGI doors share: reading a bounded body, whose signature a request carries, and answering in JSON.
+
+No web framework stands on the path of a call: this is all of HTTP that it needs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from percall import wire
+from percall_broker.crypto.proofs import digest
+from percall_broker.model.errors import BrokerError, InvalidInput, Unauthenticated
+from percall_broker.stages.authenticate import SignedRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from percall_broker.crypto.tokens import Nonces
+
+    Message = dict[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+    Headers = list[tuple[bytes, bytes]]
+
+JSON = b"application/json"
+_ONCE = frozenset({b"authorization", b"dpop", b"percall-wire"})
+_VERSION = wire.HEADER_VERSION.encode()
+
+
+class ClientGone(Exception):  # noqa: N818 - what happened
+    """The client went away before its request was complete: nobody waits for an answer."""
+
+
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """The whole body. Raises InvalidInput when it is longer than `limit`, ClientGone."""
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        body: bytes = message.get("body", b"")
+        if len(body) > limit:
+            raise _too_long(limit)
+        return body
+    pieces = []
+    size = 0
+    while True:
+        if message["type"] != "http.request":
+            raise ClientGone
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > limit:
+            raise _too_long(limit)
+        pieces.append(piece)
+        if not message.get("more_body", False):
+            return b"".join(pieces)
+        message = await receive()
+
+
+def _too_long(limit: int) -> InvalidInput:
+    return InvalidInput("request.size", f"The request's body is longer than {limit} bytes.")
+
+
+def signed_request(scope: Message, body: bytes) -> SignedRequest:
+    """What a request says of its signature. Raises InvalidInput when it shows two."""
+    headers: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        if name in _ONCE:
+            if name in headers:
+                raise InvalidInput("request.header", "The request shows two proofs or two grants.")
+            headers[name] = value
+    return SignedRequest(
+        method=scope["method"],
+        path=scope["path"],
+        body_digest=digest(body),
+        version=headers.get(_VERSION, b"").decode("latin-1"),
+        authorization=headers.get(b"authorization", b"").decode("latin-1"),
+        proof=headers.get(b"dpop", b"").decode("latin-1"),
+    )
+
+
+async def answer(send: Send, status: int, body: bytes, content_type: bytes = JSON, headers: Headers | None = None) -> None:
+    """A whole answer."""
+    own = [
+        (b"content-type", content_type),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+    ]
+    if headers:
+        own += headers
+    await send({"type": "http.response.start", "status": status, "headers": own})
+    await send({"type": "http.response.body", "body": body})
+
+
+class ErrorAnswers:
+    """How an error is answered, at every door: JSON with a stable code, and the challenge where one is due."""
+
+    def __init__(self, nonces: Nonces, clock: Callable[[], float]) -> None:
+        self._nonces = nonces
+        self._clock = clock
+
+    def of(self, error: BrokerError) -> tuple[int, Headers, bytes]:
+        """Status, headers and body."""
+        body = wire.dump({"error": {"code": error.code, "message": error.message, "next_step": error.next_step}})
+        headers = [
+            (b"content-type", JSON),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"no-store"),
+        ]
+        if isinstance(error, Unauthenticated):
+            headers.append((b"www-authenticate", f'DPoP error="{error.challenge}"'.encode()))
+            if error.challenge == "use_dpop_nonce":
+                headers.append((wire.HEADER_NONCE.encode(), self._nonces.current(self._clock()).encode()))
+        return error.status, headers, body
+
+    async def send(self, send: Send, error: BrokerError) -> None:
+        """Answers with an error."""
+        status, headers, body = self.of(error)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})

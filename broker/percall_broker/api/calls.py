@@ -1,0 +1,110 @@
+"""The doors on the path of a call: POST and GET /v1/calls, POST /v1/settlements. Plain ASGI callables."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from percall import wire
+from percall.errors import WireError
+from percall_broker.api.asgi import answer, read_body, signed_request
+from percall_broker.model.errors import Forbidden, InvalidInput
+from percall_broker.model.standing import barred
+from percall_broker.pipeline.administration import Filters
+
+if TYPE_CHECKING:
+    from percall_broker.api.asgi import Message, Receive, Send
+    from percall_broker.pipeline.administration import Administration
+    from percall_broker.pipeline.call import CallPipeline
+    from percall_broker.pipeline.settle import Settle
+    from percall_broker.pipeline.signed import Signed
+
+_MAX_CALL_BYTES = wire.MAX_HEAD_BYTES + 1 + wire.MAX_FRAME_BYTES
+_MAX_ROWS = 10_000
+_encode = msgspec.json.Encoder().encode
+
+
+class CallDoor:
+    """POST /v1/calls: one call is decided."""
+
+    def __init__(self, call: CallPipeline) -> None:
+        self._call = call
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """One request. Raises BrokerError before anything is answered."""
+        body = await read_body(receive, _MAX_CALL_BYTES)
+        try:
+            members, frame = wire.split(body)
+            head = wire.decode(wire.CallRequest, members)
+        except WireError as error:
+            raise InvalidInput(error.code, error.message) from None
+        decided = await self._call(signed_request(scope, body), head, frame, time.time())
+        await answer(send, 200, _encode(_members(decided)))
+
+
+def _members(decided: wire.CallAnswer) -> dict[str, Any]:
+    """As `wire.encode`, which copies deeply and so costs more than the rest of an answer."""
+    members: dict[str, Any] = {"call": decided.call, "decision": decided.decision}
+    if decided.refusal is not None:
+        members["refusal"] = wire.encode(decided.refusal)
+        return members
+    members["deadline_seconds"] = decided.deadline_seconds
+    if decided.credential is not None:
+        members["credential"] = decided.credential
+    return members
+
+
+class SettlementsDoor:
+    """POST /v1/settlements: outcomes that had no later request to ride on."""
+
+    def __init__(self, signed: Signed, settle: Settle) -> None:
+        self._signed = signed
+        self._settle = settle
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """One request. Raises BrokerError before anything is answered."""
+        body = await read_body(receive, wire.MAX_HEAD_BYTES)
+        try:
+            settlements = wire.decode(wire.Settlements, wire.strict_json(body))
+        except WireError as error:
+            raise InvalidInput(error.code, error.message) from None
+        now = time.time()
+        identity = await self._signed.identify_once(signed_request(scope, body), now)
+        await self._settle.settle(identity, settlements.settle, now)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+class OwnCallsDoor:
+    """GET /v1/calls: the calls of the grant that asks, newest first, one JSON object a line."""
+
+    def __init__(self, signed: Signed, administration: Administration) -> None:
+        self._signed = signed
+        self._administration = administration
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """One request. Raises BrokerError before anything is answered."""
+        body = await read_body(receive, 0)
+        identity = await self._signed.identify_once(signed_request(scope, body), time.time())
+        refusal = barred(identity.grant, time.time())
+        if refusal is not None:
+            raise Forbidden(refusal.code, refusal.message, refusal.next_step)
+        rows = await self._administration.calls(_filters(scope["query_string"], identity.grant.id))
+        await answer(send, 200, b"".join(_encode(row) + b"\n" for row in rows), b"application/x-ndjson")
+
+
+def _filters(query: bytes, grant: str) -> Filters:
+    """The filters of a query; those of other grants cannot be named."""
+    try:
+        asked = dict(parse_qsl(query.decode("ascii"), strict_parsing=True, max_num_fields=16)) if query else {}
+        texts = {name: asked.pop(name) for name in ("server", "tool", "decision") if name in asked}
+        numbers = {name: int(asked.pop(name)) for name in ("since_ms", "until_ms", "limit") if name in asked}
+    except ValueError:
+        raise InvalidInput("request.query", "The query is not in the form that it must have.") from None
+    if asked or any(not 0 <= number < 2**53 for number in numbers.values()):
+        raise InvalidInput("request.query", "The query names something other than the filters there are.")
+    numbers["limit"] = min(numbers.get("limit", 1000), _MAX_ROWS)
+    return Filters(grant_id=grant, **texts, **numbers)  # type: ignore[arg-type]

@@ -1,0 +1,94 @@
+"""GET /v1/events: the stream that tells a shim what becomes of its grant, and brings a fresh nonce each minute.
+
+Whatever changes, the session is read afresh and sent when it differs from the last one. A store that cannot be read
+ends the stream, since nobody can say then that the grant still stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from percall import wire
+from percall_broker.api.asgi import read_body, signed_request
+from percall_broker.model.errors import Unavailable
+
+if TYPE_CHECKING:
+    from percall_broker.api.asgi import Message, Receive, Send
+    from percall_broker.crypto.tokens import Nonces
+    from percall_broker.pipeline.changes import Changes
+    from percall_broker.pipeline.sessions import Sessions
+    from percall_broker.pipeline.signed import Signed
+
+HEARTBEAT_SECONDS = 15.0
+_HEADERS = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]
+
+
+class EventsDoor:
+    """The stream. One for each shim that runs."""
+
+    def __init__(self, signed: Signed, sessions: Sessions, changes: Changes, nonces: Nonces) -> None:
+        self._signed = signed
+        self._sessions = sessions
+        self._changes = changes
+        self._nonces = nonces
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """One stream, until the laptop or the broker goes away. Raises BrokerError before anything is answered."""
+        body = await read_body(receive, 0)
+        identity = await self._signed.identify_once(signed_request(scope, body), time.time())
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        telling = asyncio.create_task(self._tell(identity.grant.id, send))
+        leaving = asyncio.create_task(_left(receive))
+        try:
+            await asyncio.wait((telling, leaving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
+            telling.cancel()
+            await asyncio.gather(telling, leaving, return_exceptions=True)
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _tell(self, grant: str, send: Send) -> None:
+        told = nonce = b""
+        wake_at = 0.0
+        while not self._changes.closed:
+            # Before the reading: a change that comes while we read is looked at in the next round.
+            generation, now = self._changes.generation, time.time()
+            events = []
+            fresh = self._nonces.current(now).encode()
+            if fresh != nonce:
+                nonce = fresh
+                events.append(_event(b"nonce", wire.dump({"nonce": fresh.decode()})))
+            try:
+                session = await self._sessions.of(grant, now)
+            except Unavailable:
+                return
+            if session is None:
+                return
+            text = wire.dump(wire.encode(session))
+            if text != told:
+                told = text
+                events.append(_event(b"session", text))
+            if not events and now >= wake_at:
+                events.append(b": still here\n\n")
+            if events:
+                wake_at = now + HEARTBEAT_SECONDS
+                await send({"type": "http.response.body", "body": b"".join(events), "more_body": True})
+            await self._changes.next(generation, _pause(now, wake_at, session.expires_at))
+
+
+def _pause(now: float, heartbeat_at: float, expires_at: int) -> float:
+    """Until the next heartbeat, the next minute's nonce, or the grant's end: whichever comes first."""
+    next_minute = (int(now) // 60 + 1) * 60
+    times = [heartbeat_at, next_minute, *([expires_at] if expires_at > now else [])]
+    return max(0.01, min(times) - now)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _event(name: bytes, data: bytes) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name, data)

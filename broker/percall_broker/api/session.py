@@ -1,0 +1,54 @@
+"""POST /v1/enrol, where a device becomes known, and GET /v1/session, what its grant may use."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from percall import wire
+from percall.errors import WireError
+from percall_broker.api.asgi import answer, read_body, signed_request
+from percall_broker.model.errors import InvalidInput, Unauthenticated
+
+if TYPE_CHECKING:
+    from percall_broker.api.asgi import Message, Receive, Send
+    from percall_broker.pipeline.enrol import Enrolment
+    from percall_broker.pipeline.sessions import Sessions
+    from percall_broker.pipeline.signed import Signed
+
+_MAX_ENROLMENT_BYTES = 16 * 1024
+
+
+class EnrolmentDoor:
+    """POST /v1/enrol: no grant yet, but a proof of the key that introduces itself."""
+
+    def __init__(self, enrol: Enrolment) -> None:
+        self._enrol = enrol
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """One request. Raises BrokerError before anything is answered."""
+        body = await read_body(receive, _MAX_ENROLMENT_BYTES)
+        try:
+            asked = wire.decode(wire.Enrolment, wire.strict_json(body))
+        except WireError as error:
+            raise InvalidInput(error.code, error.message) from None
+        enrolled = await self._enrol(asked, signed_request(scope, body).proof, body, time.time())
+        await answer(send, 200, wire.dump(wire.encode(enrolled)))
+
+
+class SessionDoor:
+    """GET /v1/session: for a grant in any state, since the state is part of the answer."""
+
+    def __init__(self, signed: Signed, sessions: Sessions) -> None:
+        self._signed = signed
+        self._sessions = sessions
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """One request. Raises BrokerError before anything is answered."""
+        body = await read_body(receive, 0)
+        now = time.time()
+        identity = await self._signed.identify_once(signed_request(scope, body), now)
+        session = await self._sessions.of(identity.grant.id, now)
+        if session is None:
+            raise Unauthenticated("grant.unknown", "The grant is not known here.", "Sign in again: percall login.")
+        await answer(send, 200, wire.dump(wire.encode(session)))

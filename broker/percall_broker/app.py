@@ -1,0 +1,328 @@
+"""Puts the doors on one ASGI application, and serves it.
+
+The doors on the path of a call are plain ASGI callables, chosen by their exact path; FastAPI serves the rest. In
+front of all of them stands the check of Host, so that no page of another site reaches the broker by a name of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import signal
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import structlog
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.responses import Response
+
+from percall import wire
+from percall_broker.api import admin
+from percall_broker.api.asgi import ClientGone, ErrorAnswers, signed_request
+from percall_broker.api.calls import CallDoor, OwnCallsDoor, SettlementsDoor
+from percall_broker.api.events import EventsDoor
+from percall_broker.api.session import EnrolmentDoor, SessionDoor
+from percall_broker.compose import open_broker
+from percall_broker.egress.door import EgressDoor
+from percall_broker.egress.streams import OpenStreams
+from percall_broker.egress.upstream import Upstream
+from percall_broker.model.errors import BrokerError, InvalidInput, NotFound, Unavailable
+from percall_broker.model.standing import barred
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from pathlib import Path
+
+    from percall_broker.api.asgi import Message, Receive, Send
+    from percall_broker.compose import Broker
+    from percall_broker.model.records import Identity
+    from percall_broker.settings import Settings
+
+    Door = Callable[[Message, Receive, Send], Awaitable[None]]
+
+KEEP_ALIVE_SECONDS = 300
+_SHUTDOWN_SECONDS = 5
+_BACKLOG = 1024
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+
+log = structlog.get_logger()
+
+
+class Application:
+    """The ASGI application."""
+
+    def __init__(self, doors: dict[tuple[str, str], Door], rest: Door, errors: ErrorAnswers, hosts: set[bytes]) -> None:
+        self._doors = doors
+        self._paths = {path for _, path in doors}
+        self._rest = rest
+        self._errors = errors
+        self._hosts = hosts
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            return
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._door(scope)(scope, receive, watched)
+        except ClientGone:
+            return
+        except BrokerError as error:
+            if not begun:
+                await self._errors.send(send, error)
+        except Exception as error:  # noqa: BLE001 - the outermost edge: the client learns that, the log what
+            log.error("a request failed", path=scope["path"], error=type(error).__name__, where=_where(error))
+            if not begun:
+                await self._errors.send(send, BrokerError("broker.failed", "The broker failed to answer this."))
+
+    def _door(self, scope: Message) -> Door:
+        named = [value for name, value in scope["headers"] if name == b"host"]
+        if len(named) != 1 or named[0].lower() not in self._hosts:
+            raise InvalidInput("request.host", "The request names another host than this broker.")
+        path = scope["path"]
+        door = self._doors.get((scope["method"], path))
+        if door is None:
+            if path in self._paths:
+                raise InvalidInput("request.method", f"{scope['method'][:16]} is not answered here.")
+            return self._rest
+        if scope.get("raw_path", path.encode()) != path.encode():
+            raise NotFound("request.path", "There is nothing at this path.")
+        return door
+
+
+def _where(error: BaseException) -> str:
+    """File and line, without the values that a traceback may show."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
+
+
+def build(broker: Broker, upstream: Upstream, streams: OpenStreams, hosts: set[bytes]) -> Application:
+    """The application over a broker that is open."""
+    errors = ErrorAnswers(broker.nonces, time.time)
+    doors: dict[tuple[str, str], Door] = {
+        ("POST", wire.PATH_CALLS): CallDoor(broker.call),
+        ("GET", wire.PATH_CALLS): OwnCallsDoor(broker.signed, broker.administration),
+        ("POST", wire.PATH_SETTLEMENTS): SettlementsDoor(broker.signed, broker.settle),
+        ("POST", wire.PATH_EGRESS): EgressDoor(broker.request, upstream, streams, errors.of),
+        ("GET", wire.PATH_EVENTS): EventsDoor(broker.signed, broker.sessions, broker.changes, broker.nonces),
+        ("POST", wire.PATH_ENROL): EnrolmentDoor(broker.enrol),
+        ("GET", wire.PATH_SESSION): SessionDoor(broker.signed, broker.sessions),
+    }
+    return Application(doors, _rest(broker, errors), errors, hosts)
+
+
+def _rest(broker: Broker, errors: ErrorAnswers) -> FastAPI:
+    """What is not on the path of a call."""
+    rest = FastAPI(title="Percall broker", docs_url=None, redoc_url=None, openapi_url=None)
+
+    async def administrator(request: Request) -> Identity:
+        body = await request.body()
+        return await broker.signed.administrator(signed_request(dict(request.scope), body), time.time())
+
+    @rest.exception_handler(BrokerError)
+    async def refuse(_request: Request, error: BrokerError) -> Response:
+        status, headers, body = errors.of(error)
+        return Response(body, status, {name.decode(): value.decode() for name, value in headers})
+
+    @rest.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        # Where, never what: the value may be a key.
+        places = ", ".join(".".join(map(str, one["loc"][1:])) or "body" for one in error.errors())
+        return await refuse(request, InvalidInput("request.form", f"Not in the form that it must have: {places}."))
+
+    @rest.exception_handler(404)
+    async def nothing(request: Request, _error: Exception) -> Response:
+        return await refuse(request, NotFound("request.path", "There is nothing at this path."))
+
+    rest.include_router(admin.router(broker.administration, administrator))
+    return rest
+
+
+# --- serving ----------------------------------------------------------------------------------------------------------
+
+
+def serve(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT, in an event loop of its own; prints `listening on URL` once requests are answered.
+
+    Raises InvalidInput for an address that cannot be, Unavailable when it is taken, the folder is in use, or the store
+    cannot be opened.
+    """
+
+    def ready(url: str) -> None:
+        sys.stdout.write(f"listening on {url}\n")
+        sys.stdout.flush()
+
+    try:
+        import uvloop  # noqa: PLC0415 - not on every system
+    except ImportError:
+        asyncio.run(_serve(settings, ready))
+    else:
+        uvloop.run(_serve(settings, ready))
+
+
+async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
+    configure_log()
+    with _only_one(settings.home), _listening(settings.listen) as listener:
+        address = listener.getsockname()
+        scheme = "https" if settings.tls_cert else "http"
+        at = f"{scheme}://{_authority(address[0], address[1])}"
+        public_url = settings.public_url or at
+        async with open_broker(settings.location, settings.keys, public_url) as broker, _upstream() as upstream:
+            streams = OpenStreams()
+            application = build(broker, upstream, streams, _hosts(public_url, at))
+            config = uvicorn.Config(
+                application,
+                http="httptools",
+                loop="none",  # the loop runs already
+                lifespan="off",
+                interface="asgi3",
+                ws="none",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+                backlog=_BACKLOG,
+                ssl_certfile=settings.tls_cert,
+                ssl_keyfile=settings.tls_key,
+            )
+            cutter = asyncio.create_task(_cut_streams(broker, streams))
+            try:
+                await _Server(config, broker, lambda: ready(public_url)).serve([listener])
+            finally:
+                cutter.cancel()
+                await asyncio.gather(cutter, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def _upstream() -> AsyncIterator[Upstream]:
+    upstream = Upstream()
+    try:
+        yield upstream
+    finally:
+        await upstream.close()
+
+
+class _Server(uvicorn.Server):
+    """Says when it is ready, and ends its streams, then itself, on a signal: with the store closed and exit code 0."""
+
+    def __init__(self, config: uvicorn.Config, broker: Broker, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._broker = broker
+        self._ready = ready
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._broker.changes.close()
+        await super().shutdown(sockets)
+
+
+async def _cut_streams(broker: Broker, streams: OpenStreams) -> None:
+    """Cuts what is under way for grants that no longer stand: on each change, and twice a second for those that expire.
+
+    A grant that cannot be read counts as one that no longer stands.
+    """
+    while True:
+        generation = broker.changes.generation
+        for grant_id in streams.grants():
+            try:
+                grant = await broker.lookup.grant(grant_id)
+            except Unavailable:
+                grant = None
+            if grant is None or barred(grant, time.time()) is not None:
+                streams.cut(grant_id)
+        await broker.changes.next(generation, 0.5)
+
+
+@contextlib.contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """A lock that ends with the process, however it ends."""
+    try:
+        lock = (folder / "serve.lock").open("w")
+    except OSError as error:
+        raise Unavailable(
+            "broker.home", f"The folder {folder} cannot be written: {error.strerror}.", "Run `percall-broker init`."
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Unavailable(
+                "broker.running", f"Another broker serves the folder {folder}.", "Stop it first, or use another folder."
+            ) from None
+        yield
+
+
+@contextlib.contextmanager
+def _listening(listen: str) -> Iterator[socket.socket]:
+    host, _, port = listen.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 - the ports there are
+        raise InvalidInput("serve.listen", f"{listen!r} is not an address to listen at.", "Write HOST:PORT.")
+    try:
+        family = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise Unavailable("serve.listen", f"Nothing can listen at {listen}: {error.strerror}.", "Is it taken?") from error
+    with listener:
+        yield listener
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _hosts(*urls: str) -> set[bytes]:
+    """What a Host header may say: the names of these URLs, with their port, and without where it is the scheme's own."""
+    hosts = set()
+    for url in urls:
+        parts = urlsplit(url)
+        default = _DEFAULT_PORTS[parts.scheme]
+        name = (parts.hostname or "").lower()
+        hosts.add(_authority(name, parts.port or default).encode())
+        if (parts.port or default) == default:
+            hosts.add((f"[{name}]" if ":" in name else name).encode())
+    return hosts
+
+
+def configure_log() -> None:
+    """One JSON object a line, on stderr. What is logged is named here and there in the code; no request, no secret."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+    )
