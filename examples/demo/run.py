@@ -35,7 +35,7 @@ COLOUR = sys.stdout.isatty()
 
 def say(text: str = "", style: str = "") -> None:
     """One line of the story."""
-    print(f"\x1b[{style}m{text}\x1b[0m" if style and COLOUR else text, flush=True)  # noqa: T201 - a demo talks
+    print(f"\x1b[{style}m{text}\x1b[0m" if style and COLOUR else text, flush=True)
 
 
 def chapter(text: str) -> None:
@@ -102,7 +102,9 @@ class Story:
 
     def start(self, environment: dict[str, str], *words: str, stdin: str = "") -> IO[str]:
         """A process that runs until the story ends; its standard output."""
-        process = subprocess.Popen(list(words), env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            list(words), env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         self.stack.callback(process.wait)
         self.stack.callback(process.terminate)
         if process.stdin is None or process.stdout is None:
@@ -129,7 +131,10 @@ def laptop_side(needle: bytes, parent: int) -> tuple[int, int, int]:
     family = {pid for pid in parents if _descends(pid, parent, parents)} - {parent}
     searched = found = 0
     for pid in family:
-        if b"broker" in Path(f"/proc/{pid}/cmdline").read_bytes() or b"upstream.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if (
+            b"broker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            or b"upstream.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ):
             continue
         for data in _memory(pid):
             searched += len(data)
@@ -148,13 +153,26 @@ def _descends(pid: int, ancestor: int, parents: dict[int, int]) -> bool:
 def _memory(pid: int) -> list[bytes]:
     pieces = [Path(f"/proc/{pid}/environ").read_bytes(), Path(f"/proc/{pid}/cmdline").read_bytes()]
     with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
-        for start, end in re.findall(r"^([0-9a-f]+)-([0-9a-f]+) r", Path(f"/proc/{pid}/maps").read_text(), re.MULTILINE):
+        for start, end in re.findall(
+            r"^([0-9a-f]+)-([0-9a-f]+) r", Path(f"/proc/{pid}/maps").read_text(), re.MULTILINE
+        ):
             try:
                 memory.seek(int(start, 16))
                 pieces.append(memory.read(int(end, 16) - int(start, 16)))
             except (OSError, OverflowError):
                 continue
     return pieces
+
+
+def search_laptop(story: Story, key: str) -> None:
+    """Looks for the key wherever the laptop's side could hold it."""
+    if Path("/proc/self/mem").exists():
+        processes, searched, found = laptop_side(key.encode(), os.getpid())
+        say(f"    searched {searched / 1e6:.0f} MB of memory, environment and arguments of {processes} processes")
+        say(f"    on the laptop's side, found {found} times")
+    files = [path for path in (story.folder / "alice").rglob("*") if path.is_file()]
+    in_files = sum(key.encode() in path.read_bytes() for path in files)
+    say(f"    searched {len(files)} files of the laptop's, found {in_files} times")
 
 
 async def client_session(story: Story, key: str, jira: IO[str]) -> None:
@@ -177,17 +195,13 @@ async def client_session(story: Story, key: str, jira: IO[str]) -> None:
             indented(text_of(await client.call_tool("jira_create_issue", arguments)))
 
             chapter("6. A tool that may only read, and tries to write")
-            say('    tools/call jira_delete_issue {"issue_key": "DEMO-1"}   (granted by mistake; the entry maps jira_* to GET)')
+            say(
+                '    tools/call jira_delete_issue {"issue_key": "DEMO-1"}   (granted by mistake; the entry maps jira_* to GET)'
+            )
             indented(text_of(await client.call_tool("jira_delete_issue", {"issue_key": "DEMO-1"})))
 
             chapter("7. Where is the key?")
-            if Path("/proc/self/mem").exists():
-                processes, searched, found = laptop_side(key.encode(), os.getpid())
-                say(f"    searched {searched / 1e6:.0f} MB of memory, environment and arguments of {processes} processes")
-                say(f"    on the laptop's side, found {found} times")
-            files = [path for path in (story.folder / "alice").rglob("*") if path.is_file()]
-            in_files = sum(key.encode() in path.read_bytes() for path in files)
-            say(f"    searched {len(files)} files of the laptop's, found {in_files} times")
+            search_laptop(story, key)
 
             chapter("8. One revocation")
             grants = story.run(admin, "percall-broker", "grant", "list", "--json").splitlines()

@@ -34,7 +34,7 @@ class Jira(BaseHTTPRequestHandler):
         given = self.headers.get("Authorization", "").removeprefix("Bearer ")
         known = hmac.compare_digest(given.encode(), self.key.encode())
         path = urlsplit(self.path).path
-        print(f"{self.command} {path} {'real key' if known else 'no key'}", flush=True)  # noqa: T201 - the demo reads it
+        print(f"{self.command} {path} {'real key' if known else 'no key'}", flush=True)
         status, value = (200, ANSWERS.get(path, {})) if known else (401, {"message": "who are you?"})
         data = json.dumps(value).encode()
         self.send_response(status)
@@ -49,5 +49,5 @@ class Jira(BaseHTTPRequestHandler):
 if __name__ == "__main__":
     Jira.key = sys.stdin.readline().strip()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Jira)
-    print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)  # noqa: T201 - the readiness line
+    print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)
     server.serve_forever()

@@ -33,7 +33,7 @@ class Session:
 
     def __init__(self, candidate: Candidate) -> None:
         self.started = time.perf_counter()
-        self.process = subprocess.Popen(  # noqa: S603
+        self.process = subprocess.Popen(
             candidate.command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

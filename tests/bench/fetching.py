@@ -17,7 +17,7 @@ def fetch(path: str) -> str:
     size = 0
     while chunk := answer.read(1 << 20):
         size += len(chunk)
-    if answer.status != 200:  # noqa: PLR2004
+    if answer.status != 200:
         sys.exit(f"status {answer.status}")
     return f"{size} bytes"
 

@@ -35,7 +35,7 @@ def installed(package: str) -> Path:
     if not ready.exists() or ready.read_text() != lock.read_text():
         venv.create(folder, with_pip=True, clear=True)
         pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--require-hashes", "-r", str(lock)], check=True)  # noqa: S603
+        subprocess.run([*pip, "--require-hashes", "-r", str(lock)], check=True)
         ready.write_text(lock.read_text())
     return folder / "bin"
 
@@ -119,7 +119,7 @@ def aegis(folder: Path) -> Candidate:
 
 
 def mcp_proxy(stack: ExitStack) -> Candidate:
-    process = subprocess.Popen([sys.executable, str(HERE / "echo_http.py")], stdout=subprocess.PIPE, text=True)  # noqa: S603
+    process = subprocess.Popen([sys.executable, str(HERE / "echo_http.py")], stdout=subprocess.PIPE, text=True)
     stack.callback(process.wait)
     stack.callback(process.terminate)
     assert process.stdout is not None
@@ -205,7 +205,9 @@ def main() -> None:
             Broker(folder / "tls", serve_arguments=tls_arguments, login_arguments=("--ca-file", str(folder / "ca.pem")))
         )
         over_tls.add_server("echo", echo_entry(ECHO), "")
-        laptops = {server: broker.enrol(f"bench-{server}", server, tools="*") for server in ("echo", "echo-proxy", "fetch")}
+        laptops = {
+            server: broker.enrol(f"bench-{server}", server, tools="*") for server in ("echo", "echo-proxy", "fetch")
+        }
         gone = Broker(folder / "gone")
         with gone:
             gone.add_server("echo", echo_entry(ECHO), "")
@@ -232,10 +234,12 @@ def main() -> None:
                 into.initialize.append(session.initialize())
                 session.close()
         table(results)
-        direct = Candidate("direct", [sys.executable, str(HERE / "fetching.py")], {**PLAIN, "API_URL": url, "API_KEY": "x"})
+        direct = Candidate(
+            "direct", [sys.executable, str(HERE / "fetching.py")], {**PLAIN, "API_URL": url, "API_KEY": "x"}
+        )
         egress(percall(laptops["fetch"], "fetch", "egress"), direct)
     for database in ("sqlite", "postgresql"):
-        subprocess.run([sys.executable, str(HERE / "authorise.py"), "--database", database], check=True)  # noqa: S603
+        subprocess.run([sys.executable, str(HERE / "authorise.py"), "--database", database], check=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from harness.upstream import CANARY, Upstream
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[Upstream]:
     with Upstream(CANARY) as running:

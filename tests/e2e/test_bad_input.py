@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_an_unreachable_broker_refuses_calls_but_lets_the_server_start(
-    person: str, tmp_path: Path
-) -> None:
+def test_an_unreachable_broker_refuses_calls_but_lets_the_server_start(person: str, tmp_path: Path) -> None:
     with Broker(tmp_path / "gone") as gone:
         gone.add_server("keyed", keyed_entry("http://127.0.0.1:9"), CANARY)
         laptop = gone.enrol(person, "keyed")
@@ -63,9 +61,7 @@ def test_an_invite_works_once(broker: Broker, person: str, tmp_path: Path) -> No
     done = broker.administrator.administer("grant", "create", person, "--server", "keyed", "--tools", "*", "--json")
     invite = json.loads(done.stdout)["invite"]
     Laptop(tmp_path / "first").login(broker.url, invite)
-    second = Laptop(tmp_path / "second").run(
-        "login", broker.url, "--invite", invite, "--keyring", "file", check=False
-    )
+    second = Laptop(tmp_path / "second").run("login", broker.url, "--invite", invite, "--keyring", "file", check=False)
     assert second.returncode != 0
     assert "invite" in second.stderr
 
@@ -79,7 +75,7 @@ def test_an_unknown_server_is_named_with_those_that_are_granted(broker: Broker, 
 
 
 def test_a_second_serve_on_the_same_folder_is_refused(broker: Broker) -> None:
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [str(COMMANDS / "percall-broker"), "serve", "--listen", "127.0.0.1:0"],
         env=broker.environment,
         capture_output=True,
@@ -93,7 +89,7 @@ def test_a_second_serve_on_the_same_folder_is_refused(broker: Broker) -> None:
 
 
 def test_a_second_init_on_the_same_folder_loses_nothing(broker: Broker) -> None:
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [str(COMMANDS / "percall-broker"), "init"],
         env=broker.environment,
         capture_output=True,

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.processes import Broker, Laptop
 from harness.upstream import CANARY, Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from harness.processes import Broker, Laptop
 
 ROOT = Path(__file__).parent.parent.parent
 CACHE = ROOT / ".cache"
 GITHUB = "@modelcontextprotocol/server-github@2025.4.8"
 NOTION = "@notionhq/notion-mcp-server@2.5.2"
 TAVILY = "tavily-mcp@0.2.22"
+PARAMETERS = ("--set", "site=acme.atlassian.net", "--set", "email=bot@acme.example")
 REPOSITORY = {"total_count": 1, "incomplete_results": False, "items": []}
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(300)]
@@ -32,12 +34,12 @@ def packages() -> Path:
     if not shutil.which("npm"):
         pytest.skip("npm is not on this machine: the Node recipes did not run")
     folder = CACHE / "npm"
-    wanted = " ".join([GITHUB, NOTION, TAVILY])
+    wanted = f"{GITHUB} {NOTION} {TAVILY}"
     ready = folder / ".ready"
     if not ready.exists() or ready.read_text() != wanted:
         folder.mkdir(parents=True, exist_ok=True)
         command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder)]
-        subprocess.run([*command, *wanted.split()], check=True, capture_output=True, timeout=240)  # noqa: S603
+        subprocess.run([*command, *wanted.split()], check=True, capture_output=True, timeout=240)
         ready.write_text(wanted)
     return folder / "node_modules" / ".bin"
 
@@ -50,7 +52,7 @@ def atlassian() -> Path:
     if not ready.exists() or ready.read_text() != lock.read_text():
         venv.create(folder, with_pip=True, clear=True)
         pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--require-hashes", "-r", str(lock)], check=True, timeout=240)  # noqa: S603
+        subprocess.run([*pip, "--require-hashes", "-r", str(lock)], check=True, timeout=240)
         ready.write_text(lock.read_text())
     return folder / "bin" / "mcp-atlassian"
 
@@ -66,9 +68,9 @@ def upstream() -> Iterator[Upstream]:
         yield running
 
 
-def recipe(broker: Broker, upstream: Upstream, name: str, origin: str) -> Laptop:
-    """Adds the server as a person would, with a loopback stand-in for its API, and enrols somebody for all its tools."""
-    add = ("server", "add", name, "--recipe", name, "--secret-stdin", "--connect", f"{origin}={upstream.url}")
+def recipe(broker: Broker, upstream: Upstream, name: str, origin: str, *more: str) -> Laptop:
+    """Adds the server with a loopback stand-in for its API, and enrols somebody for all its tools."""
+    add = ("server", "add", name, "--recipe", name, "--secret-stdin", "--connect", f"{origin}={upstream.url}", *more)
     broker.administrator.administer(*add, stdin=CANARY)
     return broker.enrol(f"user-of-{name}", name, tools="*")
 
@@ -105,7 +107,7 @@ def test_tavily_puts_the_key_in_its_header_and_its_body_and_nowhere_else(
 
 
 def test_atlassian_reads_an_issue_with_the_real_key(broker: Broker, upstream: Upstream, atlassian: Path) -> None:
-    laptop = recipe(broker, upstream, "atlassian", "https://your-domain.atlassian.net")
+    laptop = recipe(broker, upstream, "atlassian", "https://acme.atlassian.net", *PARAMETERS)
     with laptop.client("atlassian", "--", str(atlassian)) as client:
         client.initialize()
         result = client.call("jira_get_issue", {"issue_key": "DEMO-1"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -10,6 +9,8 @@ import psutil
 from harness.processes import wait_for
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.processes import Broker, Laptop
     from harness.upstream import Upstream
 
@@ -22,9 +23,7 @@ def children_named(pid: int, script: str) -> list[psutil.Process]:
     return [p for p in psutil.Process(pid).children(recursive=True) if any(script in part for part in p.cmdline())]
 
 
-def test_a_revoked_grant_is_refused_at_the_very_next_call_and_the_child_is_stopped(
-    broker: Broker, person: str
-) -> None:
+def test_a_revoked_grant_is_refused_at_the_very_next_call_and_the_child_is_stopped(broker: Broker, person: str) -> None:
     laptop = broker.enrol(person, "keyed")
     with laptop.client("keyed") as client:
         client.initialize()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -71,7 +72,7 @@ class Client:
     frames: list[dict[str, Any]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        self.process = subprocess.Popen(  # noqa: S603
+        self.process = subprocess.Popen(
             self.command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -91,10 +92,8 @@ class Client:
 
     def close(self) -> int:
         if self.process.stdin and not self.process.stdin.closed:
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.close()
-            except BrokenPipeError:
-                pass
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
@@ -207,7 +206,7 @@ class Laptop:
 def command(
     name: str, *arguments: str, environment: Mapping[str, str], stdin: str = "", check: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [str(COMMANDS / name), *arguments],
         input=stdin,
         capture_output=True,
@@ -252,7 +251,7 @@ class Broker:
     def start(self) -> None:
         """Starts `serve`; a restart keeps the port, so that the public URL stays."""
         listen = self.url.removeprefix("http://").removeprefix("https://") or "127.0.0.1:0"
-        self.process = subprocess.Popen(  # noqa: S603
+        self.process = subprocess.Popen(
             [str(COMMANDS / "percall-broker"), "serve", "--listen", listen, *self.serve_arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

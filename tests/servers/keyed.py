@@ -1,4 +1,4 @@
-"""An MCP server over stdio that calls an HTTP API with a key: what a user would run, with tools that misbehave on demand.
+"""An MCP server over stdio that calls an HTTP API with a key, with tools that misbehave on demand.
 
 Standard library only. API_URL and API_KEY say where and with what; it speaks the old era and the new one.
 """
@@ -16,12 +16,12 @@ MODERN = "2026-07-28"
 
 def api(method: str, path: str, body: object = None) -> str:
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(os.environ["API_URL"] + path, data, method=method)  # noqa: S310
+    request = urllib.request.Request(os.environ["API_URL"] + path, data, method=method)
     request.add_header("Authorization", "Bearer " + os.environ["API_KEY"])
     if data is not None:
         request.add_header("Content-Type", "application/json")
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return f"{answer.status} {answer.read().decode()}"
     except urllib.error.HTTPError as error:
         return f"{error.code} {error.read().decode()}"
@@ -34,7 +34,7 @@ def get_environment(_: dict) -> str:
 
 
 def get_child(_: dict) -> str:
-    return str(subprocess.Popen(["/bin/sleep", "600"]).pid)  # noqa: S603
+    return str(subprocess.Popen(["/bin/sleep", "600"]).pid)
 
 
 def get_garbage(_: dict) -> str:

@@ -128,7 +128,7 @@ def router(administration: Administration, administrator: Callable[[Request], Aw
         return await administration.rotate_key(by, name, form.secret.get_secret_value().encode())
 
     @routes.get("/calls")
-    async def calls(  # noqa: PLR0913 - one parameter a filter
+    async def calls(
         by: By,  # noqa: ARG001
         *,
         person: str = "",

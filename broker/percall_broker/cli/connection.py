@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from percall import home
 from percall.errors import UsageError
 from percall.identity.client import SignedClient
@@ -23,5 +22,3 @@ def administrator(agent: str | None = None) -> SignedClient:
         f"Nobody has logged in on this machine (looked in {home.folder()}).",
         "Log in with an administrator's invite: `percall login URL --invite CODE`.",
     )
-
-

@@ -16,7 +16,19 @@ from percall_broker.cli.grant import seconds_of
 
 calls = typer.Typer(help="The record of every call.", no_args_is_help=True)
 
-COLUMNS = ("call", "time", "person", "agent", "device", "server", "tool", "decision", "reason", "outcome", "duration_ms")
+COLUMNS = (
+    "call",
+    "time",
+    "person",
+    "agent",
+    "device",
+    "server",
+    "tool",
+    "decision",
+    "reason",
+    "outcome",
+    "duration_ms",
+)
 _TAIL_SECONDS = 0.5
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
@@ -100,7 +112,9 @@ def show(
         return
     for entry in story["entries"]:
         moment = datetime.fromtimestamp(entry["time_ms"] / 1000, UTC).isoformat(timespec="milliseconds")
-        told = {k: v for k, v in entry.items() if k not in {"time_ms", "kind", "call", "grant_id"} and v not in ("", [], {})}
+        told = {
+            k: v for k, v in entry.items() if k not in {"time_ms", "kind", "call", "grant_id"} and v not in ("", [], {})
+        }
         output.write(f"{moment}  {entry['kind']}")
         for name, value in told.items():
             output.write(f"    {name}: {value}")

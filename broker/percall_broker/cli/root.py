@@ -48,7 +48,7 @@ def _version(wanted: bool) -> None:
 
 @application.callback()
 def root(
-    version: Annotated[  # noqa: ARG001 - the callback prints it
+    version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
@@ -72,7 +72,9 @@ def init(
         folder.chmod(0o700)
         file = folder / FILE
         file.touch(mode=0o600)
-        file.write_text(f"database = {json.dumps(database)}\n" if database else "# See docs/reference/percall-broker.md\n")
+        file.write_text(
+            f"database = {json.dumps(database)}\n" if database else "# See docs/reference/percall-broker.md\n"
+        )
     except OSError as error:
         raise Unavailable("init.write", f"{folder} cannot be written: {error.strerror}.") from None
     settings = load()
@@ -137,5 +139,3 @@ def rotate_keys(
 
     name, wrapped, forgotten = asyncio.run(rotate())
     output.write(f"{name} wraps {wrapped} secrets now." + (f" Deleted: {', '.join(forgotten)}." if forgotten else ""))
-
-

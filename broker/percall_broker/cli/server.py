@@ -25,7 +25,9 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="A recipe's paramet
 Connect = Annotated[
     list[str] | None,
     typer.Option(
-        "--connect", help="For tests and demos: a loopback stand-in for a host.", metavar="https://HOST=http://127.0.0.1:N"
+        "--connect",
+        help="For tests and demos: a loopback stand-in for a host.",
+        metavar="https://HOST=http://127.0.0.1:N",
     ),
 ]
 SecretStdin = Annotated[bool, typer.Option("--secret-stdin", help="Read the key from standard input.")]
@@ -89,7 +91,12 @@ def add(
 
 @servers.command()
 def update(
-    name: Name, recipe: Recipe = "", file: From = None, given: Set = None, connect: Connect = None, as_json: Json = False
+    name: Name,
+    recipe: Recipe = "",
+    file: From = None,
+    given: Set = None,
+    connect: Connect = None,
+    as_json: Json = False,
 ) -> None:
     """Replace a server's entry; its key stays. A launch command that changed must be trusted on each laptop."""
     text, stand_ins = _entry_text(recipe, file, given), _pairs(connect, "--connect")

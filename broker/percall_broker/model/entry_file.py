@@ -23,6 +23,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _METHODS = re.compile(r"[A-Z]+(,[A-Z]+)*")
 _SLOT_KINDS = ("header", "basic", "query", "json", "form")
+MIN_RANDOM_CHARACTERS = 16
 _MAX_DEADLINE_SECONDS = 24 * 3600
 
 
@@ -210,29 +211,29 @@ def _check(entry: Entry) -> None:
     if entry.delivery == "none":
         if entry.slots or entry.hosts or entry.ways or entry.placeholder or entry.tools or entry.startup:
             raise _wrong("server.delivery", "a server without a key has no [key], [egress], [[tool]] or [startup]")
-        allowed = ()
-    else:
-        if not (entry.slots and entry.hosts and entry.ways and entry.placeholder):
-            raise _wrong("server.delivery", "egress needs key.placeholder, [[key.slot]], egress.ways and egress.hosts")
-        allowed = ("{key}",)
-    if _TEMPLATE.sub("", _RANDOM.sub("", entry.placeholder)) != _RANDOM.sub("", entry.placeholder):
-        raise _wrong("key.placeholder", "only {random:N} is replaced there")
-    if entry.placeholder and sum(int(size) for size in _RANDOM.findall(entry.placeholder)) < 16:  # noqa: PLR2004
-        raise _wrong("key.placeholder", "it needs at least 16 random characters, so that nobody guesses it")
+    elif not (entry.slots and entry.hosts and entry.ways and entry.placeholder):
+        raise _wrong("server.delivery", "egress needs key.placeholder, [[key.slot]], egress.ways and egress.hosts")
+    _check_placeholder(entry.placeholder)
     for name, value in entry.environment.items():
-        _check_templates(name, value, allowed, entry)
-    rules = [rule for tool in entry.tools for rule in tool.requests] + list(entry.startup)
-    for rule in rules:
+        _check_templates(name, value, entry)
+    for rule in [rule for tool in entry.tools for rule in tool.requests] + list(entry.startup):
         if rule.origin not in entry.hosts:
             raise _wrong("requests", f"{rule.origin} is none of egress.hosts")
 
 
-def _check_templates(name: str, value: str, allowed: tuple[str, ...], entry: Entry) -> None:
+def _check_placeholder(placeholder: str) -> None:
+    if _TEMPLATE.search(_RANDOM.sub("", placeholder)):
+        raise _wrong("key.placeholder", "only {random:N} is replaced there")
+    if placeholder and sum(int(size) for size in _RANDOM.findall(placeholder)) < MIN_RANDOM_CHARACTERS:
+        raise _wrong("key.placeholder", f"it needs at least {MIN_RANDOM_CHARACTERS} random characters, to be unguessed")
+
+
+def _check_templates(name: str, value: str, entry: Entry) -> None:
     place = f"server.environment.{name}"
     for template in _TEMPLATE.findall(value):
         listened = _LISTENER.fullmatch(template)
         if listened is None:
-            if template not in allowed:
+            if template != "{key}" or not entry.slots:
                 raise _wrong(place, f"{template} is neither {{key}} nor {{listener:ORIGIN}}")
         elif "base-url" not in entry.ways:
             raise _wrong(place, "{listener:ORIGIN} needs the way in base-url")
