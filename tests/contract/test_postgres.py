@@ -9,7 +9,8 @@ import pytest
 
 from harness.statements import call
 from percall_broker.model.errors import Unavailable
-from percall_broker.store import Store, open_store
+from percall_broker.store import Statement, Store, open_store
+from percall_broker.store.statements import load
 
 pytestmark = pytest.mark.anyio
 
@@ -61,3 +62,18 @@ async def test_an_administrators_lock_delays_intents_but_loses_none(store: Store
         assert not any(task.done() for task in waiting)
         administrator.commit()
     assert all(rows for (rows,) in await asyncio.gather(*waiting))
+
+
+async def test_a_revocation_does_not_return_while_an_intent_is_uncommitted(store: Store, location: str) -> None:
+    """What `FOR SHARE` is for: without it the revocation returns, and the intent is committed after it."""
+    intent = load("postgresql")["record_call"].sql.encode()
+    with psycopg.connect(location) as replica, psycopg.connect(location, autocommit=True) as watcher:
+        assert replica.execute(intent, call("a").parameters).fetchone()
+        revocation = asyncio.ensure_future(store.transact(Statement("seed_revocation", {"id": "g"}, required=True)))
+        waits = "SELECT 1 FROM pg_locks WHERE NOT granted"
+        while not revocation.done() and not watcher.execute(waits).fetchone():  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0)
+        assert not revocation.done()
+        replica.commit()
+        assert await revocation
+    assert not (await store.append(call("b")))[0]

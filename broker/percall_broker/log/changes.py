@@ -26,11 +26,11 @@ def change(by: Identity | None, action: str, *, server: str = "", **details: Any
 
 def reading(by: Identity, action: str, *, call: str, **details: Any) -> Statement:
     """A reading of what is sealed of a call, such as `arguments.read`. Append it before anything is shown."""
-    return _entry("reading", by, action, "", details, call)
+    return _entry("reading", by, action, details=details, call=call)
 
 
 def _entry(
-    kind: str, by: Identity | None, action: str, server: str, details: dict[str, Any], call: str = ""
+    kind: str, by: Identity | None, action: str, *, details: dict[str, Any], server: str = "", call: str = ""
 ) -> Statement:
     # An administrator's request is signed, so its proof's id names the change, and a replay finds it taken.
     identifier = by.jti if by is not None else base64url.encode(new_key()[:_ID_BYTES])
