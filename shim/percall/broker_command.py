@@ -18,7 +18,8 @@ def main() -> int:
             "  Run `pip install 'percall[broker]'`.\n"
         )
         return 2
-    return cli.main()
+    cli.main()
+    return 0
 
 
 if __name__ == "__main__":

@@ -4,25 +4,27 @@ The folder is 0700 and each file 0600, replaced atomically; one file holds one r
 commands never undo one another's writes. No secret is written here: key and grant token live in the keyring (of
 which the passphrase-encrypted variant keeps its sealed files beside these).
 
-    logins/GRANT.json     sessions/GRANT.json     trust/DIGEST.json     authorities/DIGEST.pem     keyring/GRANT.sealed
+    logins/GRANT.json   sessions/GRANT.json   trust/BROKER/SERVER.json   authorities/DIGEST.pem   keyring/GRANT.sealed
 
-Standard library only: `percall run` imports this before its child has started.
+Standard library only, and little of it: `percall run` imports this before its child has started.
 """
+
+# ruff: noqa: PTH - pathlib costs 6 ms of each start
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from percall import wire
 from percall.errors import UsageError, WireError
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 VARIABLE = "PERCALL_HOME"
 DEFAULT_AGENT = "default"
@@ -64,7 +66,6 @@ class Trust:
 
     broker: str
     server: str
-    digest: str
     command: tuple[str, ...]
     environment: dict[str, str]
     pass_environment: tuple[str, ...]
@@ -75,34 +76,38 @@ class Trust:
 # --- Where ------------------------------------------------------------------------------------------------------------
 
 
-def folder() -> Path:
+def folder() -> str:
     """PERCALL_HOME, or `~/.percall`. Raises UsageError where neither names a place."""
     named = os.environ.get(VARIABLE, "")
     if named:
-        return Path(named).absolute()
-    try:
-        return Path.home() / ".percall"
-    except RuntimeError:
-        raise UsageError("home.unknown", "There is no home directory.", f"Set {VARIABLE} to a folder.") from None
+        return os.path.abspath(named)
+    place = os.path.expanduser("~")
+    if place == "~":
+        raise UsageError("home.unknown", "There is no home directory.", f"Set {VARIABLE} to a folder.")
+    return os.path.join(place, ".percall")
 
 
-def write(relative: str, data: bytes) -> Path:
+def path(relative: str) -> str:
+    """Where a file under the home lies; `relative` is written with slashes. Raises UsageError."""
+    return os.path.join(folder(), *relative.split("/"))
+
+
+def write(relative: str, data: bytes) -> str:
     """Replaces one file under the home atomically, readable by this user alone. Raises UsageError."""
-    import tempfile  # noqa: PLC0415 - 5 ms that a start need not spend
+    import tempfile  # noqa: PLC0415 - slow to import, and `run` seldom writes
 
-    target = folder() / relative
+    target = path(relative)
     try:
-        _make_private(folder())
-        _make_private(target.parent)
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".new-")  # created 0600
+        _make_private(folder(), os.path.dirname(target))
+        descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".new-")  # created 0600
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).replace(target)
+            os.replace(temporary, target)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            os.unlink(temporary)
             raise
     except OSError as error:
         raise UsageError(
@@ -115,9 +120,10 @@ def write(relative: str, data: bytes) -> Path:
 
 def read(relative: str) -> bytes | None:
     """One file under the home; None when there is none. Raises UsageError when it is there and cannot be read."""
-    target = folder() / relative
+    target = path(relative)
     try:
-        return target.read_bytes()
+        with open(target, "rb") as file:
+            return file.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -126,13 +132,14 @@ def read(relative: str) -> bytes | None:
         ) from None
 
 
-def _make_private(path: Path) -> None:
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if os.name == "posix" and path.stat().st_mode & 0o077:
-        path.chmod(0o700)
+def _make_private(*folders: str) -> None:
+    for place in folders:
+        os.makedirs(place, mode=0o700, exist_ok=True)
+        if os.name == "posix" and os.stat(place).st_mode & 0o077:
+            os.chmod(place, 0o700)
 
 
-def _record(relative: str, kind: type[wire.T]) -> wire.T | None:
+def _record(relative: str, kind: type[T]) -> T | None:
     data = read(relative)
     if data is None:
         return None
@@ -141,7 +148,7 @@ def _record(relative: str, kind: type[wire.T]) -> wire.T | None:
     except WireError as error:
         raise UsageError(
             "home.damaged",
-            f"{folder() / relative} is damaged: {error.message}",
+            f"{path(relative)} is damaged: {error.message}",
             "Delete the file, then run `percall status` (a session) or `percall login` (a login).",
         ) from None
 
@@ -152,7 +159,9 @@ def _record(relative: str, kind: type[wire.T]) -> wire.T | None:
 def logins(agent: str | None = None) -> tuple[Login, ...]:
     """The logins on this device, newest first; only those of `agent` when it is given. Raises UsageError."""
     try:
-        names = sorted(path.name for path in (folder() / "logins").glob("[!.]*.json"))
+        names = [name for name in os.listdir(path("logins")) if name.endswith(".json")]
+    except FileNotFoundError:
+        names = []
     except OSError as error:
         raise UsageError("home.read", f"{folder()} cannot be read: {error.strerror}.") from None
     found = (_record(f"logins/{name}", Login) for name in names)
@@ -240,10 +249,13 @@ def _unknown_server(name: str, agent: str, mine: set[str], others: set[str]) -> 
 # --- Trust ------------------------------------------------------------------------------------------------------------
 
 
-def launch_digest(entry: wire.ServerEntry) -> str:
-    """A digest of all that decides which code an entry runs on this laptop: command and environment."""
-    launch: list[Any] = [list(entry.command), sorted(entry.environment.items()), list(entry.pass_environment)]
-    return hashlib.sha256(wire.dump(launch)).hexdigest()
+def is_trusted(record: Trust | None, entry: wire.ServerEntry) -> bool:
+    """Whether all that decides which code an entry runs on this laptop is what was accepted."""
+    return record is not None and (record.command, record.environment, record.pass_environment) == (
+        entry.command,
+        entry.environment,
+        entry.pass_environment,
+    )
 
 
 def trust(broker: str, server: str) -> Trust | None:
@@ -251,16 +263,15 @@ def trust(broker: str, server: str) -> Trust | None:
     return _record(_trust_name(broker, server), Trust)
 
 
-def save_trust(broker: str, entry: wire.ServerEntry, path: str) -> Trust:
+def save_trust(broker: str, entry: wire.ServerEntry, search_path: str) -> Trust:
     """Accepts an entry's launch as it is now, with the PATH that its programs are looked up in. Raises UsageError."""
     record = Trust(
         broker=broker,
         server=entry.name,
-        digest=launch_digest(entry),
         command=entry.command,
         environment=dict(entry.environment),
         pass_environment=entry.pass_environment,
-        path=path,
+        path=search_path,
         accepted_at=int(time.time()),
     )
     write(_trust_name(broker, entry.name), wire.dump(wire.encode(record)))
@@ -276,7 +287,7 @@ def require_trust(broker: str, entry: wire.ServerEntry) -> Trust:
             f"Nobody has accepted the command of server {entry.name!r} on this device.",
             f"See it and accept it in a terminal: `percall trust {entry.name}`.",
         )
-    if record.digest != launch_digest(entry):
+    if not is_trusted(record, entry):
         raise UsageError(
             "trust.changed",
             f"The command of server {entry.name!r} has changed since it was accepted.",
@@ -293,5 +304,9 @@ def record_path(kind: str, grant: str, suffix: str = ".json") -> str:
 
 
 def _trust_name(broker: str, server: str) -> str:
-    digest = hashlib.sha256(wire.dump([broker, server])).hexdigest()
-    return f"trust/{digest[:32]}.json"
+    return f"trust/{_as_file_name(broker)}/{_as_file_name(server)}.json"
+
+
+def _as_file_name(text: str) -> str:
+    """Letters, digits, dash and underscore stand for themselves; everything else for its code, so that no two clash."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else f"%{ord(c):x}." for c in text)

@@ -19,6 +19,7 @@ _COLUMNS = ("time", "agent", "server", "tool", "decision", "reason", "outcome", 
 
 
 def log(
+    *,
     agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Only this agent's calls.")] = None,
     server: Annotated[str, typer.Option("--server", metavar="NAME", help="Only calls of this server.")] = "",
     tool: Annotated[str, typer.Option("--tool", metavar="NAME", help="Only calls of this tool.")] = "",
@@ -33,8 +34,8 @@ def log(
         "server": server,
         "tool": tool,
         "decision": decision,
-        "since": since and str(milliseconds(since)),
-        "until": until and str(milliseconds(until)),
+        "since_ms": since and str(milliseconds(since)),
+        "until_ms": until and str(milliseconds(until)),
         "limit": str(limit),
     }
     calls = _calls(agent, {name: value for name, value in query.items() if value})[-limit:]

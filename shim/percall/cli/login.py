@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import platform
 import shlex
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from percall import wire
 from percall.cli import output
 from percall.errors import UsageError
 from percall.home import DEFAULT_AGENT
 from percall.identity import enrolment, keyrings
+
+if TYPE_CHECKING:
+    from percall import wire
 
 _MOST_NAME_CHARACTERS = 64
 
 
 def login(
     url: Annotated[str, typer.Argument(metavar="URL", help="The broker's public URL.")],
+    *,
     invite: Annotated[str, typer.Option("--invite", metavar="CODE", help="The one-time invite of the administrator.")],
     agent: Annotated[
         str, typer.Option("--agent", metavar="NAME", help="The client application that this grant is for.")

@@ -86,11 +86,7 @@ def _tell(standing: Standing) -> None:
 
 
 def _is_trusted(login: Login, entry: wire.ServerEntry) -> bool:
-    try:
-        home.require_trust(login.broker, entry)
-    except UsageError:
-        return False
-    return True
+    return home.is_trusted(home.trust(login.broker, entry.name), entry)
 
 
 def _as_json(standing: Standing) -> dict[str, object]:

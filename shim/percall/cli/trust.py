@@ -69,7 +69,7 @@ def _show(before: Trust | None, entry: wire.ServerEntry) -> None:
     then = _lines(before.command, before.environment, before.pass_environment) if before else []
     if before is None:
         output.say(f"Server {entry.name} was never accepted on this device. It would run:")
-    elif before.digest == home.launch_digest(entry):
+    elif home.is_trusted(before, entry):
         output.say(f"Server {entry.name} runs what you accepted on {output.when(before.accepted_at)}:")
     else:
         output.say(f"Server {entry.name} has changed since you accepted it on {output.when(before.accepted_at)}:")

@@ -122,7 +122,7 @@ def _keep_authority(ca_file: str) -> str:
         data = Path(ca_file).read_bytes()
     except OSError as error:
         raise UsageError("login.ca_file", f"{ca_file} cannot be read: {error.strerror}.") from None
-    return str(home.write(f"authorities/{hashlib.sha256(data).hexdigest()[:32]}.pem", data))
+    return home.write(f"authorities/{hashlib.sha256(data).hexdigest()[:32]}.pem", data)
 
 
 def _earlier_seed(broker: str, agent: str) -> bytes | None:
@@ -164,6 +164,6 @@ def _trust_first_seen(broker: str, session: wire.Session) -> tuple[tuple[str, ..
         if known is None:
             home.save_trust(broker, entry, os.environ.get("PATH", os.defpath))
             trusted.append(entry.name)
-        elif known.digest != home.launch_digest(entry):
+        elif not home.is_trusted(known, entry):
             changed.append(entry.name)
     return tuple(trusted), tuple(changed)

@@ -66,7 +66,7 @@ def unseal(grant: str, passphrase: bytes) -> str:
     except (WireError, ValueError):
         raise IdentityError(
             "keyring.damaged",
-            f"The keyring file {home.folder() / _path(grant)} is damaged.",
+            f"The keyring file {home.path(_path(grant))} is damaged.",
             "Delete it, ask the administrator for a new invite, then run `percall login` again.",
         ) from None
     except CryptoError:
