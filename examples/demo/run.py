@@ -195,9 +195,8 @@ async def client_session(story: Story, key: str, jira: IO[str]) -> None:
             indented(text_of(await client.call_tool("jira_create_issue", arguments)))
 
             chapter("6. A tool that may only read, and tries to write")
-            say(
-                '    tools/call jira_delete_issue {"issue_key": "DEMO-1"}   (granted by mistake; the entry maps jira_* to GET)'
-            )
+            say('    tools/call jira_delete_issue {"issue_key": "DEMO-1"}')
+            say("    (granted by mistake; but the entry maps jira_* to GET)")
             indented(text_of(await client.call_tool("jira_delete_issue", {"issue_key": "DEMO-1"})))
 
             chapter("7. Where is the key?")

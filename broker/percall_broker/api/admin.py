@@ -4,9 +4,9 @@ FastAPI reads the forms; each route hands one thing to `pipeline.administration`
 inside the signature, and is never part of an answer.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Annotated, Any
+# No postponed annotations here: FastAPI reads them, and `By` below is local.
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -14,9 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from percall_broker.model.errors import InvalidInput
 from percall_broker.model.records import Identity
 from percall_broker.pipeline.administration import Administration, Filters, NewGrant
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
 
 MAX_ROWS = 10_000
 

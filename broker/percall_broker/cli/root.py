@@ -28,10 +28,13 @@ application = typer.Typer(
     name="percall-broker",
     help="Percall's broker: it holds the upstream keys, decides each call, and records it.",
     no_args_is_help=True,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-keys = typer.Typer(help="Key-encryption keys, on the broker's own machine.", no_args_is_help=True)
+keys = typer.Typer(
+    help="Key-encryption keys, on the broker's own machine.", no_args_is_help=True, rich_markup_mode=None
+)
 application.add_typer(servers, name="server")
 application.add_typer(grants, name="grant")
 application.add_typer(calls, name="log")
