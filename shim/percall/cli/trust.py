@@ -1,4 +1,4 @@
-"""`percall trust NAME`: shows the launch that a broker wants to run here beside the one accepted before, and accepts it.
+"""`percall trust NAME`: shows the launch that a broker wants here beside the one accepted before, and accepts it.
 
 Nothing else accepts a changed launch; otherwise whoever rules the broker would run programs on laptops.
 """
@@ -20,6 +20,8 @@ from percall.identity.client import SignedClient
 if TYPE_CHECKING:
     from percall import wire
     from percall.home import Found, Trust
+
+_NONE_HERE = "(none: it stands in the client's config)"
 
 
 def trust(
@@ -85,7 +87,7 @@ def _show(before: Trust | None, entry: wire.ServerEntry) -> None:
 
 def _lines(command: tuple[str, ...], environment: dict[str, str], passed: tuple[str, ...]) -> list[str]:
     return [
-        f"command      {shlex.join(command) or '(given in the client’s config)'}",
+        f"command      {shlex.join(command) if command else _NONE_HERE}",
         *(f"environment  {name}={shlex.quote(value)}" for name, value in sorted(environment.items())),
         *(f"passed on    {name}" for name in passed),
     ]
