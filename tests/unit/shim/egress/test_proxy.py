@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 
 from percall.wire import Window
 
@@ -149,8 +150,6 @@ def test_inside_a_tunnel_the_host_is_the_tunnels(opened: Stage) -> None:
 
 
 def test_the_bundle_holds_the_systems_roots_and_an_existing_bundle(opened: Stage, tmp_path: Path) -> None:
-    import trustme
-
     company = trustme.CA()
     company.cert_pem.write_to_path(str(tmp_path / "company.pem"))
     plain = opened.listen(**PROXY).environment({})
