@@ -141,6 +141,16 @@ def router(administration: Administration, administrator: Callable[[Request], Aw
         found = Filters(person, grant, agent, server, tool, decision, since_ms, until_ms, limit)
         return await administration.calls(found)
 
+    @routes.get("/changes")
+    async def changes(
+        by: By,  # noqa: ARG001
+        *,
+        since_ms: int = 0,
+        until_ms: int = 0,
+        limit: Annotated[int, Query(ge=1, le=MAX_ROWS)] = 1000,
+    ) -> list[dict[str, Any]]:
+        return await administration.changes(since_ms, until_ms, limit)
+
     @routes.get("/tail")
     async def tail(by: By, after: int = -1) -> dict[str, Any]:  # noqa: ARG001
         if after < 0:

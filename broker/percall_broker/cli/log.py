@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from percall.errors import UsageError
 from percall_broker.cli import output
@@ -30,7 +32,18 @@ COLUMNS = (
     "duration_ms",
 )
 _TAIL_SECONDS = 0.5
+_HYPHENED_ID = re.compile(r"-[A-Za-z0-9_-]{21}")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+
+
+class _TakesCallId(TyperCommand):
+    """A command whose argument is a call's id: one in 64 begins with a hyphen, and is no option for that."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Puts such ids behind `--`."""
+        ids = [argument for argument in args if _HYPHENED_ID.fullmatch(argument)]
+        rest = [argument for argument in args if argument not in ids]
+        return super().parse_args(ctx, [*rest, "--", *ids] if ids else args)
 
 
 def milliseconds_of(moment: str) -> int:
@@ -81,6 +94,21 @@ def list_calls(
 
 
 @calls.command()
+def changes(
+    since: Annotated[str, typer.Option(help="From then on: 2026-11-23T10:00, or 2h for two hours ago.")] = "",
+    until: Annotated[str, typer.Option(help="Until then.")] = "",
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=10_000)] = 1000,
+    as_json: Json = False,
+) -> None:
+    """What administrators changed, and whose arguments they read, newest first."""
+    query = {"since_ms": str(milliseconds_of(since)), "until_ms": str(milliseconds_of(until)), "limit": str(limit)}
+    with administrator() as client:
+        rows = client.json("GET", "/v1/admin/changes", query=query)
+    columns = ("time", "person", "action", "server", "call", "details")
+    output.lines(rows, as_json=as_json, columns=columns, empty="No changes.")
+
+
+@calls.command()
 def tail(as_json: Json = False) -> None:
     """Calls as they are decided, until you stop it."""
     pause = threading.Event()
@@ -97,7 +125,7 @@ def tail(as_json: Json = False) -> None:
             pause.wait(_TAIL_SECONDS)
 
 
-@calls.command()
+@calls.command(cls=_TakesCallId)
 def show(
     call: Annotated[str, typer.Argument(help="The call's id.")],
     arguments: Annotated[bool, typer.Option(help="Open its sealed arguments; that is recorded.")] = False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Annotated
@@ -68,21 +69,16 @@ def init(
 ) -> None:
     """Make the broker's folder, its keys and its store; print the first administrator's one-time invite."""
     folder = home()
-    if folder.exists() and any(folder.iterdir()):
-        raise Conflict("init.exists", f"There is something in {folder} already.", "Set PERCALL_BROKER_HOME to another.")
+    _make_folder(folder, database)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
-        file = folder / FILE
-        file.touch(mode=0o600)
-        file.write_text(
-            f"database = {json.dumps(database)}\n" if database else "# See docs/reference/percall-broker.md\n"
-        )
-    except OSError as error:
-        raise Unavailable("init.write", f"{folder} cannot be written: {error.strerror}.") from None
-    settings = load()
-    KeyFolder(settings.keys).add()
-    invite = asyncio.run(_first_administrator(settings, administrator))
+        settings = load()
+        asyncio.run(_empty_store(settings))
+        KeyFolder(settings.keys).add()
+    except BaseException:
+        # Nothing is sealed yet: whoever mends what failed may simply say `init` again.
+        _clear(folder)
+        raise
+    invite = asyncio.run(_new_administrator(settings, administrator))
     if as_json:
         output.one({"invite": invite.code, "invite_expires_at": invite.expires_at, "home": str(folder)}, as_json=True)
         return
@@ -92,8 +88,65 @@ def init(
     output.write("Next: percall-broker serve, then: percall login URL --invite CODE")
 
 
-async def _first_administrator(settings: Settings, name: str) -> Invite:
+def _make_folder(folder: Path, database: str) -> None:
+    """The folder with its settings, which may hold a database's password. Raises Conflict, Unavailable."""
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise Conflict(
+                "init.exists",
+                f"There is something in {folder} already.",
+                "Set PERCALL_BROKER_HOME to another; or, for a further administrator: percall-broker invite.",
+            )
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        file = folder / FILE
+        file.touch(mode=0o600)
+        file.write_text(
+            f"database = {json.dumps(database)}\n" if database else "# See docs/reference/percall-broker.md\n"
+        )
+    except OSError as error:
+        raise Unavailable("init.write", f"{folder} cannot be written: {error.strerror}.") from None
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+async def _empty_store(settings: Settings) -> None:
+    """Brings the schema up, in a database where no broker lives. Raises Conflict, Unavailable."""
     await apply_migrations(settings.location)
+    store = await open_store(settings.location)
+    try:
+        if await store.fetch("key_encryption_keys_in_use"):
+            raise Conflict(
+                "init.database",
+                "A broker lives in that database already, and its keys are elsewhere.",
+                "Name an empty database, or use the folder that belongs to this one.",
+            )
+    finally:
+        await store.close()
+
+
+@application.command()
+def invite(
+    administrator: Annotated[str, typer.Argument(help="Whose.")] = "admin",
+    as_json: Json = False,
+) -> None:
+    """Make another administrator's invite on the broker's own machine: when the first one ran out, or a laptop is lost.
+
+    Whoever may read the broker's folder holds its keys anyway.
+    """
+    made = asyncio.run(_new_administrator(load(), administrator))
+    until = time.strftime("%H:%M", time.localtime(made.expires_at))
+    text = f"{administrator}'s invite, once, until {until}:\n  {made.code}"
+    output.one({"invite": made.code, "invite_expires_at": made.expires_at}, as_json=as_json, text=text)
+
+
+async def _new_administrator(settings: Settings, name: str) -> Invite:
     store = await open_store(settings.location)
     try:
         broker = await compose(store, settings.keys, "http://127.0.0.1")

@@ -61,7 +61,7 @@ def _secret(name: str, *, from_stdin: bool) -> str:
         return sys.stdin.read().strip("\r\n")
     if not sys.stdin.isatty():
         raise UsageError("cli.secret", "There is no terminal to ask for the key at.", "Use --secret-stdin.")
-    return str(typer.prompt(f"Key for {name}", hide_input=True))
+    return str(typer.prompt(f"Key for {name}", hide_input=True, err=True))
 
 
 @servers.command()

@@ -243,6 +243,11 @@ class Administration:
         rows = await self._store.fetch("calls_after", seq=seq, limit=limit)
         return [{"seq": row["seq"], **call_row(row)} for row in rows]
 
+    async def changes(self, since_ms: int, until_ms: int, limit: int) -> list[Row]:
+        """What administrators changed and read, newest first. A change made on the broker's machine has no person."""
+        rows = await self._store.fetch("list_changes", since_ms=since_ms, until_ms=until_ms, limit=limit)
+        return [_change_row(msgspec.json.decode(row["entry"])) for row in rows]
+
     async def last_seq(self) -> int:
         """The newest row of the log."""
         return int((await self._store.fetch("last_seq"))[0]["seq"])
@@ -262,13 +267,28 @@ class Administration:
         return self._arguments.open(call, bytes(rows[0]["sealed"])).decode() if rows else ""
 
 
+def _written(milliseconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(milliseconds / 1000)) + f".{milliseconds % 1000:03}Z"
+
+
+def _change_row(entry: Row) -> Row:
+    return {
+        "change": entry["id"],
+        "time": _written(entry["time_ms"]),
+        "person": entry["person"],
+        "agent": entry["agent"],
+        "action": entry["action"],
+        "server": entry["server"],
+        "call": entry["call"],
+        "details": entry["details"],
+    }
+
+
 def call_row(row: Row) -> Row:
     """A call as people and scripts see it."""
-    milliseconds = row["time_ms"]
-    written = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(milliseconds / 1000)) + f".{milliseconds % 1000:03}Z"
     return {
         "call": row["call"],
-        "time": written,
+        "time": _written(row["time_ms"]),
         "person": row["person"],
         "agent": row["agent"],
         "device": row["device_name"] or row["device"],

@@ -87,3 +87,9 @@ SELECT c.seq, c.id AS call, c.time_ms, c.grant_id, c.person, c.agent, c.device, 
 FROM log c LEFT JOIN log o ON o.kind = 'outcome' AND o.id = c.id LEFT JOIN devices d ON d.thumbprint = c.device
 WHERE c.kind = 'call' AND c.seq > :seq
 ORDER BY c.seq LIMIT :limit
+
+-- name: list_changes(since_ms, until_ms, limit)
+-- Long reading. What administrators changed and which arguments they read, newest first; 0 filters nothing.
+SELECT seq, entry FROM log
+WHERE kind IN ('change', 'reading') AND time_ms >= :since_ms AND (:until_ms = 0 OR time_ms < :until_ms)
+ORDER BY seq DESC LIMIT :limit

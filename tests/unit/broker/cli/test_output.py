@@ -1,0 +1,70 @@
+"""What the commands print, and the little languages that their options speak."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from percall.errors import UsageError
+from percall_broker.cli import output
+from percall_broker.cli.grant import seconds_of
+from percall_broker.cli.log import milliseconds_of
+
+ROWS = [
+    {"server": "github", "title": "GitHub", "created_at": 0, "hosts": []},
+    {"server": "time", "title": "The time, anywhere", "created_at": 0, "hosts": ["a"]},
+]
+
+
+def test_a_listing_is_aligned_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    output.lines(ROWS, as_json=False, columns=("server", "title", "hosts"), empty="None.")
+    assert capsys.readouterr().out.splitlines() == [
+        "SERVER  TITLE               HOSTS",
+        "github  GitHub              -",
+        'time    The time, anywhere  ["a"]',
+    ]
+
+
+def test_a_listing_is_one_object_a_line_for_scripts(capsys: pytest.CaptureFixture[str]) -> None:
+    output.lines(ROWS, as_json=True, columns=("server",), empty="None.")
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == ROWS
+
+
+def test_an_empty_listing_says_so_to_people_and_nothing_to_scripts(capsys: pytest.CaptureFixture[str]) -> None:
+    output.lines([], as_json=True, columns=("server",), empty="None.")
+    assert capsys.readouterr().out == ""
+    output.lines([], as_json=False, columns=("server",), empty="None.")
+    assert capsys.readouterr().out == "None.\n"
+
+
+def test_a_tool_name_cannot_drive_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    output.write("get_\x1b[2Jitem\u202e")
+    assert capsys.readouterr().out == "get_\\x1b[2Jitem\\u202e\n"
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1"])
+def test_a_cell_of_the_csv_is_no_formula(cell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    output.comma_separated([{"tool": cell}], ("tool",))
+    assert capsys.readouterr().out.splitlines()[1].strip('"').startswith("'")
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("15m", 900), ("12h", 43200), ("30d", 2592000)])
+def test_a_duration_is_a_number_and_a_unit(text: str, seconds: int) -> None:
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "30", "d", "0d", "-1d", "1.5h", "30 d", "1y", "٣d"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="not a duration"):
+        seconds_of(text)
+
+
+def test_a_moment_is_iso_8601_in_utc_or_so_long_ago() -> None:
+    assert milliseconds_of("1970-01-01T00:00:01") == 1000
+    assert milliseconds_of("1970-01-01T01:00:01+01:00") == 1000
+    assert milliseconds_of("") == 0
+    assert abs(milliseconds_of("2h") - (time.time() - 7200) * 1000) < 5000
+    with pytest.raises(UsageError):
+        milliseconds_of("yesterday")

@@ -1,0 +1,91 @@
+"""The reference pages say what the commands and the entry's reader really take, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from typer.main import get_command
+
+from percall_broker.cli.root import application
+from percall_broker.model import entry_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DOCS = Path(__file__).parents[4] / "docs"
+REFERENCE = (DOCS / "reference" / "percall-broker.md").read_text(encoding="utf-8")
+ENTRIES = (DOCS / "reference" / "server-entry.md").read_text(encoding="utf-8")
+HOW_TO = (DOCS / "how-to" / "add-a-server.md").read_text(encoding="utf-8")
+
+
+def commands(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command of the tree that does something, by its words."""
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield name, command
+        return
+    for word, child in inner.items():
+        yield from commands(child, f"{name} {word}".strip())
+
+
+COMMANDS = dict(commands(get_command(application)))
+
+
+def documented(name: str) -> str:
+    """The synopsis of a command in the reference: the longest code span that begins with its words."""
+    found = re.findall(rf"`({re.escape(name)}(?=[ `])[^`]*)`", REFERENCE)
+    assert found, f"`{name}` is not in docs/reference/percall-broker.md"
+    return max(found, key=len)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_every_option_of_it_is_documented(name: str) -> None:
+    synopsis = documented(name)
+    for parameter in COMMANDS[name].params:
+        if parameter.name == "help":
+            continue
+        word = parameter.opts[-1] if parameter.param_type_name == "option" else (parameter.metavar or parameter.name)
+        assert word.lower() in synopsis.lower(), f"{word} of `{name}`"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_in_the_reference_exists(name: str) -> None:
+    known = {option for parameter in COMMANDS[name].params for option in (*parameter.opts, *parameter.secondary_opts)}
+    assert set(re.findall(r"--[a-z][a-z-]*", documented(name))) <= known
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_explains_itself(name: str) -> None:
+    command = COMMANDS[name]
+    assert command.help
+    assert [option.name for option in command.params if not option.help] == []
+
+
+def test_no_command_takes_a_key_on_its_command_line() -> None:
+    options = {option for command in COMMANDS.values() for one in command.params for option in one.opts}
+    assert {"--secret-stdin"} == {option for option in options if "secret" in option or option == "--key"}
+
+
+def test_every_setting_of_an_entry_is_documented() -> None:
+    source = Path(entry_file.__file__).read_text(encoding="utf-8")
+    settings = set(re.findall(r'\.(?:text|texts|map|flag|number|one_of)\(\s*"(\w+)"', source))
+    assert {"title", "deadline_seconds", "unlisted_hosts", "placeholder"} <= settings
+    settings |= {"header", "basic", "query", "json", "form", "requests"}
+    missing = {name for name in settings if not re.search(rf"\b{name}\b", ENTRIES)}
+    assert missing == set()
+
+
+def test_the_example_of_the_entry_reference_is_an_entry() -> None:
+    example = re.search(r"```toml\n(.*?)```", ENTRIES, re.DOTALL)
+    assert example is not None
+    assert entry_file.read(example[1]).attribution == "exact"
+
+
+def test_every_command_that_the_how_to_shows_exists() -> None:
+    shown = re.findall(r"percall-broker ([a-z-]+(?: [a-z-]+)?)", HOW_TO)
+    assert shown
+    for words in shown:
+        assert words in COMMANDS or words.split()[0] in COMMANDS, words
