@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _OK = range(200, 300)
 _UNAUTHORISED = 401
 _SERVER_ERROR = 500
-_READER_SECONDS = 30.0
+_READER_SECONDS = 610.0  # the helper has its own time-out, and says more
 _READ_AGAIN_SECONDS = 5.0
 _READ_BYTES = 65536
 

@@ -66,7 +66,7 @@ class Shim:
         entry = launch.found.granted.entry
         egress = launch.egress
         self._loop = loop = Loop()
-        self._stderr = Stderr()
+        self._stderr = Stderr(loop)
         self._windows = egress.windows if egress else Windows()
         self._signer = egress.signer if egress else Signer(Address.parse(self._login.broker))
         self._broker = Broker(loop, self._login, self._signer)
@@ -416,6 +416,7 @@ class Shim:
             self._loop.stop()
 
     def _close(self) -> None:
+        self._stderr.flush()
         self._drop_child()
         if self._ending is not None:
             self._ending()

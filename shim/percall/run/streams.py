@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 READ_BYTES = 128 * 1024
 _PIPE_BYTES = 4096
 _STDERR = 2
+_STDERR_PAUSE_SECONDS = 0.05
+_MOST_STDERR_WAITING = 256 * 1024
 
 
 class Writer:
@@ -84,15 +86,18 @@ class Writer:
 class Stderr:
     """Our stderr, shared with the child: at most `rate` bytes a second after a burst, and never waiting for a reader.
 
-    What is dropped is counted, and said.
+    A reader that is slow for a moment loses nothing; what is dropped is counted, and said.
     """
 
-    def __init__(self, rate: int = 64 * 1024, burst: int = 512 * 1024) -> None:
+    def __init__(self, loop: Loop, rate: int = 64 * 1024, burst: int = 512 * 1024) -> None:
+        self._loop = loop
         self._rate = rate
         self._burst = burst
         self._allowance = float(burst)
         self._then = time.monotonic()
         self._dropped = 0
+        self._waiting = b""
+        self._scheduled = False
         self._poll = select.poll()
         self._poll.register(_STDERR, select.POLLOUT)
 
@@ -101,29 +106,34 @@ class Stderr:
         now = time.monotonic()
         self._allowance = min(float(self._burst), self._allowance + (now - self._then) * self._rate)
         self._then = now
-        if self._dropped and self._allowance >= min(self._burst, self._rate):
-            dropped, self._dropped = self._dropped, 0
-            self.say(f"{dropped} bytes of the server's stderr were dropped: it writes too much.")
-        kept = data[: int(self._allowance)]
+        kept = data[: max(0, min(int(self._allowance), _MOST_STDERR_WAITING - len(self._waiting)))]
         self._allowance -= len(kept)
-        written = self._write(kept)
-        if not self._dropped and written < len(data):
-            self._write(b"\npercall: the server writes too much to stderr; dropping some.\n")
-        self._dropped += len(data) - written
+        self._dropped += len(data) - len(kept)
+        self._waiting += kept
+        self.flush()
 
     def say(self, sentence: str) -> None:
         """One line of our own."""
-        self._write(f"percall: {sentence}\n".encode(errors="replace"))
+        self._waiting += f"percall: {sentence}\n".encode(errors="replace")
+        self.flush()
 
-    def _write(self, data: bytes) -> int:
+    def flush(self) -> None:
         """Write what a reader takes without making us wait (a pipe that polls writable takes a page)."""
-        written = 0
-        while written < len(data):
+        while self._waiting or self._dropped:
             ready = self._poll.poll(0)
             if not ready or ready[0][1] & ~select.POLLOUT:
                 break
+            if not self._waiting:
+                dropped, self._dropped = self._dropped, 0
+                self._waiting = f"\npercall: {dropped} bytes of the server's stderr were dropped.\n".encode()
             try:
-                written += os.write(_STDERR, data[written : written + _PIPE_BYTES])
+                self._waiting = self._waiting[os.write(_STDERR, self._waiting[:_PIPE_BYTES]) :]
             except OSError:
                 break
-        return written
+        if (self._waiting or self._dropped) and not self._scheduled:
+            self._scheduled = True
+            self._loop.later(_STDERR_PAUSE_SECONDS, self._again)
+
+    def _again(self) -> None:
+        self._scheduled = False
+        self.flush()

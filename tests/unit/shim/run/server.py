@@ -1,0 +1,73 @@
+"""A child server for the shim's tests: its tools do on demand what servers should not."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+
+def write(frame):
+    sys.stdout.buffer.write(json.dumps(frame).encode() + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def text(value, **more):
+    return {"content": [{"type": "text", "text": value}], **more}
+
+
+def call(identifier, name, arguments):
+    if name == "die":
+        os._exit(9)
+    if name.startswith("short") or name == "silent":
+        return None
+    if name == "garbage":
+        sys.stdout.buffer.write(b"no frame\n[1]\n\xff\n\n")
+    if name == "flood":
+        for _ in range(20_000):
+            sys.stderr.write("flood " * 20 + "\n")
+    if name == "sample":
+        write({"jsonrpc": "2.0", "id": "s1", "method": "sampling/createMessage", "params": {}})
+        return text(sys.stdin.buffer.readline().decode())
+    if name == "hidden_sample":
+        sys.stdout.buffer.write(b'{"jsonrpc":"2.0","id":"s2","method":"sampling/createMessage","method":"roots/list"}\n')
+    if name == "elicit":
+        write({"jsonrpc": "2.0", "id": "e1", "method": "elicitation/create", "params": {}})
+        return text(sys.stdin.buffer.readline().decode())
+    if name == "wants_sampling":
+        return {"resultType": "input_required", "inputRequests": {"a": {"method": "sampling/createMessage"}}}
+    if name == "environment":
+        return text(json.dumps(dict(os.environ)))
+    if name == "grandchild":
+        return text(str(subprocess.Popen(["/bin/sleep", "600"]).pid))
+    if name == "slow":
+        time.sleep(0.2)
+    if name == "huge":
+        sys.stdout.buffer.write(
+            b'{"jsonrpc":"2.0","id":%s,"result":"' % json.dumps(identifier).encode() + b"x" * (17 * 1024 * 1024) + b'"}\n'
+        )
+        return None
+    return text(str(arguments.get("text", name)))
+
+
+def answer(frame, line):
+    method, identifier = frame.get("method"), frame.get("id")
+    params = frame.get("params") or {}
+    if method == "tools/call":
+        return call(identifier, params.get("name"), params.get("arguments") or {})
+    if method == "tools/list":
+        return {"tools": [{"name": name} for name in ("echo", "delete_all")], "cacheScope": "public", "extra": [1.50]}
+    if method == "initialize":
+        return {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {"name": "child", "version": "1"}}
+    return {"line": line.decode()}
+
+
+for line in sys.stdin.buffer:
+    frame = json.loads(line)
+    if "method" in frame and "id" in frame:
+        result = answer(frame, line)
+        if result is not None:
+            write({"jsonrpc": "2.0", "id": frame["id"], "result": result})
+    elif frame.get("method") == "notifications/cancelled":
+        sys.stderr.write("cancelled " + json.dumps(frame["params"]) + "\n")
+        sys.stderr.flush()

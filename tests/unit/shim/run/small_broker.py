@@ -1,0 +1,174 @@
+"""A broker that only authorises: real sockets, real answers, no store. `python small_broker.py` prints its URL.
+
+It asks for a nonce, permits calls but those of tools named `forbidden…`, records what it was sent, and lets a test push
+events. POST /test/push sends an event to all streams; GET /test/seen gives what has been seen; POST /test/nonce makes
+earlier nonces stale; POST /test/pause delays each decision by that many milliseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+from percall import wire
+from percall.proof import digest
+
+
+class SmallBroker:
+    def __init__(self, session: dict[str, Any] | None = None) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self.nonce = "nonce-1"
+        self.session = session
+        self.calls: list[dict[str, Any]] = []
+        self.settled: list[dict[str, Any]] = []
+        self.requests: list[str] = []
+        self.largest_open = 0
+        self.pause = 0.0
+        self.keep_alive = True
+        self._streams: list[queue.Queue[bytes]] = []
+        self._lock = threading.Lock()
+        self._connections: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listening.close()
+        for connection in self._connections:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def push(self, event: str, data: dict[str, Any]) -> None:
+        if event == "session":
+            self.session = data
+        for stream in self._streams:
+            stream.put(b"event: %s\ndata: %s\n\n" % (event.encode(), wire.dump(data)))
+
+    @property
+    def streams(self) -> int:
+        return len(self._streams)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._connections.append(connection)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        file = connection.makefile("rb")
+        try:
+            while True:
+                first = file.readline()
+                if not first:
+                    return
+                headers = {}
+                while (line := file.readline().strip()):
+                    name, _, value = line.decode().partition(":")
+                    headers[name.lower()] = value.strip()
+                body = file.read(int(headers.get("content-length", 0)))
+                method, path, _ = first.decode().split(" ")
+                self._answer(connection, method, path, headers, body)
+                if not self.keep_alive:
+                    return
+        except OSError:
+            return
+        finally:
+            file.close()
+            connection.close()
+
+    def _answer(self, connection: socket.socket, method: str, path: str, headers: dict[str, str], body: bytes) -> None:
+        self.requests.append(f"{method} {path}")
+        if path.startswith("/test/"):
+            self._send(connection, 200, wire.dump(self._test(path, body)))
+            return
+        claims = _claims(headers.get("dpop", ""))
+        if claims.get("content_digest") != digest(body) or claims.get("htu") != self.url + path:
+            self._error(connection, 401, "proof.digest", "The proof is for another request.")
+        elif claims.get("nonce") != self.nonce:
+            self._send(
+                connection, 401, b"{}", f'www-authenticate: DPoP error="use_dpop_nonce"\r\ndpop-nonce: {self.nonce}\r\n'
+            )
+        elif path == wire.PATH_CALLS:
+            self._decide(connection, claims["jti"], body)
+        elif path == wire.PATH_SETTLEMENTS:
+            self.settled += json.loads(body)["settle"]
+            self._send(connection, 204, b"")
+        elif path == wire.PATH_EVENTS:
+            self._stream(connection)
+        else:
+            self._error(connection, 404, "path.unknown", "No such path.")
+
+    def _decide(self, connection: socket.socket, jti: str, body: bytes) -> None:
+        head, frame_bytes = wire.split(body)
+        frame = json.loads(frame_bytes)
+        self.settled += head.get("settle", [])
+        self.calls.append({"jti": jti, "head": head, "frame": frame_bytes})
+        with self._lock:
+            opened = len(self.calls) - len(self.settled)
+            self.largest_open = max(self.largest_open, opened)
+        if self.pause:
+            time.sleep(self.pause)
+        name = str(frame.get("params", {}).get("name", ""))
+        if name.startswith("forbidden"):
+            refusal = {"code": "grant.tool", "message": f"The grant does not name {name!r}.", "next_step": "Ask."}
+            answer = {"call": jti, "decision": "forbid", "refusal": refusal}
+        else:
+            deadline = 1 if name.startswith("short") else 600
+            answer = {"call": jti, "decision": "permit", "deadline_seconds": deadline, "credential": "c" * 43}
+        self._send(connection, 200, wire.dump(answer))
+
+    def _stream(self, connection: socket.socket) -> None:
+        connection.sendall(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        stream: queue.Queue[bytes] = queue.Queue()
+        if self.session is not None:
+            stream.put(b"event: session\ndata: " + wire.dump(self.session) + b"\n\n")
+        self._streams.append(stream)
+        while True:
+            piece = stream.get()
+            connection.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
+
+    def _test(self, path: str, body: bytes) -> Any:
+        if path == "/test/push":
+            self.push(**json.loads(body))
+        elif path == "/test/nonce":
+            self.nonce = body.decode()
+        elif path == "/test/pause":
+            self.pause = int(body) / 1000
+        return {"calls": len(self.calls), "settled": self.settled, "streams": self.streams}
+
+    def _error(self, connection: socket.socket, status: int, code: str, message: str) -> None:
+        self._send(connection, status, wire.dump({"error": {"code": code, "message": message, "next_step": ""}}))
+
+    def _send(self, connection: socket.socket, status: int, body: bytes, headers: str = "") -> None:
+        connection.sendall(
+            f"HTTP/1.1 {status} X\r\ncontent-length: {len(body)}\r\n{headers}\r\n".encode() + body
+            if status != 204
+            else b"HTTP/1.1 204 X\r\n\r\n"
+        )
+
+
+def _claims(proof: str) -> dict[str, Any]:
+    import base64
+
+    try:
+        return json.loads(base64.urlsafe_b64decode(proof.split(".")[1] + "=="))
+    except (IndexError, ValueError):
+        return {}
+
+
+if __name__ == "__main__":
+    broker = SmallBroker()
+    print(broker.url, flush=True)
+    sys.stdin.read()
