@@ -99,7 +99,7 @@ def write(relative: str, data: bytes) -> str:
 
     target = path(relative)
     try:
-        _make_private(folder(), os.path.dirname(target))
+        _make_private(relative)
         descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".new-")  # created 0600
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -133,8 +133,11 @@ def read(relative: str) -> bytes | None:
         ) from None
 
 
-def _make_private(*folders: str) -> None:
-    for place in folders:
+def _make_private(relative: str) -> None:
+    """Every folder from the home down to a file's own; what os.makedirs makes in between would be open to others."""
+    parts = relative.split("/")
+    for depth in range(len(parts)):
+        place = os.path.join(folder(), *parts[:depth])
         os.makedirs(place, mode=0o700, exist_ok=True)
         if os.name == "posix" and os.stat(place).st_mode & 0o077:
             os.chmod(place, 0o700)

@@ -50,14 +50,15 @@ def read_answer(answer: bytes) -> Identity:
     """The secrets from a reader's answer. Raises IdentityError: the reader's own, or that it ended without one."""
     try:
         members = json.loads(answer)
-        error = members.get("error")
-        if error is None:
+        if error := members.get("error"):
+            failure = IdentityError(str(error["code"]), str(error["message"]), str(error["next_step"]))
+        else:
             return Identity(base64.urlsafe_b64decode(members["seed"] + "=="), str(members["token"]))
     except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
         raise IdentityError(
             "keyring.reader", "The keyring's helper process ended without an answer.", OTHER_CHOICE
         ) from None
-    raise IdentityError(str(error["code"]), str(error["message"]), str(error["next_step"]))
+    raise failure
 
 
 def item(identity: Identity) -> str:

@@ -99,6 +99,8 @@ def explain(error: Exception) -> IdentityError:
 
     if isinstance(error, KeyringLocked) or "locked" in str(error).lower():
         return IdentityError("keyring.locked", "The keyring is locked.", f"Unlock it, then try again. {OTHER_CHOICE}")
+    if isinstance(error, TimeoutError):
+        return IdentityError("keyring.timeout", "The keyring's service gave no answer.", f"Restart it. {OTHER_CHOICE}")
     return IdentityError(
         "keyring.failed", f"The keyring failed ({type(error).__name__}: {error}).".replace("\n", " "), OTHER_CHOICE
     )

@@ -1,0 +1,245 @@
+"""The keyring's helper processes: a real Secret Service, and every way in which there is none."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from percall import home, identity
+from percall.errors import IdentityError
+from percall.identity import keyring_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WITH_KEYRING = Path(__file__).parents[3] / "with_keyring.sh"
+SECRET_SERVICE = "keyring.backends.SecretService.Keyring"
+ITEM = identity.item(identity.Identity(b"s" * 32, "header.claims.signature"))
+real_keyring = pytest.mark.skipif(
+    not (shutil.which("gnome-keyring-daemon") and shutil.which("dbus-run-session")),
+    reason="no Secret Service here: apt-get install --no-install-recommends dbus gnome-keyring",
+)
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    monkeypatch.setenv("PERCALL_HOME", str(tmp_path / "percall"))
+    home.save_login(home.Login("g1", "https://b", "default", "alice", "laptop", "os", 1, backend=SECRET_SERVICE))
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "PERCALL_HOME": str(tmp_path / "percall"),
+        "XDG_RUNTIME_DIR": str(tmp_path),
+    }
+
+
+def helper(name: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-EP", "-m", f"percall.identity.{name}", *arguments]
+
+
+def ask(command: list[str], environment: dict[str, str], given: str = "") -> dict[str, str]:
+    """The members of the answer, or of its error."""
+    done = subprocess.run(
+        command, env=environment, input=given, capture_output=True, text=True, timeout=60, check=False
+    )
+    members = json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode == (3 if "error" in members else 0), done.stderr
+    return dict(members.get("error", members))
+
+
+@pytest.mark.keyring
+@real_keyring
+def test_an_item_goes_into_a_real_secret_service_and_comes_back(environment: dict[str, str]) -> None:
+    script = """
+    "$1" -EP -m percall.identity.writer probe &&
+    printf '%s' "$2" | "$1" -EP -m percall.identity.writer store keyring.backends.SecretService.Keyring g1 &&
+    "$1" -EP -m percall.identity.reader g1 | cat
+    """
+    answer = ask([str(WITH_KEYRING), "bash", "-c", script, "_", sys.executable, ITEM], environment)
+    assert identity.read_answer(json.dumps(answer).encode()) == identity.Identity(b"s" * 32, "header.claims.signature")
+
+
+@pytest.mark.keyring
+@real_keyring
+def test_a_probe_leaves_nothing_behind(environment: dict[str, str]) -> None:
+    count = (
+        "import secretstorage as s; c = s.get_default_collection(s.dbus_init()); print(len(list(c.get_all_items())))"
+    )
+    script = '"$1" -EP -m percall.identity.writer probe >/dev/null && "$1" -c "$2"'
+    done = subprocess.run(
+        [str(WITH_KEYRING), "bash", "-c", script, "_", sys.executable, count],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.strip() == "0"
+
+
+@pytest.mark.keyring
+@real_keyring
+def test_a_missing_item_is_named(environment: dict[str, str]) -> None:
+    command = f"'{sys.executable}' -EP -m percall.identity.reader g1 | tee /dev/stderr; exit ${{PIPESTATUS[0]}}"
+    error = ask([str(WITH_KEYRING), "bash", "-c", command], environment)
+    assert error["code"] == "keyring.item_missing"
+    assert "percall login" in error["next_step"]
+
+
+@pytest.mark.keyring
+@real_keyring
+def test_a_locked_keyring_is_named_with_the_explicit_choice(environment: dict[str, str]) -> None:
+    lock = "import secretstorage as s; s.get_default_collection(s.dbus_init()).lock()"
+    script = '"$1" -c "$2" && "$1" -EP -m percall.identity.writer probe'
+    error = ask([str(WITH_KEYRING), "bash", "-c", script, "_", sys.executable, lock], environment)
+    assert error["code"] == "keyring.locked"
+    assert "--keyring file" in error["next_step"]
+
+
+def test_no_keyring_at_all_is_named_with_the_explicit_choice(environment: dict[str, str]) -> None:
+    error = ask(helper("writer", "probe"), environment)
+    assert error["code"] == "keyring.missing"
+    assert "--keyring file" in error["next_step"]
+
+
+@pytest.mark.parametrize(
+    ("backend", "code"),
+    [
+        ("keyring.backends.null.Keyring", "keyring.refused"),
+        ("keyring.backends.fail.Keyring", "keyring.missing"),
+        ("keyring.backends.chainer.ChainerBackend", "keyring.missing"),
+        ("plaintext_backend.PlaintextKeyring", "keyring.refused"),
+        ("no.such.Backend", "keyring.missing"),
+    ],
+)
+def test_a_configured_backend_that_is_not_the_systems_is_refused(
+    environment: dict[str, str], backend: str, code: str, tmp_path: Path
+) -> None:
+    (tmp_path / "plaintext_backend.py").write_text(
+        "import keyring.backend\n"
+        "class PlaintextKeyring(keyring.backend.KeyringBackend):\n"
+        "    priority = 9\n"
+        "    def get_password(self, service, username): return None\n"
+        "    def set_password(self, service, username, password): open('kept', 'w').write(password)\n"
+        "    def delete_password(self, service, username): pass\n"
+    )
+    settings = tmp_path / "keyring"
+    settings.mkdir()
+    (settings / "keyringrc.cfg").write_text(f"[backend]\ndefault-keyring={backend}\nkeyring-path={tmp_path}\n")
+    error = ask(helper("writer", "probe"), environment | {"XDG_CONFIG_HOME": str(tmp_path / "config")})
+    assert error["code"] == "keyring.missing", "what is configured elsewhere does not count"
+    shutil.move(settings, tmp_path / "config" / "python_keyring")
+    error = ask(helper("writer", "probe"), environment | {"XDG_CONFIG_HOME": str(tmp_path / "config")})
+    assert error["code"] == code
+    assert "--keyring file" in error["next_step"]
+    assert not list(tmp_path.rglob("kept"))
+
+
+def test_a_chain_with_one_bad_member_is_refused(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "chain_with_plaintext.py").write_text(
+        "from keyring.backends import SecretService, chainer, null\n"
+        "class Chain(chainer.ChainerBackend):\n"
+        "    backends = [SecretService.Keyring(), null.Keyring()]\n"
+    )
+    settings = tmp_path / "config" / "python_keyring"
+    settings.mkdir(parents=True)
+    (settings / "keyringrc.cfg").write_text(
+        f"[backend]\ndefault-keyring=chain_with_plaintext.Chain\nkeyring-path={tmp_path}\n"
+    )
+    error = ask(helper("writer", "probe"), environment | {"XDG_CONFIG_HOME": str(tmp_path / "config")})
+    assert error["code"] == "keyring.refused"
+    assert "keyring.backends.null.Keyring" in error["message"]
+
+
+@pytest.fixture
+def silent_bus(tmp_path: Path) -> Iterator[str]:
+    """A session bus that lets everyone in and then never says a word."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "bus"))
+        listening.listen()
+        threading.Thread(target=_welcome, args=(listening,), daemon=True).start()
+        yield f"unix:path={tmp_path / 'bus'}"
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def _welcome(listening: socket.socket) -> None:
+    guests: list[socket.socket] = []
+    with contextlib.suppress(OSError):
+        while True:
+            guests.append(listening.accept()[0])
+            while b"AUTH" not in guests[-1].recv(1024):
+                pass
+            guests[-1].sendall(b"OK 0123456789abcdef0123456789abcdef\r\n")
+
+
+@pytest.mark.parametrize("name", ["reader g1", "writer probe"])
+def test_a_hanging_keyring_ends_in_a_named_error_after_our_own_time_out(
+    environment: dict[str, str], silent_bus: str, name: str
+) -> None:
+    began = time.monotonic()
+    hanging = environment | {"DBUS_SESSION_BUS_ADDRESS": silent_bus, "PERCALL_KEYRING_TIMEOUT": "1.5"}
+    error = ask(helper(*name.split()), hanging)
+    assert error["code"] == "keyring.timeout"
+    assert "--keyring file" in error["next_step"]
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.usefixtures("silent_bus")
+def test_the_sessions_bus_is_found_without_its_variable(environment: dict[str, str]) -> None:
+    error = ask(helper("reader", "g1"), environment | {"PERCALL_KEYRING_TIMEOUT": "1.5"})
+    assert error["code"] == "keyring.timeout", "it found the bus under XDG_RUNTIME_DIR and waited for it"
+
+
+def test_the_reader_opens_a_sealed_file_with_the_passphrase_file_that_login_recorded(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / "passphrase"
+    path.touch(0o600)
+    path.write_text("correct horse battery\n")
+    keyring_file.seal("g2", ITEM, b"correct horse battery")
+    login = home.Login("g2", "https://b", "default", "alice", "laptop", "file", 2, passphrase_file=str(path))
+    home.save_login(login)
+    assert ask(helper("reader", "g2"), environment)["token"] == "header.claims.signature"
+    answer, _ = identity.start_reader(login).communicate()
+    assert identity.read_answer(answer).seed == b"s" * 32
+    path.chmod(0o644)
+    assert ask(helper("reader", "g2"), environment)["code"] == "passphrase.exposed"
+
+
+def test_the_reader_never_asks_at_a_terminal(environment: dict[str, str]) -> None:
+    home.save_login(home.Login("g3", "https://b", "default", "alice", "laptop", "file", 3))
+    assert ask(helper("reader", "g3"), environment)["code"] == "passphrase.missing"
+
+
+def test_a_readers_error_is_raised_where_it_is_awaited() -> None:
+    answer = b'{"error":{"code":"keyring.locked","message":"The keyring is locked.","next_step":"Unlock it."}}\n'
+    with pytest.raises(IdentityError, match="Unlock it") as caught:
+        identity.read_answer(answer)
+    assert caught.value.code == "keyring.locked"
+
+
+@pytest.mark.parametrize("answer", [b"", b"{}", b"[]", b"nonsense", b'{"seed":1,"token":"x"}', b'{"error":7}'])
+def test_a_reader_that_dies_or_babbles_is_an_identity_error(answer: bytes) -> None:
+    with pytest.raises(IdentityError):
+        identity.read_answer(answer)
+
+
+def test_an_item_that_windows_could_not_keep_is_refused() -> None:
+    with pytest.raises(IdentityError) as caught:
+        identity.item(identity.Identity(b"s" * 32, "t" * 1280))
+    assert caught.value.code == "keyring.too_long"
+
+
+def test_an_identity_shows_no_secret() -> None:
+    assert repr(identity.Identity(b"s" * 32, "token")) == "Identity()"

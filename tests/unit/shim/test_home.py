@@ -1,0 +1,149 @@
+"""The files under PERCALL_HOME."""
+
+from __future__ import annotations
+
+import dataclasses
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from percall import home, wire
+from percall.errors import UsageError
+
+BROKER = "https://percall.example.com"
+ENTRY = wire.ServerEntry("github", 1, "egress", "key stays in the broker", ("npx", "server"), {"TOKEN": "{key}"})
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PERCALL_HOME", str(tmp_path / "percall"))
+    return tmp_path / "percall"
+
+
+def log_in(grant: str, *, agent: str = "default", broker: str = BROKER, state: str = "active", at: int = 1) -> None:
+    home.save_login(home.Login(grant, broker, agent, "alice", "laptop", "file", at))
+    servers = (wire.GrantedServer(ENTRY, ("get_*",)),)
+    home.save_session(wire.Session(grant, "alice", agent, "laptop", state, 0, False, 1, servers))
+
+
+def test_what_was_saved_is_read_back(place: Path) -> None:
+    log_in("g1")
+    found = home.find_server("github", None)
+    assert found.login == home.login("g1")
+    assert found.granted.entry == ENTRY
+    assert found.session == home.session("g1")
+    assert place.is_dir()
+
+
+def test_nobody_else_can_read_what_was_saved(place: Path) -> None:
+    place.mkdir(mode=0o755)
+    log_in("g1")
+    home.save_trust(BROKER, ENTRY, "/usr/bin")
+    for path in (place, *place.rglob("*")):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_the_newest_usable_grant_of_a_broker_is_the_one_that_runs() -> None:
+    log_in("old", at=1)
+    log_in("new", at=2)
+    log_in("newest", at=3, state="revoked")
+    assert home.find_server("github", None).login.grant == "new"
+
+
+def test_a_revoked_grant_is_found_when_there_is_no_other_so_that_refusals_can_say_why() -> None:
+    log_in("g1", state="revoked")
+    assert home.find_server("github", None).session.state == "revoked"
+
+
+def test_a_server_granted_at_two_brokers_is_not_guessed() -> None:
+    log_in("g1")
+    log_in("g2", broker="https://other.example.com")
+    with pytest.raises(UsageError, match=r"https://other\.example\.com and at https://percall") as caught:
+        home.find_server("github", None)
+    assert caught.value.code == "run.ambiguous"
+
+
+def test_an_unknown_server_is_answered_with_those_that_are_known_and_the_place(place: Path) -> None:
+    log_in("g1")
+    with pytest.raises(UsageError, match="known there: github") as caught:
+        home.find_server("githb", None)
+    assert str(place) in caught.value.message
+
+
+def test_a_server_of_another_agent_is_answered_with_the_option_to_add() -> None:
+    log_in("g1", agent="claude")
+    with pytest.raises(UsageError, match="--agent claude"):
+        home.find_server("github", None)
+
+
+def test_without_a_login_the_answer_says_how_to_get_one() -> None:
+    with pytest.raises(UsageError, match="percall login") as caught:
+        home.find_server("github", None)
+    assert caught.value.code == "run.no_login"
+
+
+def test_a_damaged_file_is_named(place: Path) -> None:
+    log_in("g1")
+    (place / "sessions" / "g1.json").write_bytes(b'{"grant": 1}')
+    with pytest.raises(UsageError, match=r"sessions/g1\.json") as caught:
+        home.find_server("github", None)
+    assert caught.value.code == "home.damaged"
+
+
+@pytest.mark.parametrize("grant", ["", "../g1", "a/b", "a.b", "g\x00"])
+def test_a_grants_id_cannot_lead_out_of_the_folder(grant: str) -> None:
+    with pytest.raises(UsageError):
+        home.record_path("logins", grant)
+
+
+def test_a_launch_needs_trust() -> None:
+    with pytest.raises(UsageError, match="percall trust github") as caught:
+        home.require_trust(BROKER, ENTRY)
+    assert caught.value.code == "trust.missing"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"command": ("sh", "-c", "evil")}, {"environment": {"NODE_OPTIONS": "-r evil"}}, {"pass_environment": ("X",)}],
+)
+def test_whatever_changes_the_code_that_runs_needs_trust_again(change: dict[str, object]) -> None:
+    home.save_trust(BROKER, ENTRY, "/opt/node/bin")
+    changed = dataclasses.replace(ENTRY, **change)  # type: ignore[arg-type]
+    with pytest.raises(UsageError) as caught:
+        home.require_trust(BROKER, changed)
+    assert caught.value.code == "trust.changed"
+    home.save_trust(BROKER, changed, "/usr/bin")
+    assert home.require_trust(BROKER, changed).path == "/usr/bin"
+
+
+def test_a_new_version_with_the_same_launch_stays_trusted() -> None:
+    home.save_trust(BROKER, ENTRY, "/opt/node/bin")
+    assert home.require_trust(BROKER, dataclasses.replace(ENTRY, version=7)).path == "/opt/node/bin"
+
+
+def test_trust_in_one_brokers_server_is_not_trust_in_anothers_of_that_name() -> None:
+    home.save_trust(BROKER, ENTRY, "/usr/bin")
+    with pytest.raises(UsageError):
+        home.require_trust("https://other.example.com", ENTRY)
+
+
+def test_a_place_that_cannot_be_written_is_named(place: Path) -> None:
+    place.write_text("a file where the folder should be")
+    with pytest.raises(UsageError, match=str(place)) as caught:
+        log_in("g1")
+    assert caught.value.code == "home.write"
+
+
+def test_importing_it_costs_run_neither_typing_nor_pathlib() -> None:
+    probe = "import sys, percall.home; print(sorted({'typing', 'pathlib', 'hashlib', 'tempfile'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", probe],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(Path(home.__file__).parent.parent)},
+    )
+    assert done.stdout.strip() == "[]", done.stderr
