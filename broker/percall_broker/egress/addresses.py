@@ -36,7 +36,7 @@ _NEVER = (
 class Resolver(Protocol):
     """Names to addresses."""
 
-    async def __call__(self, host: str, port: int) -> Sequence[str]:
+    async def __call__(self, host: str, port: int, /) -> Sequence[str]:
         """The addresses of a host, in the order to try them. Raises OSError."""
 
 

@@ -90,7 +90,7 @@ class EgressDoor:
         mark = self._streams.mark()
         permitted = await self._pipeline(_signed(scope, spool.digest), head, time.time())  # 2
         try:
-            async with asyncio.timeout(permitted.server.entry.deadline_seconds) as limit:
+            async with asyncio.timeout(permitted.deadline - time.time()) as limit:
                 with self._streams.hold(permitted.identity.grant.id, mark, limit), _ended_by_leaving(receive, limit):
                     await self._forward(permitted, head, spool, answer)
         except (TimeoutError, StreamCut):

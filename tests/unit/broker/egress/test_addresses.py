@@ -13,6 +13,8 @@ from percall_broker.model.errors import UpstreamFailed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from percall_broker.egress.addresses import Resolver
+
 
 @pytest.mark.parametrize(
     "address",
@@ -37,7 +39,7 @@ def test_a_public_address_passes(address: str) -> None:
     assert is_public(address)
 
 
-def resolver(*addresses: str) -> object:
+def resolver(*addresses: str) -> Resolver:
     async def resolve(_host: str, _port: int) -> Sequence[str]:
         return addresses
 
@@ -46,7 +48,7 @@ def resolver(*addresses: str) -> object:
 
 def test_a_name_with_one_private_address_among_public_ones_is_refused_as_a_whole() -> None:
     with pytest.raises(UpstreamFailed) as refused:
-        asyncio.run(public_addresses(resolver("8.8.8.8", "10.0.0.1"), "api.example.com", 443))  # type: ignore[arg-type]
+        asyncio.run(public_addresses(resolver("8.8.8.8", "10.0.0.1"), "api.example.com", 443))
     assert refused.value.code == "upstream.address"
 
 
@@ -64,10 +66,10 @@ def test_odd_spellings_of_loopback_are_resolved_and_then_refused(host: str) -> N
 def test_a_loopback_origin_goes_nowhere_else() -> None:
     assert list(asyncio.run(loopback_addresses(system_resolver, "127.0.0.1", 80))) == ["127.0.0.1"]
     with pytest.raises(UpstreamFailed):
-        asyncio.run(loopback_addresses(resolver("8.8.8.8"), "localhost", 80))  # type: ignore[arg-type]
+        asyncio.run(loopback_addresses(resolver("8.8.8.8"), "localhost", 80))
 
 
 def test_a_name_without_addresses_is_an_upstream_failure() -> None:
     with pytest.raises(UpstreamFailed) as refused:
-        asyncio.run(public_addresses(resolver(), "api.example.com", 443))  # type: ignore[arg-type]
+        asyncio.run(public_addresses(resolver(), "api.example.com", 443))
     assert refused.value.code == "upstream.name"

@@ -70,8 +70,8 @@ async def listening(scripted: Scripted, **more: object) -> AsyncIterator[int]:
 
 
 async def nothing() -> AsyncIterator[bytes]:
-    for piece in ():
-        yield piece
+    for _ in range(0):
+        yield b""
 
 
 async def fetch(upstream: Upstream, port: int, path: str = "/x", method: str = "GET") -> tuple[int, bytes]:

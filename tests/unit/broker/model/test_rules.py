@@ -105,7 +105,7 @@ def test_methods_that_are_never_forwarded(method: str) -> None:
     [
         "https://user:pass@api.github.com/", "https://api.github.com@evil.example/", "https:///x", "https://",
         "https://:443/", "https://api.github.com:/", "https://api.github.com:0/", "https://api.github.com:65536/",
-        "https://api.github.com:４４３/", "https://api.github.com\\@evil.example/", "https://api.github.com/a\\b",
+        "https://api.github.com:\uff14\uff14\uff13/", "https://api.github.com\\@evil.example/", "https://api.github.com/a\\b",
         "https://api.github.com/../x", "https://api.github.com/a/..", "https://api.github.com/./a",
         "https://api.github.com/a/%2e%2e/b", "https://api.github.com/a/%2E./b", "https://api.github.com/a%2Fb",
         "https://api.github.com/a%5cb", "https://api.github.com/a%00", "https://api.github.com/a%0d%0aX:y",
