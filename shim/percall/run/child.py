@@ -34,7 +34,7 @@ INHERITED = (
 """All that a child gets of the client's environment, besides what its entry names. None of these holds secrets."""
 
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
-_WATCHER = """trap "" HUP INT TERM; read -r _; kill -TERM -- "-$1" 2>/dev/null && sleep 1; kill -KILL -- "-$1" """
+_WATCHER = 'trap "" HUP INT TERM; read -r _; kill -s TERM -- "-$1" && sleep 1 && kill -s KILL -- "-$1"'
 _RESET_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 
 

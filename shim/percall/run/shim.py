@@ -406,6 +406,8 @@ class Shim:
             self._exit_code = code
         self._loop.unwatch(_STDIN)
         self._events.close()
+        if self._relay.refusing is None:
+            self._relay.refuse_all(wire.Refusal("shim.ended", "Percall is ending, because its client asked for it."))
         self._loop.later(_FLUSH_SECONDS, self._loop.stop)
         self._settlements.finish(self._flush)
 

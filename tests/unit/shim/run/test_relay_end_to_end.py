@@ -316,6 +316,7 @@ def test_a_start_with_a_suspended_grant_waits_for_the_brokers_word(laptop: Lapto
     with laptop.client() as client:
         assert client.initialize()["result"]["serverInfo"]["name"] == "child"
         assert client.call_text("echo") == "echo"
+    laptop.cache(replace(laptop.session, state="suspended"))
     broker.session = laptop.in_state("suspended")
     with laptop.client() as client:
         assert "suspended" in client.initialize()["result"]["instructions"]
