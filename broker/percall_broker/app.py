@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import fcntl
 import logging
+import os
 import signal
 import socket
 import sys
@@ -268,7 +269,7 @@ async def _cut_streams(broker: Broker, streams: OpenStreams) -> None:
 def _only_one(folder: Path) -> Iterator[None]:
     """A lock that ends with the process, however it ends."""
     try:
-        lock = (folder / "serve.lock").open("w")
+        lock = os.fdopen(os.open(folder / "serve.lock", os.O_WRONLY | os.O_CREAT, 0o600), "w")
     except OSError as error:
         raise Unavailable(
             "broker.home", f"The folder {folder} cannot be written: {error.strerror}.", "Run `percall-broker init`."

@@ -7,23 +7,23 @@ import json
 import shutil
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from percall import __version__
-from percall_broker.app import serve as run_server
 from percall_broker.cli import output
 from percall_broker.cli.grant import grants
 from percall_broker.cli.log import calls
 from percall_broker.cli.server import servers
-from percall_broker.compose import compose
 from percall_broker.model.errors import Conflict, Unavailable
-from percall_broker.pipeline.administration import Invite, NewGrant
-from percall_broker.settings import FILE, Settings, home, load
-from percall_broker.store import migrate as apply_migrations
-from percall_broker.store import open_store
-from percall_broker.vault import KeyFolder, Vault
+
+if TYPE_CHECKING:
+    from percall_broker.pipeline.administration import Invite
+    from percall_broker.settings import Settings
+
+# The broker itself is imported where it is needed: most commands only talk to one, and should not wait for it to load.
+# ruff: noqa: PLC0415
 
 application = typer.Typer(
     name="percall-broker",
@@ -68,6 +68,9 @@ def init(
     as_json: Json = False,
 ) -> None:
     """Make the broker's folder, its keys and its store; print the first administrator's one-time invite."""
+    from percall_broker.settings import home, load
+    from percall_broker.vault import KeyFolder
+
     folder = home()
     _make_folder(folder, database)
     try:
@@ -90,6 +93,8 @@ def init(
 
 def _make_folder(folder: Path, database: str) -> None:
     """The folder with its settings, which may hold a database's password. Raises Conflict, Unavailable."""
+    from percall_broker.settings import FILE
+
     try:
         if folder.exists() and any(folder.iterdir()):
             raise Conflict(
@@ -118,6 +123,9 @@ def _clear(folder: Path) -> None:
 
 async def _empty_store(settings: Settings) -> None:
     """Brings the schema up, in a database where no broker lives. Raises Conflict, Unavailable."""
+    from percall_broker.store import migrate as apply_migrations
+    from percall_broker.store import open_store
+
     await apply_migrations(settings.location)
     store = await open_store(settings.location)
     try:
@@ -140,6 +148,8 @@ def invite(
 
     Whoever may read the broker's folder holds its keys anyway.
     """
+    from percall_broker.settings import load
+
     made = asyncio.run(_new_administrator(load(), administrator))
     until = time.strftime("%H:%M", time.localtime(made.expires_at))
     text = f"{administrator}'s invite, once, until {until}:\n  {made.code}"
@@ -147,6 +157,10 @@ def invite(
 
 
 async def _new_administrator(settings: Settings, name: str) -> Invite:
+    from percall_broker.compose import compose
+    from percall_broker.pipeline.administration import NewGrant
+    from percall_broker.store import open_store
+
     store = await open_store(settings.location)
     try:
         broker = await compose(store, settings.keys, "http://127.0.0.1")
@@ -167,12 +181,18 @@ def serve(
     tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.", metavar="FILE")] = None,
 ) -> None:
     """Serve until told to stop; prints `listening on URL` when ready."""
+    from percall_broker.app import serve as run_server
+    from percall_broker.settings import load
+
     run_server(load(listen=listen, public_url=public_url, tls_cert=tls_cert, tls_key=tls_key))
 
 
 @application.command()
 def migrate() -> None:
     """Bring the store's schema to this version. Back up first; the broker must not be running."""
+    from percall_broker.settings import load
+    from percall_broker.store import migrate as apply_migrations
+
     done = asyncio.run(apply_migrations(load().location))
     output.write(f"Applied: {', '.join(done)}." if done else "Nothing to do: the store is of this version.")
 
@@ -182,6 +202,9 @@ def rotate_keys(
     keep_old: Annotated[bool, typer.Option(help="Keep the files of keys that wrap nothing any more.")] = False,
 ) -> None:
     """Make a new key-encryption key and wrap every secret anew, also while the broker serves."""
+    from percall_broker.settings import load
+    from percall_broker.store import open_store
+    from percall_broker.vault import KeyFolder, Vault
 
     async def rotate() -> tuple[str, int, list[str]]:
         settings = load()

@@ -38,7 +38,7 @@ def documented(name: str) -> str:
     """The synopsis of a command in the reference: the longest code span that begins with its words."""
     found = re.findall(rf"`({re.escape(name)}(?=[ `])[^`]*)`", REFERENCE)
     assert found, f"`{name}` is not in docs/reference/percall-broker.md"
-    return max(found, key=len)
+    return str(max(found, key=len))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
