@@ -12,7 +12,7 @@ import ssl
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import httpcore
 
@@ -114,8 +114,7 @@ class CheckedStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
     # --- What asyncio tells us ----------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type; create_connection makes no other
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by its shape alone
 
     def data_received(self, data: bytes) -> None:
         self._pieces.append(bytes(data))
