@@ -1,0 +1,163 @@
+"""A laptop without a shim: enrols, signs and sends requests itself, so that a test can also sign wrongly."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from percall import wire
+from percall.proof import DeviceKey, digest, make_enrolment_proof
+
+
+@dataclass
+class Answer:
+    """A status, headers in lower case, and a body."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return dict(json.loads(self.body))
+
+    @property
+    def code(self) -> str:
+        return str(self.json["error"]["code"])
+
+
+@dataclass
+class SigningLaptop:
+    """One device key, and the grant that it was enrolled for."""
+
+    url: str
+    key: DeviceKey = field(default_factory=lambda: DeviceKey(os.urandom(32)))
+    token: str = ""
+    nonce: str = ""
+
+    @classmethod
+    def enrolled(cls, url: str, invite: str) -> Self:
+        laptop = cls(url)
+        answer = laptop.enrol(invite)
+        assert answer.status == 200, answer.body
+        laptop.token = answer.json["token"]
+        return laptop
+
+    def enrol(self, invite: str, *, agent: str = "default", proof: str = "") -> Answer:
+        asked = wire.Enrolment(invite, self.key.public_jwk(), agent, "a test's laptop")
+        body = wire.dump(wire.encode(asked))
+        proof = proof or make_enrolment_proof(self.key, self.url + wire.PATH_ENROL, body)
+        return self.exchange("POST", wire.PATH_ENROL, body, {"DPoP": proof, "Percall-Wire": "1"})
+
+    def headers(self, method: str, path: str, body: bytes) -> dict[str, str]:
+        return self.signed(method, path, body)[1]
+
+    def signed(self, method: str, path: str, body: bytes) -> tuple[str, dict[str, str]]:
+        """The proof's id, and the headers."""
+        url = self.url + path.partition("?")[0]
+        jti, proof = self.key.proof(method, url, self.token, self.nonce, digest(body))
+        own = {"Percall-Wire": "1", "Content-Type": "application/json"}
+        return jti, {"Authorization": f"DPoP {self.token}", "DPoP": proof, **own}
+
+    def connection(self) -> http.client.HTTPConnection:
+        parts = urlsplit(self.url)
+        assert parts.hostname is not None
+        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
+
+    def exchange(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Answer:
+        connection = self.connection()
+        try:
+            connection.request(method, path, body or None, headers)
+            came = connection.getresponse()
+            return Answer(came.status, {k.lower(): v for k, v in came.getheaders()}, came.read())
+        finally:
+            connection.close()
+
+    def send(self, method: str, path: str, body: bytes = b"") -> Answer:
+        """One signed request, repeated once for a nonce."""
+        answer = self.exchange(method, path, body, self.headers(method, path, body))
+        if answer.status == 401 and "use_dpop_nonce" in answer.headers.get("www-authenticate", ""):
+            self.nonce = answer.headers["dpop-nonce"]
+            answer = self.exchange(method, path, body, self.headers(method, path, body))
+        return answer
+
+    def administer(self, method: str, path: str, form: Any = None) -> Any:
+        body = b"" if form is None else json.dumps(form).encode()
+        answer = self.send(method, path, body)
+        assert answer.status == 200, answer.body
+        return json.loads(answer.body)
+
+    def ask(self, server: str, method: str, params: Any, *, settle: tuple[wire.Settlement, ...] = ()) -> Answer:
+        """Asks for a decision on one JSON-RPC request."""
+        return self.send("POST", wire.PATH_CALLS, call_message(server, method, params, settle=settle))
+
+    def call(self, server: str, tool: str, arguments: Any = None) -> dict[str, Any]:
+        answer = self.ask(server, "tools/call", {"name": tool, "arguments": arguments or {}})
+        assert answer.status == 200, answer.body
+        return answer.json
+
+    def settle(self, call: str, outcome: str = "done") -> Answer:
+        settled = wire.Settlements((wire.Settlement(call, outcome, 5),))
+        return self.send("POST", wire.PATH_SETTLEMENTS, wire.dump(wire.encode(settled)))
+
+    def request(self, server: str, url: str, *windows: wire.Window, method: str = "GET", body: bytes = b"") -> Answer:
+        """One API request of a child."""
+        return self.send("POST", wire.PATH_EGRESS, egress_message(server, url, *windows, method=method, body=body))
+
+    def log(self, query: str = "") -> list[dict[str, Any]]:
+        answer = self.send("GET", wire.PATH_CALLS + query)
+        assert answer.status == 200, answer.body
+        return [json.loads(line) for line in answer.body.splitlines()]
+
+    def events(self) -> Events:
+        return Events(self)
+
+
+def call_message(server: str, method: str, params: Any, *, settle: tuple[wire.Settlement, ...] = ()) -> bytes:
+    frame = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
+    return wire.join(wire.encode(wire.CallRequest(server, "test 1", settle)), frame)
+
+
+def egress_message(server: str, url: str, *windows: wire.Window, method: str = "GET", body: bytes = b"") -> bytes:
+    headers = (("authorization", "Bearer test_placeholder"), ("accept", "*/*"))
+    head = wire.EgressRequest(server, method, url, headers, "test_placeholder", tuple(windows))
+    return wire.join(wire.encode(head), body)
+
+
+class Events:
+    """The event stream, read as it comes."""
+
+    def __init__(self, laptop: SigningLaptop) -> None:
+        laptop.send("GET", wire.PATH_SESSION)  # for a nonce
+        self._connection = laptop.connection()
+        self._connection.request("GET", wire.PATH_EVENTS, headers=laptop.headers("GET", wire.PATH_EVENTS, b""))
+        self._answer = self._connection.getresponse()
+        assert self._answer.status == 200, self._answer.read()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def next(self, wanted: str = "session") -> dict[str, Any]:
+        """The data of the next event of a kind."""
+        event = ""
+        while True:
+            line = self._answer.readline().decode()
+            assert line, "the stream ended"
+            name, _, value = line.rstrip("\n").partition(": ")
+            if name == "event":
+                event = value
+            elif name == "data" and event == wanted:
+                return dict(json.loads(value))
+
+    def timed(self, wanted: str = "session") -> tuple[dict[str, Any], float]:
+        """The next event, and how many seconds it took to come."""
+        start = time.monotonic()
+        return self.next(wanted), time.monotonic() - start

@@ -1,0 +1,212 @@
+"""API requests in the windows of calls: once opened, bounded, for the open call's own tool, until the answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from harness.processes import keyed_entry, wait_for
+from harness.signing import SigningLaptop, egress_message
+from harness.upstream import CANARY
+from percall import wire
+
+if TYPE_CHECKING:
+    from integration.conftest import Served
+
+    from harness.upstream import Upstream
+
+
+def opened(laptop: SigningLaptop, tool: str = "get_item", server: str = "keyed") -> wire.Window:
+    answer = laptop.call(server, tool)
+    assert answer["decision"] == "permit", answer
+    return wire.Window(answer["call"], answer["credential"])
+
+
+def test_a_request_in_a_window_carries_the_key_and_the_answer_does_not(served: Served, upstream: Upstream) -> None:
+    laptop, _ = served.enrol()
+    window = opened(laptop)
+    answer = laptop.request("keyed", f"{upstream.url}/items/901", window)
+    head, body = wire.split(answer.body)
+    assert (answer.status, head["status"]) == (200, 200)
+    assert "GET /items/901" in upstream.with_real_key()
+    assert CANARY.encode() not in answer.body
+    assert body
+    again = laptop.request("keyed", f"{upstream.url}/items/902", wire.Window(window.call))
+    assert again.status == 200
+
+
+def test_a_credential_works_once_of_two_hundred(served: Served, upstream: Upstream) -> None:
+    laptop, _ = served.enrol()
+    window = opened(laptop)
+    message = egress_message("keyed", f"{upstream.url}/items/once", window)
+    start = threading.Barrier(32)
+    signed = [laptop.headers("POST", wire.PATH_EGRESS, message) for _ in range(200)]
+
+    def attempt(index: int) -> tuple[int, str]:
+        if index < 32:
+            start.wait(30)
+        answer = laptop.exchange("POST", wire.PATH_EGRESS, message, signed[index])
+        return answer.status, "" if answer.status == 200 else answer.code
+
+    with ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(attempt, range(200)))
+    assert answers.count((200, "")) == 1
+    assert answers.count((403, "credential.used")) == 199
+    assert upstream.with_real_key().count("GET /items/once") == 1
+
+
+def test_a_window_closes_with_the_calls_answer(served: Served, upstream: Upstream) -> None:
+    laptop, _ = served.enrol()
+    window = opened(laptop)
+    assert laptop.request("keyed", f"{upstream.url}/items/1", window).status == 200
+    assert laptop.settle(window.call).status == 204
+    answer = laptop.request("keyed", f"{upstream.url}/items/after", wire.Window(window.call))
+    assert (answer.status, answer.code) == (403, "window.closed")
+    assert "GET /items/after" not in upstream.with_real_key()
+
+
+def test_a_credential_is_worth_nothing_after_the_call_was_settled(served: Served, upstream: Upstream) -> None:
+    laptop, _ = served.enrol()
+    window = opened(laptop)
+    laptop.settle(window.call)
+    assert laptop.request("keyed", f"{upstream.url}/items/1", window).code == "window.closed"
+
+
+def test_a_window_that_no_credential_opened_is_shut(served: Served, upstream: Upstream) -> None:
+    laptop, _ = served.enrol()
+    window = opened(laptop)
+    answer = laptop.request("keyed", f"{upstream.url}/items/1", wire.Window(window.call))
+    assert (answer.status, answer.code) == (403, "window.unopened")
+
+
+def test_a_read_call_only_reads(served: Served, upstream: Upstream) -> None:
+    laptop, _ = served.enrol()
+    window = opened(laptop)
+    answer = laptop.request("keyed", f"{upstream.url}/items/5", window, method="DELETE")
+    assert (answer.status, answer.code) == (403, "request.rule")
+    assert not [seen for seen in upstream.seen if seen.method == "DELETE"]
+
+
+def test_a_request_outside_any_window_is_refused(served: Served, upstream: Upstream) -> None:
+    laptop, _ = served.enrol()
+    assert laptop.request("keyed", f"{upstream.url}/items/5").code == "request.no_call"
+
+
+def test_another_grants_call_and_credential_open_nothing(served: Served, upstream: Upstream) -> None:
+    laptop, _ = served.enrol()
+    thief, _ = served.enrol()
+    window = opened(laptop)
+    assert thief.request("keyed", f"{upstream.url}/items/5", window).code == "window.unknown"
+    mine = opened(thief)
+    crossed = wire.Window(mine.call, window.credential)
+    assert thief.request("keyed", f"{upstream.url}/items/5", crossed).code == "credential.binding"
+
+
+def test_the_next_request_of_an_open_window_is_refused_after_a_revocation(served: Served, upstream: Upstream) -> None:
+    laptop, grant = served.enrol()
+    window = opened(laptop)
+    assert laptop.request("keyed", f"{upstream.url}/items/1", window).status == 200
+    served.change(grant, "revoke")
+    answer = laptop.request("keyed", f"{upstream.url}/items/revoked", wire.Window(window.call))
+    assert (answer.status, answer.code) == (403, "grant.revoked")
+    assert "GET /items/revoked" not in upstream.with_real_key()
+
+
+def test_a_captured_api_request_is_not_made_twice(served: Served, upstream: Upstream) -> None:
+    laptop, _ = served.enrol()
+    window = opened(laptop)
+    laptop.request("keyed", f"{upstream.url}/items/1", window)
+    message = egress_message("keyed", f"{upstream.url}/items/captured", wire.Window(window.call))
+    headers = laptop.headers("POST", wire.PATH_EGRESS, message)
+    assert laptop.exchange("POST", wire.PATH_EGRESS, message, headers).status == 200
+    assert laptop.exchange("POST", wire.PATH_EGRESS, message, headers).code == "proof.replayed"
+    assert upstream.with_real_key().count("GET /items/captured") == 1
+
+
+def test_a_call_makes_as_many_requests_as_its_entry_allows(served: Served, upstream: Upstream) -> None:
+    entry = keyed_entry(upstream.url).replace("[server]", "[server]\nmax_requests = 2")
+    served.add_server("bounded", entry, CANARY)
+    laptop, _ = served.enrol("bounded")
+    window = opened(laptop, server="bounded")
+    assert laptop.request("bounded", f"{upstream.url}/items/1", window).status == 200
+    assert laptop.request("bounded", f"{upstream.url}/items/2", wire.Window(window.call)).status == 200
+    assert laptop.request("bounded", f"{upstream.url}/items/3", wire.Window(window.call)).code == "request.limit"
+
+
+def test_a_window_shuts_at_its_deadline(served: Served, upstream: Upstream) -> None:
+    entry = keyed_entry(upstream.url).replace("[server]", "[server]\ndeadline_seconds = 1")
+    served.add_server("hasty", entry, CANARY)
+    laptop, _ = served.enrol("hasty")
+    window = opened(laptop, server="hasty")
+    assert laptop.request("hasty", f"{upstream.url}/items/1", window).status == 200
+
+    def shut() -> bool:
+        answer = laptop.request("hasty", f"{upstream.url}/items/1", wire.Window(window.call))
+        return answer.status == 403 and answer.code == "window.deadline"
+
+    wait_for(shut, "the window is shut")
+
+
+def test_with_attribution_exact_a_request_belongs_to_one_call(served: Served, upstream: Upstream) -> None:
+    laptop, _ = served.enrol()
+    windows = opened(laptop), opened(laptop)
+    assert laptop.request("keyed", f"{upstream.url}/items/1", *windows).code == "request.ambiguous"
+
+
+def test_with_attribution_shared_a_request_is_one_of_the_open_calls(served: Served, upstream: Upstream) -> None:
+    laptop, _ = served.enrol("shared", tools=["get_*", "create_*"])
+    reading = opened(laptop, server="shared")
+    writing = opened(laptop, "create_item", server="shared")
+    assert laptop.request("shared", f"{upstream.url}/items", reading, writing, method="POST").status == 200
+    both = wire.Window(reading.call), wire.Window(writing.call)
+    assert laptop.request("shared", f"{upstream.url}/items/1", *both).status == 200
+    laptop.settle(writing.call)
+    answer = laptop.request("shared", f"{upstream.url}/items", *both, method="POST")
+    assert (answer.status, answer.code) == (403, "window.closed")
+
+
+def test_a_rotated_key_is_used_by_the_next_request_of_an_open_window(served: Served, upstream: Upstream) -> None:
+    served.add_server("rotating", keyed_entry(upstream.url), "an old key of no use")
+    laptop, _ = served.enrol("rotating")
+    window = opened(laptop, server="rotating")
+    head, _ = wire.split(laptop.request("rotating", f"{upstream.url}/items/1", window).body)
+    assert head["status"] == 401
+    served.administrator.administer("POST", "/v1/admin/servers/rotating/key", {"secret": CANARY})
+    head, _ = wire.split(laptop.request("rotating", f"{upstream.url}/items/1", wire.Window(window.call)).body)
+    assert head["status"] == 200
+
+
+def test_the_event_stream_tells_of_a_change_within_a_second(served: Served) -> None:
+    laptop, grant = served.enrol()
+    with laptop.events() as events:
+        assert events.next("nonce")["nonce"]
+        assert events.next()["state"] == "active"
+        for verb, state in (("suspend", "suspended"), ("resume", "active"), ("revoke", "revoked")):
+            served.change(grant, verb)
+            session, seconds = events.timed()
+            assert session["state"] == state
+            assert seconds < 1
+
+
+def test_an_open_answer_of_an_upstream_is_cut_within_a_second_of_a_revocation(
+    served: Served, upstream: Upstream
+) -> None:
+    laptop, grant = served.enrol()
+    window = opened(laptop)
+    message = egress_message("keyed", f"{upstream.url}/stream", window)
+    connection = laptop.connection()
+    connection.request("POST", wire.PATH_EGRESS, message, laptop.headers("POST", wire.PATH_EGRESS, message))
+    answer = connection.getresponse()
+    assert answer.status == 200
+    answer.readline()
+    served.change(grant, "revoke")
+    start = time.monotonic()
+    try:
+        while answer.read1(65536):
+            pass
+    except OSError:
+        pass
+    assert time.monotonic() - start < 1
+    connection.close()
