@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import venv
@@ -103,7 +104,9 @@ def test_tavily_puts_the_key_in_its_header_and_its_body_and_nowhere_else(
         client.initialize()
         assert client.call("tavily_search", {"query": "percall"}).get("isError") is not True
     seen = next(seen for seen in upstream.seen if seen.path.startswith("/search") and seen.method == "POST")
-    assert seen.headers["Authorization"] == f"Bearer {CANARY}"
+    headers = {name.lower(): value for name, value in seen.headers.items()}
+    assert headers["authorization"] == f"Bearer {CANARY}"
+    assert json.loads(seen.body)["api_key"] == CANARY
 
 
 def test_atlassian_reads_an_issue_with_the_real_key(broker: Broker, upstream: Upstream, atlassian: Path) -> None:
