@@ -168,19 +168,20 @@ def silent_bus(tmp_path: Path) -> Iterator[str]:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "bus"))
         listening.listen()
-        threading.Thread(target=_welcome, args=(listening,), daemon=True).start()
+        porter = threading.Thread(target=_welcome, args=(listening,))
+        porter.start()
         yield f"unix:path={tmp_path / 'bus'}"
         listening.shutdown(socket.SHUT_RDWR)
+        porter.join()
 
 
 def _welcome(listening: socket.socket) -> None:
-    guests: list[socket.socket] = []
-    with contextlib.suppress(OSError):
+    with contextlib.ExitStack() as guests, contextlib.suppress(OSError):
         while True:
-            guests.append(listening.accept()[0])
-            while b"AUTH" not in guests[-1].recv(1024):
+            guest = guests.enter_context(listening.accept()[0])
+            while b"AUTH" not in guest.recv(1024):
                 pass
-            guests[-1].sendall(b"OK 0123456789abcdef0123456789abcdef\r\n")
+            guest.sendall(b"OK 0123456789abcdef0123456789abcdef\r\n")
 
 
 @pytest.mark.parametrize("name", ["reader g1", "writer probe"])

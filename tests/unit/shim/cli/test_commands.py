@@ -1,0 +1,257 @@
+"""login, status, log and trust as a person runs them, against a real broker."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trustme
+
+from harness.processes import COMMANDS, SERVERS, Broker, Laptop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ENTRY = f"""
+[server]
+title = "A server without a key"
+delivery = "none"
+command = ["{sys.executable}", "{SERVERS / "keyed.py"}"]
+"""
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    with Broker(tmp_path_factory.mktemp("installation")) as running:
+        running.add_server("clock", ENTRY, "")
+        yield running
+
+
+def invite(broker: Broker, person: str) -> str:
+    done = broker.administrator.administer(
+        "grant", "create", person, "--server", "clock", "--tools", "get_*", "--expires", "30d", "--json"
+    )
+    return str(json.loads(done.stdout)["invite"])
+
+
+def log_in(laptop: Laptop, url: str, code: str, *more: str) -> dict[str, Any]:
+    return dict(json.loads(laptop.login(url, code, "--json", *more).stdout))
+
+
+def test_login_says_who_you_are_what_you_may_use_and_what_was_accepted(broker: Broker, tmp_path: Path) -> None:
+    done = Laptop(tmp_path).login(broker.url, invite(broker, "alice"), "--agent", "claude", "--device", "a laptop")
+    assert "alice on a laptop, agent claude" in done.stdout
+    assert "get_*" in done.stdout
+    assert "accepted on first sight: " in done.stdout
+    assert "percall run --agent claude clock" in done.stdout
+
+
+def test_login_leaves_no_secret_in_the_clear(broker: Broker, tmp_path: Path) -> None:
+    laptop = Laptop(tmp_path)
+    done = laptop.login(broker.url, invite(broker, "alice"))
+    secrets = json.loads(
+        subprocess.run(
+            [sys.executable, "-m", "percall.identity.reader", next((tmp_path / "percall" / "logins").iterdir()).stem],
+            env=laptop.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    )
+    for path in (path for path in (tmp_path / "percall").rglob("*") if path.is_file()):
+        assert secrets["seed"] not in path.read_text()
+        assert secrets["token"] not in path.read_text()
+    assert secrets["token"] not in done.stdout + done.stderr
+
+
+def test_the_same_agent_at_the_same_broker_keeps_its_key_and_another_agent_gets_its_own(
+    broker: Broker, tmp_path: Path
+) -> None:
+    laptop = Laptop(tmp_path)
+    assert log_in(laptop, broker.url, invite(broker, "alice"))["reused_key"] is False
+    assert log_in(laptop, broker.url, invite(broker, "alice"))["reused_key"] is True
+    assert log_in(laptop, broker.url, invite(broker, "alice"), "--agent", "cursor")["reused_key"] is False
+
+
+def test_a_machine_without_a_keyring_spends_no_invite(broker: Broker, tmp_path: Path) -> None:
+    laptop = Laptop(tmp_path)
+    code = invite(broker, "alice")
+    refused = laptop.run("login", broker.url, "--invite", code, check=False)
+    assert refused.returncode == 3
+    assert "--keyring file" in refused.stderr
+    assert laptop.login(broker.url, code).returncode == 0
+
+
+def test_a_passphrase_that_does_not_open_the_earlier_items_spends_no_invite(broker: Broker, tmp_path: Path) -> None:
+    laptop = Laptop(tmp_path)
+    log_in(laptop, broker.url, invite(broker, "alice"))
+    (tmp_path / "passphrase").write_text("another passphrase\n")
+    code = invite(broker, "alice")
+    refused = laptop.run("login", broker.url, "--invite", code, "--keyring", "file", check=False)
+    assert (refused.returncode, "keyring.passphrase" in refused.stderr) == (3, True)
+    (tmp_path / "passphrase").write_text("a passphrase for the tests\n")
+    log_in(laptop, broker.url, code)
+
+
+def test_a_used_invite_and_a_made_up_one_are_refused(broker: Broker, tmp_path: Path) -> None:
+    code = invite(broker, "alice")
+    Laptop(tmp_path / "a").login(broker.url, code)
+    for bad in (code, "made-up"):
+        refused = Laptop(tmp_path / "b").run("login", broker.url, "--invite", bad, "--keyring", "file", check=False)
+        assert refused.returncode == 6
+        assert "invite" in refused.stderr
+
+
+def test_status_tells_the_grant_the_broker_and_the_keyring(broker: Broker, tmp_path: Path) -> None:
+    laptop = Laptop(tmp_path)
+    log_in(laptop, broker.url, invite(broker, "alice"))
+    said = laptop.run("status").stdout
+    assert f"{broker.url}: reachable" in said
+    standing = json.loads(laptop.run("status", "--json").stdout)
+    assert (standing["state"], standing["keyring"], standing["reachable"]) == ("active", "file", True)
+    assert [(server["name"], server["trusted"]) for server in standing["servers"]] == [("clock", True)]
+
+
+def test_status_shows_a_revocation_and_a_changed_command(tmp_path: Path) -> None:
+    with Broker(tmp_path / "broker") as broker:
+        broker.add_server("clock", ENTRY, "")
+        laptop = Laptop(tmp_path / "laptop")
+        grant = log_in(laptop, broker.url, invite(broker, "alice"))["grant"]
+        (tmp_path / "changed.toml").write_text(ENTRY.replace('keyed.py"]', 'keyed.py", "--more"]'))
+        broker.administrator.administer("server", "update", "clock", "--from", str(tmp_path / "changed.toml"))
+        assert "percall trust clock" in laptop.run("status").stdout
+        declined = laptop.run("trust", "clock", check=False)
+        assert (declined.returncode, "no_terminal" in declined.stderr) == (2, True)
+        assert "+ command" in declined.stdout
+        assert "--more" in declined.stdout
+        assert json.loads(laptop.run("status", "--json").stdout)["servers"][0]["trusted"] is False
+        laptop.run("trust", "clock", "--yes")
+        assert json.loads(laptop.run("status", "--json").stdout)["servers"][0]["trusted"] is True
+        broker.administrator.administer("grant", "revoke", grant)
+        assert json.loads(laptop.run("status", "--json", check=False).stdout)["state"] == "revoked"
+        broker.stop()
+        away = laptop.run("status", "--json", check=False)
+        assert away.returncode == 5
+        assert json.loads(away.stdout)["error"]["code"] == "broker.unreachable"
+
+
+def test_log_shows_ones_own_calls_and_nobody_elses(broker: Broker) -> None:
+    mine, other = broker.enrol("bob", "clock"), broker.enrol("carol", "clock")
+    with mine.client("clock") as client:
+        client.initialize()
+        client.call("get_echo", {"text": "x"})
+        assert client.call("create_item")["isError"] is True
+    rows = [json.loads(line) for line in mine.run("log", "--json").stdout.splitlines()]
+    assert [(row["tool"], row["decision"], row["person"]) for row in rows] == [
+        ("get_echo", "permit", "bob"),
+        ("create_item", "forbid", "bob"),
+    ]
+    assert {"call", "time", "agent", "device", "server", "reason", "outcome", "duration_ms"} <= set(rows[0])
+    assert len(mine.run("log", "--decision", "forbid", "--since", "1h", "--json").stdout.splitlines()) == 1
+    assert mine.run("log", "--limit", "1").stdout.count("create_item") == 1
+    assert other.run("log").stdout == "No calls.\n"
+
+
+def test_a_broker_under_a_private_authority_needs_the_ca_file_once(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    server = authority.issue_cert("127.0.0.1")
+    server.private_key_pem.write_to_path(tmp_path / "key.pem")
+    with (tmp_path / "cert.pem").open("wb") as file:
+        file.writelines(blob.bytes() for blob in server.cert_chain_pems)
+    arguments = ("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
+    trusting = ("--ca-file", str(tmp_path / "ca.pem"))
+    with Broker(tmp_path / "broker", serve_arguments=arguments, login_arguments=trusting) as broker:
+        assert broker.url.startswith("https://")
+        refused = Laptop(tmp_path / "b").run("login", broker.url, "--invite", "x", "--keyring", "file", check=False)
+        assert (refused.returncode, "broker.certificate" in refused.stderr) == (5, True)
+        (tmp_path / "ca.pem").unlink()
+        assert broker.administrator.run("status").returncode == 0
+
+
+def test_a_file_that_is_no_certificate_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("not a certificate")
+    refused = Laptop(tmp_path / "l").run(
+        "login", "https://127.0.0.1:9", "--invite", "x", "--ca-file", str(tmp_path / "ca.pem"), check=False
+    )
+    assert (refused.returncode, "login.ca_file" in refused.stderr) == (2, True)
+
+
+def test_at_a_terminal_the_passphrase_is_asked_for_twice_and_not_shown(broker: Broker, tmp_path: Path) -> None:
+    laptop = Laptop(tmp_path)
+    environment = {name: v for name, v in laptop.environment.items() if name != "PERCALL_PASSPHRASE_FILE"}
+    said, code = at_a_terminal(
+        ["login", broker.url, "--invite", invite(broker, "dave"), "--keyring", "file"],
+        environment,
+        ["typed passphrase\n", "typed passphrase\n"],
+    )
+    assert code == 0, said
+    assert "typed passphrase" not in said
+    said, code = at_a_terminal(["status"], environment, ["typed passphrase\n"])
+    assert (code, "reachable" in said) == (0, True), said
+    without = subprocess.run(
+        [str(COMMANDS / "percall"), "status"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert without.returncode == 3
+    assert "PERCALL_PASSPHRASE_FILE" in without.stdout
+
+
+def at_a_terminal(arguments: list[str], environment: dict[str, str], typed: list[str]) -> tuple[str, int]:
+    """Runs `percall` on a terminal of its own and answers each question for a passphrase."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve(COMMANDS / "percall", ["percall", *arguments], environment)  # noqa: S606 - no shell is what we want
+    said = b""
+    answers = [answer.encode() for answer in typed]
+    while True:
+        try:
+            data = os.read(terminal, 4096)
+        except OSError:  # the terminal's other end has closed
+            break
+        said += data
+        if answers and said.count(b": ") > len(typed) - len(answers) and data.endswith(b": "):
+            os.write(terminal, answers.pop(0))
+    os.close(terminal)
+    return said.decode(), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.keyring
+@pytest.mark.skipif(
+    not (shutil.which("gnome-keyring-daemon") and shutil.which("dbus-run-session")),
+    reason="no Secret Service here: apt-get install --no-install-recommends dbus gnome-keyring",
+)
+def test_the_operating_systems_keyring_serves_login_and_status(broker: Broker, tmp_path: Path) -> None:
+    script = '"$1" login "$2" --invite "$3" --json && "$1" status --json'
+    done = subprocess.run(
+        [
+            str(Path(__file__).parents[3] / "with_keyring.sh"),
+            "bash",
+            "-c",
+            script,
+            "_",
+            str(COMMANDS / "percall"),
+            broker.url,
+            invite(broker, "erin"),
+        ],
+        env=Laptop(tmp_path).environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    login, status = (json.loads(line) for line in done.stdout.splitlines())
+    assert (login["keyring"], status["reachable"]) == ("os", True)
+    assert status["backend"] == "keyring.backends.SecretService.Keyring"
+    assert not (tmp_path / "percall" / "keyring").exists()
