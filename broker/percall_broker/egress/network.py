@@ -114,9 +114,11 @@ class CheckedStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
     # --- What asyncio tells us ----------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection stands."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by its shape alone
 
     def data_received(self, data: bytes) -> None:
+        """Bytes came: keep them, and let the upstream wait when they are many."""
         self._pieces.append(bytes(data))
         self._size += len(data)
         if self._size > READ_BYTES and not self._paused and self._transport is not None:
@@ -125,20 +127,24 @@ class CheckedStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         _wake(self._readable)
 
     def eof_received(self) -> bool:
+        """No more will come."""
         self._ended = True
         _wake(self._readable)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone, in order or not."""
         self._ended = True
         self._error = exc
         _wake(self._readable)
         _wake(self._writable)
 
     def pause_writing(self) -> None:
+        """The upstream does not keep up."""
         self._writable = asyncio.get_running_loop().create_future()
 
     def resume_writing(self) -> None:
+        """It does again."""
         _wake(self._writable)
         self._writable = None
 
@@ -205,8 +211,8 @@ class CheckedStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
             transport.abort()
             reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else "handshake failed"
             raise UpstreamFailed("upstream.tls", f"TLS with {server_hostname}: {reason}.") from None
-        if not isinstance(secured, asyncio.Transport):
-            raise httpcore.ConnectError
+        if secured is None:  # closed before it was done
+            raise UpstreamFailed("upstream.tls", f"TLS with {server_hostname}: the upstream hung up.")
         self._transport = secured
         return self
 

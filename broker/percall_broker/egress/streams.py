@@ -25,10 +25,6 @@ class OpenStreams:
         self._cuts = 0
         self._last_cut: dict[str, int] = {}
 
-    def grants(self) -> tuple[str, ...]:
-        """The grants that have something under way."""
-        return tuple(self._open)
-
     def mark(self) -> int:
         """Taken before a request is authorised; `hold` then knows of every cut since."""
         return self._cuts

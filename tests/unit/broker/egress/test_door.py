@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvicorn
+import uvloop
+
 from harness.upstream import CANARY
 from harness.upstream import Upstream as FakeApi
-
 from percall import wire
 from percall_broker.egress.door import EgressDoor
-from percall_broker.egress.network import Deadlines
 from percall_broker.egress.streams import OpenStreams
 from percall_broker.egress.upstream import Upstream
 from percall_broker.model.entry import Entry, Slot
@@ -31,13 +31,14 @@ from percall_broker.model.records import Grant, Identity, Server
 from percall_broker.pipeline.request import Permitted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Coroutine, Iterator
 
+    from percall_broker.egress.network import Deadlines
     from percall_broker.stages.authenticate import SignedRequest
 
 PLACEHOLDER = "test_PLACEHOLDER0123456789"
 BEARER = (("Authorization", f"Bearer {PLACEHOLDER}"),)
-GRANT = Grant("g1", "ada", "default", "thumb", "laptop", False, {}, "active", 1, 0, 0, "root")  # noqa: FBT003
+GRANT = Grant("g1", "ada", "default", "thumb", "laptop", False, {}, "active", 1, 0, 0, "root")
 
 
 def answer_error(error: BrokerError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
@@ -103,6 +104,12 @@ class Door:
             return response.status, json.loads(response.read())["error"]["code"]
 
 
+def _run(serving: Coroutine[Any, Any, None]) -> None:
+    """On the event loop that the broker has."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serving)
+
+
 @contextmanager
 def served(entry: Entry, deadlines: Deadlines | None = None) -> Iterator[Door]:
     started: list[Door] = []
@@ -123,7 +130,7 @@ def served(entry: Entry, deadlines: Deadlines | None = None) -> Iterator[Door]:
         await server.serve(sockets=[listening])
         await upstream.close()
 
-    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread = threading.Thread(target=lambda: _run(run()))
     thread.start()
     assert ready.wait(10)
     try:
