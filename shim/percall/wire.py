@@ -58,6 +58,9 @@ def _no_constant(name: str) -> None:
     raise WireError("json.number", f"{name} is not JSON.")
 
 
+_STRICT = json.JSONDecoder(object_pairs_hook=_unique_members, parse_constant=_no_constant)
+
+
 def strict_json(data: bytes) -> Any:
     """One JSON value from UTF-8 bytes: no duplicate members, no NaN or Infinity, no lone surrogates, bounded nesting.
 
@@ -71,7 +74,7 @@ def strict_json(data: bytes) -> Any:
         raise WireError("json.syntax", "A byte order mark is not JSON.")
     _check_nesting(text)
     try:
-        value = json.loads(text, object_pairs_hook=_unique_members, parse_constant=_no_constant)
+        value = _STRICT.decode(text)
     except (ValueError, RecursionError):
         raise WireError("json.syntax", "The bytes are not JSON.") from None
     if "\\ud" in text or "\\uD" in text:

@@ -67,7 +67,7 @@ class SigningLaptop:
     def connection(self) -> http.client.HTTPConnection:
         parts = urlsplit(self.url)
         assert parts.hostname is not None
-        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
+        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=5)
 
     def exchange(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Answer:
         connection = self.connection()

@@ -20,7 +20,7 @@ def canonical(entry: dict[str, Any]) -> str:
     """The canonical text of an entry. Raises InvalidInput for a string that is no Unicode text."""
     try:
         encoded = _encode_sorted(entry)
-        if max(encoded) >= _FIRST_BYTE_BEYOND_THE_BASIC_PLANE:
+        if not encoded.isascii() and max(encoded) >= _FIRST_BYTE_BEYOND_THE_BASIC_PLANE:
             # Sorting by code point and by UTF-16 unit, which the RFC asks for, differ only for such characters.
             encoded = _encode(_in_utf16_order(entry))
     except UnicodeEncodeError:
