@@ -7,6 +7,7 @@ Jira is a small one on loopback, because a demo should not need an account.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import re
@@ -59,12 +60,15 @@ def install_server() -> Path:
     """The unmodified third-party server, in an environment of its own, from a lock of hashes."""
     command = SERVER_ENVIRONMENT / "bin" / "mcp-atlassian"
     ready = SERVER_ENVIRONMENT / ".ready"
-    if not ready.exists() or ready.read_text() != LOCK.read_text():
-        say("Installing mcp-atlassian, unmodified, into .cache/ (once) …")
-        venv.create(SERVER_ENVIRONMENT, with_pip=True, clear=True)
-        pip = [str(SERVER_ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-        subprocess.run([*pip, "--disable-pip-version-check", "--require-hashes", "-r", str(LOCK)], check=True)
-        ready.write_text(LOCK.read_text())
+    SERVER_ENVIRONMENT.parent.mkdir(exist_ok=True)
+    with (SERVER_ENVIRONMENT.parent / "mcp-atlassian.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the tests install the same
+        if not ready.exists() or ready.read_text() != LOCK.read_text():
+            say("Installing mcp-atlassian, unmodified, into .cache/ (once) …")
+            venv.create(SERVER_ENVIRONMENT, with_pip=True, clear=True)
+            pip = [str(SERVER_ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+            subprocess.run([*pip, "--disable-pip-version-check", "--require-hashes", "-r", str(LOCK)], check=True)
+            ready.write_text(LOCK.read_text())
     return command
 
 

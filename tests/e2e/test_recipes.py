@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import subprocess
 import venv
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +31,15 @@ REPOSITORY = {"total_count": 1, "incomplete_results": False, "items": []}
 pytestmark = [pytest.mark.node, pytest.mark.timeout(300)]
 
 
+@contextmanager
+def one_at_a_time(name: str) -> Iterator[None]:
+    """Several workers, and the demo, may want the same installation at once."""
+    CACHE.mkdir(exist_ok=True)
+    with (CACHE / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
 def packages() -> Path:
     """The npm packages, at the versions that the recipes name, installed once under .cache."""
@@ -50,11 +61,12 @@ def atlassian() -> Path:
     """`mcp-atlassian` from its lock of hashes, in an environment of its own; the demo shares it."""
     folder, lock = CACHE / "mcp-atlassian", ROOT / "requirements" / "mcp-atlassian.txt"
     ready = folder / ".ready"
-    if not ready.exists() or ready.read_text() != lock.read_text():
-        venv.create(folder, with_pip=True, clear=True)
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--require-hashes", "-r", str(lock)], check=True, timeout=240)
-        ready.write_text(lock.read_text())
+    with one_at_a_time("mcp-atlassian"):
+        if not ready.exists() or ready.read_text() != lock.read_text():
+            venv.create(folder, with_pip=True, clear=True)
+            pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            subprocess.run([*pip, "--require-hashes", "-r", str(lock)], check=True, timeout=240)
+            ready.write_text(lock.read_text())
     return folder / "bin" / "mcp-atlassian"
 
 
