@@ -24,6 +24,7 @@ class Jira(BaseHTTPRequestHandler):
     """Bearer authentication, two resources, and a line on standard output for each request."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     key = ""
 
     def log_message(self, *_: object) -> None:

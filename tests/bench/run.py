@@ -91,6 +91,7 @@ class Api(BaseHTTPRequestHandler):
     """A small answer on /small and 100 MB on /large."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     chunk = b"x" * 1_000_000
 
     def log_message(self, *_: object) -> None:
