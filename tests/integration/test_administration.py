@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.processes import COMMANDS, Broker, Laptop, command, keyed_entry
+from harness.processes import COMMANDS, Broker, Laptop, Line, command, keyed_entry, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -214,3 +214,31 @@ def test_the_key_is_asked_for_at_a_terminal_and_not_echoed(broker: Broker) -> No
     assert process.returncode == 0, seen
     assert KEY.encode() not in seen + out
     assert json.loads(out)["server"] == "typed"
+
+
+def test_the_tail_follows_calls_as_they_are_decided(broker: Broker) -> None:
+    laptop = broker.enrol("frank", "keyed")
+    tail = subprocess.Popen(
+        [str(COMMANDS / "percall-broker"), "log", "tail", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=broker.administrator.environment,
+    )
+    out, errors = Line(tail.stdout), Line(tail.stderr)
+    try:
+        with laptop.client("keyed") as client:
+            client.initialize()
+
+            def followed() -> bool:
+                # The tail begins at its own first look: calls before that are not its news.
+                assert client.call("delete_item")["isError"] is True
+                return not out.lines.empty()
+
+            wait_for(followed, "the tail shows a call")
+        row = json.loads(out.until(b"delete_item"))
+        assert (row["person"], row["decision"], row["reason"]) == ("frank", "forbid", "grant.tool")
+    finally:
+        tail.terminate()
+        tail.wait(10)
+        out.join(5)
+        errors.join(5)
