@@ -25,6 +25,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PLAIN = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "LANG": "C.UTF-8"}
 ECHO = [sys.executable, str(HERE / "echo_stdio.py")]
+KEY = "the-key-of-the-bench"
 DOWNLOAD_BYTES = 100_000_000
 
 
@@ -197,8 +198,8 @@ def main() -> None:
         broker = stack.enter_context(Broker(folder / "http"))
         for server, entry, key in (
             ("echo", echo_entry(ECHO), ""),
-            ("echo-proxy", echo_entry(ECHO, "proxy"), "key"),
-            ("fetch", keyed_entry(url), "key"),
+            ("echo-proxy", echo_entry(ECHO, "proxy"), KEY),
+            ("fetch", keyed_entry(url), KEY),
         ):
             broker.add_server(server, entry, key)
         tls_arguments = ("--tls-cert", str(folder / "cert.pem"), "--tls-key", str(folder / "key.pem"))

@@ -104,7 +104,7 @@ def test_a_resumed_grant_works_again_in_the_session_that_was_suspended(broker: B
 
 
 def test_an_expired_grant_is_refused_and_says_so(broker: Broker, person: str) -> None:
-    laptop = broker.enrol(person, "keyed", expires="2s")
+    laptop = broker.enrol(person, "keyed", expires="8s")
     with laptop.client("keyed") as client:
         client.initialize()
 

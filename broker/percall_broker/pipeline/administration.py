@@ -108,16 +108,16 @@ class Administration:
             if not any(scope.values()):
                 raise InvalidInput("grant.empty", f"The grant names no tool, prompt or resource of {name!r}.")
         grant, code = "g_" + secrets.token_urlsafe(_GRANT_BYTES), secrets.token_urlsafe(_INVITE_BYTES)
-        scope = canonical({"servers": new.servers})
+        scope_text = canonical({"servers": new.servers})
         created = {"created_at": now, "created_by": by.grant.person if by else "init"}
-        details = {"grant": grant, "for": new.person, "for_agent": new.agent, "scope": new.servers}
+        details: dict[str, Any] = {"grant": grant, "for": new.person, "for_agent": new.agent, "scope": new.servers}
         invite = {"code_hash": hash_of_code(code), "grant_id": grant, "expires_at": now + INVITE_SECONDS}
         row = {"id": grant, "person": new.person, "agent": new.agent, "administrator": int(new.administrator)}
         done = await self._store.transact(
             changes.change(by, "grant.create", **details, expires_at=new.expires_at, administrator=new.administrator),
             *(Statement("active_server", {"name": name}, required=True) for name in sorted(new.servers)),
             Statement("add_person", {"name": new.person, "created_at": now}),
-            Statement("add_grant", {**row, "scope": scope, "expires_at": new.expires_at, **created}, required=True),
+            Statement("add_grant", {**row, "scope": scope_text, "expires_at": new.expires_at, **created}, required=True),
             Statement("add_invite", invite),
             _EPOCH,
         )
