@@ -40,6 +40,37 @@ class UpstreamAnswer:
     body: AsyncIterator[bytes]
 
 
+class _Connection(httpcore.AsyncHTTPConnection):
+    """A connection that does not stay in its pool, open and of no use, when its first request is cancelled too early.
+
+    httpcore closes one whose request has begun; between the connection's making and that beginning it forgets it.
+    """
+
+    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
+        """As httpcore does it, and tidied up after."""
+        try:
+            return await super().handle_async_request(request)
+        except httpcore.ConnectionNotAvailable:
+            raise  # it is another request's
+        except BaseException:
+            if ", NEW," in self.info():
+                await self.aclose()
+            raise
+
+
+class _Pool(httpcore.AsyncConnectionPool):
+    """httpcore's pool, of our connections."""
+
+    def create_connection(self, origin: httpcore.Origin) -> _Connection:
+        """A connection to an origin."""
+        return _Connection(
+            origin,
+            ssl_context=self._ssl_context,
+            keepalive_expiry=self._keepalive_expiry,
+            network_backend=self._network_backend,
+        )
+
+
 class Upstream:
     """Sends requests to upstreams. `trust` verifies their certificates; the system's roots where none is given."""
 
@@ -52,7 +83,7 @@ class Upstream:
     ) -> None:
         deadlines = deadlines or Deadlines()
         pool = partial(
-            httpcore.AsyncConnectionPool,
+            _Pool,
             ssl_context=trust or ssl.create_default_context(),
             max_connections=MAX_CONNECTIONS,
             max_keepalive_connections=MAX_IDLE_CONNECTIONS,

@@ -324,3 +324,25 @@ def test_a_long_answer_waits_for_its_reader() -> None:
 
 def test_check_head_gives_the_status() -> None:
     assert check_head(b"HTTP/1.1 404 Not Found\r\nX: y").status == 404
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_request_that_is_cancelled_at_any_moment_leaves_no_connection_behind(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def run() -> None:
+        scripted = Scripted(*[None] * 100)
+        async with listening(scripted) as port:
+            upstream = Upstream(deadlines=QUICK)
+            for turns in range(40):
+                task = asyncio.create_task(fetch(upstream, port))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                task.cancel()
+                with pytest.raises((asyncio.CancelledError, UpstreamFailed)):
+                    await task
+                assert not [each for each in upstream._loopback.connections if not each.is_closed()]
+            await upstream.close()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(run())
