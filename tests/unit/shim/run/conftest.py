@@ -24,7 +24,7 @@ SEED = bytes(range(32))
 
 
 class Laptop:
-    def __init__(self, folder: Path, broker: SmallBroker) -> None:
+    def __init__(self, folder: Path, broker: SmallBroker, ca_file: str = "") -> None:
         self.broker = broker
         self.environment = {
             "PERCALL_HOME": str(folder / "home"),
@@ -41,7 +41,15 @@ class Laptop:
         granted = wire.GrantedServer(self.entry, tools=("echo", "get_*"))
         self.session = wire.Session("g1", "alice", "default", "laptop", "active", 0, False, 1, (granted,))
         self.login = home.Login(
-            "g1", broker.url, "default", "alice", "laptop", "file", time.time_ns(), passphrase_file=str(passphrase)
+            "g1",
+            broker.url,
+            "default",
+            "alice",
+            "laptop",
+            "file",
+            time.time_ns(),
+            passphrase_file=str(passphrase),
+            ca_file=ca_file,
         )
         home.save_login(self.login)
         self.cache(self.session)

@@ -30,7 +30,9 @@ def call(identifier, name, arguments):
         write({"jsonrpc": "2.0", "id": "s1", "method": "sampling/createMessage", "params": {}})
         return text(sys.stdin.buffer.readline().decode())
     if name == "hidden_sample":
-        sys.stdout.buffer.write(b'{"jsonrpc":"2.0","id":"s2","method":"sampling/createMessage","method":"roots/list"}\n')
+        sys.stdout.buffer.write(
+            b'{"jsonrpc":"2.0","id":"s2","method":"sampling/createMessage","method":"roots/list"}\n'
+        )
     if name == "elicit":
         write({"jsonrpc": "2.0", "id": "e1", "method": "elicitation/create", "params": {}})
         return text(sys.stdin.buffer.readline().decode())
@@ -44,7 +46,9 @@ def call(identifier, name, arguments):
         time.sleep(0.2)
     if name == "huge":
         sys.stdout.buffer.write(
-            b'{"jsonrpc":"2.0","id":%s,"result":"' % json.dumps(identifier).encode() + b"x" * (17 * 1024 * 1024) + b'"}\n'
+            b'{"jsonrpc":"2.0","id":%s,"result":"' % json.dumps(identifier).encode()
+            + b"x" * (17 * 1024 * 1024)
+            + b'"}\n'
         )
         return None
     return text(str(arguments.get("text", name)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import queue
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -20,9 +21,10 @@ from percall.proof import digest
 
 
 class SmallBroker:
-    def __init__(self, session: dict[str, Any] | None = None) -> None:
+    def __init__(self, session: dict[str, Any] | None = None, context: ssl.SSLContext | None = None) -> None:
         self._listening = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self._context = context
+        self.url = f"{'https' if context else 'http'}://127.0.0.1:{self._listening.getsockname()[1]}"
         self.nonce = "nonce-1"
         self.session = session
         self.calls: list[dict[str, Any]] = []
@@ -60,6 +62,11 @@ class SmallBroker:
                 connection, _ = self._listening.accept()
             except OSError:
                 return
+            if self._context is not None:
+                try:
+                    connection = self._context.wrap_socket(connection, server_side=True)
+                except OSError:
+                    continue
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._connections.append(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
@@ -72,7 +79,7 @@ class SmallBroker:
                 if not first:
                     return
                 headers = {}
-                while (line := file.readline().strip()):
+                while line := file.readline().strip():
                     name, _, value = line.decode().partition(":")
                     headers[name.lower()] = value.strip()
                 body = file.read(int(headers.get("content-length", 0)))
@@ -128,9 +135,7 @@ class SmallBroker:
         self._send(connection, 200, wire.dump(answer))
 
     def _stream(self, connection: socket.socket) -> None:
-        connection.sendall(
-            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-        )
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
         stream: queue.Queue[bytes] = queue.Queue()
         if self.session is not None:
             stream.put(b"event: session\ndata: " + wire.dump(self.session) + b"\n\n")

@@ -104,9 +104,7 @@ def test_a_gated_request_without_an_answerable_id_goes_nowhere(
         (b'{"a":"' + b"x" * (16 * 1024 * 1024) + b'"}', -32600),
     ],
 )
-def test_a_bad_frame_is_answered_and_goes_nowhere(
-    laptop: Laptop, broker: SmallBroker, line: bytes, code: int
-) -> None:
+def test_a_bad_frame_is_answered_and_goes_nowhere(laptop: Laptop, broker: SmallBroker, line: bytes, code: int) -> None:
     with laptop.client() as client:
         client.initialize()
         client.send_bytes(line)
@@ -280,9 +278,7 @@ def test_an_id_that_is_still_open_is_refused(laptop: Laptop) -> None:
 
 
 @pytest.mark.parametrize("state", ["revoked", "suspended", "expired"])
-def test_a_grant_that_ends_stops_the_child_and_the_shim_stays(
-    laptop: Laptop, broker: SmallBroker, state: str
-) -> None:
+def test_a_grant_that_ends_stops_the_child_and_the_shim_stays(laptop: Laptop, broker: SmallBroker, state: str) -> None:
     with laptop.client() as client:
         client.initialize()
         grandchild = psutil.Process(int(client.call_text("grandchild")))

@@ -1,0 +1,93 @@
+"""Frames are cut and looked at; lists are filtered; events are cut from their stream."""
+
+from __future__ import annotations
+
+import pytest
+
+from percall import wire
+from percall.errors import FrameError, WireError
+from percall.run import frames, gate, refusals
+from percall.run.events import EventParser
+
+
+def granted(**patterns: tuple[str, ...]) -> wire.GrantedServer:
+    entry = wire.ServerEntry(name="s", version=1, delivery="none", label="")
+    return wire.GrantedServer(entry, **patterns)
+
+
+def test_a_line_that_is_too_long_is_dropped_whole_and_the_next_one_is_not() -> None:
+    reader = frames.LineReader(10)
+    assert reader.feed(b"x" * 8) == []
+    assert reader.feed(b"yyyy") == []
+    assert reader.feed(b"zz\nnext\n") == [None, b"next"]
+    assert reader.dropped_head == b"x" * 8 + b"yyyy"
+    assert reader.feed_eof() == []
+
+
+def test_the_last_line_needs_no_line_end() -> None:
+    reader = frames.LineReader(10)
+    assert reader.feed(b"a\nb") == [b"a"]
+    assert reader.feed_eof() == [b"b"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"\xc5\xbfearch":1,"METHOD":"x"}',
+        b'{"jsonrpc":"2.0","method":"x","params":{"nam\\u0065":1,"NAME":2}}',
+        b'{"method":"x","task\\u0049d":1,"params":{"TASKID":1}}',
+        b'{"param\xc5\xbf":{}}',
+        b'{"method":7}',
+        b"\xef\xbb\xbf{}",
+        b'"text"',
+    ],
+)
+def test_frames_that_servers_could_read_otherwise_are_refused(line: bytes) -> None:
+    with pytest.raises(FrameError):
+        frames.client_frame(line)
+
+
+def test_one_and_one_point_nought_are_one_id_and_true_is_none() -> None:
+    assert frames.id_key(1) == frames.id_key(1.0)
+    assert frames.id_key(1) != frames.id_key("1")
+    assert frames.id_key(True) is None
+    assert frames.id_key(None) is None
+
+
+def test_a_pattern_is_no_regular_expression() -> None:
+    assert gate.matches("get_*", "get_item")
+    assert gate.matches("*", "any\nthing")
+    assert not gate.matches("get.item", "get_item")
+    assert not gate.matches("get_*", "forget_item")
+
+
+def test_a_list_that_shows_too_much_is_filtered_and_private() -> None:
+    result = {"resources": [{"uri": "a:1"}, {"uri": "b:1"}, 7], "cacheScope": "public", "nextCursor": "c"}
+    assert gate.filter_list("resources/list", result, granted(resources=("a:*",))) == {
+        "resources": [{"uri": "a:1"}],
+        "cacheScope": "private",
+        "nextCursor": "c",
+    }
+    assert gate.filter_list("tools/list", {"tools": [{"name": "x"}]}, granted(tools=("*",))) is None
+    assert gate.filter_list("tools/list", {"tools": [{"name": "x"}]}, None) == {"tools": []}
+    assert gate.filter_list("resources/templates/list", {"resourceTemplates": [1]}, granted()) == {
+        "resourceTemplates": []
+    }
+
+
+def test_refusal_codes_are_outside_what_json_rpc_reserves() -> None:
+    assert not -32768 <= refusals.REFUSED <= -32000
+
+
+def test_events_are_cut_across_any_borders() -> None:
+    stream = b": hello\n\nevent: nonce\r\ndata: a\ndata: b\n\ndata:c\n\nevent: lost\n\n"
+    for size in (1, 2, 7, len(stream)):
+        parser = EventParser()
+        events = [e for at in range(0, len(stream), size) for e in parser.feed(stream[at : at + size])]
+        assert events == [("nonce", "a\nb"), ("message", "c")]
+
+
+def test_an_endless_event_is_refused() -> None:
+    parser = EventParser()
+    with pytest.raises(WireError):
+        parser.feed(b"data: " + b"x" * (2 * 1024 * 1024))

@@ -1,0 +1,128 @@
+"""The HTTP/1.1 reader: any borders, no second reading; addresses; the blocking connection."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import pytest
+
+from percall.errors import BrokerUnreachable, UsageError, WireError
+from percall.http1 import Address, Connection, ResponseReader, request_head
+
+CHUNKED = (
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: y\r\n\r\n5;a=b\r\nhello\r\n6\r\n world\r\n0\r\nT: t\r\n\r\n"
+)
+COUNTED = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\ncontent-length: 5\r\n\r\nhello"
+
+
+@pytest.mark.parametrize(("answer", "status", "body"), [(CHUNKED, 200, b"hello world"), (COUNTED, 201, b"hello")])
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_answers_are_read_across_any_borders(answer: bytes, status: int, body: bytes, size: int) -> None:
+    reader = ResponseReader()
+    for at in range(0, len(answer), size):
+        assert not reader.complete
+        reader.feed(answer[at : at + size])
+    assert (reader.status, reader.take(), reader.complete, reader.reusable) == (status, body, True, True)
+    assert reader.leftover == b""
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: +5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length : 5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\na: b\n c: d\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0x5\r\nhello\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhelloXX0\r\n\r\n",
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nx: " + b"y" * 70_000,
+    ],
+)
+def test_an_answer_that_could_be_read_in_two_ways_is_refused(answer: bytes) -> None:
+    with pytest.raises(WireError):
+        ResponseReader().feed(answer)
+
+
+def test_an_answer_that_is_cut_short_is_no_answer() -> None:
+    reader = ResponseReader()
+    reader.feed(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhel")
+    with pytest.raises(BrokerUnreachable):
+        reader.feed_eof()
+
+
+def test_bytes_after_the_answer_are_left_over() -> None:
+    reader = ResponseReader()
+    reader.feed(b"HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\n")
+    assert reader.complete
+    assert reader.leftover == b"HTTP/1.1 200 OK\r\n"
+
+
+def test_an_address_says_what_the_proof_is_bound_to() -> None:
+    assert Address.parse("https://b.example/p/").url("/v1/calls") == "https://b.example/p/v1/calls"
+    assert Address.parse("https://b.example:8443").authority == "b.example:8443"
+    assert Address.parse("http://[::1]:80").authority == "[::1]"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "b.example",
+        "ftp://b",
+        "http://b.example",
+        "https://u@b",
+        "https://b:x",
+        "https://b/?q",
+        "https://",
+        "https://b:70000",
+    ],
+)
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(UsageError):
+        Address.parse(url)
+
+
+def test_a_line_break_never_gets_into_a_request() -> None:
+    with pytest.raises(WireError):
+        request_head(Address.parse("https://b"), "GET", "/", [("x", "a\r\nb: c")], 0)
+
+
+def test_a_blocking_connection_carries_one_request_after_another() -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    seen: list[bytes] = []
+
+    def serve() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            for answer in (CHUNKED, COUNTED):
+                data = b""
+                while not data.endswith(b"body!"):
+                    data += connection.recv(4096)
+                seen.append(data)
+                connection.sendall(answer)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    port = listening.getsockname()[1]
+    connection = Connection(Address.parse(f"http://127.0.0.1:{port}"), None, 5)
+    first = connection.request("POST", "/a", [("x", "y")], [b"bo", b"dy!"], 5)
+    assert first.read(100) == b"hello world"
+    assert first.reusable
+    second = connection.request("POST", "/b", [], iter([b"body!"]), 5)
+    assert second.read(100) == b"hello"
+    thread.join()
+    assert connection.is_stale()
+    connection.close()
+    listening.close()
+    assert seen[0] == b"POST /a HTTP/1.1\r\nhost: 127.0.0.1:%d\r\nx: y\r\ncontent-length: 5\r\n\r\nbody!" % port
+
+
+def test_a_broker_that_is_not_there_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(BrokerUnreachable, match=rf"http://127\.0\.0\.1:{port} cannot be reached"):
+        Connection(Address.parse(f"http://127.0.0.1:{port}"), None, 1)
