@@ -85,7 +85,13 @@ class Application:
             if not begun:
                 await self._errors.send(send, error)
         except Exception as error:  # noqa: BLE001 - the outermost edge: the client learns that, the log what
-            log.error("a request failed", path=scope["path"], error=type(error).__name__, where=_where(error))
+            # Never the traceback, which may show values.
+            log.error(
+                "a request failed",
+                path=scope["path"],
+                error=type(error).__name__,
+                where=_where(error),
+            )
             if not begun:
                 await self._errors.send(send, BrokerError("broker.failed", "The broker failed to answer this."))
 
@@ -124,7 +130,8 @@ def build(broker: Broker, upstream: Upstream, streams: OpenStreams, hosts: set[b
         ("POST", wire.PATH_ENROL): EnrolmentDoor(broker.enrol),
         ("GET", wire.PATH_SESSION): SessionDoor(broker.signed, broker.sessions),
     }
-    return Application(doors, _rest(broker, errors), errors, hosts)
+    rest: Any = _rest(broker, errors)  # its types are wider than an ASGI server's messages
+    return Application(doors, rest, errors, hosts)
 
 
 def _rest(broker: Broker, errors: ErrorAnswers) -> FastAPI:
@@ -158,7 +165,7 @@ def _rest(broker: Broker, errors: ErrorAnswers) -> FastAPI:
 
 
 def serve(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT, in an event loop of its own; prints `listening on URL` once requests are answered.
+    """Serves until SIGTERM or SIGINT, in an event loop of its own; prints `listening on URL` when ready.
 
     Raises InvalidInput for an address that cannot be, Unavailable when it is taken, the folder is in use, or the store
     cannot be opened.
@@ -294,7 +301,9 @@ def _listening(listen: str) -> Iterator[socket.socket]:
         family = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise Unavailable("serve.listen", f"Nothing can listen at {listen}: {error.strerror}.", "Is it taken?") from error
+        raise Unavailable(
+            "serve.listen", f"Nothing can listen at {listen}: {error.strerror}.", "Is it taken?"
+        ) from error
     with listener:
         yield listener
 
@@ -304,7 +313,7 @@ def _authority(host: str, port: int) -> str:
 
 
 def _hosts(*urls: str) -> set[bytes]:
-    """What a Host header may say: the names of these URLs, with their port, and without where it is the scheme's own."""
+    """What a Host header may say: the names of these URLs with their port, or without where it is the usual one."""
     hosts = set()
     for url in urls:
         parts = urlsplit(url)

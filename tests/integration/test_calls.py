@@ -1,4 +1,4 @@
-"""Calls as a broker that is served decides them: by grant, once, durably, and never on a word that may be read twice."""
+"""Calls as a broker that is served decides them: by grant, once, durably, and never by two readings."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from harness.signing import SigningLaptop, call_message
 from percall import wire
 
 if TYPE_CHECKING:
-    from integration.conftest import Served
-
     from harness.upstream import Upstream
+    from integration.conftest import Served
 
 
 def test_a_named_tool_is_permitted_and_gets_a_credential(served: Served) -> None:
@@ -87,7 +86,10 @@ def test_a_server_that_the_grant_does_not_name_is_forbidden_whether_or_not_it_ex
         (b'{"method":"tools/call","params":["get_a"]}', "frame.params"),
         (b'{"method":"tools/call","params":{"name":7}}', "frame.name"),
         (b'{"method":"resources/read","params":{"uri":"file:///work/%2e%2e/etc"}}', "frame.uri"),
-        (b'{"method":"tools/call","params":{"name":"get_a","arguments":' + b"[" * 80 + b"]" * 80 + b"}}", "frame.nesting"),
+        (
+            b'{"method":"tools/call","params":{"name":"get_a","arguments":' + b"[" * 80 + b"]" * 80 + b"}}",
+            "frame.nesting",
+        ),
     ],
 )
 def test_a_frame_that_two_readers_could_read_differently_is_refused(served: Served, frame: bytes, code: str) -> None:

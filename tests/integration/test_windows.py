@@ -15,9 +15,8 @@ from harness.upstream import CANARY
 from percall import wire
 
 if TYPE_CHECKING:
-    from integration.conftest import Served
-
     from harness.upstream import Upstream
+    from integration.conftest import Served
 
 
 def opened(laptop: SigningLaptop, tool: str = "get_item", server: str = "keyed") -> wire.Window:

@@ -76,7 +76,9 @@ def signed_request(scope: Message, body: bytes) -> SignedRequest:
     )
 
 
-async def answer(send: Send, status: int, body: bytes, content_type: bytes = JSON, headers: Headers | None = None) -> None:
+async def answer(
+    send: Send, status: int, body: bytes, content_type: bytes = JSON, headers: Headers | None = None
+) -> None:
     """A whole answer."""
     own = [
         (b"content-type", content_type),

@@ -21,8 +21,8 @@ from percall_broker.stages import credential, frame
 from percall_broker.stages.decide import decide
 
 if TYPE_CHECKING:
-    from percall_broker.model.records import Identity
     from percall_broker.crypto.tokens import CallCredentials
+    from percall_broker.model.records import Identity
     from percall_broker.pipeline.settle import Settle
     from percall_broker.pipeline.signed import Signed
     from percall_broker.stages.authenticate import SignedRequest

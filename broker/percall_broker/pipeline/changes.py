@@ -44,12 +44,12 @@ class Changes:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def next(self, generation: int, timeout: float | None = None) -> bool:
-        """Waits until there is something newer than `generation`; False when the time-out (in seconds) came first."""
+    async def next(self, generation: int, seconds: float | None = None) -> bool:
+        """Waits until there is something newer than `generation`; False when that many seconds passed first."""
         if self.generation != generation:
             return True
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 await self._changed.wait()
         except TimeoutError:
             return False

@@ -1,9 +1,9 @@
 """Enrolment: an invite, once, and the proof of a device key, become a grant bound to that key.
 
-    1  the proof shows that the key which introduces itself made this very request
-    2  the invite is there, unused and in time
-    3  use it up, remember the device and bind the grant to it: one transaction, or nothing
-    4  issue the grant token, which is worthless without the key
+1  the proof shows that the key which introduces itself made this very request
+2  the invite is there, unused and in time
+3  use it up, remember the device and bind the grant to it: one transaction, or nothing
+4  issue the grant token, which is worthless without the key
 """
 
 from __future__ import annotations

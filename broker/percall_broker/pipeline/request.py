@@ -160,7 +160,7 @@ class RequestPipeline:
                 del self._calls[next(iter(self._calls))]
         return known
 
-    async def _why_not(
+    async def _why_not(  # noqa: PLR0911 - one sentence for each condition of the statement
         self, identity: Identity, head: wire.EgressRequest, calls: tuple[str, ...], now: float
     ) -> BrokerError:
         if await self._store.fetch("is_recorded", kind="request", id=identity.jti):
@@ -181,7 +181,12 @@ class RequestPipeline:
         return Forbidden("request.limit", "The call has made as many requests as this server's entry allows.")
 
     async def _refuse(
-        self, identity: Identity, head: wire.EgressRequest, attributed: tuple[Row, ...], refusal: BrokerError, now: float
+        self,
+        identity: Identity,
+        head: wire.EgressRequest,
+        attributed: tuple[Row, ...],
+        refusal: BrokerError,
+        now: float,
     ) -> None:
         calls = tuple(row["call"] for row in attributed)
         tool = attributed[0]["tool"] if attributed else ""
@@ -211,16 +216,15 @@ def _decide(
 
     Each is (calls, decision), with the call that it is counted under first. Raises Forbidden when there is none.
     """
-    if not attributed:
-        decision = rules.match(server.entry, (), head.method, head.url)
-        if decision.permitted:
-            return [((), decision)]
-    candidates = []
+    calls = tuple(row["call"] for row in attributed)
+    ways: list[tuple[tuple[str, ...], Decision]] = []
     for row in attributed:
-        decision = rules.match(server.entry, (row["tool"],), head.method, head.url)
-        if decision.permitted:
-            others = (other["call"] for other in attributed if other is not row)
-            candidates.append(((row["call"], *others), decision))
+        others = tuple(call for call in calls if call != row["call"])
+        ways.append(((row["call"], *others), rules.match(server.entry, (row["tool"],), head.method, head.url)))
+    if not attributed:
+        ways.append(((), rules.match(server.entry, (), head.method, head.url)))
+    candidates = [(attributed_to, decision) for attributed_to, decision in ways if decision.permitted]
     if not candidates:
-        raise Forbidden(decision.code, decision.message, decision.next_step)
+        _, refused = ways[0]
+        raise Forbidden(refused.code, refused.message, refused.next_step)
     return candidates

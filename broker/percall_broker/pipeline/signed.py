@@ -36,7 +36,7 @@ class Signed:
         return self._authenticator.identity(request, token, grant, now)
 
     async def identify_once(self, request: SignedRequest, now: float) -> Identity:
-        """Who signed, their grant read afresh, and the proof's id remembered: the same request is refused from now on."""
+        """Who signed, by a fresh reading of the grant; the same request is refused from now on."""
         token = self._authenticator.token(request)
         grant = await self._lookup.grant(token.grant, fresh=True)
         identity = self._authenticator.identity(request, token, grant, now)

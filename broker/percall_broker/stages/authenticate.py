@@ -1,4 +1,4 @@
-"""Step 1 of every signed request: whose grant token is it, and does the proof show the device key it is bound to?
+"""Step 1 of every signed request: whose grant token it is, and whether the proof shows the key it is bound to.
 
 Says who asks, never whether they may: a revoked grant is identified too, so that its refusals can be recorded.
 Whether the proof's id is new is for the store to say, in the statement that records what was asked.

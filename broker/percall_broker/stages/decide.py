@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 _ASK = "Ask your administrator, who can create a grant that names it."
 
 
-def decide(grant: Grant, server_name: str, server: Server | None, frame: Frame, now: float) -> Decision:
+def decide(  # noqa: PLR0911 - one answer for each rule
+    grant: Grant, server_name: str, server: Server | None, frame: Frame, now: float
+) -> Decision:
     """The decision on one call. `server` is None where the catalogue has none of this name."""
     refusal = barred(grant, now)
     if refusal is not None:

@@ -90,7 +90,9 @@ def _refuse_lookalikes(members: dict[str, Any], known: tuple[str, ...]) -> None:
     folded = _folded(known)
     for member in members:
         if folded.get(member.casefold(), member) != member:
-            raise InvalidInput("frame.case", f"The frame's member {member[:32]!r} differs from a known one by its case.")
+            raise InvalidInput(
+                "frame.case", f"The frame's member {member[:32]!r} differs from a known one by its case."
+            )
 
 
 @lru_cache
@@ -98,7 +100,9 @@ def _folded(known: tuple[str, ...]) -> dict[str, str]:
     return {name.casefold(): name for name in known}
 
 
-def _subjects(method: str, params: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+def _subjects(  # noqa: PLR0911 - one line for each method
+    method: str, params: dict[str, Any]
+) -> tuple[str, tuple[str, ...]]:
     if method == "tools/call":
         return "tool", (_text(params, "name"),)
     if method == "prompts/get":
