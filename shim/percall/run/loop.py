@@ -11,6 +11,7 @@ import select
 import signal
 import time
 from collections import deque
+from contextlib import suppress
 from heapq import heappop, heappush
 from itertools import count
 
@@ -71,10 +72,8 @@ class Loop:
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Call back from the loop's own thread, soon. The one method that other threads may use."""
         self._handed_over.append(callback)
-        try:
+        with suppress(BlockingIOError):  # enough bytes are in the pipe to wake the loop
             os.write(self._wake_writer, b"\0")
-        except BlockingIOError:
-            pass  # enough bytes are in the pipe to wake the loop
 
     def on_signal(self, number: int, callback: Callable[[], None]) -> None:
         """Call back from the loop, instead of at any moment, when the signal arrives."""

@@ -57,16 +57,21 @@ class Relay:
         if self._replay_id:
             self._held.append(line)
             return
+        if line is None:
+            too_long = FrameError("frame.long", f"A frame is longer than {wire.MAX_FRAME_BYTES} bytes.")
+            self._client.write(refusals.bad_frame(too_long))
+            return
+        line = line.removesuffix(b"\r")
+        if not line or line.isspace():
+            return
         try:
-            if line is None:
-                raise FrameError("frame.long", f"A frame is longer than {wire.MAX_FRAME_BYTES} bytes.")
-            line = line.removesuffix(b"\r")
-            if not line or line.isspace():
-                return
             frame = frames.client_frame(line)
         except FrameError as error:
             self._client.write(refusals.bad_frame(error))
             return
+        self._dispatch(frame, line)
+
+    def _dispatch(self, frame: dict[str, Any], line: bytes) -> None:
         method = frame.get("method")
         if method is None:
             self.to_child(line)
