@@ -33,7 +33,11 @@ class Served:
         self.environment = {"PATH": os.environ["PATH"], "PERCALL_BROKER_HOME": str(self.folder / "broker")}
         done = command("percall-broker", "init", "--json", environment=self.environment)
         self.start()
-        self.administrator = SigningLaptop.enrolled(self.url, json.loads(done.stdout)["invite"])
+        try:
+            self.administrator = SigningLaptop.enrolled(self.url, json.loads(done.stdout)["invite"])
+        except BaseException:
+            self.stop(signal.SIGKILL)
+            raise
         return self
 
     def start(self) -> None:
