@@ -418,7 +418,6 @@ class Shim:
             self._loop.stop()
 
     def _close(self) -> None:
-        self._stderr.flush()
         self._drop_child()
         if self._ending is not None:
             self._ending()
@@ -426,6 +425,7 @@ class Shim:
             self._launch.egress.listener.close()
             self._launch.egress.sender.close()
         self._broker.close()
+        self._stderr.finish()
 
 
 def standing_refusal(state: str) -> wire.Refusal:

@@ -20,6 +20,9 @@ _PIPE_BYTES = 4096
 _STDERR = 2
 _STDERR_PAUSE_SECONDS = 0.05
 _MOST_STDERR_WAITING = 256 * 1024
+_ENOUGH_STDERR_ROOM = 16 * 1024
+_LAST_FLUSH_SECONDS = 0.5
+_NOTE_SECONDS = 1.0
 
 
 class Writer:
@@ -96,6 +99,8 @@ class Stderr:
         self._allowance = float(burst)
         self._then = time.monotonic()
         self._dropped = 0
+        self._noted = 0.0
+        self._is_dropping = False
         self._waiting = b""
         self._scheduled = False
         self._poll = select.poll()
@@ -106,7 +111,11 @@ class Stderr:
         now = time.monotonic()
         self._allowance = min(float(self._burst), self._allowance + (now - self._then) * self._rate)
         self._then = now
-        kept = data[: max(0, min(int(self._allowance), _MOST_STDERR_WAITING - len(self._waiting)))]
+        room = min(int(self._allowance), _MOST_STDERR_WAITING - len(self._waiting))
+        if self._is_dropping:  # until there is room for more than a few words
+            self._is_dropping = room < _ENOUGH_STDERR_ROOM
+        kept = b"" if self._is_dropping else data[: max(0, room)]
+        self._is_dropping = len(kept) < len(data)
         self._allowance -= len(kept)
         self._dropped += len(data) - len(kept)
         self._waiting += kept
@@ -117,14 +126,26 @@ class Stderr:
         self._waiting += f"percall: {sentence}\n".encode(errors="replace")
         self.flush()
 
+    def finish(self) -> None:
+        """At the end: give the reader a moment for what still waits."""
+        end = time.monotonic() + _LAST_FLUSH_SECONDS
+        self._noted = 0.0
+        self.flush()
+        while (self._waiting or self._dropped) and time.monotonic() < end and self._poll.poll(100):
+            before = len(self._waiting)
+            self.flush()
+            if len(self._waiting) == before:
+                break  # nobody reads any more
+
     def flush(self) -> None:
         """Write what a reader takes without making us wait (a pipe that polls writable takes a page)."""
-        while self._waiting or self._dropped:
+        while self._waiting or self._may_note():
             ready = self._poll.poll(0)
             if not ready or ready[0][1] & ~select.POLLOUT:
                 break
             if not self._waiting:
                 dropped, self._dropped = self._dropped, 0
+                self._noted = time.monotonic()
                 self._waiting = f"\npercall: {dropped} bytes of the server's stderr were dropped.\n".encode()
             try:
                 self._waiting = self._waiting[os.write(_STDERR, self._waiting[:_PIPE_BYTES]) :]
@@ -133,6 +154,10 @@ class Stderr:
         if (self._waiting or self._dropped) and not self._scheduled:
             self._scheduled = True
             self._loop.later(_STDERR_PAUSE_SECONDS, self._again)
+
+    def _may_note(self) -> bool:
+        """Whether it is time to say what was dropped: once a second at most."""
+        return self._dropped > 0 and time.monotonic() > self._noted + _NOTE_SECONDS
 
     def _again(self) -> None:
         self._scheduled = False

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from unit.shim.run.small_broker import SmallBroker
 
 from harness.processes import Client
 from percall import home, wire
 from percall.identity import Identity, item, keyring_file
+from unit.shim.run.small_broker import SmallBroker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

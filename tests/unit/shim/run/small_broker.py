@@ -7,17 +7,21 @@ earlier nonces stale; POST /test/pause delays each decision by that many millise
 
 from __future__ import annotations
 
+import base64
 import json
 import queue
 import socket
-import ssl
 import sys
 import threading
 import time
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from percall import wire
 from percall.proof import digest
+
+if TYPE_CHECKING:
+    import ssl
 
 
 class SmallBroker:
@@ -41,10 +45,8 @@ class SmallBroker:
     def close(self) -> None:
         self._listening.close()
         for connection in self._connections:
-            try:
+            with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
     def push(self, event: str, data: dict[str, Any]) -> None:
         if event == "session":
@@ -128,7 +130,7 @@ class SmallBroker:
         name = str(frame.get("params", {}).get("name", ""))
         if name.startswith("forbidden"):
             refusal = {"code": "grant.tool", "message": f"The grant does not name {name!r}.", "next_step": "Ask."}
-            answer = {"call": jti, "decision": "forbid", "refusal": refusal}
+            answer: dict[str, Any] = {"call": jti, "decision": "forbid", "refusal": refusal}
         else:
             deadline = 1 if name.startswith("short") else 600
             answer = {"call": jti, "decision": "permit", "deadline_seconds": deadline, "credential": "c" * 43}
@@ -165,10 +167,8 @@ class SmallBroker:
 
 
 def _claims(proof: str) -> dict[str, Any]:
-    import base64
-
     try:
-        return json.loads(base64.urlsafe_b64decode(proof.split(".")[1] + "=="))
+        return dict(json.loads(base64.urlsafe_b64decode(proof.split(".")[1] + "==")))
     except (IndexError, ValueError):
         return {}
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -185,7 +186,7 @@ def test_an_unreachable_broker_refuses_calls_by_name(laptop: Laptop, broker: Sma
 
 
 def test_a_device_key_that_cannot_be_read_refuses_calls_and_says_why(laptop: Laptop) -> None:
-    os.unlink(laptop.login.passphrase_file)
+    Path(laptop.login.passphrase_file).unlink()
     with laptop.client() as client:
         client.initialize()
         result = client.call("echo")
@@ -370,6 +371,6 @@ def test_a_launch_that_changed_is_refused_until_it_is_trusted(laptop: Laptop) ->
 
 def _alive(process: psutil.Process) -> bool:
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False

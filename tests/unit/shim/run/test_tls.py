@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trustme
-from unit.shim.run.conftest import Laptop
-from unit.shim.run.small_broker import SmallBroker
 
 from harness.processes import wait_for
+from unit.shim.run.conftest import Laptop
+from unit.shim.run.small_broker import SmallBroker
 
 if TYPE_CHECKING:
     from pathlib import Path
