@@ -18,12 +18,14 @@ import tempfile
 import venv
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mcp.types import CallToolResult
 
 HERE = Path(__file__).resolve().parent
@@ -32,6 +34,7 @@ COMMANDS = Path(sys.executable).parent
 SERVER_ENVIRONMENT = ROOT / ".cache" / "mcp-atlassian"
 LOCK = ROOT / "requirements" / "mcp-atlassian.txt"
 COLOUR = sys.stdout.isatty()
+LONGEST = 160
 
 
 def say(text: str = "", style: str = "") -> None:
@@ -66,7 +69,7 @@ def install_server() -> Path:
         if not ready.exists() or ready.read_text() != LOCK.read_text():
             say("Installing mcp-atlassian, unmodified, into .cache/ (once) …")
             venv.create(SERVER_ENVIRONMENT, with_pip=True, clear=True)
-            pip = [str(SERVER_ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+            pip = [str(SERVER_ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "-qq"]
             subprocess.run([*pip, "--disable-pip-version-check", "--require-hashes", "-r", str(LOCK)], check=True)
             ready.write_text(LOCK.read_text())
     return command
@@ -104,8 +107,8 @@ class Story:
             sys.exit(f"{' '.join(words)} failed:\n{done.stdout}{done.stderr}")
         return done.stdout
 
-    def start(self, environment: dict[str, str], *words: str, stdin: str = "") -> IO[str]:
-        """A process that runs until the story ends; its standard output."""
+    def start(self, environment: dict[str, str], *words: str, stdin: str = "") -> tuple[str, Callable[[], str]]:
+        """A process that runs until the story ends: its first line, and what ends it and gives the rest."""
         process = subprocess.Popen(
             list(words), env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -115,13 +118,19 @@ class Story:
             raise RuntimeError
         process.stdin.write(stdin)
         process.stdin.close()
-        return process.stdout
+        output = process.stdout
+
+        def end() -> str:
+            process.terminate()
+            return output.read()
+
+        return output.readline().strip(), end
 
 
 def text_of(result: CallToolResult) -> str:
     """The first text of a tool's answer, on one line, shortened."""
     text = " ".join(str(getattr(result.content[0], "text", "")).split())
-    return ("✗ " if result.is_error else "✓ ") + (text if len(text) < 400 else text[:400] + " …")  # noqa: PLR2004
+    return ("✗ " if result.is_error else "✓ ") + (text if len(text) <= LONGEST else text[:LONGEST] + " …")
 
 
 def laptop_side(needle: bytes, parent: int) -> tuple[int, int, int]:
@@ -179,7 +188,7 @@ def search_laptop(story: Story, key: str) -> None:
     say(f"    searched {len(files)} files of the laptop's, found {in_files} times")
 
 
-async def client_session(story: Story, key: str, jira: IO[str]) -> None:
+async def client_session(story: Story, key: str) -> None:
     """A real MCP client over `percall run jira`."""
     alice, admin = story.laptop("alice"), story.laptop("administrator")
     shim = StdioServerParameters(command=str(COMMANDS / "percall"), args=["run", "jira"], env=alice)
@@ -191,7 +200,6 @@ async def client_session(story: Story, key: str, jira: IO[str]) -> None:
             chapter("4. A call that alice's grant permits")
             say('    tools/call jira_get_issue {"issue_key": "DEMO-1"}')
             indented(text_of(await client.call_tool("jira_get_issue", {"issue_key": "DEMO-1"})))
-            say("    Jira saw: " + jira.readline().strip())
 
             chapter("5. A call that her grant does not name")
             say('    tools/call jira_create_issue {"project_key": "DEMO", …}')
@@ -224,13 +232,12 @@ def main() -> None:
         admin = story.laptop("administrator")
 
         chapter("1. A broker, and a Jira that wants a key")
-        jira = story.start(story.base, sys.executable, str(HERE / "upstream.py"), stdin=key + "\n")
-        url = jira.readline().strip()
+        url, jira = story.start(story.base, sys.executable, str(HERE / "upstream.py"), stdin=key + "\n")
         typed("percall-broker init")
         invite = json.loads(story.run(story.broker_side, "percall-broker", "init", "--json"))["invite"]
         typed("percall-broker serve --listen 127.0.0.1:0")
-        broker = story.start(story.broker_side, str(COMMANDS / "percall-broker"), "serve", "--listen", "127.0.0.1:0")
-        broker_url = broker.readline().split("listening on ", 1)[1].strip()
+        serve = (str(COMMANDS / "percall-broker"), "serve", "--listen", "127.0.0.1:0")
+        broker_url = story.start(story.broker_side, *serve)[0].removeprefix("listening on ")
         say(f"    listening on {broker_url}")
         typed("percall login", broker_url, "--invite … --keyring file")
         indented(story.run(admin, "percall", "login", broker_url, "--invite", invite, "--keyring", "file"))
@@ -252,11 +259,17 @@ def main() -> None:
         login = ("percall", "login", broker_url, "--invite", invite, "--keyring", "file")
         indented(story.run(story.laptop("alice"), *login))
         say('    and her client\'s config says: {"command": "percall", "args": ["run", "jira"]}')
-        asyncio.run(client_session(story, key, jira))
+        asyncio.run(client_session(story, key))
 
         chapter("9. The record")
         typed("percall-broker log list")
         indented(story.run(admin, "percall-broker", "log", "list"))
+        rows = [json.loads(line) for line in story.run(admin, "percall-broker", "log", "list", "--json").splitlines()]
+        delete = next(row["call"] for row in rows if row["tool"] == "jira_delete_issue")
+        typed("percall-broker log show", delete)
+        indented(story.run(admin, "percall-broker", "log", "show", delete))
+        say("And this is all that Jira saw:")
+        indented(jira())
         say()
 
 

@@ -1,0 +1,32 @@
+"""The examples run, as they are."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.timeout(300)
+def test_the_demo_tells_its_whole_story() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "demo" / "run.py")],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    story = done.stdout
+    assert "Move the keys out of everyone's dotfiles" in story
+    assert "The grant does not name the tool 'jira_create_issue'" in story
+    assert "found 0 times" in story
+    assert "This agent's grant is revoked." in story
+    seen = story.split("all that Jira saw:")[1]
+    assert "GET /rest/api/2/issue/DEMO-1 real key" in seen
+    assert "DELETE" not in seen
+    assert "no key" not in seen
