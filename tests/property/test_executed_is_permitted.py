@@ -1,0 +1,349 @@
+"""Whatever happens to grants, credentials and windows, and in which order: what the upstream executed was permitted.
+
+A real broker is driven over HTTP by a state machine, beside a model of what must hold. After each step the requests
+that came to the upstream with the real key are exactly those that the model permitted.
+"""
+
+from __future__ import annotations
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from harness.processes import keyed_entry
+from harness.signing import call_message, egress_message
+from harness.upstream import CANARY, Upstream
+from integration.conftest import Served
+from percall import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hypothesis.stateful import MultipleResults
+
+    from harness.signing import Answer, SigningLaptop
+
+SCOPES = {"reads": ("get_*",), "writes": ("create_item",), "both": ("get_*", "create_*")}
+COVERED = {
+    "reads": {"get_item"},
+    "writes": {"create_item"},
+    "both": {"get_item", "create_item"},
+}
+"""What each scope covers, written out, so that the model shares no pattern matching with the product."""
+STATE_AFTER = {"suspend": "suspended", "resume": "active", "revoke": "revoked"}
+METHOD_OF = {"get_item": "GET", "create_item": "POST"}
+TOOLS = st.sampled_from(["get_item", "create_item", "delete_item"])
+METHODS = st.sampled_from(["GET", "POST", "DELETE"])
+AT_ONCE = 4
+MOST_GRANTS = 3
+
+_examples = itertools.count()
+
+
+@dataclass
+class Captured:
+    """A signed request as it went over the wire."""
+
+    path: str
+    message: bytes = field(repr=False)
+    headers: dict[str, str] = field(repr=False)
+
+
+@dataclass
+class Grant:
+    """A grant as the model knows it, and the laptop that holds it."""
+
+    laptop: SigningLaptop = field(repr=False)
+    id: str
+    scope: str
+    state: str = "active"
+    decisions: list[tuple[str, str]] = field(default_factory=list)
+    captured: list[Captured] = field(default_factory=list, repr=False)
+
+
+@dataclass
+class Call:
+    """A permitted call, and its window."""
+
+    grant: Grant
+    id: str
+    tool: str
+    credential: str = field(repr=False)
+    redeemed: bool = False
+    settled: bool = False
+
+    def permits(self, method: str, *, presented: bool) -> bool:
+        """Whether a request may be made: the one definition of what may be executed."""
+        return (
+            self.grant.state == "active"
+            and not self.settled
+            and presented is not self.redeemed
+            and method == METHOD_OF[self.tool]
+        )
+
+
+class Permissions(RuleBasedStateMachine):
+    """Grants and their calls, in the model and in the broker."""
+
+    grants: Bundle[Grant] = Bundle("grants")
+    calls: Bundle[Call] = Bundle("calls")
+
+    def __init__(self, served: Served, upstream: Upstream) -> None:
+        super().__init__()
+        self._served = served
+        self._upstream = upstream
+        self._example = next(_examples)
+        self._requests = itertools.count()
+        self._permitted: list[str] = []
+        self._grants: list[Grant] = []
+
+    # --- grants -------------------------------------------------------------------------------------------------------
+
+    @initialize(target=grants)
+    def first_grant(self) -> Grant:
+        return self._enrol("both")
+
+    @precondition(lambda self: len(self._grants) < MOST_GRANTS)
+    @rule(target=grants, scope=st.sampled_from(sorted(SCOPES)))
+    def create_grant(self, scope: str) -> Grant:
+        return self._enrol(scope)
+
+    def _enrol(self, scope: str) -> Grant:
+        laptop, identifier = self._served.enrol(tools=list(SCOPES[scope]))
+        laptop.send("GET", wire.PATH_SESSION)  # for a nonce: what is sent from now on is complete, and worth capturing
+        grant = Grant(laptop, identifier, scope)
+        self._grants.append(grant)
+        return grant
+
+    @rule(grant=grants, verb=st.sampled_from(["suspend", "resume", "resume", "revoke"]))
+    def change(self, grant: Grant, verb: str) -> None:
+        state = STATE_AFTER[verb]
+        answer = self._served.administrator.send("POST", f"/v1/admin/grants/{grant.id}/{verb}")
+        if grant.state in {state, "revoked"}:
+            assert answer.code == "grant.state"
+        else:
+            assert answer.status == 200, answer.body
+            grant.state = state
+
+    # --- calls --------------------------------------------------------------------------------------------------------
+
+    @rule(target=calls, grant=grants, tool=TOOLS)
+    def call(self, grant: Grant, tool: str) -> Call | MultipleResults[Call]:
+        return self._call(grant, tool) or multiple()
+
+    @rule(target=calls, grant=grants, tool=TOOLS)
+    def call_with_a_request(self, grant: Grant, tool: str) -> Call | MultipleResults[Call]:
+        """As a shim and its child do: the credential is used soon."""
+        call = self._call(grant, tool)
+        if call is None:
+            return multiple()
+        self._request(call, METHOD_OF[tool], presented=True)
+        return call
+
+    def _call(self, grant: Grant, tool: str) -> Call | None:
+        params = {"name": tool, "arguments": {"n": next(self._requests)}}
+        answer = self._send(grant, wire.PATH_CALLS, call_message("keyed", "tools/call", params))
+        assert answer.status == 200, answer.body
+        decided = wire.decode(wire.CallAnswer, answer.json)
+        grant.decisions.append((tool, decided.decision))
+        if grant.state == "active" and tool in COVERED[grant.scope]:
+            assert decided.decision == "permit"
+            assert decided.credential
+            return Call(grant, decided.call, tool, decided.credential)
+        assert decided.decision == "forbid"
+        assert decided.credential is None
+        assert decided.refusal is not None
+        assert decided.refusal.code == ("grant.tool" if grant.state == "active" else f"grant.{grant.state}")
+        return None
+
+    @rule(call=calls, outcome=st.sampled_from(["done", "failed", "unknown"]))
+    def settle(self, call: Call, outcome: str) -> None:
+        message = wire.dump(wire.encode(wire.Settlements((wire.Settlement(call.id, outcome, 1),))))
+        assert self._send(call.grant, wire.PATH_SETTLEMENTS, message).status == 204
+        call.settled = True
+
+    @rule(call=calls, other=grants)
+    def settle_anothers_call(self, call: Call, other: Grant) -> None:
+        message = wire.dump(wire.encode(wire.Settlements((wire.Settlement(call.id, "done", 1),))))
+        assert self._send(other, wire.PATH_SETTLEMENTS, message).status == 204
+        call.settled |= other is call.grant
+
+    # --- requests -----------------------------------------------------------------------------------------------------
+
+    @rule(call=calls)
+    def redeem(self, call: Call) -> None:
+        """Also a credential that was used, of a call that was settled, of a grant that was revoked."""
+        self._request(call, METHOD_OF[call.tool], presented=True)
+
+    @rule(call=calls, method=METHODS, presented=st.booleans())
+    def request(self, call: Call, method: str, presented: bool) -> None:
+        self._request(call, method, presented=presented)
+
+    def _request(self, call: Call, method: str, *, presented: bool) -> None:
+        window = wire.Window(call.id, call.credential if presented else None)
+        line, message = self._api_request(method, window)
+        is_permitted = call.permits(method, presented=presented)
+        if is_permitted:
+            self._permitted.append(line)
+            call.redeemed = True
+        answer = self._send(call.grant, wire.PATH_EGRESS, message)
+        if is_permitted:
+            head, _ = wire.split(answer.body)
+            assert (answer.status, head["status"]) == (200, 200)
+        else:
+            assert (answer.status, answer.code) == (403, self._why(call, method, presented=presented))
+
+    @staticmethod
+    def _why(call: Call, method: str, *, presented: bool) -> str:
+        """The reason that the refusal must name: the first that holds."""
+        reasons = [
+            (call.grant.state != "active", f"grant.{call.grant.state}"),
+            (method != METHOD_OF[call.tool], "request.rule"),
+            (call.settled, "window.closed"),
+            (presented, "credential.used"),
+            (not presented, "window.unopened"),
+        ]
+        return next(code for holds, code in reasons if holds)
+
+    @rule(call=calls)
+    def redeem_in_parallel(self, call: Call) -> None:
+        window = wire.Window(call.id, call.credential)
+        method = METHOD_OF[call.tool]
+        line, message = self._api_request(method, window)
+        is_permitted = call.permits(method, presented=True)
+        signed = [self._capture(call.grant, wire.PATH_EGRESS, message) for _ in range(AT_ONCE)]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            answers = list(pool.map(lambda request: self._exchange(call.grant, request), signed))
+        assert [answer.status for answer in answers].count(200) == int(is_permitted)
+        if is_permitted:
+            self._permitted.append(line)
+            call.redeemed = True
+
+    @rule(call=calls, thief=grants)
+    def use_anothers_window(self, call: Call, thief: Grant) -> None:
+        if thief is call.grant:
+            return
+        _, message = self._api_request(METHOD_OF[call.tool], wire.Window(call.id, call.credential))
+        answer = self._send(thief, wire.PATH_EGRESS, message)
+        expected = "window.unknown" if thief.state == "active" else f"grant.{thief.state}"
+        assert (answer.status, answer.code) == (403, expected)
+
+    @rule(call=calls, other=calls)
+    def use_anothers_credential(self, call: Call, other: Call) -> None:
+        """The windows of one grant are not exchangeable either."""
+        if other is call:
+            return
+        _, message = self._api_request(METHOD_OF[call.tool], wire.Window(call.id, other.credential))
+        answer = self._send(call.grant, wire.PATH_EGRESS, message)
+        expected = "credential.binding" if call.grant.state == "active" else f"grant.{call.grant.state}"
+        assert (answer.status, answer.code) == (403, expected)
+
+    @rule(grant=grants, method=METHODS)
+    def request_without_a_call(self, grant: Grant, method: str) -> None:
+        _, message = self._api_request(method)
+        answer = self._send(grant, wire.PATH_EGRESS, message)
+        expected = "request.no_call" if grant.state == "active" else f"grant.{grant.state}"
+        assert (answer.status, answer.code) == (403, expected)
+
+    @rule(grant=grants, which=st.integers(0, 1000))
+    def replay_a_proof(self, grant: Grant, which: int) -> None:
+        if grant.captured:
+            answer = self._exchange(grant, grant.captured[which % len(grant.captured)])
+            assert (answer.status, answer.code) == (401, "proof.replayed")
+
+    @rule(grant=grants, thief=grants, which=st.integers(0, 1000))
+    def sign_with_another_key(self, grant: Grant, thief: Grant, which: int) -> None:
+        """A stolen grant without its device key."""
+        if thief is grant or not grant.captured:
+            return
+        taken = grant.captured[which % len(grant.captured)]
+        headers = thief.laptop.headers("POST", taken.path, taken.message)
+        headers["Authorization"] = taken.headers["Authorization"]
+        answer = self._exchange(thief, Captured(taken.path, taken.message, headers))
+        assert answer.status == 401
+
+    # --- what must hold -----------------------------------------------------------------------------------------------
+
+    @invariant()
+    def executed_is_what_was_permitted(self) -> None:
+        executed = [line for line in self._upstream.with_real_key() if self._mark in line]
+        assert sorted(executed) == sorted(self._permitted)
+
+    @invariant()
+    def nothing_reaches_the_upstream_without_permission(self) -> None:
+        came = [f"{seen.method} {seen.path}" for seen in self._upstream.seen if self._mark in seen.path]
+        assert sorted(came) == sorted(self._permitted)
+
+    def teardown(self) -> None:
+        """The record tells the same story."""
+        for grant in self._grants:
+            rows = self._served.administrator.administer("GET", f"/v1/admin/calls?grant={grant.id}")
+            assert sorted((row["tool"], row["decision"]) for row in rows) == sorted(grant.decisions)
+
+    # --- the wire -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _mark(self) -> str:
+        return f"?example={self._example}&"
+
+    def _api_request(self, method: str, *windows: wire.Window) -> tuple[str, bytes]:
+        """A request like no other: as the upstream would see it, and the message to the broker."""
+        path = f"/items{self._mark}n={next(self._requests)}"
+        message = egress_message("keyed", self._upstream.url + path, *windows, method=method)
+        return f"{method} {path}", message
+
+    def _capture(self, grant: Grant, path: str, message: bytes) -> Captured:
+        request = Captured(path, message, grant.laptop.headers("POST", path, message))
+        grant.captured.append(request)
+        return request
+
+    def _send(self, grant: Grant, path: str, message: bytes) -> Answer:
+        return self._exchange(grant, self._capture(grant, path, message))
+
+    @staticmethod
+    def _exchange(grant: Grant, request: Captured) -> Answer:
+        return grant.laptop.exchange("POST", request.path, request.message, request.headers)
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    with Upstream(CANARY) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def served(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with Served(tmp_path_factory.mktemp("served")) as running:
+        running.add_server("keyed", keyed_entry(upstream.url), CANARY)
+        yield running
+
+
+@pytest.mark.timeout(600)  # finding the shortest story of a failure takes minutes
+def test_what_is_executed_is_what_was_permitted(served: Served, upstream: Upstream) -> None:
+    def machine() -> Permissions:
+        return Permissions(served, upstream)
+
+    run_state_machine_as_test(
+        machine,  # type: ignore[arg-type]  # it is called; any factory will do
+        settings=settings(
+            max_examples=30,
+            stateful_step_count=50,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )
