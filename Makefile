@@ -26,7 +26,7 @@ check: $(READY)  ## formatting, lint, types, layers
 	$(BIN)/mypy
 
 test: $(READY)  ## every test; says which could not run here
-	PATH="$(abspath $(BIN)):$$PATH" tests/with_keyring.sh $(BIN)/python -m pytest
+	PATH="$(abspath $(BIN)):$$PATH" tests/with_keyring.sh $(BIN)/python -m pytest -q -n auto --dist loadfile --durations 15
 
 demo: $(READY)  ## the whole story in a minute
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python examples/demo/run.py
