@@ -1,0 +1,83 @@
+"""What a frame asks for, and the exact bytes of its arguments."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from percall_broker.crypto.proofs import digest
+from percall_broker.model.errors import InvalidInput
+from percall_broker.stages import frame
+
+
+def test_the_arguments_are_the_very_bytes_that_came() -> None:
+    exact = b'{ "b":1.0,\t"a" : "\\u00e9" }'
+    read = frame.parse(
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_a","arguments":' + exact + b"}}"
+    )
+    assert (read.kind, read.subjects, read.label) == ("tool", ("get_a",), "get_a")
+    assert read.arguments == exact
+    assert read.digest == digest(exact)
+
+
+def test_a_call_without_arguments_has_none() -> None:
+    read = frame.parse(b'{"method":"tools/call","params":{"name":"get_a"}}')
+    assert read.arguments == b""
+
+
+def test_other_requests_are_labelled_by_method_and_subject() -> None:
+    read = frame.parse(b'{"method":"resources/read","params":{"uri":"file:///a"}}\n')
+    assert read.label == "resources/read file:///a"
+    assert read.arguments == b'{"uri":"file:///a"}'
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        '{"name":"get_a","Name":"x"}',
+        '{"name":"get_a","NAME":"x"}',
+        '{"name":"get_a","argument\u017f":{}}',
+        '{"name":"get_a","ARGUMENTS":{}}',
+        '{"name":"get_a","tasKId":1}',
+    ],
+)
+def test_members_that_a_reader_without_case_would_take_for_others_are_refused(params: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        frame.parse(f'{{"method":"tools/call","params":{params}}}'.encode())
+    assert refused.value.code == "frame.case"
+
+
+@pytest.mark.parametrize("uri", ["file:///a/../b", "file:///a/%2e%2e/b", "file:///a/%252E./b", "file:///a\\..\\b", ""])
+def test_a_uri_that_may_lead_elsewhere_is_refused(uri: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        frame.parse(json.dumps({"method": "resources/read", "params": {"uri": uri}}).encode())
+    assert refused.value.code == "frame.uri"
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(arguments=st.dictionaries(st.text(), json_values, max_size=4), indent=st.sampled_from([None, 1]))
+def test_whatever_the_arguments_their_bytes_are_cut_out_whole(arguments: dict[str, object], indent: int | None) -> None:
+    exact = json.dumps(arguments, indent=indent, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    message = b'{"method":"tools/call","id":null,"params":{"arguments":' + exact + b',"name":"get_a"}}'
+    try:
+        read = frame.parse(message)
+    except InvalidInput:
+        assume(False)  # half of a surrogate pair is no text
+    else:
+        assert read.arguments == exact
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused_and_nothing_else(data: bytes) -> None:
+    with contextlib.suppress(InvalidInput):
+        frame.parse(data)
