@@ -35,7 +35,8 @@ TOOLS = {
         (
             "API-get-user API-get-users API-get-self API-post-search API-get-block-children API-retrieve-a-block "
             "API-retrieve-a-page API-retrieve-a-page-property API-retrieve-a-comment API-query-data-source "
-            "API-retrieve-a-data-source API-list-data-source-templates API-retrieve-a-database API-retrieve-page-markdown"
+            "API-retrieve-a-data-source API-list-data-source-templates API-retrieve-a-database "
+            "API-retrieve-page-markdown"
         ),
         (
             "API-patch-block-children API-update-a-block API-delete-a-block API-patch-page API-post-page "
