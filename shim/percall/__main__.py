@@ -7,9 +7,9 @@ and under `run` to protocol frames alone.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 
 from percall.errors import PercallError, UsageError
+from percall.lean import dataclass
 
 RUN_OPTIONS = {"--agent": "NAME"}
 """The options of `run`, each with what it takes; `cli.run` shows the same ones in the help."""

@@ -6,9 +6,8 @@ use the blocking `Connection` below). Ambiguous answers are refused, never inter
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from percall.errors import BrokerUnreachable, UsageError, WireError
+from percall.lean import dataclass
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:

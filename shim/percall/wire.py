@@ -10,13 +10,13 @@ Standard library only: the shim imports this before its child has started.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
 
 from percall.errors import WireError
+from percall.lean import dataclass, field, members
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any, TypeVar
 
     T = TypeVar("T")
@@ -112,7 +112,7 @@ def dump(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def join(head: dict[str, Any], body: bytes = b"") -> bytes:
+def join(head: Mapping[str, Any], body: bytes = b"") -> bytes:
     """A message: the head on one line, then the bytes that belong to it."""
     return dump(head) + b"\n" + body
 
@@ -133,7 +133,16 @@ def split(message: bytes) -> tuple[dict[str, Any], bytes]:
 
 def encode(message: Any) -> dict[str, Any]:
     """A message of this module as a JSON object; absent optional members are left out."""
-    return {name: value for name, value in asdict(message).items() if value is not None}
+    return {name: value for name, value in _plain(message).items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    """The value with its messages as dictionaries, at every depth."""
+    if isinstance(value, tuple):
+        return tuple(_plain(item) for item in value) if value else value
+    if hasattr(value, "__match_args__"):
+        return {name: _plain(getattr(value, name)) for name in value.__match_args__}
+    return dict(value) if isinstance(value, dict) else value
 
 
 def decode(kind: type[T], value: Any) -> T:
@@ -144,18 +153,16 @@ def decode(kind: type[T], value: Any) -> T:
     if not isinstance(value, dict):
         raise WireError("wire.type", f"{kind.__name__}: a JSON object was expected.")
     arguments: dict[str, Any] = {}
-    for member in fields(kind):  # type: ignore[arg-type]
-        if member.name in value:
-            reader = _READERS[str(member.type)]
+    for name, written in members(kind).items():
+        if name in value:
             try:
-                arguments[member.name] = reader(value[member.name])
+                arguments[name] = _READERS[written](value[name])
             except (TypeError, ValueError):
-                what = f"{kind.__name__}: {member.name!r}"
-                raise WireError("wire.type", f"{what} is not of type {member.type}.") from None
+                raise WireError("wire.type", f"{kind.__name__}: {name!r} is not of type {written}.") from None
     try:
         return kind(**arguments)
     except TypeError:
-        missing = [m.name for m in fields(kind) if m.name not in arguments]  # type: ignore[arg-type]
+        missing = [name for name in members(kind) if name not in arguments]
         raise WireError("wire.missing", f"{kind.__name__}: missing one of {', '.join(missing)}.") from None
 
 
