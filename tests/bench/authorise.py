@@ -1,6 +1,6 @@
 """How many calls a second and core one broker decides: a real process, real proofs, each intent durable.
 
-    python tests/bench/authorise.py [--calls 6000] [--connections 16] [--database URL]
+    python tests/bench/authorise.py [--calls 6000] [--connections 16] [--postgresql]
 
 The requests are signed beforehand, so that signing takes nothing from the core that is measured; `per core` divides by
 the CPU time that the broker's process used. Prints one JSON object.
@@ -9,6 +9,7 @@ the CPU time that the broker's process used. Prints one JSON object.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import selectors
@@ -18,13 +19,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from harness.database import postgresql
 from harness.processes import COMMANDS, Line, command
 from harness.signing import SigningLaptop, call_message
 from percall import wire
@@ -73,7 +75,7 @@ def send(url: str, requests: list[bytes], connections: int) -> list[float]:
             ask_next(connection)
         while selector.get_map():
             for key, _ in selector.select():
-                connection = key.fileobj  # type: ignore[assignment] - we registered sockets alone
+                connection = cast("socket.socket", key.fileobj)
                 answer = connection.recv(65536)
                 while not answer.endswith(b"}"):
                     answer += connection.recv(65536)
@@ -121,10 +123,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--calls", type=int, default=6000)
     parser.add_argument("--connections", type=int, default=16)
-    parser.add_argument("--database", default="")
+    parser.add_argument("--postgresql", action="store_true", help="on a PostgreSQL server of its own")
     told = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(Path(folder), told.calls, told.connections, told.database)))
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        database = stack.enter_context(postgresql()) if told.postgresql else ""
+        print(json.dumps(measure(Path(folder), told.calls, told.connections, database)))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
+from harness import database
 from harness.processes import COMMANDS, Line, command, keyed_entry
 from harness.signing import SigningLaptop
 from harness.upstream import CANARY, Upstream
@@ -25,13 +27,15 @@ class Served:
     """A broker process, and its administrator."""
 
     folder: Path
+    database: str = ""
     people: int = 0
     url: str = ""
     environment: dict[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         self.environment = {"PATH": os.environ["PATH"], "PERCALL_BROKER_HOME": str(self.folder / "broker")}
-        done = command("percall-broker", "init", "--json", environment=self.environment)
+        more = ("--database", self.database) if self.database else ()
+        done = command("percall-broker", "init", "--json", *more, environment=self.environment)
         self.start()
         try:
             self.administrator = SigningLaptop.enrolled(self.url, json.loads(done.stdout)["invite"])
@@ -87,9 +91,16 @@ def upstream() -> Iterator[Upstream]:
         yield running
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def location(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where the broker keeps its records: empty for the embedded store."""
+    with database.postgresql() if request.param == "postgresql" else contextlib.nullcontext("") as url:
+        yield url
+
+
 @pytest.fixture(scope="module")
-def served(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with Served(tmp_path_factory.mktemp("served")) as running:
+def served(location: str, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with Served(tmp_path_factory.mktemp("served"), location) as running:
         running.add_server("keyed", keyed_entry(upstream.url), CANARY)
         running.add_server("shared", keyed_entry(upstream.url, attribution="shared"), CANARY)
         yield running

@@ -41,7 +41,7 @@ def test_a_request_in_a_window_carries_the_key_and_the_answer_does_not(served: S
 def test_a_credential_works_once_of_two_hundred(served: Served, upstream: Upstream) -> None:
     laptop, _ = served.enrol()
     window = opened(laptop)
-    message = egress_message("keyed", f"{upstream.url}/items/once", window)
+    message = egress_message("keyed", f"{upstream.url}/items/{window.call}", window)
     start = threading.Barrier(32)
     signed = [laptop.headers("POST", wire.PATH_EGRESS, message) for _ in range(200)]
 
@@ -55,7 +55,7 @@ def test_a_credential_works_once_of_two_hundred(served: Served, upstream: Upstre
         answers = list(pool.map(attempt, range(200)))
     assert answers.count((200, "")) == 1
     assert answers.count((403, "credential.used")) == 199
-    assert upstream.with_real_key().count("GET /items/once") == 1
+    assert upstream.with_real_key().count(f"GET /items/{window.call}") == 1
 
 
 def test_a_window_closes_with_the_calls_answer(served: Served, upstream: Upstream) -> None:
@@ -119,11 +119,11 @@ def test_a_captured_api_request_is_not_made_twice(served: Served, upstream: Upst
     laptop, _ = served.enrol()
     window = opened(laptop)
     laptop.request("keyed", f"{upstream.url}/items/1", window)
-    message = egress_message("keyed", f"{upstream.url}/items/captured", wire.Window(window.call))
+    message = egress_message("keyed", f"{upstream.url}/items/{window.call}", wire.Window(window.call))
     headers = laptop.headers("POST", wire.PATH_EGRESS, message)
     assert laptop.exchange("POST", wire.PATH_EGRESS, message, headers).status == 200
     assert laptop.exchange("POST", wire.PATH_EGRESS, message, headers).code == "proof.replayed"
-    assert upstream.with_real_key().count("GET /items/captured") == 1
+    assert upstream.with_real_key().count(f"GET /items/{window.call}") == 1
 
 
 def test_a_call_makes_as_many_requests_as_its_entry_allows(served: Served, upstream: Upstream) -> None:
