@@ -226,6 +226,14 @@ def test_an_invite_enrols_one_device_once(served: Served) -> None:
     assert SigningLaptop(served.url).enrol("made-up").code == "invite.unknown"
 
 
+def test_a_device_key_belongs_to_one_person(served: Served) -> None:
+    mine, theirs = served.invite(), served.invite()
+    laptop = SigningLaptop.enrolled(served.url, mine["invite"])
+    laptop.token = ""
+    assert laptop.enrol(theirs["invite"]).code == "device.other"
+    assert SigningLaptop(served.url).enrol(theirs["invite"]).status == 200
+
+
 def test_enrolment_needs_a_proof_of_the_key_that_introduces_itself(served: Served) -> None:
     made = served.invite()
     honest, thief = SigningLaptop(served.url), SigningLaptop(served.url)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from percall import wire
 from percall_broker.crypto.proofs import digest
 from percall_broker.model.errors import BrokerError, InvalidInput, Unauthenticated
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 JSON = b"application/json"
 _ONCE = frozenset({b"authorization", b"dpop", b"percall-wire"})
 _VERSION = wire.HEADER_VERSION.encode()
+
+
+log = structlog.get_logger()
+_SERVER_ERROR = 500
 
 
 class ClientGone(Exception):  # noqa: N818 - what happened
@@ -99,7 +105,11 @@ class ErrorAnswers:
         self._clock = clock
 
     def of(self, error: BrokerError) -> tuple[int, Headers, bytes]:
-        """Status, headers and body."""
+        """Status, headers and body. What a stranger tried, and what we could not do, goes into the process's log."""
+        if isinstance(error, Unauthenticated) and error.challenge != "use_dpop_nonce":
+            log.warning("not authenticated", code=error.code)
+        elif error.status >= _SERVER_ERROR:
+            log.error("not answered", code=error.code, message=error.message)
         body = wire.dump({"error": {"code": error.code, "message": error.message, "next_step": error.next_step}})
         headers = [
             (b"content-type", JSON),

@@ -86,6 +86,9 @@ class Enrolment:
             Statement("advance_epoch"),
         )
         if done is None:
+            owners = await self._store.fetch("device_of", thumbprint=key.thumbprint, person=invite["person"])
+            if not owners and (await self._store.fetch("read_invite", code_hash=code_hash))[0]["used_at"] == 0:
+                raise Conflict("device.other", "This device key is another person's.", "Make a new one: percall login.")
             raise Conflict("invite.used", "The invite was used meanwhile.", "Ask your administrator for a new invite.")
         self._changes.announce()
 
