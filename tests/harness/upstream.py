@@ -34,6 +34,7 @@ class Upstream:
 
     key: str
     answers: dict[str, Any] = field(default_factory=dict)
+    redirects: dict[str, str] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
     stream_ended: threading.Event = field(default_factory=threading.Event)
 
@@ -100,16 +101,20 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(401, {"message": "Bad credentials"})
         if path == "/reflect":
             return self._answer(200, {"you_sent": dict(self.headers.items())})
+        if path in self.upstream.redirects:
+            return self._answer(307, {}, location=self.upstream.redirects[path])
         for prefix, answer in self.upstream.answers.items():
             if path.startswith(prefix):
                 return self._answer(200, answer)
         return self._answer(200, {"method": self.command, "path": path, "ok": True})
 
-    def _answer(self, status: int, value: Any) -> None:
+    def _answer(self, status: int, value: Any, *, location: str = "") -> None:
         data = json.dumps(value).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
+        if location:
+            self.send_header("Location", location)
         self.end_headers()
         self.wfile.write(data)
 
