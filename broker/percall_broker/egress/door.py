@@ -49,8 +49,13 @@ _THREAD_BYTES = 256 * 1024
 class RequestPipeline(Protocol):
     """What the door asks: whether a request may be made, and the key for it."""
 
-    async def __call__(self, request: SignedRequest, head: wire.EgressRequest, now: float) -> Permitted:
-        """A request that is permitted and durably recorded. Raises BrokerError otherwise."""
+    def admit(self, request: SignedRequest) -> None:
+        """Refuse whoever shows no grant, before the body is read. Raises Unauthenticated."""
+
+    async def __call__(
+        self, request: SignedRequest, head: wire.EgressRequest, now: float, objection: BrokerError | None
+    ) -> Permitted:
+        """A request that is permitted and durably recorded. Raises BrokerError otherwise; so it does the objection."""
 
 
 class EgressDoor:
@@ -81,14 +86,15 @@ class EgressDoor:
                 await answer.whole(*self._answer_error(error))
 
     async def _serve(self, scope: Message, receive: Receive, spool: Spool, answer: _Answer) -> None:
+        self._pipeline.admit(_signed(scope, ""))  # a stranger fills no disk
         await spool.fill(receive)  # 1
         try:
             head = wire.decode(wire.EgressRequest, spool.head())
         except WireError as error:
             raise InvalidInput(error.code, error.message) from None
-        heads.check(head.headers)
         mark = self._streams.mark()
-        permitted = await self._pipeline(_signed(scope, spool.digest), head, time.time())  # 2
+        signed = _signed(scope, spool.digest)
+        permitted = await self._pipeline(signed, head, time.time(), _objection(head))  # 2
         try:
             async with asyncio.timeout(permitted.deadline - time.time()) as limit:
                 with self._streams.hold(permitted.identity.grant.id, mark, limit), _ended_by_leaving(receive, limit):
@@ -133,6 +139,14 @@ class _Answer:
     async def whole(self, status: int, headers: list[tuple[bytes, bytes]], data: bytes) -> None:
         await self.begin(status, headers)
         await self.piece(data, more=False)
+
+
+def _objection(head: wire.EgressRequest) -> BrokerError | None:
+    try:
+        heads.check(head.headers)
+    except BrokerError as error:
+        return error
+    return None
 
 
 def _signed(scope: Message, digest: str) -> SignedRequest:

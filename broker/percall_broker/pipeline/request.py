@@ -81,12 +81,21 @@ class RequestPipeline:
         self._vault = vault
         self._calls: dict[str, Row] = {}
 
-    async def __call__(self, request: SignedRequest, head: wire.EgressRequest, now: float) -> Permitted:
-        """The permission to forward, with the key. Raises Forbidden, whose code is recorded, or another BrokerError."""
+    def admit(self, request: SignedRequest) -> None:
+        """Refuse whoever shows no grant token of ours, before the body is read. Raises Unauthenticated."""
+        self._signed.admit(request)
+
+    async def __call__(
+        self, request: SignedRequest, head: wire.EgressRequest, now: float, objection: BrokerError | None = None
+    ) -> Permitted:
+        """The permission to forward, with the key. Raises Forbidden, whose code is recorded, or another BrokerError.
+
+        `objection` is what the door found wrong with the request's head: refused like the rest, so that it is recorded.
+        """
         identity = await self._signed.identify(request, now)  # 1
         settling = self._settle.start(identity, head.settle, now)
         try:
-            identity, server, calls = await self._decide_and_record(identity, head, now)  # 2 to 4
+            identity, server, calls = await self._decide_and_record(identity, head, objection, now)  # 2 to 4
         finally:
             await settling
         key = await self._vault.unseal(server.name, server.secret_version)  # 5
@@ -94,7 +103,7 @@ class RequestPipeline:
         return Permitted(identity, server, calls, deadline, key)
 
     async def _decide_and_record(
-        self, identity: Identity, head: wire.EgressRequest, now: float
+        self, identity: Identity, head: wire.EgressRequest, objection: BrokerError | None, now: float
     ) -> tuple[Identity, Server, tuple[str, ...]]:
         seen = None
         for attempt in range(_ATTEMPTS):
@@ -106,6 +115,8 @@ class RequestPipeline:
             try:
                 standing = _standing(grant, head.server, server, now)
                 attributed = await self._windows(identity, standing, head, now)  # 2
+                if objection is not None:
+                    raise objection
                 candidates = _decide(standing, attributed, head)  # 3
             except BrokerError as refusal:
                 if attempt == 0:

@@ -29,6 +29,13 @@ class Signed:
         self._lookup = lookup
         self._authenticator = authenticator
 
+    def admit(self, request: SignedRequest) -> None:
+        """Refuse whoever shows no grant token of ours, before anything of a body is read. Raises Unauthenticated.
+
+        No more than a first look: the proof covers the body, so it is checked once the body is here.
+        """
+        self._authenticator.token(request)
+
     async def identify(self, request: SignedRequest, now: float) -> Identity:
         """Who signed, in whatever state their grant is. The caller records the id, and so refuses a replay."""
         token = self._authenticator.token(request)

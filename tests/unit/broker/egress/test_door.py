@@ -55,7 +55,14 @@ class Pipeline:
     asked: list[tuple[SignedRequest, wire.EgressRequest]] = field(default_factory=list)
     at_permission: Any = None
 
-    async def __call__(self, request: SignedRequest, head: wire.EgressRequest, now: float) -> Permitted:
+    def admit(self, request: SignedRequest) -> None:
+        """Whoever asks."""
+
+    async def __call__(
+        self, request: SignedRequest, head: wire.EgressRequest, now: float, objection: BrokerError | None
+    ) -> Permitted:
+        if objection is not None:
+            raise objection
         self.asked.append((request, head))
         if self.refusal is not None:
             raise self.refusal
