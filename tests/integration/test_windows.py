@@ -209,3 +209,33 @@ def test_an_open_answer_of_an_upstream_is_cut_within_a_second_of_a_revocation(
             pass
     assert time.monotonic() - start < 1
     connection.close()
+
+
+def test_a_head_that_would_change_the_method_is_refused_and_recorded(served: Served, upstream: Upstream) -> None:
+    laptop, grant = served.enrol()
+    window = opened(laptop)
+    head = wire.EgressRequest(
+        server="keyed",
+        method="GET",
+        url=f"{upstream.url}/items/overridden",
+        headers=(("X-HTTP-Method-Override", "DELETE"),),
+        placeholder="test_placeholder",
+        windows=(window,),
+    )
+    message = wire.join(wire.encode(head))
+    answer = laptop.exchange("POST", wire.PATH_EGRESS, message, laptop.headers("POST", wire.PATH_EGRESS, message))
+    assert (answer.status, answer.code) == (403, "request.method_override")
+    story = served.administrator.administer("GET", f"/v1/admin/calls/{window.call}")
+    assert [entry["reason"] for entry in story["entries"]] == ["grant.tool", "request.method_override"]
+    assert grant in str(story)
+
+
+def test_a_stranger_is_refused_before_a_body_is_read(served: Served) -> None:
+    host = served.url.removeprefix("http://")
+    connection = http.client.HTTPConnection(host, timeout=10)
+    connection.putrequest("POST", wire.PATH_EGRESS)
+    connection.putheader("Percall-Wire", str(wire.VERSION))
+    connection.putheader("Content-Length", str(wire.MAX_EGRESS_BODY_BYTES))
+    connection.endheaders()
+    assert connection.getresponse().status == 401  # while not a byte of the body was sent
+    connection.close()
