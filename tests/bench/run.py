@@ -19,7 +19,6 @@ import trustme
 from driver import Candidate, Measured, Session, measure, median, percentile
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from harness.database import postgresql
 from harness.processes import Broker, Laptop
 
 HERE = Path(__file__).resolve().parent
@@ -243,8 +242,7 @@ def main() -> None:
         egress(percall(laptops["fetch"], "fetch", "egress"), direct)
         authorise = [sys.executable, str(HERE / "authorise.py")]
         subprocess.run(authorise, check=True)
-        with postgresql(folder / "postgresql") as location:
-            subprocess.run([*authorise, "--database", location], check=True)
+        subprocess.run([*authorise, "--postgresql"], check=True)
 
 
 if __name__ == "__main__":
