@@ -6,7 +6,9 @@ that came to the upstream with the real key are exactly those that the model per
 
 from __future__ import annotations
 
+import http.client
 import itertools
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -32,7 +34,7 @@ from integration.conftest import Served
 from percall import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from hypothesis.stateful import MultipleResults
 
@@ -110,6 +112,7 @@ class Permissions(RuleBasedStateMachine):
         self._example = next(_examples)
         self._requests = itertools.count()
         self._permitted: list[str] = []
+        self._in_flight: list[str] = []
         self._grants: list[Grant] = []
 
     # --- grants -------------------------------------------------------------------------------------------------------
@@ -234,6 +237,27 @@ class Permissions(RuleBasedStateMachine):
             self._permitted.append(line)
             call.redeemed = True
 
+    @rule(call=calls)
+    def suspend_while_it_requests(self, call: Call) -> None:
+        """Each request may come before the suspension or after it; one whose answer came was permitted."""
+        method, window = METHOD_OF[call.tool], wire.Window(call.id)
+        is_permitted = call.permits(method, presented=False)
+        asked = [self._api_request(method, window) for _ in range(AT_ONCE)]
+        signed = [self._capture(call.grant, wire.PATH_EGRESS, message) for _, message in asked]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            came = pool.map(lambda request: self._exchange_or_cut(call.grant, request), signed)
+            self.change(call.grant, "suspend")
+            answers = list(came)
+        for (line, _), answer in zip(asked, answers, strict=True):
+            if answer is not None and answer.status == 200:
+                assert is_permitted
+                self._permitted.append(line)
+            elif answer is None or answer.code == "request.cut":
+                assert is_permitted
+                self._in_flight.append(line)
+            else:
+                assert answer.status == 403
+
     @rule(call=calls, thief=grants)
     def use_anothers_window(self, call: Call, thief: Grant) -> None:
         if thief is call.grant:
@@ -281,13 +305,16 @@ class Permissions(RuleBasedStateMachine):
 
     @invariant()
     def executed_is_what_was_permitted(self) -> None:
-        executed = [line for line in self._upstream.with_real_key() if self._mark in line]
-        assert sorted(executed) == sorted(self._permitted)
+        self._check(line for line in self._upstream.with_real_key() if self._mark in line)
 
     @invariant()
     def nothing_reaches_the_upstream_without_permission(self) -> None:
-        came = [f"{seen.method} {seen.path}" for seen in self._upstream.seen if self._mark in seen.path]
-        assert sorted(came) == sorted(self._permitted)
+        self._check(f"{seen.method} {seen.path}" for seen in self._upstream.seen if self._mark in seen.path)
+
+    def _check(self, lines: Iterable[str]) -> None:
+        came, permitted = Counter(lines), Counter(self._permitted)
+        assert permitted <= came, "what is permitted succeeds"
+        assert came - permitted <= Counter(self._in_flight), "what was executed was permitted"
 
     def teardown(self) -> None:
         """The record tells the same story."""
@@ -318,6 +345,13 @@ class Permissions(RuleBasedStateMachine):
     @staticmethod
     def _exchange(grant: Grant, request: Captured) -> Answer:
         return grant.laptop.exchange("POST", request.path, request.message, request.headers)
+
+    def _exchange_or_cut(self, grant: Grant, request: Captured) -> Answer | None:
+        """None where the answer was cut: a suspension ends what is under way."""
+        try:
+            return self._exchange(grant, request)
+        except (http.client.HTTPException, ConnectionError):
+            return None
 
 
 @pytest.fixture(scope="module")
