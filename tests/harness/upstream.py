@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 CANARY = "test_CANARYkeyThatMustNeverReachTheLaptop0123"
 
 
+class RoomyServer(ThreadingHTTPServer):
+    """With room for those who connect at once; the standard library's five are refused when a machine is busy."""
+
+    request_queue_size = 256
+    daemon_threads = True
+
+
 @dataclass
 class Seen:
     """One request as the upstream saw it."""
@@ -40,8 +47,7 @@ class Upstream:
 
     def __enter__(self) -> Self:
         handler = type("Handler", (_Handler,), {"upstream": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server = RoomyServer(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
         self._thread.start()
         return self

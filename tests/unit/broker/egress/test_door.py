@@ -12,14 +12,14 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvicorn
 import uvloop
 
-from harness.upstream import CANARY
+from harness.upstream import CANARY, RoomyServer
 from harness.upstream import Upstream as FakeApi
 from percall import wire
 from percall_broker.egress.door import EgressDoor
@@ -279,7 +279,7 @@ class RawUpstream:
 
     def __init__(self, answer: bytes) -> None:
         handler = type("Handler", (_RawHandler,), {"answer": answer})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = RoomyServer(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
 
     def __enter__(self) -> str:

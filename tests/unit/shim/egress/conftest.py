@@ -11,11 +11,12 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.upstream import RoomyServer
 from percall import wire
 from percall.egress import ways
 from percall.egress.listener import Listener
@@ -176,7 +177,7 @@ class Stage:
 @pytest.fixture
 def stage() -> Iterator[Stage]:
     stand_in = StandIn(echo)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"stand_in": stand_in}))
+    server = RoomyServer(("127.0.0.1", 0), type("Bound", (Handler,), {"stand_in": stand_in}))
     server.daemon_threads = True
     stand_in.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
