@@ -370,5 +370,10 @@ class Connection:
         return bool(poll.poll(0))
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the socket, also under a thread that waits for its next byte."""
+        import socket  # noqa: PLC0415 - loaded since `connect`
+        from contextlib import suppress  # noqa: PLC0415 - the same
+
+        with suppress(OSError):  # the other side may have been first
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
         self._socket.close()

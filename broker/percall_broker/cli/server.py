@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -61,7 +62,7 @@ def _secret(name: str, *, from_stdin: bool) -> str:
         return sys.stdin.read().strip("\r\n")
     if not sys.stdin.isatty():
         raise UsageError("cli.secret", "There is no terminal to ask for the key at.", "Use --secret-stdin.")
-    return str(typer.prompt(f"Key for {name}", hide_input=True, err=True))
+    return getpass.getpass(f"Key for {name}: ")  # turns the echo off before it asks
 
 
 @servers.command()

@@ -220,6 +220,8 @@ class Conversation:
         except PercallError as error:
             # The head has gone out: the child must see a broken answer, not a short one.
             raise ConnectionAbortedError(str(error)) from None
+        if self._is_cut:  # what was read last may be the end of the connection rather than of the answer
+            raise ConnectionAbortedError
         self._socket.sendall(parser.send(h11.EndOfMessage()) or b"")
 
     def _ask(self, head: RequestHead, destination: Destination, spool: Spool) -> BrokerAnswer:

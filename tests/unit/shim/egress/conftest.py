@@ -116,7 +116,7 @@ class Answer:
         try:
             while data := self._response.read1(65536):
                 yield data
-        except (http.client.HTTPException, OSError) as error:
+        except (http.client.HTTPException, OSError, AttributeError) as error:  # the last: closed by another thread
             raise BrokerUnreachable("broker.cut", "The broker's answer was cut short.") from error
 
     def close(self) -> None:
