@@ -19,7 +19,7 @@ import trustme
 from driver import Candidate, Measured, Session, measure, median, percentile
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from harness.processes import Broker, Laptop
+from harness.processes import Broker, Laptop, keyed_entry
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -62,30 +62,6 @@ delivery = "{delivery}"
 attribution = "shared"
 command = {json.dumps(command)}
 {egress if ways else ""}"""
-
-
-def keyed_entry(url: str) -> str:
-    return f"""
-[server]
-title = "HTTP calls"
-delivery = "egress"
-attribution = "exact"
-command = {json.dumps([sys.executable, str(HERE / "fetching.py")])}
-[server.environment]
-API_KEY = "{{key}}"
-API_URL = "{{listener:{url}}}"
-[key]
-placeholder = "test_{{random:24}}"
-[[key.slot]]
-header = "Authorization"
-format = "Bearer {{key}}"
-[egress]
-ways = ["base-url"]
-hosts = ["{url}"]
-[[tool]]
-match = ["*"]
-requests = ["GET {url}/**"]
-"""
 
 
 class Api(BaseHTTPRequestHandler):
@@ -166,9 +142,9 @@ def egress(candidate: Candidate, direct: Candidate) -> None:
         session = Session(which)
         session.initialize()
         for _ in range(20):
-            session.call("/small", "fetch")
-        small = [session.call("/small", "fetch") for _ in range(300)]
-        large = [session.call("/large", "fetch") for _ in range(3)]
+            session.call("/small", "get_path")
+        small = [session.call("/small", "get_path") for _ in range(300)]
+        large = [session.call("/large", "get_path") for _ in range(3)]
         figures[name] = (percentile(small, 0.5), percentile(small, 0.99), DOWNLOAD_BYTES / 1e3 / median(large))
         session.close()
     print(f"\none API request in a call, p50 and p99 ms: {figures}")
@@ -199,7 +175,7 @@ def main() -> None:
         for server, entry, key in (
             ("echo", echo_entry(ECHO), ""),
             ("echo-proxy", echo_entry(ECHO, "proxy"), KEY),
-            ("fetch", keyed_entry(url), KEY),
+            ("fetch", keyed_entry(url, script=HERE / "fetching.py"), KEY),
         ):
             broker.add_server(server, entry, key)
         tls_arguments = ("--tls-cert", str(folder / "cert.pem"), "--tls-key", str(folder / "key.pem"))

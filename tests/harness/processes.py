@@ -298,14 +298,14 @@ class Broker:
         return self.rows("log", "list", *arguments)
 
 
-def keyed_entry(api_url: str, *, attribution: str = "exact") -> str:
-    """An entry for tests/servers/keyed.py, whose API is at `api_url` on loopback."""
+def keyed_entry(api_url: str, *, attribution: str = "exact", script: Path = SERVERS / "keyed.py") -> str:
+    """An entry for a script such as tests/servers/keyed.py, whose API is at `api_url` on loopback."""
     return f"""
 [server]
 title = "A keyed test server"
 delivery = "egress"
 attribution = "{attribution}"
-command = ["{sys.executable}", "{SERVERS / "keyed.py"}"]
+command = ["{sys.executable}", "{script}"]
 [server.environment]
 API_KEY = "{{key}}"
 API_URL = "{{listener:{api_url}}}"
