@@ -1,24 +1,30 @@
-"""The command `percall-broker`, which every installation has: it says how to install the broker where it is missing."""
+"""The command `percall-broker`, which every installation has: it says how to install the broker where it is missing.
+
+The administrator's requests need no more than the laptop's part; `init`, `serve` and the other local commands do.
+"""
 
 from __future__ import annotations
 
 import sys
+
+_OURS = {"percall", "percall_broker"}
 
 
 def main() -> int:
     """Runs the broker's command line, or says what to install."""
     try:
         from percall_broker import cli  # noqa: PLC0415 - an extra that may not be there
+
+        cli.main()
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing in {"percall", "percall_broker"} and error.name != "percall_broker":
+        if missing in _OURS and error.name != "percall_broker":
             raise
         sys.stderr.write(
             f"percall-broker: the broker's part is not installed (no {missing}). [broker.not_installed]\n"
             "  Run `pip install 'percall[broker]'`.\n"
         )
         return 2
-    cli.main()
     return 0
 
 
