@@ -43,7 +43,7 @@ def call(identifier, name, arguments):
     if name == "grandchild":
         return text(str(subprocess.Popen(["/bin/sleep", "600"]).pid))
     if name == "slow":
-        time.sleep(0.2)
+        time.sleep(0.2)  # a tool whose call is still open when the next thing happens
     if name == "huge":
         sys.stdout.buffer.write(
             b'{"jsonrpc":"2.0","id":%s,"result":"' % json.dumps(identifier).encode()

@@ -2,7 +2,7 @@
 
 It asks for a nonce, permits calls but those of tools named `forbidden…`, records what it was sent, and lets a test push
 events. POST /test/push sends an event to all streams; GET /test/seen gives what has been seen; POST /test/nonce makes
-earlier nonces stale; POST /test/pause delays each decision by that many milliseconds.
+earlier nonces stale.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import queue
 import socket
 import sys
 import threading
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +33,8 @@ class SmallBroker:
         self.calls: list[dict[str, Any]] = []
         self.settled: list[dict[str, Any]] = []
         self.requests: list[str] = []
-        self.largest_open = 0
-        self.pause = 0.0
         self.keep_alive = True
         self._streams: list[queue.Queue[bytes]] = []
-        self._lock = threading.Lock()
         self._connections: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -122,11 +118,6 @@ class SmallBroker:
         frame = json.loads(frame_bytes)
         self.settled += head.get("settle", [])
         self.calls.append({"jti": jti, "head": head, "frame": frame_bytes})
-        with self._lock:
-            opened = len(self.calls) - len(self.settled)
-            self.largest_open = max(self.largest_open, opened)
-        if self.pause:
-            time.sleep(self.pause)
         name = str(frame.get("params", {}).get("name", ""))
         if name.startswith("forbidden"):
             refusal = {"code": "grant.tool", "message": f"The grant does not name {name!r}.", "next_step": "Ask."}
@@ -151,8 +142,6 @@ class SmallBroker:
             self.push(**json.loads(body))
         elif path == "/test/nonce":
             self.nonce = body.decode()
-        elif path == "/test/pause":
-            self.pause = int(body) / 1000
         return {"calls": len(self.calls), "settled": self.settled, "streams": self.streams}
 
     def _error(self, connection: socket.socket, status: int, code: str, message: str) -> None:
