@@ -27,22 +27,22 @@ from starlette.responses import Response
 
 from percall import wire
 from percall_broker.api import admin
-from percall_broker.api.asgi import ClientGone, ErrorAnswers, signed_request
 from percall_broker.api.calls import CallDoor, OwnCallsDoor, SettlementsDoor
 from percall_broker.api.events import EventsDoor
 from percall_broker.api.session import EnrolmentDoor, SessionDoor
+from percall_broker.asgi import ClientGone, ErrorAnswers, signed_request
 from percall_broker.compose import open_broker
 from percall_broker.egress.door import EgressDoor
-from percall_broker.egress.streams import OpenStreams
-from percall_broker.egress.upstream import Upstream
 from percall_broker.model.errors import BrokerError, InvalidInput, NotFound, Unavailable
 from percall_broker.model.standing import barred
+from percall_broker.outbound.streams import OpenStreams
+from percall_broker.outbound.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
-    from percall_broker.api.asgi import Message, Receive, Send
+    from percall_broker.asgi import Message, Receive, Send
     from percall_broker.compose import Broker
     from percall_broker.model.records import Identity
     from percall_broker.settings import Settings

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from percall_broker.egress.redaction import Redactor, forms
+from percall_broker.outbound.redaction import Redactor, forms
 
 # Few letters, so that forms overlap, begin again and nearly end, all the time.
 small = st.lists(st.sampled_from([b"a", b"b", b"/", b"+"]), min_size=1, max_size=7).map(b"".join)

@@ -10,13 +10,13 @@ import msgspec
 
 from percall import wire
 from percall.errors import WireError
-from percall_broker.api.asgi import answer, read_body, signed_request
+from percall_broker.asgi import answer, read_body, signed_request
 from percall_broker.model.errors import Forbidden, InvalidInput
 from percall_broker.model.standing import barred
 from percall_broker.pipeline.administration import Filters
 
 if TYPE_CHECKING:
-    from percall_broker.api.asgi import Message, Receive, Send
+    from percall_broker.asgi import Message, Receive, Send
     from percall_broker.pipeline.administration import Administration
     from percall_broker.pipeline.call import CallPipeline
     from percall_broker.pipeline.settle import Settle

@@ -11,11 +11,11 @@ import time
 from typing import TYPE_CHECKING
 
 from percall import wire
-from percall_broker.api.asgi import read_body, signed_request
+from percall_broker.asgi import read_body, signed_request
 from percall_broker.model.errors import Unavailable
 
 if TYPE_CHECKING:
-    from percall_broker.api.asgi import Message, Receive, Send
+    from percall_broker.asgi import Message, Receive, Send
     from percall_broker.crypto.tokens import Nonces
     from percall_broker.pipeline.changes import Changes
     from percall_broker.pipeline.sessions import Sessions

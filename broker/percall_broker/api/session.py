@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from percall import wire
 from percall.errors import WireError
-from percall_broker.api.asgi import answer, read_body, signed_request
+from percall_broker.asgi import answer, read_body, signed_request
 from percall_broker.model.errors import InvalidInput, Unauthenticated
 
 if TYPE_CHECKING:
-    from percall_broker.api.asgi import Message, Receive, Send
+    from percall_broker.asgi import Message, Receive, Send
     from percall_broker.pipeline.enrol import Enrolment
     from percall_broker.pipeline.sessions import Sessions
     from percall_broker.pipeline.signed import Signed

@@ -20,18 +20,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 from percall import wire
 from percall.errors import WireError
 from percall_broker.egress import heads, slots
-from percall_broker.egress.redaction import Redactor
 from percall_broker.egress.spool import ClientGone, Spool
-from percall_broker.egress.streams import StreamCut, end_now
 from percall_broker.model.errors import BrokerError, Forbidden, InvalidInput, Unavailable
 from percall_broker.model.rules import parse_url
+from percall_broker.outbound.redaction import Redactor
+from percall_broker.outbound.streams import StreamCut, end_now
 from percall_broker.stages.authenticate import SignedRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from percall_broker.egress.streams import OpenStreams
-    from percall_broker.egress.upstream import Upstream, UpstreamAnswer
+    from percall_broker.outbound.streams import OpenStreams
+    from percall_broker.outbound.upstream import Upstream, UpstreamAnswer
     from percall_broker.pipeline.request import Permitted
 
     Message = dict[str, Any]

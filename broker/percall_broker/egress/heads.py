@@ -13,7 +13,7 @@ from percall_broker.model.errors import Forbidden, InvalidInput, Unavailable, Up
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from percall_broker.egress.redaction import Redactor
+    from percall_broker.outbound.redaction import Redactor
 
 Headers = tuple[tuple[str, str], ...]
 

@@ -11,7 +11,7 @@ from collections import deque
 
 from percall import wire
 from percall.errors import PercallError, WireError
-from percall.run import frames, gate, refusals
+from percall.rpc import frames, gate, refusals
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:

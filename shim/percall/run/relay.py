@@ -9,7 +9,7 @@ import os
 
 from percall import wire
 from percall.errors import FrameError
-from percall.run import frames, gate, refusals
+from percall.rpc import frames, gate, refusals
 from percall.run.calls import SAMPLING_REFUSED, Calls
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start

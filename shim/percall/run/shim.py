@@ -14,7 +14,7 @@ from functools import partial
 from percall import home, wire
 from percall.errors import PercallError, UsageError
 from percall.http1 import Address
-from percall.run import frames, refusals
+from percall.rpc import frames, refusals
 from percall.run.broker import Broker, Signer
 from percall.run.calls import ENDED, Calls
 from percall.run.events import EventStream

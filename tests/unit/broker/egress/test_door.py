@@ -23,17 +23,17 @@ from harness.upstream import CANARY, RoomyServer
 from harness.upstream import Upstream as FakeApi
 from percall import wire
 from percall_broker.egress.door import EgressDoor
-from percall_broker.egress.streams import OpenStreams
-from percall_broker.egress.upstream import Upstream
 from percall_broker.model.entry import Entry, Slot
 from percall_broker.model.errors import BrokerError, Forbidden
 from percall_broker.model.records import Grant, Identity, Server
+from percall_broker.outbound.streams import OpenStreams
+from percall_broker.outbound.upstream import Upstream
 from percall_broker.pipeline.request import Permitted
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
-    from percall_broker.egress.network import Deadlines
+    from percall_broker.outbound.network import Deadlines
     from percall_broker.stages.authenticate import SignedRequest
 
 PLACEHOLDER = "test_PLACEHOLDER0123456789"

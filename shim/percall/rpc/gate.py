@@ -10,9 +10,23 @@ from functools import lru_cache
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Protocol
 
-    from percall.wire import GrantedServer
+    class Patterns(Protocol):
+        """What a grant names of one server."""
+
+        @property
+        def tools(self) -> tuple[str, ...]:
+            """Of its tools."""
+
+        @property
+        def prompts(self) -> tuple[str, ...]:
+            """Of its prompts."""
+
+        @property
+        def resources(self) -> tuple[str, ...]:
+            """Of its resources' URIs."""
+
 
 _GATED = frozenset(
     {
@@ -41,7 +55,7 @@ def is_gated(method: str) -> bool:
     return method in _GATED or method.startswith("tasks/")
 
 
-def filter_list(method: str, result: Any, granted: GrantedServer | None) -> Any | None:
+def filter_list(method: str, result: Any, granted: Patterns | None) -> Any | None:
     """The result of a list method with only what the grant names, or None when nothing has to change.
 
     A list made for one grant must not be kept for others, so a `cacheScope` becomes private.

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from percall_broker.egress.addresses import is_public, loopback_addresses, public_addresses, system_resolver
 from percall_broker.model.errors import UpstreamFailed
+from percall_broker.outbound.addresses import is_public, loopback_addresses, public_addresses, system_resolver
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from percall_broker.egress.addresses import Resolver
+    from percall_broker.outbound.addresses import Resolver
 
 
 @pytest.mark.parametrize(

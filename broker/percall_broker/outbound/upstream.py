@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 
 import httpcore
 
-from percall_broker.egress.addresses import loopback_addresses, public_addresses, system_resolver
-from percall_broker.egress.network import Backend, CheckedStream, Deadlines
 from percall_broker.model.errors import UpstreamFailed
 from percall_broker.model.rules import is_loopback_name, parse_url
+from percall_broker.outbound.addresses import loopback_addresses, public_addresses, system_resolver
+from percall_broker.outbound.network import Backend, CheckedStream, Deadlines
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 
-    from percall_broker.egress.addresses import Resolver
     from percall_broker.model.rules import Target
+    from percall_broker.outbound.addresses import Resolver
 
 MAX_CONNECTIONS = 256
 MAX_IDLE_CONNECTIONS = 64

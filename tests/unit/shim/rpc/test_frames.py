@@ -6,7 +6,7 @@ import pytest
 
 from percall import wire
 from percall.errors import FrameError, WireError
-from percall.run import frames, gate, refusals
+from percall.rpc import frames, gate, refusals
 from percall.run.events import EventParser
 
 

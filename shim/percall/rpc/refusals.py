@@ -7,7 +7,7 @@ outside the reserved range. Never a success that stands for anything else.
 from __future__ import annotations
 
 from percall import __version__, wire
-from percall.run import frames
+from percall.rpc import frames
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ import pytest
 import trustme
 import uvloop
 
-from percall_broker.egress.network import Backend, Deadlines, check_head
-from percall_broker.egress.upstream import Upstream
 from percall_broker.model.errors import UpstreamFailed
 from percall_broker.model.rules import parse_url
+from percall_broker.outbound.network import Backend, Deadlines, check_head
+from percall_broker.outbound.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
