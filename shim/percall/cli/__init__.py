@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from percall import __version__
-from percall.cli import log, login, run, status, trust
+from percall.cli import log, login, run, scan, status, trust
 
 app = typer.Typer(
     name="percall",
@@ -40,6 +40,7 @@ app.command("login")(login.login)
 app.command("status")(status.status)
 app.command("log")(log.log)
 app.command("trust")(trust.trust)
+app.command("scan")(scan.scan)
 
 
 def main() -> int:

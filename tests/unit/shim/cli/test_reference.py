@@ -13,6 +13,7 @@ import percall
 from percall import __main__ as entry
 from percall import errors
 from percall.cli import app
+from percall.cli.scan import FOUND_EXIT_CODE
 
 SOURCE = Path(percall.__file__).parent
 REFERENCE = (Path(__file__).parents[4] / "docs" / "reference" / "percall.md").read_text()
@@ -44,7 +45,7 @@ def test_the_help_of_run_and_its_own_parser_know_the_same_options() -> None:
 
 def test_every_exit_code_is_documented() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
-    codes = {kind.exit_code for kind in kinds if issubclass(kind, errors.PercallError)} | {0, 130}
+    codes = {kind.exit_code for kind in kinds if issubclass(kind, errors.PercallError)} | {0, 130, FOUND_EXIT_CODE}
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", REFERENCE, re.MULTILINE)} == codes
 
 

@@ -1,0 +1,221 @@
+"""The clients that Percall knows: which files they read, where in them the servers stand, and in which shape.
+
+Facts, not behaviour; each was read in the client's own documentation or source. A place may hold a glob.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+JSONC, TOML, YAML = "jsonc", "toml", "yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The names of a server's members in one client's format, empty where the format has none.
+
+    `command_list`: the command and its arguments are one list (`command`), as in opencode. `listed`: the servers are a
+    list of objects that carry their `name`, as in Continue. `extra` is what an entry of this format must say besides.
+    """
+
+    command: str = "command"
+    arguments: str = "args"
+    environment: str = "env"
+    urls: tuple[str, ...] = ("url",)
+    headers: tuple[str, ...] = ("headers",)
+    command_list: bool = False
+    listed: bool = False
+    extra: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A client. `user` and `project` are places: globs with forward slashes, the former from the home folder.
+
+    `member` is where the servers stand in the file; `per_project` where each project of a user's file has servers of
+    its own (`*` stands for the project). `rewritten`: `percall adopt` can edit it; the others are scanned and
+    explained. `backups` are copies that the client itself makes. `note` is what a person has to know after a change.
+    """
+
+    name: str
+    title: str
+    user: tuple[str, ...]
+    project: tuple[str, ...] = ()
+    member: tuple[str, ...] = ("mcpServers",)
+    per_project: tuple[str, ...] = ()
+    form: str = JSONC
+    shape: Shape = Shape()
+    rewritten: bool = False
+    backups: tuple[str, ...] = ()
+    note: str = "Restart it, or reload its MCP servers."
+
+
+def _code(*relative: str) -> tuple[str, ...]:
+    """Files under the user folder of VS Code and of its builds."""
+    return tuple(f"{{config}}/{build}/User/{file}" for build in _CODE_BUILDS for file in relative)
+
+
+_CODE_BUILDS = ("Code", "Code - Insiders", "VSCodium")
+
+CLIENTS: tuple[Client, ...] = (
+    Client(
+        "claude-desktop",
+        "Claude Desktop",
+        (
+            "{config}/Claude/claude_desktop_config.json",
+            "{local}/Packages/Claude_*/LocalCache/Roaming/Claude/claude_desktop_config.json",
+        ),
+        rewritten=True,
+        note="Quit Claude Desktop and start it again.",
+    ),
+    Client(
+        "claude-code",
+        "Claude Code",
+        (".claude.json",),
+        (".mcp.json",),
+        per_project=("projects", "*", "mcpServers"),
+        rewritten=True,
+        backups=(".claude.json.backup*", ".claude/backups/.claude.json.backup*"),
+        note="Start a new Claude Code session.",
+    ),
+    Client("cursor", "Cursor", (".cursor/mcp.json",), (".cursor/mcp.json",), rewritten=True),
+    Client(
+        "vscode",
+        "VS Code",
+        _code("mcp.json", "profiles/*/mcp.json"),
+        (".vscode/mcp.json",),
+        member=("servers",),
+        shape=Shape(extra=(("type", "stdio"),)),
+        rewritten=True,
+    ),
+    Client(
+        "windsurf",
+        "Windsurf",
+        (".codeium/windsurf/mcp_config.json",),
+        shape=Shape(urls=("serverUrl", "url")),
+        rewritten=True,
+    ),
+    Client(
+        "zed",
+        "Zed",
+        ("{config}/Zed/settings.json" if sys.platform == "win32" else ".config/zed/settings.json",),
+        (".zed/settings.json",),
+        member=("context_servers",),
+        rewritten=True,
+    ),
+    Client(
+        "codex",
+        "Codex",
+        ("{codex}/config.toml",),
+        (".codex/config.toml",),
+        member=("mcp_servers",),
+        form=TOML,
+        shape=Shape(headers=("http_headers",)),
+        rewritten=True,
+    ),
+    Client(
+        "gemini-cli",
+        "Gemini CLI",
+        (".gemini/settings.json",),
+        (".gemini/settings.json",),
+        shape=Shape(urls=("httpUrl", "url")),
+        rewritten=True,
+    ),
+    Client(
+        "opencode",
+        "opencode",
+        (".config/opencode/opencode.json", ".config/opencode/opencode.jsonc"),
+        ("opencode.json", "opencode.jsonc"),
+        member=("mcp",),
+        shape=Shape(arguments="", environment="environment", command_list=True, extra=(("type", "local"),)),
+        rewritten=True,
+    ),
+    Client(
+        "cline",
+        "Cline",
+        (
+            *_code("globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json"),
+            ".cline/data/settings/cline_mcp_settings.json",
+        ),
+    ),
+    Client(
+        "roo",
+        "Roo Code",
+        _code("globalStorage/rooveterinaryinc.roo-cline/settings/*mcp_settings.json"),
+        (".roo/mcp.json",),
+    ),
+    Client(
+        "continue",
+        "Continue",
+        (".continue/config.yaml", ".continue/mcpServers/*.yaml"),
+        (".continue/mcpServers/*.yaml",),
+        form=YAML,
+        shape=Shape(listed=True),
+    ),
+    Client(
+        "goose",
+        "Goose",
+        (".config/goose/config.yaml", "{config}/Block/goose/config/config.yaml"),
+        member=("extensions",),
+        form=YAML,
+        shape=Shape(command="cmd", environment="envs", urls=("uri", "url")),
+    ),
+    Client("kiro", "Kiro", (".kiro/settings/mcp.json",), (".kiro/settings/mcp.json",)),
+    Client("lm-studio", "LM Studio", (".lmstudio/mcp.json",)),
+    Client("junie", "JetBrains Junie", (".junie/mcp/mcp.json",), (".junie/mcp/mcp.json",)),
+    Client(
+        "amp",
+        "Amp",
+        (".config/amp/settings.json",),
+        (".amp/settings.json",),
+        member=("amp.mcpServers",),
+    ),
+    Client("warp", "Warp", (".warp/.mcp.json",)),
+)
+
+
+def client(name: str) -> Client | None:
+    """The client of a name."""
+    return next((one for one in CLIENTS if one.name == name), None)
+
+
+def user_files(one: Client, home: Path) -> list[Path]:
+    """The user's files of a client that are there."""
+    return [path for place in one.user for path in _matches(place, home)]
+
+
+def project_files(one: Client, folder: Path) -> list[Path]:
+    """A project's files of a client that are there."""
+    return [path for place in one.project for path in _matches(place, folder)]
+
+
+def backup_files(one: Client, home: Path) -> list[Path]:
+    """The copies of its own config that a client keeps."""
+    return [path for place in one.backups for path in _matches(place, home)]
+
+
+def _matches(place: str, folder: Path) -> list[Path]:
+    filled = place.format(config=_config_folder(folder), local=_local_folder(folder), codex=_codex_folder(folder))
+    path = Path(filled)
+    base, pattern = (Path(path.anchor), filled[len(path.anchor) :]) if path.is_absolute() else (folder, filled)
+    return sorted(found for found in base.glob(pattern) if found.is_file())
+
+
+def _config_folder(home: Path) -> str:
+    """Where desktop applications keep their settings on this system."""
+    if sys.platform == "darwin":
+        return str(home / "Library" / "Application Support")
+    if sys.platform == "win32":
+        return os.environ.get("APPDATA") or str(home / "AppData" / "Roaming")
+    return os.environ.get("XDG_CONFIG_HOME") or str(home / ".config")
+
+
+def _local_folder(home: Path) -> str:
+    return os.environ.get("LOCALAPPDATA") or str(home / "AppData" / "Local")
+
+
+def _codex_folder(home: Path) -> str:
+    return os.environ.get("CODEX_HOME") or str(home / ".codex")

@@ -1,0 +1,125 @@
+"""A config file's text as data, and the same text with one value changed: JSON with comments, TOML, YAML.
+
+Whatever is not asked for stays as it was written: comments, order, indentation.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+from percall.clients import jsonc
+from percall.clients.catalogue import JSONC, TOML
+from percall.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from percall.clients.jsonc import Step
+
+
+def read(text: str, form: str) -> Any:
+    """The data of a document, as dictionaries and lists. Raises UsageError, saying where it cannot be read."""
+    if not text.strip("\ufeff \t\r\n"):
+        return {}
+    if form == JSONC:
+        return jsonc.parse(text).value
+    return _plain(_toml(text) if form == TOML else _yaml(text))
+
+
+def replaced(text: str, form: str, path: Sequence[Step], value: Any) -> str:
+    """The text with another value at a path, which is there. Raises UsageError, KeyError."""
+    if form == JSONC:
+        return jsonc.replaced(text, path, value)
+    return _edited(text, form, path, value)
+
+
+def inserted(text: str, form: str, path: Sequence[str], value: Any) -> str:
+    """The text with a further member; what is missing on the way to it is made. Raises UsageError."""
+    if form == JSONC:
+        return jsonc.inserted(text if text.strip("\ufeff \t\r\n") else "{\n}\n", path, value)
+    return _edited(text, form, path, value)
+
+
+def removed(text: str, form: str, path: Sequence[Step]) -> str:
+    """The text without the member at a path, which is there. Raises UsageError, KeyError."""
+    if form == JSONC:
+        return jsonc.removed(text, path)
+    return _edited(text, form, path, None)
+
+
+def _edited(text: str, form: str, path: Sequence[Step], value: Any) -> str:
+    """By libraries that keep comments and layout; None removes."""
+    document = _toml(text) if form == TOML else _yaml(text)
+    place: Any = document
+    for step in path[:-1]:
+        if value is not None and isinstance(step, str) and step not in place:
+            place[step] = {}
+        place = place[step]
+    if value is None:
+        del place[path[-1]]
+    elif form == TOML and isinstance(value, dict) and isinstance(place.get(path[-1]), dict):
+        _update_table(place[path[-1]], value)
+    else:
+        place[path[-1]] = value
+    return _toml_text(document) if form == TOML else _yaml_text(document)
+
+
+def _update_table(table: Any, value: dict[str, Any]) -> None:
+    """Member by member, so that the comments of those that stay are kept."""
+    for name in [name for name in table if name not in value]:
+        del table[name]
+    for name, member in value.items():
+        if name not in table or _plain(table[name]) != member:
+            table[name] = member
+
+
+def _toml(text: str) -> Any:
+    import tomlkit  # noqa: PLC0415 - only for the clients that write TOML
+    from tomlkit.exceptions import TOMLKitError  # noqa: PLC0415
+
+    try:
+        return tomlkit.parse(text)
+    except TOMLKitError as error:
+        raise UsageError("config.syntax", f"It is not TOML: {error}.") from None
+
+
+def _toml_text(document: Any) -> str:
+    import tomlkit  # noqa: PLC0415
+
+    return tomlkit.dumps(document)
+
+
+def _yaml(text: str) -> Any:
+    from ruamel.yaml.error import YAMLError  # noqa: PLC0415 - only for the clients that write YAML
+
+    try:
+        return _yaml_reader().load(text)
+    except YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        where = f" (line {place.line + 1})" if place else ""
+        raise UsageError("config.syntax", f"It is not YAML{where}.") from None
+
+
+def _yaml_text(document: Any) -> str:
+    text = io.StringIO()
+    _yaml_reader().dump(document, text)
+    return text.getvalue()
+
+
+def _yaml_reader() -> Any:
+    from ruamel.yaml import YAML  # noqa: PLC0415
+
+    reader = YAML()  # the round-trip reader; it makes no objects of a document's choosing
+    reader.preserve_quotes = True
+    return reader
+
+
+def _plain(value: Any) -> Any:
+    """Without the libraries' own classes."""
+    if isinstance(value, dict):
+        return {str(name): _plain(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_plain(member) for member in value]
+    unwrapped = getattr(value, "unwrap", None)
+    return unwrapped() if unwrapped else value

@@ -1,0 +1,185 @@
+"""Every MCP server of every client on this machine: which hold a pasted key, which are Percall's already.
+
+Looks at the users' files, the project files of the folders that clients know of, and, where a folder is named, at all
+of that folder, its git history, and the copies that clients keep of their own config. Never prints, never changes.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from percall.clients import servers
+from percall.clients.catalogue import CLIENTS, Client, backup_files, project_files, user_files
+from percall.errors import PercallError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from percall.clients.servers import ConfiguredServer
+
+PASTED, CLEAR, PERCALL = "pasted key", "no key", "percall"
+CONFIG, BACKUP, HISTORY = "config", "backup", "history"
+_SKIPPED = frozenset({".git", "node_modules", ".venv", "venv", "__pycache__", ".tox", "site-packages"})
+_GIT_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A server as it was found. `origin` is config, backup or history; `commit` names where in the history.
+
+    `keys` numbers the secrets of this scan: the same number, the same key.
+    """
+
+    server: ConfiguredServer
+    origin: str
+    commit: str = ""
+    keys: tuple[int, ...] = ()
+    others_may_read: bool = False
+
+    @property
+    def state(self) -> str:
+        """Pasted key, percall, or no key."""
+        if self.server.secrets:
+            return PASTED
+        return PERCALL if self.server.percall else CLEAR
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A file that could not be read, and why."""
+
+    client: Client
+    file: Path
+    error: PercallError
+
+
+@dataclass(slots=True)
+class Scan:
+    """What a scan found, in the order of the catalogue of clients."""
+
+    findings: list[Finding] = field(default_factory=list)
+    unreadable: list[Unreadable] = field(default_factory=list)
+    _numbers: dict[str, int] = field(default_factory=dict, repr=False)  # SECRET keys, never log
+
+    def add_file(self, client: Client, file: Path, origin: str) -> None:
+        """The servers of a file."""
+        try:
+            found = servers.in_file(client, file)
+            mode = file.stat().st_mode
+        except OSError as error:
+            self.unreadable.append(Unreadable(client, file, UsageError("config.read", f"{file}: {error.strerror}.")))
+        except PercallError as error:
+            self.unreadable.append(Unreadable(client, file, error))
+        else:
+            exposed = os.name == "posix" and bool(mode & (stat.S_IRGRP | stat.S_IROTH))
+            self._add(found, origin, others_may_read=exposed)
+
+    def add_text(self, client: Client, file: Path, text: str, commit: str) -> None:
+        """The servers of a file as it once was; what cannot be read there is nobody's concern any more."""
+        try:
+            found = servers.in_text(client, file, text)
+        except PercallError:
+            return
+        self._add([server for server in found if server.secrets], HISTORY, commit=commit)
+
+    def _add(
+        self, found: Iterable[ConfiguredServer], origin: str, *, commit: str = "", others_may_read: bool = False
+    ) -> None:
+        for server in found:
+            keys = tuple(self._numbers.setdefault(one.value, len(self._numbers) + 1) for one in server.secrets)
+            self.findings.append(Finding(server, origin, commit, keys, others_may_read))
+
+
+def of_machine(home: Path, folder: Path) -> Scan:
+    """The users' files under `home`, and the project files of `folder` and of the folders that clients know of."""
+    scan = Scan()
+    projects = {folder: None}
+    for client in CLIENTS:
+        for file in user_files(client, home):
+            scan.add_file(client, file, CONFIG)
+    projects.update({Path(one.server.project): None for one in scan.findings if one.server.project})
+    seen = {one.server.file for one in scan.findings}
+    for client in CLIENTS:
+        for project in projects:
+            for file in project_files(client, project):
+                if file not in seen:
+                    scan.add_file(client, file, CONFIG)
+    return scan
+
+
+def of_folder(folder: Path, home: Path) -> Scan:
+    """All project files in a folder, at any depth and in its git history, and the clients' own backup copies.
+
+    Raises UsageError when the folder is none, or when git cannot read its history.
+    """
+    if not folder.is_dir():
+        raise UsageError("scan.folder", f"{folder} is no folder.")
+    scan = Scan()
+    for file in _files_below(folder):
+        for client in _clients_of(file.relative_to(folder).as_posix()):
+            scan.add_file(client, file, CONFIG)
+    for client, path, commit, text in _history(folder):
+        scan.add_text(client, folder / path, text, commit)
+    for client in CLIENTS:
+        for file in backup_files(client, home):
+            scan.add_file(client, file, BACKUP)
+    return scan
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in _SKIPPED)
+        yield from (Path(place, name) for name in sorted(files))
+
+
+def _clients_of(path: str) -> list[Client]:
+    """The clients that read a project file of this name, wherever the project begins."""
+    return [
+        client
+        for client in CLIENTS
+        if any(fnmatch(path, place) or fnmatch(path, f"*/{place}") for place in client.project)
+    ]
+
+
+def _history(folder: Path) -> Iterator[tuple[Client, str, str, str]]:
+    """Each version of a client's file in any branch's history: the client, its path, the commit, the text."""
+    if _git(folder, "rev-parse", "--is-inside-work-tree", may_fail=True).strip() != b"true":
+        return
+    seen: set[tuple[str, str]] = set()
+    for line in _git(folder, "rev-list", "--all", "--objects", "--", ".").decode(errors="replace").splitlines():
+        blob, _, path = line.partition(" ")
+        clients = _clients_of(path) if path else []
+        if not clients or (blob, path) in seen:
+            continue
+        seen.add((blob, path))
+        text = _git(folder, "cat-file", "-p", blob).decode("utf-8", errors="replace")
+        commit = _git(folder, "log", "--all", "--format=%h", f"--find-object={blob}").decode().split()
+        for client in clients:
+            yield client, str(PurePosixPath(path)), commit[-1] if commit else "", text
+
+
+def _git(folder: Path, *arguments: str, may_fail: bool = False) -> bytes:
+    try:
+        done = subprocess.run(
+            ["git", "--no-pager", "--no-optional-locks", "-C", str(folder), *arguments],
+            capture_output=True,
+            check=False,
+            timeout=_GIT_SECONDS,
+            stdin=subprocess.DEVNULL,
+        )
+    except FileNotFoundError:
+        if may_fail:
+            return b""
+        raise UsageError("scan.git", "git is not installed, so the history could not be read.") from None
+    except subprocess.TimeoutExpired:
+        raise UsageError("scan.git", f"git did not answer within {_GIT_SECONDS} s.") from None
+    if done.returncode and not may_fail:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise UsageError("scan.git", f"git could not read the history: {said[-1] if said else 'no reason given'}.")
+    return done.stdout if not done.returncode else b""

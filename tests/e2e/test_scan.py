@@ -1,0 +1,171 @@
+"""`percall scan` on a machine full of pasted keys: finds each, prints none, changes nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.processes import Laptop
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY = "ghp_" + "a1B2c3D4e5F6" * 3
+SERVER = {"command": "npx", "args": ["-y", "@modelcontextprotocol/server-github"], "env": {"GITHUB_TOKEN": KEY}}
+CODE = ".config/Code/User"
+FILES: dict[str, tuple[str, str]] = {
+    "claude-desktop": (".config/Claude/claude_desktop_config.json", json.dumps({"mcpServers": {"gh": SERVER}})),
+    "claude-code": (".claude.json", json.dumps({"numStartups": 3, "mcpServers": {"gh": SERVER}})),
+    "cursor": (".cursor/mcp.json", json.dumps({"mcpServers": {"gh": SERVER}})),
+    "vscode": (f"{CODE}/mcp.json", '{"servers": {"gh": ' + json.dumps(SERVER) + "} /* mine */, }"),
+    "windsurf": (
+        ".codeium/windsurf/mcp_config.json",
+        json.dumps({"mcpServers": {"gh": {"serverUrl": f"https://mcp.example.com/?key={KEY}"}}}),
+    ),
+    "zed": (".config/zed/settings.json", '// Zed\n{"context_servers": {"gh": ' + json.dumps(SERVER) + "}}"),
+    "codex": (
+        ".codex/config.toml",
+        f'[mcp_servers.gh]\ncommand = "npx"\nargs = ["server"]\n[mcp_servers.gh.env]\nGITHUB_TOKEN = "{KEY}"\n',
+    ),
+    "gemini-cli": (
+        ".gemini/settings.json",
+        json.dumps({"mcpServers": {"gh": {"httpUrl": "https://x.example", "headers": {"Authorization": KEY}}}}),
+    ),
+    "opencode": (
+        ".config/opencode/opencode.jsonc",
+        json.dumps({"mcp": {"gh": {"type": "local", "command": ["npx", "server"], "environment": {"TOKEN": KEY}}}}),
+    ),
+    "cline": (
+        f"{CODE}/globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json",
+        json.dumps({"mcpServers": {"gh": SERVER}}),
+    ),
+    "roo": (
+        f"{CODE}/globalStorage/rooveterinaryinc.roo-cline/settings/mcp_settings.json",
+        json.dumps({"mcpServers": {"gh": SERVER}}),
+    ),
+    "continue": (
+        ".continue/config.yaml",
+        f"mcpServers:\n  - name: gh\n    command: npx\n    args: [server]\n    env:\n      GITHUB_TOKEN: {KEY}\n",
+    ),
+    "goose": (
+        ".config/goose/config.yaml",
+        f"extensions:\n  gh:\n    cmd: npx\n    args: [server]\n    envs:\n      GITHUB_TOKEN: {KEY}\n",
+    ),
+    "kiro": (".kiro/settings/mcp.json", json.dumps({"mcpServers": {"gh": SERVER}})),
+    "lm-studio": (".lmstudio/mcp.json", json.dumps({"mcpServers": {"gh": SERVER}})),
+    "junie": (".junie/mcp/mcp.json", json.dumps({"mcpServers": {"gh": SERVER}})),
+    "amp": (".config/amp/settings.json", json.dumps({"amp.mcpServers": {"gh": SERVER}})),
+    "warp": (".warp/.mcp.json", json.dumps({"mcpServers": {"gh": SERVER}})),
+}
+
+
+@pytest.fixture
+def laptop(tmp_path: Path) -> Laptop:
+    return Laptop(tmp_path / "home")
+
+
+def put(laptop: Laptop, file: str, text: str) -> Path:
+    path = laptop.home / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def scan(laptop: Laptop, *arguments: str, code: int) -> list[dict[str, Any]]:
+    done = laptop.run("scan", "--json", *arguments, check=False)
+    assert done.returncode == code, done.stderr
+    told = laptop.run("scan", *arguments, check=False)
+    assert told.returncode == code
+    for said in (done.stdout, done.stderr, told.stdout, told.stderr):
+        assert KEY not in said
+        assert KEY[4:20] not in said
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_pasted_key_is_found_in_every_client_it_is_in(laptop: Laptop) -> None:
+    files = [put(laptop, file, text) for file, text in FILES.values()]
+    before = [file.read_bytes() for file in files]
+
+    rows = scan(laptop, code=7)
+
+    assert {row["client"] for row in rows if row["state"] == "pasted key"} == set(FILES)
+    assert {row["server"] for row in rows} == {"gh"}
+    whole_values = {one["key"] for row in rows if row["client"] != "windsurf" for one in row["secrets"]}
+    assert whole_values == {1}, "copies of one key are told to be one"
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_local_project_and_shared_project_servers_of_claude_code_are_found(laptop: Laptop, tmp_path: Path) -> None:
+    project = tmp_path / "work"
+    project.mkdir()
+    (project / ".mcp.json").write_text(json.dumps({"mcpServers": {"shared": SERVER}}))
+    put(laptop, ".claude.json", json.dumps({"projects": {str(project): {"mcpServers": {"local": SERVER}}}}))
+
+    rows = scan(laptop, code=7)
+
+    assert {(row["server"], row["project"]) for row in rows} == {("local", str(project)), ("shared", "")}
+
+
+def test_percalls_own_servers_and_references_are_no_findings(laptop: Laptop) -> None:
+    put(
+        laptop,
+        ".cursor/mcp.json",
+        json.dumps(
+            {
+                "mcpServers": {
+                    "github": {"command": "/home/a/.local/bin/percall", "args": ["run", "--agent", "cursor", "github"]},
+                    "tavily": {"command": "npx", "args": ["tavily-mcp"], "env": {"TAVILY_API_KEY": "${env:TAVILY}"}},
+                }
+            }
+        ),
+    )
+    rows = scan(laptop, code=0)
+    assert {row["server"]: (row["state"], row["percall"]) for row in rows} == {
+        "github": ("percall", "github"),
+        "tavily": ("no key", ""),
+    }
+
+
+def test_a_broken_file_is_named_with_its_line_and_the_others_are_still_read(laptop: Laptop) -> None:
+    put(laptop, ".cursor/mcp.json", '{\n  "mcpServers": {,}\n}')
+    put(laptop, ".kiro/settings/mcp.json", json.dumps({"mcpServers": {"plain": {"command": "x"}}}))
+    rows = scan(laptop, code=2)
+    broken = next(row for row in rows if row["state"] == "unreadable")
+    assert broken["client"] == "cursor"
+    assert "Line 2" in broken["error"]["message"]
+    assert any(row["server"] == "plain" for row in rows)
+
+
+def test_a_repository_is_read_with_its_history_and_the_clients_backups(laptop: Laptop, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    (repository / "app").mkdir(parents=True)
+
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false")
+        subprocess.run(["git", *identity, *arguments], cwd=repository, check=True, capture_output=True)
+
+    git("init", "-q")
+    config = repository / "app" / ".mcp.json"
+    config.write_text(json.dumps({"mcpServers": {"gh": SERVER}}))
+    git("add", ".")
+    git("commit", "-qm", "one")
+    config.write_text(json.dumps({"mcpServers": {"gh": {"command": "percall", "args": ["run", "gh"]}}}))
+    git("commit", "-qam", "two")
+    put(laptop, ".claude.json.backup.1", json.dumps({"mcpServers": {"gh": SERVER}}))
+
+    rows = scan(laptop, str(repository), code=7)
+
+    assert {(row["origin"], row["state"]) for row in rows} == {
+        ("config", "percall"),
+        ("history", "pasted key"),
+        ("backup", "pasted key"),
+    }
+    assert next(row for row in rows if row["origin"] == "history")["commit"]
+
+
+def test_a_machine_without_any_server_says_so(laptop: Laptop) -> None:
+    assert scan(laptop, code=0) == []
+    assert "No MCP server" in laptop.run("scan").stdout

@@ -1,0 +1,79 @@
+"""What is taken for a pasted secret, and what is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from percall.clients.literal_secrets import is_secret, is_secret_header, is_secret_url, places_in_arguments
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GITHUB_PERSONAL_ACCESS_TOKEN", "ghp_" + "a1B2" * 9),
+        ("ANYTHING", "sk-ant-" + "a1B2" * 9),
+        ("NOTION_TOKEN", "ntn_" + "1a" * 20),
+        ("API_KEY", "correct horse battery"),
+        ("apiKey", "0123456789abcdef"),
+        ("DATABASE_URL", "postgres://app:hunter22@db.example.com/app"),
+        ("ENDPOINT", "https://api.example.com/v1?api_key=0123456789abcdef"),
+        ("SOMETHING", "9f86d081884c7d659a2feaa0c55ad015"),
+        ("JIRA_API_TOKEN", "ATATT3xFfGF0" + "a1B2" * 9),
+    ],
+)
+def test_a_pasted_key_is_one(name: str, value: str) -> None:
+    assert is_secret(name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GITHUB_TOKEN", "${GITHUB_TOKEN}"),
+        ("GITHUB_TOKEN", "${GITHUB_TOKEN:-none}"),
+        ("GITHUB_TOKEN", "${input:token}"),
+        ("GITHUB_TOKEN", "{env:GITHUB_TOKEN}"),
+        ("GITHUB_TOKEN", "$GITHUB_TOKEN"),
+        ("GITHUB_TOKEN", "%GITHUB_TOKEN%"),
+        ("GITHUB_TOKEN", "<your token here>"),
+        ("API_KEY", "YOUR_API_KEY"),
+        ("API_KEY", ""),
+        ("API_KEY_FILE", "/etc/keys/github"),
+        ("API_URL", "https://api.example.com/v1"),
+        ("DATABASE_URL", "postgres://localhost/app"),
+        ("LOG_LEVEL", "debug-with-everything"),
+        ("CLIENT_ID", "app-client-4711"),
+        ("TOKEN_LIMIT", "100000000"),
+        ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+        ("HOME", "/home/somebody/with/a/long/path"),
+    ],
+)
+def test_a_reference_a_placeholder_or_a_plain_setting_is_none(name: str, value: str) -> None:
+    assert not is_secret(name, value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (["-y", "server", "--api-key", "0123456789abcdef"], [(3, "--api-key")]),
+        (["server", "--api-key=0123456789abcdef"], [(1, "--api-key")]),
+        (["server", "API_KEY=0123456789abcdef"], [(1, "API_KEY")]),
+        (["mcp-remote", "https://x.example", "--header", "Authorization: Bearer abcdefgh12345678"], [(3, "--header")]),
+        (["mcp-remote", "https://x.example", "--header", "Authorization:${AUTH}"], []),
+        (["server", "postgres://app:hunter22@db/app"], [(1, "")]),
+        (["server", "--port", "8080", "--name", "my-long-server-name"], []),
+        (["-y", "@modelcontextprotocol/server-filesystem", "/home/somebody/Documents"], []),
+    ],
+)
+def test_arguments_are_read_with_their_flags(arguments: list[str], found: list[tuple[int, str]]) -> None:
+    assert places_in_arguments(arguments) == found
+
+
+def test_headers_and_urls_carry_secrets_too() -> None:
+    assert is_secret_header("Authorization", "Bearer abcdefgh12345678")
+    assert is_secret_header("X-Api-Key", "abcdefgh12345678")
+    assert not is_secret_header("Authorization", "Bearer ${TOKEN}")
+    assert not is_secret_header("Content-Type", "application/json")
+    assert is_secret_url("https://u:abcdefgh@api.example.com/mcp")
+    assert is_secret_url("https://mcp.example.com/s/a1B2c3D4e5F6g7H8i9J0k1L2m3/mcp")
+    assert not is_secret_url("https://mcp.linear.app/mcp")
+    assert not is_secret_url("https://mcp.example.com/?key=${KEY}")
