@@ -121,7 +121,7 @@ def build(broker: Broker, upstream: Upstream, streams: OpenStreams, hosts: set[b
     errors = ErrorAnswers(broker.nonces, time.time)
     doors: dict[tuple[str, str], Door] = {
         ("POST", wire.PATH_CALLS): CallDoor(broker.call),
-        ("GET", wire.PATH_CALLS): OwnCallsDoor(broker.signed, broker.administration),
+        ("GET", wire.PATH_CALLS): OwnCallsDoor(broker.signed, broker.administration.record),
         ("POST", wire.PATH_SETTLEMENTS): SettlementsDoor(broker.signed, broker.settle),
         ("POST", wire.PATH_EGRESS): EgressDoor(broker.request, upstream, streams, errors.of),
         ("GET", wire.PATH_EVENTS): EventsDoor(broker.signed, broker.sessions, broker.changes, broker.nonces),

@@ -104,7 +104,7 @@ async def compose(store: Store, keys: Path, public_url: str) -> Broker:
         request=RequestPipeline(store, signed, lookup, recorder, credentials, settle, vault),
         settle=settle,
         enrol=Enrolment(store, lookup, tokens, sessions, changes, public_url),
-        administration=Administration(store, vault, arguments, changes.announce),
+        administration=Administration.over(store, vault, arguments, changes.announce),
     )
 
 

@@ -13,11 +13,11 @@ from percall.errors import WireError
 from percall_broker.asgi import answer, read_body, signed_request
 from percall_broker.model.errors import Forbidden, InvalidInput
 from percall_broker.model.standing import barred
-from percall_broker.pipeline.administration import Filters
+from percall_broker.pipeline.administration.record import Filters
 
 if TYPE_CHECKING:
     from percall_broker.asgi import Message, Receive, Send
-    from percall_broker.pipeline.administration import Administration
+    from percall_broker.pipeline.administration.record import Record
     from percall_broker.pipeline.call import CallPipeline
     from percall_broker.pipeline.settle import Settle
     from percall_broker.pipeline.signed import Signed
@@ -83,9 +83,9 @@ class SettlementsDoor:
 class OwnCallsDoor:
     """GET /v1/calls: the calls of the grant that asks, newest first, one JSON object a line."""
 
-    def __init__(self, signed: Signed, administration: Administration) -> None:
+    def __init__(self, signed: Signed, record: Record) -> None:
         self._signed = signed
-        self._administration = administration
+        self._record = record
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """One request. Raises BrokerError before anything is answered."""
@@ -94,7 +94,7 @@ class OwnCallsDoor:
         refusal = barred(identity.grant, time.time())
         if refusal is not None:
             raise Forbidden(refusal.code, refusal.message, refusal.next_step)
-        rows = await self._administration.calls(_filters(scope["query_string"], identity.grant.id))
+        rows = await self._record.calls(_filters(scope["query_string"], identity.grant.id))
         await answer(send, 200, b"".join(_encode(row) + b"\n" for row in rows), b"application/x-ndjson")
 
 

@@ -19,7 +19,7 @@ from percall_broker.cli.server import servers
 from percall_broker.model.errors import Conflict, Unavailable
 
 if TYPE_CHECKING:
-    from percall_broker.pipeline.administration import Invite
+    from percall_broker.pipeline.administration.grants import Invite
     from percall_broker.settings import Settings
 
 # The broker itself is imported where it is needed: most commands only talk to one, and should not wait for it to load.
@@ -158,13 +158,13 @@ def invite(
 
 async def _new_administrator(settings: Settings, name: str) -> Invite:
     from percall_broker.compose import compose
-    from percall_broker.pipeline.administration import NewGrant
+    from percall_broker.pipeline.administration.grants import NewGrant
     from percall_broker.store import open_store
 
     store = await open_store(settings.location)
     try:
         broker = await compose(store, settings.keys, "http://127.0.0.1")
-        return await broker.administration.create_grant(None, NewGrant(name, {}, administrator=True))
+        return await broker.administration.grants.create(None, NewGrant(name, {}, administrator=True))
     finally:
         await store.close()
 

@@ -78,12 +78,12 @@ class Enrolment:
         bound = {"id": invite["grant_id"], "device": key.thumbprint, "agent": asked.agent}
         details = {"grant": grant.id, "thumbprint": key.thumbprint, "device_name": asked.device}
         done = await self._store.transact(  # 3
+            Statement("advance_epoch"),
             Statement("use_invite", {"code_hash": code_hash, "now": int(now)}, required=True),
             Statement("add_device", {**row, "created_at": int(now)}),
             Statement("device_of", {"thumbprint": key.thumbprint, "person": invite["person"]}, required=True),
             Statement("bind_grant", bound, required=True),
             log.change(Identity(grant, proof.jti), "grant.enrol", agent=asked.agent, **details),
-            Statement("advance_epoch"),
         )
         if done is None:
             owners = await self._store.fetch("device_of", thumbprint=key.thumbprint, person=invite["person"])

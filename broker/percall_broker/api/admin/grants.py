@@ -1,0 +1,67 @@
+"""Routes of grants."""
+
+# No postponed annotations here: FastAPI reads them, and `By` below is local.
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from pydantic import Field
+
+from percall_broker.api.admin.forms import Administrator, Form
+from percall_broker.model.errors import InvalidInput
+from percall_broker.model.records import Identity
+from percall_broker.pipeline.administration.grants import Grants, NewGrant
+
+
+class ScopeForm(Form):
+    """Patterns for what a grant may use of one server."""
+
+    tools: list[str] = Field(default_factory=list)
+    prompts: list[str] = Field(default_factory=list)
+    resources: list[str] = Field(default_factory=list)
+
+
+class GrantForm(Form):
+    """A grant to be made."""
+
+    person: str
+    servers: dict[str, ScopeForm]
+    agent: str = ""
+    expires_at: int = 0
+    administrator: bool = False
+
+
+_STATES = {"suspend": "suspended", "resume": "active", "revoke": "revoked"}
+
+
+def router(grants: Grants, administrator: Administrator) -> APIRouter:
+    """The routes under /grants."""
+    routes = APIRouter(prefix="/grants")
+    By = Annotated[Identity, Depends(administrator)]  # noqa: N806 - a type
+
+    @routes.get("")
+    async def listed(by: By) -> list[dict[str, Any]]:  # noqa: ARG001 - to be asked is to be authorised
+        return await grants.listed()
+
+    @routes.post("")
+    async def create(by: By, form: GrantForm) -> dict[str, Any]:
+        servers = {name: scope.model_dump() for name, scope in form.servers.items()}
+        new = NewGrant(form.person, servers, form.agent, form.expires_at, form.administrator)
+        invite = await grants.create(by, new)
+        return {
+            "grant": invite.grant,
+            "person": invite.person,
+            "invite": invite.code,
+            "invite_expires_at": invite.expires_at,
+        }
+
+    @routes.get("/{identifier}")
+    async def show(by: By, identifier: str) -> dict[str, Any]:  # noqa: ARG001
+        return await grants.show(identifier)
+
+    @routes.post("/{identifier}/{verb}")
+    async def change(by: By, identifier: str, verb: str) -> dict[str, Any]:
+        if verb not in _STATES:
+            raise InvalidInput("grant.verb", f"A grant cannot be {verb!r}.")
+        return await grants.set_state(by, identifier, _STATES[verb])
+
+    return routes

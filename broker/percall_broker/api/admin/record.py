@@ -1,0 +1,62 @@
+"""Routes of the record: calls, changes, and one call's story."""
+
+# No postponed annotations here: FastAPI reads them, and `By` below is local.
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+
+from percall_broker.api.admin.forms import Administrator
+from percall_broker.model.records import Identity
+from percall_broker.pipeline.administration.record import Filters, Record
+
+MAX_ROWS = 10_000
+
+
+def router(record: Record, administrator: Administrator) -> APIRouter:
+    """The routes of the log."""
+    routes = APIRouter()
+    By = Annotated[Identity, Depends(administrator)]  # noqa: N806 - a type
+
+    @routes.get("/calls")
+    async def calls(
+        by: By,  # noqa: ARG001
+        *,
+        person: str = "",
+        grant: str = "",
+        agent: str = "",
+        server: str = "",
+        tool: str = "",
+        decision: str = "",
+        since_ms: int = 0,
+        until_ms: int = 0,
+        limit: Annotated[int, Query(ge=1, le=MAX_ROWS)] = 1000,
+    ) -> list[dict[str, Any]]:
+        found = Filters(person, grant, agent, server, tool, decision, since_ms, until_ms, limit)
+        return await record.calls(found)
+
+    @routes.get("/changes")
+    async def changes(
+        by: By,  # noqa: ARG001
+        *,
+        since_ms: int = 0,
+        until_ms: int = 0,
+        limit: Annotated[int, Query(ge=1, le=MAX_ROWS)] = 1000,
+    ) -> list[dict[str, Any]]:
+        return await record.changes(since_ms, until_ms, limit)
+
+    @routes.get("/tail")
+    async def tail(by: By, after: int = -1) -> dict[str, Any]:  # noqa: ARG001
+        if after < 0:
+            return {"seq": await record.last_seq(), "calls": []}
+        rows = await record.calls_after(after)
+        return {"seq": rows[-1]["seq"] if rows else after, "calls": rows}
+
+    @routes.get("/calls/{call}")
+    async def story(by: By, call: str) -> dict[str, Any]:  # noqa: ARG001
+        return {"call": call, "entries": await record.story(call)}
+
+    @routes.post("/calls/{call}/arguments")
+    async def arguments(by: By, call: str) -> dict[str, Any]:
+        return {"call": call, "arguments": await record.read_arguments(by, call)}
+
+    return routes

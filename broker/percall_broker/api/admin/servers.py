@@ -1,0 +1,65 @@
+"""Routes of the catalogue. A key arrives in a request's body, inside the signature, and is never part of an answer."""
+
+# No postponed annotations here: FastAPI reads them, and `By` below is local.
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from pydantic import Field, SecretStr
+
+from percall_broker.api.admin.forms import Administrator, Form
+from percall_broker.model.records import Identity
+from percall_broker.pipeline.administration.servers import Servers
+
+
+class EntryForm(Form):
+    """A server entry in TOML; `connect` maps https origins to loopback stand-ins."""
+
+    entry: str = Field(max_length=256 * 1024)
+    connect: dict[str, str] = Field(default_factory=dict)
+
+
+class ServerForm(EntryForm):
+    """A new server, with its key where it needs one."""
+
+    name: str
+    secret: SecretStr = SecretStr("")
+
+
+class SecretForm(Form):
+    """A new key."""
+
+    secret: SecretStr
+
+
+def router(servers: Servers, administrator: Administrator) -> APIRouter:
+    """The routes under /servers."""
+    routes = APIRouter(prefix="/servers")
+    By = Annotated[Identity, Depends(administrator)]  # noqa: N806 - a type
+
+    @routes.get("")
+    async def listed(by: By) -> list[dict[str, Any]]:  # noqa: ARG001
+        return await servers.listed()
+
+    @routes.post("")
+    async def add(by: By, form: ServerForm) -> dict[str, Any]:
+        secret = form.secret.get_secret_value().encode()
+        return await servers.add(by, form.name, form.entry, form.connect, secret)
+
+    @routes.get("/{name}")
+    async def show(by: By, name: str) -> dict[str, Any]:  # noqa: ARG001
+        return await servers.show(name)
+
+    @routes.put("/{name}")
+    async def update(by: By, name: str, form: EntryForm) -> dict[str, Any]:
+        return await servers.update(by, name, form.entry, form.connect)
+
+    @routes.delete("/{name}")
+    async def remove(by: By, name: str) -> dict[str, Any]:
+        await servers.remove(by, name)
+        return {"server": name, "state": "removed"}
+
+    @routes.post("/{name}/key")
+    async def rotate_key(by: By, name: str, form: SecretForm) -> dict[str, Any]:
+        return await servers.rotate_key(by, name, form.secret.get_secret_value().encode())
+
+    return routes

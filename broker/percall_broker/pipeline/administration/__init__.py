@@ -1,0 +1,33 @@
+"""What an administrator changes and reads, a module for each subject, over one ledger of changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from percall_broker.pipeline.administration.grants import Grants
+from percall_broker.pipeline.administration.ledger import Ledger
+from percall_broker.pipeline.administration.record import Record
+from percall_broker.pipeline.administration.servers import Servers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from percall_broker.log.arguments import SealedArguments
+    from percall_broker.store.protocol import Store
+    from percall_broker.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class Administration:
+    """The subjects."""
+
+    grants: Grants
+    servers: Servers
+    record: Record
+
+    @classmethod
+    def over(cls, store: Store, vault: Vault, arguments: SealedArguments, changed: Callable[[], None]) -> Self:
+        """All of them over one store. `changed` is called after each change, for the streams of this process."""
+        ledger = Ledger(store, changed)
+        return cls(Grants(ledger), Servers(ledger, vault), Record(store, arguments))

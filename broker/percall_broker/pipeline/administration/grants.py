@@ -1,0 +1,136 @@
+"""Grants: what one agent of one person may do. An invite is handed out once, and only its hash is kept."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from percall_broker.log import changes
+from percall_broker.log.canonical import canonical
+from percall_broker.model.errors import Conflict, InvalidInput, NotFound
+from percall_broker.pipeline.administration.names import check_name
+from percall_broker.store.protocol import Row, Statement
+
+if TYPE_CHECKING:
+    from percall_broker.model.records import Identity
+    from percall_broker.pipeline.administration.ledger import Ledger
+
+INVITE_SECONDS = 15 * 60
+_INVITE_BYTES = 20
+_GRANT_BYTES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class NewGrant:
+    """A grant to be made. `servers` by name, each with the patterns of its scope; `expires_at` in seconds, 0: never."""
+
+    person: str
+    servers: dict[str, dict[str, list[str]]]
+    agent: str = ""
+    expires_at: int = 0
+    administrator: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Invite:
+    """A grant that was made, and the code that enrols one device for it, once, until `expires_at`."""
+
+    grant: str
+    person: str
+    expires_at: int
+    code: str = field(repr=False)  # SECRET, never log
+
+
+def hash_of_code(code: str) -> str:
+    """What is kept of an invite's code."""
+    return sha256(code.strip().encode()).hexdigest()
+
+
+class Grants:
+    """The grants. Every method raises Unavailable when the store cannot."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def create(self, by: Identity | None, new: NewGrant) -> Invite:
+        """A grant and its invite. Raises InvalidInput, NotFound when a server is not there."""
+        check_name(new.person, "person")
+        if new.agent:
+            check_name(new.agent, "agent")
+        if not new.servers and not new.administrator:
+            raise InvalidInput("grant.empty", "A grant names at least one server.")
+        now = int(time.time())
+        if new.expires_at and new.expires_at <= now:
+            raise InvalidInput("grant.expiry", "The grant would have expired already.")
+        for name, scope in new.servers.items():
+            if not any(scope.values()):
+                raise InvalidInput("grant.empty", f"The grant names no tool, prompt or resource of {name!r}.")
+        grant, code = "g_" + secrets.token_urlsafe(_GRANT_BYTES), secrets.token_urlsafe(_INVITE_BYTES)
+        scope_text = canonical({"servers": new.servers})
+        created = {"created_at": now, "created_by": by.grant.person if by else "init"}
+        details: dict[str, Any] = {"grant": grant, "for": new.person, "for_agent": new.agent, "scope": new.servers}
+        invite = {"code_hash": hash_of_code(code), "grant_id": grant, "expires_at": now + INVITE_SECONDS}
+        row = {"id": grant, "person": new.person, "agent": new.agent, "administrator": int(new.administrator)}
+        done = await self._ledger.change(
+            changes.change(by, "grant.create", **details, expires_at=new.expires_at, administrator=new.administrator),
+            *(Statement("active_server", {"name": name}, required=True) for name in sorted(new.servers)),
+            Statement("add_person", {"name": new.person, "created_at": now}),
+            Statement(
+                "add_grant", {**row, "scope": scope_text, "expires_at": new.expires_at, **created}, required=True
+            ),
+            Statement("add_invite", invite),
+        )
+        if done is None:
+            known = {row["name"] for row in await self._ledger.fetch("list_servers")}
+            missing = ", ".join(sorted(set(new.servers) - known)) or "?"
+            raise NotFound("server.unknown", f"There is no server {missing}.", "See: percall-broker server list.")
+        return Invite(grant, new.person, now + INVITE_SECONDS, code)
+
+    async def listed(self) -> list[Row]:
+        """Every grant, oldest first."""
+        rows = await self._ledger.fetch("list_grants")
+        return [_grant_row(row) for row in rows]
+
+    async def show(self, identifier: str) -> Row:
+        """One grant. Raises NotFound."""
+        rows = await self._ledger.fetch("read_grant", id=identifier)
+        if not rows:
+            raise NotFound("grant.unknown", f"There is no grant {identifier!r}.", "See: percall-broker grant list.")
+        return _grant_row(rows[0])
+
+    async def set_state(self, by: Identity, identifier: str, state: str) -> Row:
+        """Suspends, resumes or revokes. Raises NotFound; Conflict when it is so already, or is revoked for good."""
+        done = await self._ledger.change(
+            Statement("set_grant_state", {"id": identifier, "state": state}, required=True),
+            changes.change(by, f"grant.{state}", grant=identifier),
+        )
+        found = await self.show(identifier)
+        if done is None:
+            advice = "A revoked grant stays revoked; create another." if found["state"] == "revoked" else ""
+            raise Conflict("grant.state", f"The grant is {found['state']} already.", advice)
+        return found
+
+
+def _grant_row(row: Row) -> Row:
+    state = row["state"]
+    if state == "active" and row["expires_at"] and row["expires_at"] <= time.time():
+        state = "expired"
+    scope = msgspec.json.decode(row["scope"])["servers"]
+    return {
+        "grant": row["id"],
+        "person": row["person"],
+        "agent": row["agent"],
+        "device": row["device_name"],
+        "state": state,
+        "enrolled": bool(row["device"]),
+        "administrator": bool(row["administrator"]),
+        "servers": scope,
+        "expires_at": row["expires_at"],
+        "created_at": row["created_at"],
+        "created_by": row["created_by"],
+    }

@@ -1,0 +1,108 @@
+"""The record, as administrators read it: calls, changes, one call's story, and arguments, whose reading is recorded."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from percall_broker.log import changes
+from percall_broker.model.errors import NotFound
+
+if TYPE_CHECKING:
+    from percall_broker.log.arguments import SealedArguments
+    from percall_broker.model.records import Identity
+    from percall_broker.store.protocol import Row, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which calls to list; empty and 0 filter nothing. Times are in milliseconds."""
+
+    person: str = ""
+    grant_id: str = ""
+    agent: str = ""
+    server: str = ""
+    tool: str = ""
+    decision: str = ""
+    since_ms: int = 0
+    until_ms: int = 0
+    limit: int = 1000
+
+
+class Record:
+    """The log's readings. Every method raises Unavailable when the store cannot."""
+
+    def __init__(self, store: Store, arguments: SealedArguments) -> None:
+        self._store = store
+        self._arguments = arguments
+
+    async def calls(self, filters: Filters) -> list[Row]:
+        """Calls with their outcomes, newest first."""
+        parameters = {name: getattr(filters, name) for name in Filters.__dataclass_fields__}
+        return [call_row(row) for row in await self._store.fetch("list_calls", **parameters)]
+
+    async def calls_after(self, seq: int, limit: int = 500) -> list[Row]:
+        """Calls recorded after a row of the log, oldest first; each with its `seq`."""
+        rows = await self._store.fetch("calls_after", seq=seq, limit=limit)
+        return [{"seq": row["seq"], **call_row(row)} for row in rows]
+
+    async def changes(self, since_ms: int, until_ms: int, limit: int) -> list[Row]:
+        """What administrators changed and read, newest first. A change made on the broker's machine has no person."""
+        rows = await self._store.fetch("list_changes", since_ms=since_ms, until_ms=until_ms, limit=limit)
+        return [_change_row(msgspec.json.decode(row["entry"])) for row in rows]
+
+    async def last_seq(self) -> int:
+        """The newest row of the log."""
+        return int((await self._store.fetch("last_seq"))[0]["seq"])
+
+    async def story(self, call: str) -> list[Any]:
+        """A call from request to outcome: its entries, oldest first. Raises NotFound."""
+        rows = await self._store.fetch("show_call", call=call)
+        if not rows:
+            raise NotFound("call.unknown", f"There is no call {call!r}.", "See: percall-broker log list.")
+        return [msgspec.json.decode(row["entry"]) for row in rows]
+
+    async def read_arguments(self, by: Identity, call: str) -> str:
+        """The arguments of a call, after recording that they were read. Raises NotFound."""
+        await self.story(call)
+        await self._store.append(changes.reading(by, "arguments.read", call=call))
+        rows = await self._store.fetch("read_arguments", call=call)
+        return self._arguments.open(call, bytes(rows[0]["sealed"])).decode() if rows else ""
+
+
+def _written(milliseconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(milliseconds / 1000)) + f".{milliseconds % 1000:03}Z"
+
+
+def _change_row(entry: Row) -> Row:
+    return {
+        "change": entry["id"],
+        "time": _written(entry["time_ms"]),
+        "person": entry["person"],
+        "agent": entry["agent"],
+        "action": entry["action"],
+        "server": entry["server"],
+        "call": entry["call"],
+        "details": entry["details"],
+    }
+
+
+def call_row(row: Row) -> Row:
+    """A call as people and scripts see it."""
+    return {
+        "call": row["call"],
+        "time": _written(row["time_ms"]),
+        "person": row["person"],
+        "agent": row["agent"],
+        "device": row["device_name"] or row["device"],
+        "server": row["server"],
+        "tool": row["tool"],
+        "decision": row["decision"],
+        "reason": row["reason"],
+        "outcome": row["outcome"] or ("refused" if row["decision"] == "forbid" else ""),
+        "duration_ms": row["duration_ms"],
+        "grant": row["grant_id"],
+    }
