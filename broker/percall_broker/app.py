@@ -13,11 +13,9 @@ import gc
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import structlog
 import uvicorn
@@ -33,12 +31,14 @@ from percall_broker.api.session import EnrolmentDoor, SessionDoor
 from percall_broker.asgi import ClientGone, ErrorAnswers, signed_request
 from percall_broker.compose import open_broker
 from percall_broker.egress.door import EgressDoor
+from percall_broker.listening import BACKLOG, authority, host_names, listening, protocol
 from percall_broker.model.errors import BrokerError, InvalidInput, NotFound, Unavailable
 from percall_broker.model.standing import barred
 from percall_broker.outbound.streams import OpenStreams
 from percall_broker.outbound.upstream import Upstream
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
@@ -51,8 +51,6 @@ if TYPE_CHECKING:
 
 KEEP_ALIVE_SECONDS = 300
 _SHUTDOWN_SECONDS = 5
-_BACKLOG = 1024
-_DEFAULT_PORTS = {"https": 443, "http": 80}
 
 log = structlog.get_logger()
 
@@ -183,17 +181,17 @@ def serve(settings: Settings) -> None:
 
 async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
     configure_log()
-    with _only_one(settings.home), _listening(settings.listen) as listener:
+    with _only_one(settings.home), listening(settings) as listener:
         address = listener.getsockname()
         scheme = "https" if settings.tls_cert else "http"
-        at = f"{scheme}://{_authority(address[0], address[1])}"
+        at = f"{scheme}://{authority(address[0], address[1])}"
         public_url = settings.public_url or at
         async with open_broker(settings.location, settings.keys, public_url) as broker, _upstream() as upstream:
             streams = OpenStreams()
-            application = build(broker, upstream, streams, _hosts(public_url, at))
+            application = build(broker, upstream, streams, host_names(public_url, at))
             config = uvicorn.Config(
                 application,
-                http="httptools",
+                http=protocol(settings),
                 loop="none",  # the loop runs already
                 lifespan="off",
                 interface="asgi3",
@@ -204,7 +202,7 @@ async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
                 proxy_headers=False,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-                backlog=_BACKLOG,
+                backlog=BACKLOG,
                 ssl_certfile=settings.tls_cert,
                 ssl_keyfile=settings.tls_key,
             )
@@ -290,40 +288,6 @@ def _only_one(folder: Path) -> Iterator[None]:
                 "broker.running", f"Another broker serves the folder {folder}.", "Stop it first, or use another folder."
             ) from None
         yield
-
-
-@contextlib.contextmanager
-def _listening(listen: str) -> Iterator[socket.socket]:
-    host, _, port = listen.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 - the ports there are
-        raise InvalidInput("serve.listen", f"{listen!r} is not an address to listen at.", "Write HOST:PORT.")
-    try:
-        family = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0][0]
-        listener = socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise Unavailable(
-            "serve.listen", f"Nothing can listen at {listen}: {error.strerror}.", "Is it taken?"
-        ) from error
-    with listener:
-        yield listener
-
-
-def _authority(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _hosts(*urls: str) -> set[bytes]:
-    """What a Host header may say: the names of these URLs with their port, or without where it is the usual one."""
-    hosts = set()
-    for url in urls:
-        parts = urlsplit(url)
-        default = _DEFAULT_PORTS[parts.scheme]
-        name = (parts.hostname or "").lower()
-        hosts.add(_authority(name, parts.port or default).encode())
-        if (parts.port or default) == default:
-            hosts.add((f"[{name}]" if ":" in name else name).encode())
-    return hosts
 
 
 def configure_log() -> None:

@@ -7,12 +7,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from percall_broker.model.errors import InvalidInput
+from percall_broker.model.peers import TrustedProxies
 from percall_broker.model.rules import parse_origin
 
 FILE = "settings.toml"
@@ -28,7 +35,10 @@ def home() -> Path:
 
 
 class Settings(BaseSettings):
-    """The broker's settings. `database` empty: the embedded store in the folder. `public_url` empty: as it listens."""
+    """The broker's settings. `database` empty: the embedded store in the folder. `public_url` empty: as it listens.
+
+    `trusted_proxies` are addresses and networks; with commas between them in a variable.
+    """
 
     model_config = SettingsConfigDict(env_prefix="PERCALL_BROKER_", extra="forbid", frozen=True)
 
@@ -38,6 +48,7 @@ class Settings(BaseSettings):
     listen: str = "127.0.0.1:8765"
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
 
     @field_validator("public_url")
     @classmethod
@@ -49,6 +60,16 @@ class Settings(BaseSettings):
             return parse_origin(value.rstrip("/"))
         except InvalidInput as error:
             raise ValueError(error.message) from None
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _networks(cls, value: Any) -> Any:
+        named = [one for one in value.split(",") if one.strip()] if isinstance(value, str) else value
+        try:
+            TrustedProxies(named)
+        except InvalidInput as error:
+            raise ValueError(error.message) from None
+        return named
 
     @classmethod
     def settings_customise_sources(  # type: ignore[override]

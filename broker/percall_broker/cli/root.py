@@ -179,12 +179,24 @@ def serve(
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="The certificate chain, PEM.", metavar="FILE")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.", metavar="FILE")] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(help="A TLS proxy in front, the only one to connect; again for more.", metavar="ADDRESS|CIDR"),
+    ] = None,
 ) -> None:
     """Serve until told to stop; prints `listening on URL` when ready."""
     from percall_broker.app import serve as run_server
     from percall_broker.settings import load
 
-    run_server(load(listen=listen, public_url=public_url, tls_cert=tls_cert, tls_key=tls_key))
+    run_server(
+        load(
+            listen=listen,
+            public_url=public_url,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+            trusted_proxies=trusted_proxy or None,
+        )
+    )
 
 
 @application.command()
