@@ -1,7 +1,8 @@
 """The embedded store: one writer, in the event loop's own thread, with one durable commit a turn of the loop.
 
 A commit costs some 200 µs, less than handing rows to another thread and back; so whatever arrives in one turn is
-written together, inside the loop. Checkpoints and long readings run in a thread, on connections of their own.
+written together, inside the loop. Long readings, and nearly all of a checkpoint, run in a thread, on connections of
+their own.
 It must never report a write that is not on the disk, and never keep one that it reported as failed.
 """
 
@@ -17,6 +18,7 @@ from sqlite_utils import Database
 
 from percall_broker.model.errors import BrokerError, Conflict, InvalidInput, Unavailable
 from percall_broker.store.statements import load
+from percall_broker.store.write_ahead_log import WriteAheadLog
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,9 +29,6 @@ if TYPE_CHECKING:
 
 BUSY_TIMEOUT_SECONDS = 0.1
 """How long another process may hold the write lock, while the whole event loop waits, before we say so."""
-CHECKPOINT_BYTES = 4 * 1024 * 1024
-"""The size of the write-ahead log from which it is copied into the database."""
-_COMMITS_BETWEEN_LOOKS = 64
 _FAILURES = (sqlite3.Error, ValueError, OverflowError)
 """What a statement may raise: the engine's own errors, and those of values that it cannot hold."""
 
@@ -54,6 +53,7 @@ class SqliteStore:
         self._writer = connect(path)
         self._group: list[_Waiting] = []
         self._commits = 0
+        self._log = WriteAheadLog(path)
         self._checkpoint: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -130,6 +130,7 @@ class SqliteStore:
         execute = self._writer.execute
         try:
             execute("BEGIN IMMEDIATE")
+            self._log.begun()
             results = [self._run_atomic(w.statements) if w.atomic else self._run(w.statements) for w in group]
             execute("COMMIT")
         except BaseException:
@@ -137,7 +138,9 @@ class SqliteStore:
                 execute("ROLLBACK")
             raise
         self._commits += 1
-        if self._commits % _COMMITS_BETWEEN_LOOKS == 0:
+        for waiting in group:
+            self._log.written(waiting.statements)
+        if self._log.is_long():
             self._start_checkpoint()
         return results
 
@@ -169,7 +172,17 @@ class SqliteStore:
 
     def _start_checkpoint(self) -> None:
         if self._checkpoint is None or self._checkpoint.done():
-            self._checkpoint = asyncio.ensure_future(asyncio.to_thread(checkpoint_if_large, self._path))
+            self._checkpoint = asyncio.ensure_future(self._fold())
+
+    async def _fold(self) -> None:
+        """Copies the log into the database: all that is there in a thread, and what came meanwhile here.
+
+        Only when all of it is copied does the next commit begin at the file's start, and under load something always
+        came meanwhile.
+        """
+        await asyncio.to_thread(checkpoint, self._path)
+        if not self._closed and _fold_all(self._writer):
+            self._log.folded()
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
@@ -194,15 +207,19 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     return connection
 
 
-def checkpoint_if_large(path: Path) -> None:
-    """Copies the write-ahead log into the database, once it is large, without making a writer wait."""
+def checkpoint(path: Path) -> None:
+    """Copies the write-ahead log into the database, without making a writer wait."""
+    with contextlib.suppress(Unavailable), contextlib.closing(connect(path)) as connection:
+        _fold_all(connection)
+
+
+def _fold_all(connection: sqlite3.Connection) -> bool:
+    """Whether all of the log is in the database now. Where not, nothing is lost: the next fold tries again."""
     try:
-        if path.with_name(path.name + "-wal").stat().st_size < CHECKPOINT_BYTES:
-            return
-        with contextlib.closing(connect(path)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-    except (OSError, Unavailable, sqlite3.Error):
-        return  # Nothing is lost: the log stays, and the next look tries again.
+        _, frames, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    except sqlite3.Error:
+        return False
+    return bool(frames == copied)
 
 
 def _rows(cursor: sqlite3.Cursor) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -12,7 +13,8 @@ import pytest
 from harness.statements import SEEDS, call
 from percall_broker.model.errors import Unavailable
 from percall_broker.store import Statement, migrate, open_store
-from percall_broker.store.sqlite import SqliteStore, checkpoint_if_large
+from percall_broker.store.sqlite import SqliteStore, checkpoint
+from percall_broker.store.write_ahead_log import RESERVED_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -48,6 +50,11 @@ async def store(path: Path) -> AsyncIterator[SqliteStore]:
 
 async def recorded(store: SqliteStore) -> int:
     return (await store.fetch("last_seq"))[0]["seq"]  # type: ignore[no-any-return]
+
+
+async def many(store: SqliteStore, groups: int) -> None:
+    for group in range(groups):
+        await asyncio.gather(*(store.append(call(f"{group}-{n}", entry="x" * 4000)) for n in range(10)))
 
 
 async def test_the_file_is_for_the_broker_alone_and_commits_reach_the_disk(store: SqliteStore, path: Path) -> None:
@@ -98,14 +105,45 @@ async def test_the_writes_of_a_turn_share_one_commit(store: SqliteStore) -> None
 
 
 async def test_a_checkpoint_leaves_every_row_and_needs_no_pause(store: SqliteStore, path: Path) -> None:
-    for group in range(30):
-        await asyncio.gather(*(store.append(call(f"{group}-{n}", entry="x" * 4000)) for n in range(50)))
+    await many(store, 10)
     size = path.stat().st_size
-    await asyncio.gather(asyncio.to_thread(checkpoint_if_large, path), store.append(call("meanwhile")))
+    await asyncio.gather(asyncio.to_thread(checkpoint, path), store.append(call("meanwhile")))
     assert path.stat().st_size > size
-    assert await recorded(store) == 1501
+    assert await recorded(store) == 101
     await store.close()
     assert not path.with_name("store.db-wal").exists(), "closing folds the log into the database"
+
+
+async def test_under_steady_load_the_write_ahead_log_keeps_its_size(store: SqliteStore, path: Path) -> None:
+    log = path.with_name("store.db-wal")
+    await many(store, 40)
+    reserved = log.stat().st_size
+    assert reserved >= RESERVED_BYTES
+    for group in range(40, 400):
+        await asyncio.gather(*(store.append(call(f"{group}-{n}", entry="x" * 4000)) for n in range(10)))
+        await asyncio.sleep(0)
+    assert log.stat().st_size == reserved
+    assert await recorded(store) == 4000
+
+
+async def test_after_a_crash_all_that_was_promised_is_in_the_log_and_its_reserve_is_nothing(
+    store: SqliteStore, path: Path, tmp_path: Path
+) -> None:
+    await many(store, 40)
+    crashed = tmp_path / "crashed.db"
+    for ending in ("", "-wal"):
+        shutil.copy(f"{path}{ending}", f"{crashed}{ending}")
+    with closing(sqlite3.connect(crashed)) as found:
+        assert found.execute("SELECT COUNT(*) FROM log").fetchone() == (400,)
+        assert found.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+async def test_where_the_log_cannot_be_made_longer_commits_go_on(
+    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store._log, "_path", path / "not-there")
+    await many(store, 30)
+    assert await recorded(store) == 300
 
 
 async def test_long_readings_do_not_see_a_half_written_group(store: SqliteStore) -> None:
