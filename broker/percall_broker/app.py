@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -24,9 +25,19 @@ from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
 
 from percall import wire
+from percall_broker import watching
 from percall_broker.api import admin
 from percall_broker.api.calls import CallDoor, OwnCallsDoor, SettlementsDoor
 from percall_broker.api.events import EventsDoor
+from percall_broker.api.probes import (
+    PATH_HEALTH,
+    PATH_METRICS,
+    PATH_READY,
+    HealthDoor,
+    MetricsDoor,
+    ProbeApplication,
+    ReadyDoor,
+)
 from percall_broker.api.session import EnrolmentDoor, SessionDoor
 from percall_broker.asgi import ClientGone, ErrorAnswers, signed_request
 from percall_broker.compose import open_broker
@@ -58,9 +69,17 @@ log = structlog.get_logger()
 class Application:
     """The ASGI application."""
 
-    def __init__(self, doors: dict[tuple[str, str], Door], rest: Door, errors: ErrorAnswers, hosts: set[bytes]) -> None:
+    def __init__(
+        self,
+        doors: dict[tuple[str, str], Door],
+        probes: dict[str, Door],
+        rest: Door,
+        errors: ErrorAnswers,
+        hosts: set[bytes],
+    ) -> None:
         self._doors = doors
         self._paths = {path for _, path in doors}
+        self._probes = probes
         self._rest = rest
         self._errors = errors
         self._hosts = hosts
@@ -92,6 +111,9 @@ class Application:
                 await self._errors.send(send, BrokerError("broker.failed", "The broker failed to answer this."))
 
     def _door(self, scope: Message) -> Door:
+        if scope["path"] in self._probes and scope["method"] == "GET":
+            # Before the check of Host: who balances load asks each replica by its address, and learns nothing private.
+            return self._probes[scope["path"]]
         named = [value for name, value in scope["headers"] if name == b"host"]
         if len(named) != 1 or named[0].lower() not in self._hosts:
             raise InvalidInput("request.host", "The request names another host than this broker.")
@@ -114,20 +136,34 @@ def _where(error: BaseException) -> str:
     return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
 
 
-def build(broker: Broker, upstream: Upstream, streams: OpenStreams, hosts: set[bytes]) -> Application:
-    """The application over a broker that is open."""
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Both listeners' applications: the one for laptops, and the one for those who watch."""
+
+    public: Application
+    watching: ProbeApplication
+
+
+def build(
+    broker: Broker, upstream: Upstream, streams: OpenStreams, hosts: set[bytes], metrics_token: bytes = b""
+) -> Doors:
+    """The applications over a broker that is open."""
     errors = ErrorAnswers(broker.nonces, time.time)
+    events = EventsDoor(broker.signed, broker.sessions, broker.changes, broker.nonces)
     doors: dict[tuple[str, str], Door] = {
         ("POST", wire.PATH_CALLS): CallDoor(broker.call),
         ("GET", wire.PATH_CALLS): OwnCallsDoor(broker.signed, broker.administration.record),
         ("POST", wire.PATH_SETTLEMENTS): SettlementsDoor(broker.signed, broker.settle),
-        ("POST", wire.PATH_EGRESS): EgressDoor(broker.request, upstream, streams, errors.of),
-        ("GET", wire.PATH_EVENTS): EventsDoor(broker.signed, broker.sessions, broker.changes, broker.nonces),
+        ("POST", wire.PATH_EGRESS): EgressDoor(broker.request, upstream, streams, errors.of, broker.metrics),
+        ("GET", wire.PATH_EVENTS): events,
         ("POST", wire.PATH_ENROL): EnrolmentDoor(broker.enrol),
         ("GET", wire.PATH_SESSION): SessionDoor(broker.signed, broker.sessions),
     }
     rest: Any = _rest(broker, errors)  # its types are wider than an ASGI server's messages
-    return Application(doors, rest, errors, hosts)
+    probes: dict[str, Door] = {PATH_HEALTH: HealthDoor(), PATH_READY: ReadyDoor(broker.readiness)}
+    figures = MetricsDoor(broker.metrics, broker.store, lambda: (len(streams), events.open), metrics_token)
+    watching = ProbeApplication({**probes, PATH_METRICS: figures})
+    return Doors(Application(doors, probes, rest, errors, hosts), watching)
 
 
 def _rest(broker: Broker, errors: ErrorAnswers) -> FastAPI:
@@ -181,16 +217,17 @@ def serve(settings: Settings) -> None:
 
 async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
     configure_log()
-    with _only_one(settings.home), listening(settings) as listener:
+    token = watching.token(settings)
+    with _only_one(settings.home), listening(settings) as listener, watching.watched(settings) as watched:
         address = listener.getsockname()
         scheme = "https" if settings.tls_cert else "http"
         at = f"{scheme}://{authority(address[0], address[1])}"
         public_url = settings.public_url or at
         async with open_broker(settings.location, settings.keys, public_url) as broker, _upstream() as upstream:
             streams = OpenStreams()
-            application = build(broker, upstream, streams, host_names(public_url, at))
+            doors = build(broker, upstream, streams, host_names(public_url, at), token)
             config = uvicorn.Config(
-                application,
+                doors.public,
                 http=protocol(settings),
                 loop="none",  # the loop runs already
                 lifespan="off",
@@ -206,12 +243,15 @@ async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
                 ssl_certfile=settings.tls_cert,
                 ssl_keyfile=settings.tls_key,
             )
-            cutter = asyncio.create_task(_cut_streams(broker, streams))
+            chores = [asyncio.create_task(_cut_streams(broker, streams))]
+            if watched is not None:
+                chores.append(asyncio.create_task(watching.watch(doors.watching, watched)))
             try:
                 await _Server(config, broker, lambda: ready(public_url)).serve([listener])
             finally:
-                cutter.cancel()
-                await asyncio.gather(cutter, return_exceptions=True)
+                for chore in chores:
+                    chore.cancel()
+                await asyncio.gather(*chores, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager

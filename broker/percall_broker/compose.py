@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -18,6 +19,8 @@ from percall_broker.pipeline.administration import Administration
 from percall_broker.pipeline.call import CallPipeline
 from percall_broker.pipeline.changes import Changes
 from percall_broker.pipeline.enrol import Enrolment
+from percall_broker.pipeline.readiness import Readiness
+from percall_broker.pipeline.replicas import Replicas
 from percall_broker.pipeline.request import RequestPipeline
 from percall_broker.pipeline.sessions import Sessions
 from percall_broker.pipeline.settle import Settle
@@ -25,7 +28,9 @@ from percall_broker.pipeline.signed import Signed
 from percall_broker.stages.authenticate import Authenticator
 from percall_broker.stages.lookup import Lookup
 from percall_broker.stages.record import Recorder
-from percall_broker.store import Statement, open_store
+from percall_broker.store import Statement, check_schema, open_store
+from percall_broker.store.measured import MeasuredStore
+from percall_broker.telemetry.metrics import Metrics
 from percall_broker.vault import KeyFolder, Vault
 
 if TYPE_CHECKING:
@@ -56,14 +61,19 @@ class Broker:
     settle: Settle
     enrol: Enrolment
     administration: Administration
+    metrics: Metrics
+    replicas: Replicas
+    readiness: Readiness
 
 
 @contextlib.asynccontextmanager
 async def open_broker(location: str, keys: Path, public_url: str) -> AsyncIterator[Broker]:
     """A broker at work: its store is open, its keys are there, changes are watched for. Raises Unavailable."""
-    store = await open_store(location)
+    metrics = Metrics()
+    store = MeasuredStore(await open_store(location), metrics)
     try:
-        broker = await compose(store, keys, public_url)
+        broker = await compose(store, keys, public_url, metrics)
+        await broker.replicas.beat()
         chores = (asyncio.create_task(broker.changes.poll()), asyncio.create_task(_sweep(broker)))
         try:
             yield broker
@@ -71,12 +81,15 @@ async def open_broker(location: str, keys: Path, public_url: str) -> AsyncIterat
             for chore in chores:
                 chore.cancel()
             await asyncio.gather(*chores, return_exceptions=True)
+            with contextlib.suppress(Unavailable):
+                await broker.replicas.leave()
     finally:
         await store.close()
 
 
-async def compose(store: Store, keys: Path, public_url: str) -> Broker:
+async def compose(store: Store, keys: Path, public_url: str, metrics: Metrics | None = None) -> Broker:
     """A broker over an open store. Raises Unavailable."""
+    metrics = metrics or Metrics()
     vault = Vault(store, KeyFolder(keys))
     signing = await vault.own_key("signing")
     # The issuer is the signing key itself, so that grants outlive a move to another URL.
@@ -91,7 +104,8 @@ async def compose(store: Store, keys: Path, public_url: str) -> Broker:
     sessions = Sessions(lookup)
     signed = Signed(store, lookup, Authenticator(tokens, nonces, public_url))
     recorder = Recorder(store, arguments.seal)
-    settle = Settle(store)
+    settle = Settle(store, metrics)
+    replicas = Replicas(store, public_url)
     return Broker(
         public_url=public_url,
         store=store,
@@ -100,11 +114,14 @@ async def compose(store: Store, keys: Path, public_url: str) -> Broker:
         signed=signed,
         changes=changes,
         sessions=sessions,
-        call=CallPipeline(signed, lookup, recorder, credentials, settle),
-        request=RequestPipeline(store, signed, lookup, recorder, credentials, settle, vault),
+        call=CallPipeline(signed, lookup, recorder, credentials, settle, metrics),
+        request=RequestPipeline(store, signed, lookup, recorder, credentials, settle, vault, metrics),
         settle=settle,
         enrol=Enrolment(store, lookup, tokens, sessions, changes, public_url),
         administration=Administration.over(store, vault, arguments, changes.announce),
+        metrics=metrics,
+        replicas=replicas,
+        readiness=Readiness(replicas.beat, partial(check_schema, store), vault),
     )
 
 
@@ -114,6 +131,7 @@ async def _sweep(broker: Broker) -> None:
         now = time.time()
         try:
             swept = await broker.settle.sweep(now)
+            await broker.replicas.beat()
             await broker.store.append(Statement("forget_proofs", {"now": int(now)}))
         except Unavailable as error:
             log.warning("sweep failed", code=error.code)

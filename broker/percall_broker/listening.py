@@ -19,7 +19,7 @@ from percall_broker.model.peers import TrustedProxies, is_loopback
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from percall_broker.settings import Settings
 
@@ -31,18 +31,25 @@ _UNSPECIFIED = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, never
 @contextlib.contextmanager
 def listening(settings: Settings) -> Iterator[socket.socket]:
     """A bound socket. Raises InvalidInput for what cannot be or must not be, Unavailable when it is taken."""
-    host, _, port = settings.listen.rpartition(":")
+    check_tls(settings)
+    with bound(settings.listen, lambda address: check_reach(settings, address)) as listener:
+        yield listener
+
+
+@contextlib.contextmanager
+def bound(listen: str, check: Callable[[str], None]) -> Iterator[socket.socket]:
+    """A bound socket at HOST:PORT, once `check` has seen its address. Raises InvalidInput, Unavailable."""
+    host, _, port = listen.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 - the ports there are
-        raise InvalidInput("serve.listen", f"{settings.listen!r} is not an address to listen at.", "Write HOST:PORT.")
-    check_tls(settings)
+        raise InvalidInput("serve.listen", f"{listen!r} is not an address to listen at.", "Write HOST:PORT.")
     try:
         family, *_, address = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
-        check_reach(settings, str(address[0]))  # before anybody can connect
+        check(str(address[0]))  # before anybody can connect
         listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as error:
         raise Unavailable(
-            "serve.listen", f"Nothing can listen at {settings.listen}: {error.strerror}.", "Is it taken?"
+            "serve.listen", f"Nothing can listen at {listen}: {error.strerror}.", "Is it taken?"
         ) from error
     with listener:
         yield listener

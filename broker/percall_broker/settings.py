@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     """The broker's settings. `database` empty: the embedded store in the folder. `public_url` empty: as it listens.
 
     `trusted_proxies` are addresses and networks; with commas between them in a variable.
+    `metrics_listen` empty: no figures are served.
     """
 
     model_config = SettingsConfigDict(env_prefix="PERCALL_BROKER_", extra="forbid", frozen=True)
@@ -49,6 +50,8 @@ class Settings(BaseSettings):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    metrics_listen: str = ""
+    metrics_token_file: Path | None = None
 
     @field_validator("public_url")
     @classmethod

@@ -26,7 +26,7 @@ async def permitted(store: Store) -> set[str]:
 
 
 async def test_migrating_twice_changes_nothing(location: str) -> None:
-    assert await migrate(location) == ["0001_initial"]
+    assert "0001_initial" in await migrate(location)
     assert await migrate(location) == []
 
 

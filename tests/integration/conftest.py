@@ -30,10 +30,12 @@ class Served:
     database: str = ""
     people: int = 0
     url: str = ""
+    settings: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         self.environment = {"PATH": os.environ["PATH"], "PERCALL_BROKER_HOME": str(self.folder / "broker")}
+        self.environment |= {f"PERCALL_BROKER_{name.upper()}": value for name, value in self.settings.items()}
         more = ("--database", self.database) if self.database else ()
         done = command("percall-broker", "init", "--json", *more, environment=self.environment)
         self.start()

@@ -26,24 +26,27 @@ _HEADERS = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-sto
 
 
 class EventsDoor:
-    """The stream. One for each shim that runs."""
+    """The stream. One for each shim that runs; `open` says how many there are."""
 
     def __init__(self, signed: Signed, sessions: Sessions, changes: Changes, nonces: Nonces) -> None:
         self._signed = signed
         self._sessions = sessions
         self._changes = changes
         self._nonces = nonces
+        self.open = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """One stream, until the laptop or the broker goes away. Raises BrokerError before anything is answered."""
         body = await read_body(receive, 0)
         identity = await self._signed.identify_once(signed_request(scope, body), time.time())
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        self.open += 1
         telling = asyncio.create_task(self._tell(identity.grant.id, send))
         leaving = asyncio.create_task(_left(receive))
         try:
             await asyncio.wait((telling, leaving), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self.open -= 1
             leaving.cancel()
             telling.cancel()
             await asyncio.gather(telling, leaving, return_exceptions=True)

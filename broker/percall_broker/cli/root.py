@@ -183,20 +183,28 @@ def serve(
         list[str] | None,
         typer.Option(help="A TLS proxy in front, the only one to connect; again for more.", metavar="ADDRESS|CIDR"),
     ] = None,
+    metrics_listen: Annotated[
+        str | None,
+        typer.Option(help="Where Prometheus may read figures; loopback, or with a token.", metavar="HOST:PORT"),
+    ] = None,
+    metrics_token_file: Annotated[
+        Path | None, typer.Option(help="The token that it must show, in a file of mode 0600.", metavar="FILE")
+    ] = None,
 ) -> None:
     """Serve until told to stop; prints `listening on URL` when ready."""
     from percall_broker.app import serve as run_server
     from percall_broker.settings import load
 
-    run_server(
-        load(
-            listen=listen,
-            public_url=public_url,
-            tls_cert=tls_cert,
-            tls_key=tls_key,
-            trusted_proxies=trusted_proxy or None,
-        )
+    told = load(
+        listen=listen,
+        public_url=public_url,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        trusted_proxies=trusted_proxy or None,
+        metrics_listen=metrics_listen,
+        metrics_token_file=metrics_token_file,
     )
+    run_server(told)
 
 
 @application.command()

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from percall_broker.outbound.streams import OpenStreams
     from percall_broker.outbound.upstream import Upstream, UpstreamAnswer
     from percall_broker.pipeline.request import Permitted
+    from percall_broker.telemetry.metrics import Metrics
 
     Message = dict[str, Any]
     Receive = Callable[[], Awaitable[Message]]
@@ -67,11 +68,13 @@ class EgressDoor:
         upstream: Upstream,
         streams: OpenStreams,
         answer_error: Callable[[BrokerError], ErrorAnswer],
+        metrics: Metrics,
     ) -> None:
         self._pipeline = pipeline
         self._upstream = upstream
         self._streams = streams
         self._answer_error = answer_error
+        self._metrics = metrics
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """One request. Where it is cut, the answer stays incomplete, so that the laptop cannot take it as whole."""
@@ -117,8 +120,10 @@ class EgressDoor:
         )
         body = spool.pieces() if outgoing.body is None else _one(outgoing.body)
         redactor = Redactor(permitted.key)
+        start = time.perf_counter()
         sending = self._upstream.send(head.method, replace(target, query=outgoing.query), headers, body, entry.connect)
         async with sending as came:  # 4
+            self._metrics.answered(permitted.server, time.perf_counter() - start)
             await _pass_on(came, head.method, redactor, answer)
 
 

@@ -33,6 +33,9 @@ class OpenStreams:
         """The grants that have something under way."""
         return tuple(self._open)
 
+    def __len__(self) -> int:
+        return sum(map(len, self._open.values()))
+
     def cut(self, grant: str) -> int:
         """Ends all that is under way for a grant. How many were cut."""
         self._cuts += 1

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from percall_broker.stages.lookup import Lookup
     from percall_broker.stages.record import Recorder
     from percall_broker.store.protocol import Row, Store
+    from percall_broker.telemetry.metrics import Metrics
 
 _ATTEMPTS = 4
 _MAX_WINDOWS = 1000
@@ -71,6 +72,7 @@ class RequestPipeline:
         credentials: CallCredentials,
         settle: Settle,
         vault: Unsealer,
+        metrics: Metrics,
     ) -> None:
         self._store = store
         self._signed = signed
@@ -79,6 +81,7 @@ class RequestPipeline:
         self._credentials = credentials
         self._settle = settle
         self._vault = vault
+        self._metrics = metrics
         self._calls: dict[str, Row] = {}
 
     def admit(self, request: SignedRequest) -> None:
@@ -122,14 +125,17 @@ class RequestPipeline:
                 if attempt == 0:
                     continue
                 await self._refuse(identity, head, attributed, refusal, now)
+                self._metrics.request_refused(server, refusal.code)
                 raise
             for calls, decision in candidates:
                 if await self._recorder.request(identity, standing, head, calls, decision, now):  # 4
+                    self._metrics.request_permitted(standing)
                     return identity, standing, calls
             # Not recorded, though nothing has changed since the last look: then the window is why.
             if seen == (grant.version, standing.version):
                 reason = await self._why_not(identity, head, candidates[0][0], now)
                 await self._refuse(identity, head, attributed, reason, now)
+                self._metrics.request_refused(standing, reason.code)
                 raise reason
             seen = (grant.version, standing.version) if attempt else None
         raise Conflict("request.changing", "The grant or the server keeps changing.", "Try again.")

@@ -14,7 +14,8 @@ from percall_broker.stages import record
 if TYPE_CHECKING:
     from percall import wire
     from percall_broker.model.records import Identity
-    from percall_broker.store.protocol import Store
+    from percall_broker.store.protocol import Row, Store
+    from percall_broker.telemetry.metrics import Metrics
 
 OUTCOMES = frozenset({"done", "failed", "refused", "unknown"})
 GRACE_SECONDS = 30
@@ -27,8 +28,9 @@ _SWEPT_AT_ONCE = 500
 class Settle:
     """Writes outcomes."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, metrics: Metrics) -> None:
         self._store = store
+        self._metrics = metrics
         self._swept_until_ms = 0
 
     def start(self, identity: Identity, settled: tuple[wire.Settlement, ...], now: float) -> asyncio.Future[object]:
@@ -43,7 +45,7 @@ class Settle:
     async def settle(self, identity: Identity, settled: tuple[wire.Settlement, ...], now: float) -> None:
         """Outcomes, durable when this returns. Raises InvalidInput, Unavailable."""
         check(settled)
-        await self._store.append(*(record.settlement(identity, one, now) for one in settled))
+        self._count(await self._store.append(*(record.settlement(identity, one, now) for one in settled)))
 
     async def sweep(self, now: float) -> int:
         """Records open calls whose deadline has passed as unknown; returns how many. Raises Unavailable."""
@@ -54,12 +56,19 @@ class Settle:
                 "overdue_calls", since_ms=self._swept_until_ms, now_ms=until_ms, limit=_SWEPT_AT_ONCE
             )
             if rows:
-                await self._store.append(*(record.overdue(row, now) for row in rows))
-            swept += len(rows)
+                swept += self._count(await self._store.append(*(record.overdue(row, now) for row in rows)))
             if len(rows) < _SWEPT_AT_ONCE:
                 # Deadlines are set ahead of now, so none will appear in what has been looked through.
                 self._swept_until_ms = until_ms
+                self._metrics.swept(swept)
                 return swept
+
+    def _count(self, results: list[list[Row]]) -> int:
+        """Counts the outcomes that stand: the first of each call; how many."""
+        recorded = [row for rows in results for row in rows]
+        for row in recorded:
+            self._metrics.settled(row["server"], row["outcome"])
+        return len(recorded)
 
 
 def check(settled: tuple[wire.Settlement, ...]) -> None:

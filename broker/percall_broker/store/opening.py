@@ -51,14 +51,15 @@ async def open_store(location: str | Path, *query_folders: Path) -> Store:
             raise Unavailable("store.missing", f"There is no store at {path}.", "Run `percall-broker init` first.")
         store = SqliteStore(path, *query_folders)
     try:
-        await _check_schema(store)
+        await check_schema(store)
     except BaseException:
         await store.close()
         raise
     return store
 
 
-async def _check_schema(store: Store) -> None:
+async def check_schema(store: Store) -> None:
+    """Raises Unavailable when the store's schema is not the one that this version knows."""
     try:
         applied = [row["number"] for row in await store.fetch("read_migrations")]
     except Unavailable:

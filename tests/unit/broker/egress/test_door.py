@@ -29,6 +29,7 @@ from percall_broker.model.records import Grant, Identity, Server
 from percall_broker.outbound.streams import OpenStreams
 from percall_broker.outbound.upstream import Upstream
 from percall_broker.pipeline.request import Permitted
+from percall_broker.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -126,7 +127,7 @@ def served(entry: Entry, deadlines: Deadlines | None = None) -> Iterator[Door]:
     async def run() -> None:
         pipeline, streams = Pipeline(entry), OpenStreams()
         upstream = Upstream(deadlines=deadlines)
-        door = EgressDoor(pipeline, upstream, streams, answer_error)
+        door = EgressDoor(pipeline, upstream, streams, answer_error, Metrics())
         server = uvicorn.Server(
             uvicorn.Config(door, host="127.0.0.1", port=0, http="httptools", log_level="error", lifespan="off")
         )

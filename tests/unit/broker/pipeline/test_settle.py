@@ -12,6 +12,7 @@ from percall_broker.pipeline.settle import GRACE_SECONDS, Settle
 from percall_broker.stages.frame import Frame
 from percall_broker.stages.record import Recorder
 from percall_broker.store import Statement, Store, migrate, open_store
+from percall_broker.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -53,7 +54,7 @@ async def with_call(folder: Path, story: Callable[[Store, Settle], Awaitable[Non
         permit = Decision(permitted=True, code="grant.tool", message="")
         assert await recorder.intent(Identity(GRANT, CALL), SERVER, frame, permit, "test", NOW)
         assert not await recorder.intent(Identity(GRANT, CALL), SERVER, frame, permit, "test", NOW)
-        await story(store, Settle(store))
+        await story(store, Settle(store, Metrics()))
     finally:
         await store.close()
 
@@ -78,7 +79,7 @@ def test_a_call_that_nobody_settled_is_swept_to_unknown_once(tmp_path: Path) -> 
         assert await settle.sweep(NOW + 60 + GRACE_SECONDS - 1) == 0
         assert await settle.sweep(NOW + 60 + GRACE_SECONDS + 1) == 1
         assert await settle.sweep(NOW + 60 + GRACE_SECONDS + 2) == 0
-        assert await Settle(store).sweep(NOW + 900) == 0
+        assert await Settle(store, Metrics()).sweep(NOW + 900) == 0
         assert await outcomes(store) == [("unknown", "call.overdue")]
 
     asyncio.run(with_call(tmp_path, story))

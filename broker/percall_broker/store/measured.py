@@ -1,0 +1,54 @@
+"""Any store, with its commits timed and its failures counted."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from percall_broker.model.errors import Unavailable
+
+if TYPE_CHECKING:
+    from percall_broker.store.protocol import Row, Statement, Store
+    from percall_broker.telemetry.metrics import Metrics
+
+
+class MeasuredStore:
+    """Does what the store does, and tells the figures about it."""
+
+    def __init__(self, store: Store, metrics: Metrics) -> None:
+        self._store = store
+        self._metrics = metrics
+
+    async def fetch(self, name: str, /, **parameters: Any) -> list[Row]:
+        """As the store."""
+        try:
+            return await self._store.fetch(name, **parameters)
+        except Unavailable as error:
+            self._metrics.store_failed(error.code)
+            raise
+
+    async def append(self, *statements: Statement) -> list[list[Row]]:
+        """As the store."""
+        start = perf_counter()
+        try:
+            results = await self._store.append(*statements)
+        except Unavailable as error:
+            self._metrics.store_failed(error.code)
+            raise
+        self._metrics.committed(perf_counter() - start)
+        return results
+
+    async def transact(self, *statements: Statement) -> list[list[Row]] | None:
+        """As the store."""
+        start = perf_counter()
+        try:
+            results = await self._store.transact(*statements)
+        except Unavailable as error:
+            self._metrics.store_failed(error.code)
+            raise
+        self._metrics.committed(perf_counter() - start)
+        return results
+
+    async def close(self) -> None:
+        """As the store."""
+        await self._store.close()
