@@ -223,7 +223,7 @@ async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
         scheme = "https" if settings.tls_cert else "http"
         at = f"{scheme}://{authority(address[0], address[1])}"
         public_url = settings.public_url or at
-        async with open_broker(settings.location, settings.keys, public_url) as broker, _upstream() as upstream:
+        async with open_broker(settings, public_url) as broker, _upstream() as upstream:
             streams = OpenStreams()
             doors = build(broker, upstream, streams, host_names(public_url, at), token)
             config = uvicorn.Config(

@@ -108,6 +108,8 @@ class ErrorAnswers:
         """Status, headers and body. What a stranger tried, and what we could not do, goes into the process's log."""
         if isinstance(error, Unauthenticated) and error.challenge != "use_dpop_nonce":
             log.warning("not authenticated", code=error.code)
+        elif error.code == "wire.version":
+            log.warning("not of a version that is served", message=error.message)
         elif error.status >= _SERVER_ERROR:
             log.error("not answered", code=error.code, message=error.message)
         body = wire.dump({"error": {"code": error.code, "message": error.message, "next_step": error.next_step}})

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -14,7 +16,7 @@ import structlog
 from percall_broker.crypto import base64url, sodium
 from percall_broker.crypto.tokens import CallCredentials, GrantTokens, Nonces
 from percall_broker.log.arguments import SealedArguments
-from percall_broker.model.errors import Unavailable
+from percall_broker.model.errors import InvalidInput, Unavailable
 from percall_broker.pipeline.administration import Administration
 from percall_broker.pipeline.call import CallPipeline
 from percall_broker.pipeline.changes import Changes
@@ -31,16 +33,19 @@ from percall_broker.stages.record import Recorder
 from percall_broker.store import Statement, check_schema, open_store
 from percall_broker.store.measured import MeasuredStore
 from percall_broker.telemetry.metrics import Metrics
-from percall_broker.vault import KeyFolder, Vault
+from percall_broker.vault import Vault
+from percall_broker.vault.sources import KeyFolder, KeySources
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
+    from percall_broker.settings import Settings
     from percall_broker.store import Store
+    from percall_broker.vault import KeySource
 
 SWEEP_SECONDS = 10.0
 _ISSUER_BYTES = 16
+_SYSTEMD_CREDENTIALS = "CREDENTIALS_DIRECTORY"
 
 log = structlog.get_logger()
 
@@ -51,6 +56,7 @@ class Broker:
 
     public_url: str
     store: Store
+    vault: Vault
     lookup: Lookup
     nonces: Nonces
     signed: Signed
@@ -67,12 +73,14 @@ class Broker:
 
 
 @contextlib.asynccontextmanager
-async def open_broker(location: str, keys: Path, public_url: str) -> AsyncIterator[Broker]:
-    """A broker at work: its store is open, its keys are there, changes are watched for. Raises Unavailable."""
+async def open_broker(settings: Settings, public_url: str) -> AsyncIterator[Broker]:
+    """A broker at work: its store is open, its keys are there, changes are watched for.
+
+    Raises Unavailable; Sealed, which is one, where the source of its keys may answer later.
+    """
     metrics = Metrics()
-    store = MeasuredStore(await open_store(location), metrics)
-    try:
-        broker = await compose(store, keys, public_url, metrics)
+    async with open_vault(settings, metrics) as (store, vault):
+        broker = await compose(store, vault, public_url, metrics)
         await broker.replicas.beat()
         chores = (asyncio.create_task(broker.changes.poll()), asyncio.create_task(_sweep(broker)))
         try:
@@ -83,14 +91,41 @@ async def open_broker(location: str, keys: Path, public_url: str) -> AsyncIterat
             await asyncio.gather(*chores, return_exceptions=True)
             with contextlib.suppress(Unavailable):
                 await broker.replicas.leave()
+
+
+@contextlib.asynccontextmanager
+async def open_vault(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[tuple[Store, Vault]]:
+    """The store, and the vault over it. Raises Unavailable."""
+    store: Store = await open_store(settings.location)
+    if metrics is not None:
+        store = MeasuredStore(store, metrics)
+    try:
+        vault = Vault(store, key_source(settings), settings.data_keys_kept_seconds)
+        try:
+            yield store, vault
+        finally:
+            await vault.close()
     finally:
         await store.close()
 
 
-async def compose(store: Store, keys: Path, public_url: str, metrics: Metrics | None = None) -> Broker:
+def key_source(settings: Settings) -> KeySource:
+    """The chosen source of key-encryption keys, with those that may have wrapped before it. Raises InvalidInput."""
+    given = os.environ.get(_SYSTEMD_CREDENTIALS, "")
+    if settings.key_source == "systemd":
+        if not given:
+            raise InvalidInput(
+                "keys.systemd",
+                f"key_source is systemd, and there is no {_SYSTEMD_CREDENTIALS}.",
+                "Run the broker from its unit, with LoadCredentialEncrypted=; or as `systemd-run` with the same.",
+            )
+        return KeyFolder(Path(given), is_given=True)
+    return KeySources("kek-", {"kek-": KeyFolder(settings.keys)})
+
+
+async def compose(store: Store, vault: Vault, public_url: str, metrics: Metrics | None = None) -> Broker:
     """A broker over an open store. Raises Unavailable."""
     metrics = metrics or Metrics()
-    vault = Vault(store, KeyFolder(keys))
     signing = await vault.own_key("signing")
     # The issuer is the signing key itself, so that grants outlive a move to another URL.
     issuer = f"urn:percall:{base64url.encode(sodium.public_key(signing)[:_ISSUER_BYTES])}"
@@ -109,6 +144,7 @@ async def compose(store: Store, keys: Path, public_url: str, metrics: Metrics | 
     return Broker(
         public_url=public_url,
         store=store,
+        vault=vault,
         lookup=lookup,
         nonces=nonces,
         signed=signed,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     metrics_listen: str = ""
     metrics_token_file: Path | None = None
+    key_source: Literal["file", "systemd"] = "file"
+    data_keys_kept_seconds: int = Field(300, ge=0, le=7 * 86400)
 
     @field_validator("public_url")
     @classmethod

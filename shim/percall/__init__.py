@@ -1,3 +1,3 @@
 """Percall on the laptop: the shim that gates each MCP call, and the commands around it."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 VERSION = 1
-"""The version of everything in this module. A broker serves the previous minor version of the shim."""
+"""The version of everything in this module, in each request's header `percall-wire`.
+
+It grows with a change that an older peer would misread. A new message, or a member that may be ignored, is none.
+"""
+SERVED = (1,)
+"""The versions that a broker of this release serves: its own, and that of Percall's previous minor version.
+
+The minor version is the second number of Percall's own: a broker 0.3.1 serves the shims 0.2.0 and 0.3.5 alike.
+"""
 
 HEADER_VERSION = "percall-wire"
 HEADER_NONCE = "dpop-nonce"

@@ -9,6 +9,7 @@ from percall import wire
 from percall.errors import WireError
 from percall_broker.asgi import answer, read_body, signed_request
 from percall_broker.model.errors import InvalidInput, Unauthenticated
+from percall_broker.stages.authenticate import check_version
 
 if TYPE_CHECKING:
     from percall_broker.asgi import Message, Receive, Send
@@ -32,7 +33,9 @@ class EnrolmentDoor:
             asked = wire.decode(wire.Enrolment, wire.strict_json(body))
         except WireError as error:
             raise InvalidInput(error.code, error.message) from None
-        enrolled = await self._enrol(asked, signed_request(scope, body).proof, body, time.time())
+        request = signed_request(scope, body)
+        check_version(request.version)  # before an invite is spent
+        enrolled = await self._enrol(asked, request.proof, body, time.time())
         await answer(send, 200, wire.dump(wire.encode(enrolled)))
 
 

@@ -69,14 +69,13 @@ def init(
 ) -> None:
     """Make the broker's folder, its keys and its store; print the first administrator's one-time invite."""
     from percall_broker.settings import home, load
-    from percall_broker.vault import KeyFolder
 
     folder = home()
     _make_folder(folder, database)
     try:
         settings = load()
         asyncio.run(_empty_store(settings))
-        KeyFolder(settings.keys).add()
+        asyncio.run(_first_key(settings))
     except BaseException:
         # Nothing is sealed yet: whoever mends what failed may simply say `init` again.
         _clear(folder)
@@ -111,6 +110,17 @@ def _make_folder(folder: Path, database: str) -> None:
         )
     except OSError as error:
         raise Unavailable("init.write", f"{folder} cannot be written: {error.strerror}.") from None
+
+
+async def _first_key(settings: Settings) -> None:
+    """Raises Unavailable where there is no source of keys, or it does not answer."""
+    from percall_broker.compose import key_source
+
+    source = key_source(settings)
+    try:
+        await source.rotate()
+    finally:
+        await source.close()
 
 
 def _clear(folder: Path) -> None:
@@ -157,16 +167,12 @@ def invite(
 
 
 async def _new_administrator(settings: Settings, name: str) -> Invite:
-    from percall_broker.compose import compose
+    from percall_broker.compose import compose, open_vault
     from percall_broker.pipeline.administration.grants import NewGrant
-    from percall_broker.store import open_store
 
-    store = await open_store(settings.location)
-    try:
-        broker = await compose(store, settings.keys, "http://127.0.0.1")
+    async with open_vault(settings) as (store, vault):
+        broker = await compose(store, vault, "http://127.0.0.1")
         return await broker.administration.grants.create(None, NewGrant(name, {}, administrator=True))
-    finally:
-        await store.close()
 
 
 @application.command()
@@ -222,19 +228,13 @@ def rotate_keys(
     keep_old: Annotated[bool, typer.Option(help="Keep the files of keys that wrap nothing any more.")] = False,
 ) -> None:
     """Make a new key-encryption key and wrap every secret anew, also while the broker serves."""
+    from percall_broker.compose import open_vault
     from percall_broker.settings import load
-    from percall_broker.store import open_store
-    from percall_broker.vault import KeyFolder, Vault
 
     async def rotate() -> tuple[str, int, list[str]]:
-        settings = load()
-        store = await open_store(settings.location)
-        try:
-            vault = Vault(store, KeyFolder(settings.keys))
+        async with open_vault(load()) as (_, vault):
             name, wrapped = await vault.rotate()
             return name, wrapped, [] if keep_old else await vault.forget_unused_keys()
-        finally:
-            await store.close()
 
     name, wrapped, forgotten = asyncio.run(rotate())
     output.write(f"{name} wraps {wrapped} secrets now." + (f" Deleted: {', '.join(forgotten)}." if forgotten else ""))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from percall import wire
+from percall import __version__, wire
 from percall_broker.crypto.proofs import verify_proof
 from percall_broker.model.errors import InvalidInput, Unauthenticated
 from percall_broker.model.records import Identity
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from percall_broker.model.records import Grant
 
 _SCHEME = "DPoP "
-_OUR_VERSION = str(wire.VERSION)
+_SERVED = frozenset(map(str, wire.SERVED))
+_VERSION_DIGITS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,20 @@ class SignedRequest:
     version: str
     authorization: str = field(repr=False)  # SECRET, never log
     proof: str = field(repr=False)
+
+
+def check_version(version: str) -> None:
+    """Whether we serve who speaks this version of the wire. Raises InvalidInput, which says which side is too old."""
+    if version in _SERVED:
+        return
+    if not (version.isascii() and version.isdecimal() and len(version) <= _VERSION_DIGITS):
+        raise InvalidInput(
+            "wire.version", "The request does not say which version of the wire it speaks.", "Is it percall that asks?"
+        )
+    spoken = f"percall there speaks version {version} of the wire, this broker ({__version__}) version {wire.VERSION}"
+    if int(version) > wire.VERSION:
+        raise InvalidInput("wire.version", f"The broker is too old: {spoken}.", "Update the broker.")
+    raise InvalidInput("wire.version", f"Percall is too old here: {spoken}.", "Update percall on this machine.")
 
 
 class Authenticator:
@@ -47,12 +62,7 @@ class Authenticator:
 
         Its end is not checked here: a grant's end is the store's to know, so that refusals for it are recorded.
         """
-        if request.version != _OUR_VERSION:
-            raise InvalidInput(
-                "wire.version",
-                f"This broker speaks version {wire.VERSION} of the wire, the request {request.version[:8]!r}.",
-                "Upgrade percall on this machine, or the broker.",
-            )
+        check_version(request.version)
         if not request.authorization.startswith(_SCHEME):
             raise Unauthenticated(
                 "grant.missing", "The request carries no grant.", "Sign in: percall login.", challenge="invalid_request"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from percall_broker.vault.keys import KeyFolder
+from percall_broker.vault.sources import KeyFolder, KeySource, Sealed
 from percall_broker.vault.vault import Vault
 
-__all__ = ["KeyFolder", "Vault"]
+__all__ = ["KeyFolder", "KeySource", "Sealed", "Vault"]

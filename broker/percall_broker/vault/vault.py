@@ -1,11 +1,12 @@
 """Secrets at rest: each version under a data key of its own, which a key-encryption key wraps.
 
-Both seals are bound to their row, so that bytes copied to another row do not open. Data keys may stay in memory for
-minutes; a secret stays only as long as its request. Nothing here logs, and no error quotes a secret.
+Both seals are bound to their row, so that bytes copied to another row do not open. Data keys may stay in memory for as
+long as the settings say; a secret stays only as long as its request. Nothing here logs, and no error quotes a secret.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from dataclasses import dataclass, field
@@ -14,53 +15,68 @@ from typing import TYPE_CHECKING
 from percall_broker.crypto import sodium
 from percall_broker.model.errors import Conflict, NotFound, Unavailable
 from percall_broker.store.protocol import Row, Statement, Store
+from percall_broker.vault.sources import Sealed, Wrapped
 
 if TYPE_CHECKING:
-    from percall_broker.vault.keys import KeyFolder
+    from percall_broker.vault.sources import KeySource
 
-KEPT_SECONDS = 300.0
-"""How long an unwrapped data key may stay in memory."""
+KEPT_SECONDS = 300
+"""How long an unwrapped data key stays in memory, unless the settings say otherwise."""
+REWRAPPED_TOGETHER = 100
+"""Secrets wrapped anew in one commit: short enough that no call waits for it."""
+_AT_ONCE = 16
+_ATTEMPTS = 50
+_PAUSE_SECONDS = 5.0
 _OWN = "broker/"
 _OWN_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
 class _Unwrapped:
-    """A sealed secret, and its data key until a time on the monotonic clock."""
+    """A sealed secret, and its data key until a time on the monotonic clock; asked for anew from `renew_at` on."""
 
     sealed: bytes
     data_key: bytes = field(repr=False)  # SECRET, never log
+    renew_at: float
     until: float
 
 
 class Vault:
-    """Seals secrets into the store, opens them for one request, and wraps them anew when the key changes."""
+    """Seals secrets into the store, opens them for one request, and wraps them anew when the key changes.
 
-    def __init__(self, store: Store, keys: KeyFolder) -> None:
+    A source that is down does not stop what was unwrapped less than `kept_seconds` ago; `source_failure` is what it
+    last said, None once it answers again.
+    """
+
+    def __init__(self, store: Store, source: KeySource, kept_seconds: float = KEPT_SECONDS) -> None:
         self._store = store
-        self._keys = keys
+        self._source = source
+        self._kept_seconds = kept_seconds
         self._unwrapped: dict[tuple[str, int], _Unwrapped] = {}
+        self._under_way: dict[tuple[str, int], asyncio.Task[_Unwrapped]] = {}
+        self._renew_from = 0.0
+        self.source_failure: Sealed | None = None
 
-    def sealing(self, name: str, version: int, secret: bytes) -> Statement:
+    async def sealing(self, name: str, version: int, secret: bytes) -> Statement:
         """The statement that stores a secret, for the transaction of the change that it belongs to. Raises Unavailable.
 
         It is required: a version that exists stands, and the transaction is undone.
         """
         data_key = sodium.new_key()
-        wrapper = self._keys.newest()
+        wrapped = await self._source.wrap(data_key, _context(name, version, "wrapped_key"))
         parameters = {
             "name": name,
             "version": version,
             "sealed": sodium.seal(data_key, secret, _context(name, version, "sealed")),
-            "wrapped_key": self._wrap(data_key, name, version, wrapper),
-            "key_encryption_key": wrapper,
+            "wrapped_key": wrapped.ciphertext,
+            "key_encryption_key": wrapped.key,
             "created_at": int(time.time()),
         }
         return Statement("add_secret", parameters, required=True)
 
     async def seal(self, name: str, version: int, secret: bytes) -> None:
         """Stores a secret on its own. Raises Conflict when that version exists, Unavailable."""
-        if await self._store.transact(self.sealing(name, version, secret)) is None:
+        if await self._store.transact(await self.sealing(name, version, secret)) is None:
             raise Conflict("secret.exists", f"Version {version} of the secret of {name!r} exists already.")
 
     async def unseal(self, name: str, version: int) -> bytes:
@@ -68,7 +84,9 @@ class Vault:
         kept = self._unwrapped.get((name, version))
         now = time.monotonic()
         if kept is None or kept.until <= now:
-            kept = await self._unwrap(name, version, now + KEPT_SECONDS)
+            kept = await asyncio.shield(self._unwrapping(name, version))
+        elif kept.renew_at <= now and self._renew_from <= now:
+            self._unwrapping(name, version)  # nobody waits for it: what is kept still holds
         try:
             return sodium.unseal(kept.data_key, kept.sealed, _context(name, version, "sealed"))
         except sodium.SealBrokenError:
@@ -84,66 +102,105 @@ class Vault:
             return await self.unseal(name, _OWN_VERSION)
         except NotFound:
             # Another replica may be doing the same; the first one's stands, and both read it back.
-            await self._store.transact(self.sealing(name, _OWN_VERSION, sodium.new_key()))
+            await self._store.transact(await self.sealing(name, _OWN_VERSION, sodium.new_key()))
             return await self.unseal(name, _OWN_VERSION)
 
     async def rotate(self) -> tuple[str, int]:
         """Makes a new key-encryption key and wraps every secret's data key anew; the key's name, and how many.
 
-        The old keys' files stay until `forget_unused_keys`. Raises Unavailable.
+        What old keys wrapped still opens until `forget_unused_keys`. Raises Unavailable.
         """
-        newest = self._keys.add()
-        wrapped = 0
-        # A broker that serves meanwhile may still have wrapped by the old key: until nothing is left.
-        while rows := await self._store.fetch("secrets_wrapped_by_others", key_encryption_key=newest):
-            for row in rows:
-                wrapped += await self._rewrap(row, newest)
+        newest, wrapped = await self._source.rotate(), 0
+        # A broker that serves meanwhile may still have wrapped by the old key, another rotation may have made a newer
+        # one: until nothing is left.
+        while rows := await self._wrapped_by_others(newest):
+            wrapped += await self._rewrap(rows)
+            newest = await self._source.newest()
         return newest, wrapped
 
     async def forget_unused_keys(self) -> list[str]:
         """Deletes the key-encryption keys that wrap nothing any more, but never the newest; their names."""
-        in_use = {row["key_encryption_key"] for row in await self._store.fetch("key_encryption_keys_in_use")}
-        unused = [name for name in self._keys.names()[:-1] if name not in in_use]
-        for name in unused:
-            self._keys.remove(name)
-        return unused
+        rows = await self._store.fetch("key_encryption_keys_in_use")
+        return await self._source.forget(frozenset(row["key_encryption_key"] for row in rows))
 
-    async def _rewrap(self, row: Row, wrapper: str) -> int:
-        name, version = row["name"], row["version"]
-        data_key = self._open(row)
-        rewrapped = Statement(
-            "rewrap_secret",
-            {
+    async def close(self) -> None:
+        """Ends what is under way, and lets go of the source."""
+        under_way = list(self._under_way.values())
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        await self._source.close()
+
+    async def _wrapped_by_others(self, newest: str) -> list[Row]:
+        return await self._store.fetch("secrets_wrapped_by_others", key_encryption_key=newest, limit=REWRAPPED_TOGETHER)
+
+    async def _rewrap(self, rows: list[Row]) -> int:
+        gate = asyncio.Semaphore(_AT_ONCE)
+
+        async def rewrapped(row: Row) -> Statement:
+            name, version = row["name"], row["version"]
+            async with gate:
+                wrapped = await self._source.wrap(await self._open(row), _context(name, version, "wrapped_key"))
+            parameters = {
                 "name": name,
                 "version": version,
-                "wrapped_key": self._wrap(data_key, name, version, wrapper),
-                "key_encryption_key": wrapper,
+                "wrapped_key": wrapped.ciphertext,
+                "key_encryption_key": wrapped.key,
                 "old_key_encryption_key": row["key_encryption_key"],
-            },
-        )
-        (changed,) = await self._store.append(rewrapped)
-        return len(changed)
+            }
+            return Statement("rewrap_secret", parameters)
 
-    async def _unwrap(self, name: str, version: int, until: float) -> _Unwrapped:
+        results = await self._append(*await asyncio.gather(*(rewrapped(row) for row in rows)))
+        return sum(map(len, results))
+
+    async def _append(self, *statements: Statement) -> list[list[Row]]:
+        """Written between the commits of a broker that serves, however busy it is. Raises Unavailable."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self._store.append(*statements)
+            except Unavailable as error:
+                if error.code != "store.locked":
+                    raise
+        return await self._store.append(*statements)
+
+    def _unwrapping(self, name: str, version: int) -> asyncio.Task[_Unwrapped]:
+        """The one unwrapping of this secret that is under way, whoever waits for it."""
+        task = self._under_way.get((name, version))
+        if task is None:
+            task = self._under_way[name, version] = asyncio.ensure_future(self._unwrap(name, version))
+            task.add_done_callback(lambda done: self._unwrapping_ended(name, version, done))
+        return task
+
+    def _unwrapping_ended(self, name: str, version: int, task: asyncio.Task[_Unwrapped]) -> None:
+        del self._under_way[name, version]
+        if not task.cancelled() and task.exception() is not None:
+            self._renew_from = time.monotonic() + _PAUSE_SECONDS
+
+    async def _unwrap(self, name: str, version: int) -> _Unwrapped:
         rows = await self._store.fetch("read_secret", name=name, version=version)
         if not rows:
             raise NotFound("secret.missing", f"There is no version {version} of a secret of {name!r}.")
-        unwrapped = _Unwrapped(rows[0]["sealed"], self._open(rows[0]), until)
+        data_key = await self._open(rows[0])
         now = time.monotonic()
+        unwrapped = _Unwrapped(
+            rows[0]["sealed"], data_key, renew_at=now + self._kept_seconds / 2, until=now + self._kept_seconds
+        )
         self._unwrapped = {key: kept for key, kept in self._unwrapped.items() if kept.until > now}
         self._unwrapped[name, version] = unwrapped
         return unwrapped
 
-    def _wrap(self, data_key: bytes, name: str, version: int, wrapper: str) -> bytes:
-        return sodium.seal(self._keys.key(wrapper), data_key, _context(name, version, "wrapped_key"))
-
-    def _open(self, row: Row) -> bytes:
+    async def _open(self, row: Row) -> bytes:
         name, version = row["name"], row["version"]
+        wrapped = Wrapped(row["key_encryption_key"], row["wrapped_key"])
         try:
-            key = self._keys.key(row["key_encryption_key"])
-            return sodium.unseal(key, row["wrapped_key"], _context(name, version, "wrapped_key"))
+            data_key = await self._source.unwrap(wrapped, _context(name, version, "wrapped_key"))
         except sodium.SealBrokenError:
             raise _broken(name, version) from None
+        except Sealed as error:
+            self.source_failure = error
+            raise
+        self.source_failure = None
+        return data_key
 
 
 def _context(name: str, version: int, column: str) -> bytes:

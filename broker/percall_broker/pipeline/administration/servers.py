@@ -38,7 +38,7 @@ class Servers:
         if not entry.slots and secret:
             raise InvalidInput("server.key", "This server has no key to be given.")
         version = await self._next_secret_version(name) if entry.slots else 0
-        sealed = [self._vault.sealing(name, version, _checked_secret(secret))] if entry.slots else []
+        sealed = [await self._vault.sealing(name, version, _checked_secret(secret))] if entry.slots else []
         parameters = {"name": name, "entry": _text_of(entry), "secret_version": version, "created_at": int(time.time())}
         done = await self._ledger.change(
             Statement("add_server", parameters, required=True),
@@ -79,7 +79,7 @@ class Servers:
         await self._change(
             name,
             Statement("set_secret_version", {"name": name, "secret_version": version}, required=True),
-            self._vault.sealing(name, version, _checked_secret(secret)),
+            await self._vault.sealing(name, version, _checked_secret(secret)),
             changes.change(by, "server.rotate_key", server=name, secret_version=version),
         )
         return await self.show(name)

@@ -13,10 +13,10 @@ VALUES (:name, :version, :sealed, :wrapped_key, :key_encryption_key, :created_at
 ON CONFLICT DO NOTHING
 RETURNING version
 
--- name: secrets_wrapped_by_others(key_encryption_key)
+-- name: secrets_wrapped_by_others(key_encryption_key, limit)
 -- Long reading. What a rotation has still to wrap anew.
 SELECT name, version, wrapped_key, key_encryption_key FROM secrets
-WHERE key_encryption_key <> :key_encryption_key ORDER BY name, version
+WHERE key_encryption_key <> :key_encryption_key ORDER BY name, version LIMIT :limit
 
 -- name: rewrap_secret(name, version, wrapped_key, key_encryption_key, old_key_encryption_key)
 UPDATE secrets SET wrapped_key = :wrapped_key, key_encryption_key = :key_encryption_key

@@ -48,7 +48,7 @@ async def test_a_secret_comes_back_and_is_nowhere_on_the_disk(store: Store, keys
     assert await Vault(store, KeyFolder(tmp_path / "keys")).unseal("github", 1) == CANARY
     for path in tmp_path.rglob("*"):
         assert path.is_dir() or CANARY not in path.read_bytes()
-    assert "canary" not in repr(vault.sealing("x", 1, CANARY))
+    assert "canary" not in repr(await vault.sealing("x", 1, CANARY))
     assert "canary" not in repr(vault._unwrapped)
 
 
@@ -124,5 +124,5 @@ async def test_missing_and_damaged_keys_say_so(store: Store, keys: KeyFolder, tm
     with pytest.raises(Unavailable) as missing:
         await Vault(store, KeyFolder(tmp_path / "keys")).unseal("github", 1)
     with pytest.raises(Unavailable) as nothing:
-        KeyFolder(tmp_path / "nowhere").newest()
+        await KeyFolder(tmp_path / "nowhere").newest()
     assert [c.value.code for c in (damaged, missing, nothing)] == ["keys.damaged", "keys.missing", "keys.missing"]
