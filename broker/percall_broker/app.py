@@ -47,6 +47,7 @@ from percall_broker.model.errors import BrokerError, InvalidInput, NotFound, Una
 from percall_broker.model.standing import barred
 from percall_broker.outbound.streams import OpenStreams
 from percall_broker.outbound.upstream import Upstream
+from percall_broker.relay.door import RelayDoor
 
 if TYPE_CHECKING:
     import socket
@@ -61,23 +62,34 @@ if TYPE_CHECKING:
     Door = Callable[[Message, Receive, Send], Awaitable[None]]
 
 KEEP_ALIVE_SECONDS = 300
+MAX_RELAY_CONNECTIONS = 4096
 _SHUTDOWN_SECONDS = 5
 
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class Upstreams:
+    """The ways out. Relay has one of its own: its streams stay open for hours, and must not take egress's places."""
+
+    egress: Upstream
+    relay: Upstream
+
+
 class Application:
-    """The ASGI application."""
+    """The ASGI application. `relay` answers every path below /mcp/."""
 
     def __init__(
         self,
         doors: dict[tuple[str, str], Door],
+        relay: Door,
         probes: dict[str, Door],
         rest: Door,
         errors: ErrorAnswers,
         hosts: set[bytes],
     ) -> None:
         self._doors = doors
+        self._relay = relay
         self._paths = {path for _, path in doors}
         self._probes = probes
         self._rest = rest
@@ -118,7 +130,7 @@ class Application:
         if len(named) != 1 or named[0].lower() not in self._hosts:
             raise InvalidInput("request.host", "The request names another host than this broker.")
         path = scope["path"]
-        door = self._doors.get((scope["method"], path))
+        door = self._relay if path.startswith(wire.PATH_RELAY) else self._doors.get((scope["method"], path))
         if door is None:
             if path in self._paths:
                 raise InvalidInput("request.method", f"{scope['method'][:16]} is not answered here.")
@@ -145,7 +157,7 @@ class Doors:
 
 
 def build(
-    broker: Broker, upstream: Upstream, streams: OpenStreams, hosts: set[bytes], metrics_token: bytes = b""
+    broker: Broker, upstreams: Upstreams, streams: OpenStreams, hosts: set[bytes], metrics_token: bytes = b""
 ) -> Doors:
     """The applications over a broker that is open."""
     errors = ErrorAnswers(broker.nonces, time.time)
@@ -154,16 +166,17 @@ def build(
         ("POST", wire.PATH_CALLS): CallDoor(broker.call),
         ("GET", wire.PATH_CALLS): OwnCallsDoor(broker.signed, broker.administration.record),
         ("POST", wire.PATH_SETTLEMENTS): SettlementsDoor(broker.signed, broker.settle),
-        ("POST", wire.PATH_EGRESS): EgressDoor(broker.request, upstream, streams, errors.of, broker.metrics),
+        ("POST", wire.PATH_EGRESS): EgressDoor(broker.request, upstreams.egress, streams, errors.of, broker.metrics),
         ("GET", wire.PATH_EVENTS): events,
         ("POST", wire.PATH_ENROL): EnrolmentDoor(broker.enrol),
         ("GET", wire.PATH_SESSION): SessionDoor(broker.signed, broker.sessions),
     }
     rest: Any = _rest(broker, errors)  # its types are wider than an ASGI server's messages
+    relay = RelayDoor(broker.relay, upstreams.relay, streams, broker.public_url)
     probes: dict[str, Door] = {PATH_HEALTH: HealthDoor(), PATH_READY: ReadyDoor(broker.readiness)}
     figures = MetricsDoor(broker.metrics, broker.store, lambda: (len(streams), events.open), metrics_token)
     watching = ProbeApplication({**probes, PATH_METRICS: figures})
-    return Doors(Application(doors, probes, rest, errors, hosts), watching)
+    return Doors(Application(doors, relay, probes, rest, errors, hosts), watching)
 
 
 def _rest(broker: Broker, errors: ErrorAnswers) -> FastAPI:
@@ -223,9 +236,9 @@ async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
         scheme = "https" if settings.tls_cert else "http"
         at = f"{scheme}://{authority(address[0], address[1])}"
         public_url = settings.public_url or at
-        async with open_broker(settings, public_url) as broker, _upstream() as upstream:
+        async with open_broker(settings, public_url) as broker, _upstreams() as upstreams:
             streams = OpenStreams()
-            doors = build(broker, upstream, streams, host_names(public_url, at), token)
+            doors = build(broker, upstreams, streams, host_names(public_url, at), token)
             config = uvicorn.Config(
                 doors.public,
                 http=protocol(settings),
@@ -255,12 +268,13 @@ async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _upstream() -> AsyncIterator[Upstream]:
-    upstream = Upstream()
+async def _upstreams() -> AsyncIterator[Upstreams]:
+    upstreams = Upstreams(Upstream(), Upstream(max_connections=MAX_RELAY_CONNECTIONS))
     try:
-        yield upstream
+        yield upstreams
     finally:
-        await upstream.close()
+        await upstreams.egress.close()
+        await upstreams.relay.close()
 
 
 class _Server(uvicorn.Server):

@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING
 import structlog
 
 from percall_broker.crypto import base64url, sodium
+from percall_broker.crypto.seals import Seals
 from percall_broker.crypto.tokens import CallCredentials, GrantTokens, Nonces
 from percall_broker.log.arguments import SealedArguments
 from percall_broker.model.errors import InvalidInput, Unavailable
 from percall_broker.pipeline.administration import Administration
 from percall_broker.pipeline.call import CallPipeline
 from percall_broker.pipeline.changes import Changes
+from percall_broker.pipeline.deciding import Deciding
 from percall_broker.pipeline.enrol import Enrolment
 from percall_broker.pipeline.readiness import Readiness
+from percall_broker.pipeline.relay import RelayPipeline
 from percall_broker.pipeline.replicas import Replicas
 from percall_broker.pipeline.request import RequestPipeline
 from percall_broker.pipeline.sessions import Sessions
@@ -64,6 +67,7 @@ class Broker:
     sessions: Sessions
     call: CallPipeline
     request: RequestPipeline
+    relay: RelayPipeline
     settle: Settle
     enrol: Enrolment
     administration: Administration
@@ -132,6 +136,7 @@ async def compose(store: Store, vault: Vault, public_url: str, metrics: Metrics 
     tokens = GrantTokens(signing, issuer)
     nonces = Nonces(await vault.own_key("nonce"))
     credentials = CallCredentials(await vault.own_key("credential"))
+    seals = Seals(await vault.own_key("sessions"))
     arguments = SealedArguments(await vault.own_key("arguments"))
 
     lookup = Lookup(store)
@@ -150,8 +155,11 @@ async def compose(store: Store, vault: Vault, public_url: str, metrics: Metrics 
         signed=signed,
         changes=changes,
         sessions=sessions,
-        call=CallPipeline(signed, lookup, recorder, credentials, settle, metrics),
+        call=CallPipeline(signed, Deciding(lookup, recorder, metrics, relayed=False), credentials, settle, metrics),
         request=RequestPipeline(store, signed, lookup, recorder, credentials, settle, vault, metrics),
+        relay=RelayPipeline(
+            signed, lookup, Deciding(lookup, recorder, metrics, relayed=True), settle, vault, seals, metrics
+        ),
         settle=settle,
         enrol=Enrolment(store, lookup, tokens, sessions, changes, public_url),
         administration=Administration.over(store, vault, arguments, changes.announce),

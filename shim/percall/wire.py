@@ -42,6 +42,8 @@ PATH_CALLS = "/v1/calls"
 PATH_SETTLEMENTS = "/v1/settlements"
 PATH_EGRESS = "/v1/egress"
 PATH_EVENTS = "/v1/events"
+PATH_RELAY = "/mcp/"
+"""A remote server's name follows."""
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 """The longest JSON-RPC frame that is gated."""

@@ -7,11 +7,14 @@ import json
 import os
 import time
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from percall import wire
 from percall.proof import DeviceKey, digest, make_enrolment_proof
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass
@@ -78,13 +81,18 @@ class SigningLaptop:
         finally:
             connection.close()
 
-    def send(self, method: str, path: str, body: bytes = b"") -> Answer:
-        """One signed request, repeated once for a nonce."""
-        answer = self.exchange(method, path, body, self.headers(method, path, body))
+    def send(self, method: str, path: str, body: bytes = b"", more: Mapping[str, str] | None = None) -> Answer:
+        """One signed request, repeated once for a nonce. `more` are headers beside the signature's."""
+        answer = self.exchange(method, path, body, {**self.headers(method, path, body), **(more or {})})
         if answer.status == 401 and "use_dpop_nonce" in answer.headers.get("www-authenticate", ""):
             self.nonce = answer.headers["dpop-nonce"]
-            answer = self.exchange(method, path, body, self.headers(method, path, body))
+            answer = self.exchange(method, path, body, {**self.headers(method, path, body), **(more or {})})
         return answer
+
+    def relay(self, server: str, message: Any, more: Mapping[str, str] | None = None) -> Answer:
+        """One message to a remote server; bytes go as they are."""
+        body = message if isinstance(message, bytes) else json.dumps(message).encode()
+        return self.send("POST", wire.PATH_RELAY + server, body, more)
 
     def administer(self, method: str, path: str, form: Any = None) -> Any:
         body = b"" if form is None else json.dumps(form).encode()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,11 +23,11 @@ from percall_broker.egress.spool import ClientGone, Spool
 from percall_broker.model.errors import BrokerError, Forbidden, InvalidInput, Unavailable
 from percall_broker.model.rules import parse_url
 from percall_broker.outbound.redaction import Redactor
-from percall_broker.outbound.streams import StreamCut, end_now
+from percall_broker.outbound.streams import StreamCut, ended_by_leaving
 from percall_broker.stages.authenticate import SignedRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from percall_broker.outbound.streams import OpenStreams
     from percall_broker.outbound.upstream import Upstream, UpstreamAnswer
@@ -100,7 +99,7 @@ class EgressDoor:
         permitted = await self._pipeline(signed, head, time.time(), _objection(head))  # 2
         try:
             async with asyncio.timeout(permitted.deadline - time.time()) as limit:
-                with self._streams.hold(permitted.identity.grant.id, mark, limit), _ended_by_leaving(receive, limit):
+                with self._streams.hold(permitted.identity.grant.id, mark, limit), ended_by_leaving(receive, limit):
                     await self._forward(permitted, head, spool, answer)
         except (TimeoutError, StreamCut):
             raise Forbidden(
@@ -212,22 +211,6 @@ def _length(came: UpstreamAnswer, method: str) -> int | None:
         if name.lower() == b"content-length":
             return int(value)
     return None
-
-
-@contextmanager
-def _ended_by_leaving(receive: Receive, limit: asyncio.Timeout) -> Iterator[None]:
-    """Ends the block when the laptop goes away: the server would take what we send for it and say nothing."""
-
-    async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        end_now(limit)
-
-    task = asyncio.create_task(watch())
-    try:
-        yield
-    finally:
-        task.cancel()
 
 
 async def _one(data: bytes) -> AsyncIterator[bytes]:

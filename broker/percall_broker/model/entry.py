@@ -48,8 +48,9 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A server entry, validated. `delivery` is egress or none (others come later).
+    """A server entry, validated. `delivery` is egress, relay or none (others come later).
 
+    `url` is where a remote server (relay) is; a local one has a `command`.
     `hosts` are origins: https, or http on loopback where an administrator named it. `connect` maps an https origin to
     a loopback http origin that stands in for it (tests and demos). `key_variable` names the key for people.
     """
@@ -73,3 +74,4 @@ class Entry:
     max_requests: int = 1000
     default_tools: tuple[str, ...] = ()
     probe: Probe | None = None
+    url: str = ""

@@ -14,7 +14,7 @@ from percall_broker.model.entry import Entry, Probe, RequestRule, Slot, ToolRule
 from percall_broker.model.errors import InvalidInput
 from percall_broker.model.rules import is_loopback_name, parse_origin, parse_url
 
-DELIVERIES = ("egress", "none")
+DELIVERIES = ("egress", "relay", "none")
 WAYS = ("base-url", "preload", "proxy")
 _LISTENER = re.compile(r"\{listener:([^{}]*)\}")
 _RANDOM = re.compile(r"\{random:(\d{1,3})\}")
@@ -24,6 +24,12 @@ _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _METHODS = re.compile(r"[A-Z]+(,[A-Z]+)*")
 _SLOT_KINDS = ("header", "basic", "query", "json", "form")
 MIN_RANDOM_CHARACTERS = 16
+# A key in one of these would change how a message is framed, or whose it is.
+_TAKEN = frozenset({
+    "host", "content-type", "content-length", "transfer-encoding", "connection", "accept", "accept-encoding",
+    "content-encoding", "expect", "te", "trailer", "upgrade", "last-event-id", "user-agent", "dpop",
+})  # fmt: skip
+_TAKEN_PREFIXES = ("mcp-", "percall-", "proxy-")
 _MAX_DEADLINE_SECONDS = 24 * 3600
 
 
@@ -44,17 +50,18 @@ def read(text: str, *, connect: dict[str, str] | None = None) -> Entry:
 
     delivery = server.one_of("delivery", DELIVERIES, "egress")
     hosts = tuple(_origin(host, "egress.hosts") for host in egress.texts("hosts"))
+    url = _url(server.text("url", required=True)) if delivery == "relay" else ""
     entry = Entry(
         title=server.text("title", required=True),
         delivery=delivery,
-        command=server.texts("command", required=True),
+        command=() if url else server.texts("command", required=True),
         environment=server.map("environment"),
         pass_environment=server.texts("pass_environment"),
         placeholder=key.text("placeholder"),
         slots=tuple(_slot(table) for table in key.tables("slot")),
         ways=egress.texts("ways"),
         hosts=hosts,
-        connect=_connections(connect or {}, hosts),
+        connect=_connections(connect or {}, (parse_url(url).origin,) if url else hosts),
         unlisted_hosts=egress.one_of("unlisted_hosts", ("refuse", "tunnel"), "refuse"),
         attribution=server.one_of("attribution", ("exact", "shared"), "exact" if tools else "shared"),
         tools=tools,
@@ -64,6 +71,7 @@ def read(text: str, *, connect: dict[str, str] | None = None) -> Entry:
         max_requests=server.number("max_requests", 1000, 1_000_000),
         default_tools=defaults.texts("tools"),
         probe=Probe(probe.text("tool", required=True), probe.text("arguments") or "{}") if probe else None,
+        url=url,
     )
     for table in (server, key, egress, startup, defaults, probe):
         table.end()
@@ -151,6 +159,17 @@ def _origin(text: str, place: str) -> str:
         raise _wrong(place, error.message.rstrip(".")) from None
 
 
+def _url(text: str) -> str:
+    """A remote server's address: https, or http on loopback."""
+    try:
+        target = parse_url(text)
+    except InvalidInput as error:
+        raise _wrong("server.url", error.message.rstrip(".")) from None
+    if target.scheme == "http" and not is_loopback_name(target.host):
+        raise _wrong("server.url", "http is for loopback alone; write https")
+    return str(target)
+
+
 def _connections(connect: dict[str, str], hosts: tuple[str, ...]) -> dict[str, str]:
     result = {}
     for given, stand_in in connect.items():
@@ -211,6 +230,8 @@ def _check(entry: Entry) -> None:
     if entry.delivery == "none":
         if entry.slots or entry.hosts or entry.ways or entry.placeholder or entry.tools or entry.startup:
             raise _wrong("server.delivery", "a server without a key has no [key], [egress], [[tool]] or [startup]")
+    elif entry.delivery == "relay":
+        _check_relay(entry)
     elif not (entry.slots and entry.hosts and entry.ways and entry.placeholder):
         raise _wrong("server.delivery", "egress needs key.placeholder, [[key.slot]], egress.ways and egress.hosts")
     _check_placeholder(entry.placeholder)
@@ -219,6 +240,17 @@ def _check(entry: Entry) -> None:
     for rule in [rule for tool in entry.tools for rule in tool.requests] + list(entry.startup):
         if rule.origin not in entry.hosts:
             raise _wrong("requests", f"{rule.origin} is none of egress.hosts")
+
+
+def _check_relay(entry: Entry) -> None:
+    local = (entry.hosts, entry.ways, entry.placeholder, entry.tools, entry.startup, entry.environment)
+    if any((*local, entry.pass_environment)):
+        raise _wrong("server.delivery", "a remote server has a url and [[key.slot]]; the rest is for local ones")
+    for slot in entry.slots:
+        if slot.kind not in {"header", "query"}:
+            raise _wrong("key.slot", "a remote server's key goes into a header or the query")
+        if slot.kind == "header" and (slot.name.lower() in _TAKEN or slot.name.lower().startswith(_TAKEN_PREFIXES)):
+            raise _wrong("key.slot", f"the header {slot.name!r} has a meaning of its own")
 
 
 def _check_placeholder(placeholder: str) -> None:
@@ -245,6 +277,9 @@ def label(entry: Entry) -> str:
     """The delivery as a person reads it, with what it cannot promise."""
     if entry.delivery == "none":
         return "no key"
+    if entry.delivery == "relay":
+        parts = ["key stays in the broker" if entry.slots else "no key", "remote"]
+        return "; ".join([*parts, *(["loopback upstream"] if is_loopback_name(parse_url(entry.url).host) else [])])
     parts = ["key stays in the broker"]
     if not entry.tools:
         parts.append("requests are not told apart by tool")

@@ -7,6 +7,7 @@ repeated lengths and a length beside a transfer encoding are refused here.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import ssl
 from collections import deque
@@ -151,15 +152,20 @@ class CheckedStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
     # --- What httpcore asks -------------------------------------------------------------------------------------------
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's
-        """The next bytes, b"" at the end; an answer's head is given only whole, and checked."""
-        del max_bytes, timeout  # pieces are at most as long as the transport reads at once
+        """The next bytes, b"" at the end; an answer's head is given only whole, and checked.
+
+        An infinite `timeout` means that the caller bounds the time, or nobody does.
+        """
+        del max_bytes  # pieces are at most as long as the transport reads at once
+        patient = timeout == math.inf
         if not self.head_pending:
-            piece = await self._next(self._deadlines.idle)
+            piece = await self._next(None if patient else self._deadlines.idle)
             self._account(piece)
             return piece
+        patience = None if patient else self._deadlines.first_byte
         try:
-            async with asyncio.timeout(self._deadlines.first_byte):
-                head = await self._read_head()
+            async with asyncio.timeout(patience):
+                head = await self._read_head(patience)
         except TimeoutError:
             raise UpstreamFailed("upstream.timeout", "The upstream did not answer in time.") from None
         self.head_pending = False
@@ -227,7 +233,7 @@ class CheckedStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
 
     # --- Reading ------------------------------------------------------------------------------------------------------
 
-    async def _next(self, patience: float) -> bytes:
+    async def _next(self, patience: float | None) -> bytes:
         if not self._pieces:
             if self._error is not None:
                 raise UpstreamFailed("upstream.cut", "The upstream broke the connection off.")
@@ -262,14 +268,14 @@ class CheckedStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         """
         return not self.head_pending and (self._tail == _LAST_CHUNK if self._left is None else self._left == 0)
 
-    async def _read_head(self) -> bytes:
+    async def _read_head(self, patience: float | None) -> bytes:
         """The head of the final answer and what came with it; informational ones (RFC 9110, 15.2) are passed over."""
         data = b""
         for _ in range(MAX_INFORMATIONAL):
             while (end := data.find(b"\r\n\r\n")) < 0:
                 if len(data) > MAX_HEAD_BYTES:
                     raise UpstreamFailed("upstream.head", "The upstream's answer has too long a head.")
-                piece = await self._next(self._deadlines.first_byte)
+                piece = await self._next(patience)
                 if not piece:
                     return data  # httpcore says what an end means here
                 data += piece

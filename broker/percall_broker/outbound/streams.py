@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
 
 class StreamCut(Exception):  # noqa: N818 - what happened to the stream
     """The grant of an open stream was revoked or suspended, or its window closed."""
+
+
+@dataclass(slots=True)
+class Leaving:
+    """Whether the client has gone away."""
+
+    has_left: bool = False
 
 
 class OpenStreams:
@@ -58,6 +66,24 @@ class OpenStreams:
             scopes.discard(scope)
             if not scopes and self._open.get(grant) is scopes:
                 del self._open[grant]
+
+
+@contextmanager
+def ended_by_leaving(receive: Callable[[], Awaitable[dict[str, Any]]], scope: asyncio.Timeout) -> Iterator[Leaving]:
+    """Ends the block when the client goes away: the server would take what we send for it and say nothing."""
+    leaving = Leaving()
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        leaving.has_left = True
+        end_now(scope)
+
+    task = asyncio.create_task(watch())
+    try:
+        yield leaving
+    finally:
+        task.cancel()
 
 
 def end_now(scope: asyncio.Timeout) -> None:

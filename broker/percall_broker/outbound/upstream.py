@@ -5,6 +5,7 @@ No proxy, no environment, no redirects, no cookies, no retries: what was decided
 
 from __future__ import annotations
 
+import math
 import ssl
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -80,12 +81,13 @@ class Upstream:
         deadlines: Deadlines | None = None,
         resolve: Resolver = system_resolver,
         trust: ssl.SSLContext | None = None,
+        max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         deadlines = deadlines or Deadlines()
         pool = partial(
             _Pool,
             ssl_context=trust or ssl.create_default_context(),
-            max_connections=MAX_CONNECTIONS,
+            max_connections=max_connections,
             max_keepalive_connections=MAX_IDLE_CONNECTIONS,
             keepalive_expiry=IDLE_SECONDS,
             http1=True,
@@ -104,10 +106,13 @@ class Upstream:
         headers: Sequence[tuple[bytes, bytes]],
         body: AsyncIterable[bytes],
         connect: Mapping[str, str],
+        *,
+        patient: bool = False,
     ) -> AsyncIterator[UpstreamAnswer]:
         """One request, and its answer until the block ends. `headers` are complete: Host and framing included.
 
-        `connect` maps an origin to the loopback origin that stands in for it. Raises UpstreamFailed, in the block too.
+        `connect` maps an origin to the loopback origin that stands in for it. `patient`: the answer may take as long
+        as it likes, for the caller bounds the time. Raises UpstreamFailed, in the block too.
         """
         through = parse_url(connect[target.origin]) if target.origin in connect else target
         if through.scheme == "http" and not is_loopback_name(through.host):
@@ -123,7 +128,7 @@ class Upstream:
             ),
             headers=headers,
             content=body,
-            extensions={"timeout": {"pool": self._deadlines.connect}},
+            extensions={"timeout": {"pool": self._deadlines.connect, **({"read": math.inf} if patient else {})}},
         )
         try:
             response = await pool.handle_async_request(request)

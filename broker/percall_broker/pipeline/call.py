@@ -7,7 +7,7 @@
     5  record it durably: a permit on condition that grant and entry are still those decided on; a refusal too
     6  issue the call credential
 
-Nothing is handed out that is not recorded. Where something changed in between, it is read and decided again.
+Nothing is handed out that is not recorded.
 """
 
 from __future__ import annotations
@@ -15,41 +15,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from percall import wire
-from percall_broker.model.errors import Conflict
-from percall_broker.pipeline.signed import renewed, replayed
 from percall_broker.stages import credential, frame
-from percall_broker.stages.decide import decide
 from percall_broker.telemetry.steps import Steps
 
 if TYPE_CHECKING:
     from percall_broker.crypto.tokens import CallCredentials
     from percall_broker.model.records import Identity
+    from percall_broker.pipeline.deciding import Deciding
     from percall_broker.pipeline.settle import Settle
     from percall_broker.pipeline.signed import Signed
     from percall_broker.stages.authenticate import SignedRequest
-    from percall_broker.stages.lookup import Lookup
-    from percall_broker.stages.record import Recorder
     from percall_broker.telemetry.metrics import Metrics
 
-_ATTEMPTS = 4
-_MAX_CLIENT_CHARACTERS = 200
+MAX_CLIENT_CHARACTERS = 200
 
 
 class CallPipeline:
     """Decides calls."""
 
     def __init__(
-        self,
-        signed: Signed,
-        lookup: Lookup,
-        recorder: Recorder,
-        credentials: CallCredentials,
-        settle: Settle,
-        metrics: Metrics,
+        self, signed: Signed, deciding: Deciding, credentials: CallCredentials, settle: Settle, metrics: Metrics
     ) -> None:
         self._signed = signed
-        self._lookup = lookup
-        self._recorder = recorder
+        self._deciding = deciding
         self._credentials = credentials
         self._settle = settle
         self._metrics = metrics
@@ -73,35 +61,12 @@ class CallPipeline:
     async def _decide_and_record(
         self, identity: Identity, head: wire.CallRequest, asked: frame.Frame, steps: Steps, now: float
     ) -> wire.CallAnswer:
-        client = head.client[:_MAX_CLIENT_CHARACTERS]
-        seen = None
-        for attempt in range(_ATTEMPTS):
-            # What is remembered may be old: good enough to permit on, since step 5 checks it, never to refuse on.
-            grant = await self._lookup.grant(identity.grant.id, fresh=attempt > 0) or identity.grant
-            server = await self._lookup.server(head.server, fresh=attempt > 0)
-            identity = renewed(identity, grant)
-            decision = decide(grant, head.server, server, asked, now)  # 3
-            steps.done("decide")
-
-            if not decision.permitted or server is None:
-                if attempt == 0:
-                    continue
-                if not await self._recorder.refusal(identity, head.server, asked, decision, client, now):  # 5
-                    raise replayed()
-                steps.done("record")
-                self._metrics.call_refused(server, decision.code)
-                refusal = wire.Refusal(decision.code, decision.message, decision.next_step)
-                return wire.CallAnswer(identity.jti, "forbid", refusal=refusal)
-
-            if await self._recorder.intent(identity, server, asked, decision, client, now):  # 5
-                steps.done("record")
-                self._metrics.call_permitted(server)
-                issued = credential.issue(self._credentials, identity, server, asked, now)  # 6
-                steps.done("issue")
-                return wire.CallAnswer(identity.jti, "permit", server.entry.deadline_seconds, issued)
-
-            # Not recorded, though nothing has changed since the last look: then this id was here before.
-            if seen == (grant.version, server.version):
-                raise replayed()
-            seen = (grant.version, server.version) if attempt else None
-        raise Conflict("call.changing", "The grant or the server keeps changing.", "Try again.")
+        client = head.client[:MAX_CLIENT_CHARACTERS]
+        decided = await self._deciding(identity, head.server, asked, client, steps, now)  # 3, 5
+        call, decision, server = decided.identity.jti, decided.decision, decided.server
+        if server is None:
+            refusal = wire.Refusal(decision.code, decision.message, decision.next_step)
+            return wire.CallAnswer(call, "forbid", refusal=refusal)
+        issued = credential.issue(self._credentials, decided.identity, server, asked, now)  # 6
+        steps.done("issue")
+        return wire.CallAnswer(call, "permit", server.entry.deadline_seconds, issued)

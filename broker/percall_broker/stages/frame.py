@@ -70,6 +70,11 @@ def parse(frame: bytes) -> Frame:
         raise InvalidInput(f"frame.{error.code.partition('.')[2]}", error.message) from None
     if not isinstance(value, dict):
         raise InvalidInput("frame.type", "The frame is not a JSON object.")
+    return asked(value, frame)
+
+
+def asked(value: dict[str, Any], frame: bytes) -> Frame:
+    """The same for bytes that had their strict pass and were read as `value`."""
     _refuse_lookalikes(value, _ENVELOPE)
     method, params = value.get("method"), value.get("params", {})
     if type(method) is not str or not method or len(method) > MAX_SUBJECT_CHARACTERS:

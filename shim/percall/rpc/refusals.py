@@ -20,6 +20,16 @@ REFUSED = -31000
 _METHOD_NOT_FOUND = -32601
 _REMOVED = frozenset({"resources/subscribe", "resources/unsubscribe"})
 """Gated methods that the 2026-07-28 revision no longer has: refused in its own words."""
+SAMPLING_REFUSED = wire.Refusal(
+    "server.sampling",
+    "The server asked for the client's model (sampling), which its entry does not allow.",
+    "An administrator may set `sampling = true` in the server's entry.",
+)
+DEADLINE_PASSED = wire.Refusal(
+    "call.deadline",
+    "The server did not answer within the call's deadline; whether it did anything is unknown.",
+    "Look at the upstream before trying again.",
+)
 
 
 def of_error(error: PercallError) -> wire.Refusal:

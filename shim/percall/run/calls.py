@@ -130,7 +130,7 @@ class Calls:
         if gate.SAMPLING in asked and not allow_sampling:
             call = self._end(key, "refused")
             self._next()
-            return refusals.answer(call.frame, SAMPLING_REFUSED)
+            return refusals.answer(call.frame, refusals.SAMPLING_REFUSED)
         is_failure = "error" in frame or (isinstance(result, dict) and result.get("isError") is True)
         self._end(key, "failed" if is_failure else "done")
         self._next()
@@ -244,21 +244,9 @@ class Calls:
             if call.deadline < now:
                 self._end(key, "unknown")
                 self._answered_here.append(key)
-                self._answer(refusals.answer(call.frame, DEADLINE_PASSED))
+                self._answer(refusals.answer(call.frame, refusals.DEADLINE_PASSED))
                 self._forward(refusals.cancelled(call.frame["id"], "The call's deadline has passed.").rstrip(b"\n"))
         self._sweeping = bool(self._open)
         if self._sweeping:
             self._loop.later(_SWEEP_SECONDS, self._sweep)
         self._next()
-
-
-SAMPLING_REFUSED = wire.Refusal(
-    "server.sampling",
-    "The server asked for the client's model (sampling), which its entry does not allow.",
-    "An administrator may set `sampling = true` in the server's entry.",
-)
-DEADLINE_PASSED = wire.Refusal(
-    "call.deadline",
-    "The server did not answer within the call's deadline; whether it did anything is unknown.",
-    "Look at the upstream before trying again.",
-)

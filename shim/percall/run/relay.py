@@ -10,12 +10,12 @@ import os
 from percall import wire
 from percall.errors import FrameError
 from percall.rpc import frames, gate, refusals
-from percall.run.calls import SAMPLING_REFUSED, Calls
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
     from typing import Any
 
+    from percall.run.calls import Calls
     from percall.run.streams import Stderr, Writer
 
 _MOST_OPEN_REQUESTS = 10_000
@@ -191,7 +191,9 @@ class Relay:
         method = frame["method"]
         if method == gate.SAMPLING and not self.sampling:
             if "id" in frame:
-                self.to_child(refusals.error_line(frame["id"], refusals.REFUSED, SAMPLING_REFUSED).rstrip(b"\n"))
+                self.to_child(
+                    refusals.error_line(frame["id"], refusals.REFUSED, refusals.SAMPLING_REFUSED).rstrip(b"\n")
+                )
             return
         if method in gate.OBSERVED:
             self._calls.observe(method)

@@ -115,6 +115,7 @@ def _server_row(row: Row) -> Row:
         "secret_version": row["secret_version"],
         "secret_created_at": row["secret_created_at"],
         "command": list(entry.command),
+        "url": entry.url,
         "ways": list(entry.ways),
         "hosts": list(entry.hosts),
         "connect": entry.connect,

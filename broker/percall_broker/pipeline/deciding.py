@@ -1,0 +1,91 @@
+"""How a call is decided and recorded, whatever door it came through: against the newest reading, in one statement.
+
+What is remembered may be old: good enough to permit on, since the recording statement checks it in its own
+transaction, never to refuse on. Where something changed in between, it is read and decided again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from percall_broker.model.errors import Conflict
+from percall_broker.model.records import Decision
+from percall_broker.pipeline.signed import renewed, replayed
+from percall_broker.stages.decide import decide
+
+if TYPE_CHECKING:
+    from percall_broker.model.records import Identity, Server
+    from percall_broker.stages.frame import Frame
+    from percall_broker.stages.lookup import Lookup
+    from percall_broker.stages.record import Recorder
+    from percall_broker.telemetry.metrics import Metrics
+    from percall_broker.telemetry.steps import Steps
+
+_ATTEMPTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision that is on record. `server` is there where it was permitted."""
+
+    identity: Identity
+    decision: Decision
+    server: Server | None
+
+
+class Deciding:
+    """Decides and records. `relayed` says whether the calls of this door are those of remote servers."""
+
+    def __init__(self, lookup: Lookup, recorder: Recorder, metrics: Metrics, *, relayed: bool) -> None:
+        self._lookup = lookup
+        self._recorder = recorder
+        self._metrics = metrics
+        self._relayed = relayed
+
+    async def __call__(
+        self, identity: Identity, name: str, asked: Frame, client: str, steps: Steps, now: float
+    ) -> Decided:
+        """The decision on one call. Raises Unauthenticated for a replay, Conflict, Unavailable."""
+        seen = None
+        for attempt in range(_ATTEMPTS):
+            grant = await self._lookup.grant(identity.grant.id, fresh=attempt > 0) or identity.grant
+            server = await self._lookup.server(name, fresh=attempt > 0)
+            identity = renewed(identity, grant)
+            decision = decide(grant, name, server, asked, now)
+            if decision.permitted and server is not None:
+                decision = another_door(server, relayed=self._relayed) or decision
+            steps.done("decide")
+
+            if not decision.permitted or server is None:
+                if attempt == 0:
+                    continue
+                if not await self._recorder.refusal(identity, name, asked, decision, client, now):
+                    raise replayed()
+                steps.done("record")
+                self._metrics.call_refused(server, decision.code)
+                return Decided(identity, decision, None)
+
+            if await self._recorder.intent(identity, server, asked, decision, client, now):
+                steps.done("record")
+                self._metrics.call_permitted(server)
+                return Decided(identity, decision, server)
+
+            # Not recorded, though nothing has changed since the last look: then this id was here before.
+            if seen == (grant.version, server.version):
+                raise replayed()
+            seen = (grant.version, server.version) if attempt else None
+        raise Conflict("call.changing", "The grant or the server keeps changing.", "Try again.")
+
+
+def another_door(server: Server, *, relayed: bool) -> Decision | None:
+    """The refusal of what came through the wrong door for its server's delivery; None when it is the right one."""
+    if (server.entry.delivery == "relay") == relayed:
+        return None
+    where = "is launched on the laptop" if relayed else "is reached through the broker"
+    return Decision(
+        permitted=False,
+        code="server.delivery",
+        message=f"The server {server.name!r} {where}.",
+        next_step=f"Use it with: percall run {server.name}.",
+    )

@@ -1,0 +1,298 @@
+"""One request to a remote MCP server, from a client's bytes to the upstream's answer.
+
+    1  read the message strictly, and the headers that repeat it
+    2  who: whose grant, which device key, a nonce of ours; a replay is caught by the unique id
+    3  decide: gated methods by the grant's patterns, the others when the grant names the server; the default is no
+    4  record a gated call durably, on condition that grant and entry are still those decided on; a refusal too
+    5  unseal the key, and put it into its slots
+    6  forward the very bytes that were decided on
+    7  stream the answer at the client's pace
+    8  settle the outcome
+
+Deciding and forwarding are one request, so nothing that opens anything leaves the broker. Steps 6 and 7 are the
+door's, which knows HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+
+from percall import wire
+from percall.rpc import gate
+from percall_broker.crypto.seals import SealBroken
+from percall_broker.model.errors import BrokerError, Forbidden, NotFound, Unavailable
+from percall_broker.model.standing import barred
+from percall_broker.pipeline.call import MAX_CLIENT_CHARACTERS
+from percall_broker.pipeline.deciding import another_door
+from percall_broker.stages import message
+from percall_broker.stages.inject import keyed
+from percall_broker.telemetry.steps import Steps
+
+if TYPE_CHECKING:
+    from percall_broker.crypto.seals import Seals
+    from percall_broker.model.records import Identity, Scope, Server
+    from percall_broker.model.rules import Target
+    from percall_broker.pipeline.deciding import Deciding
+    from percall_broker.pipeline.settle import Settle
+    from percall_broker.pipeline.signed import Signed
+    from percall_broker.stages.authenticate import SignedRequest
+    from percall_broker.stages.frame import Frame
+    from percall_broker.stages.lookup import Lookup
+    from percall_broker.stages.message import Message
+    from percall_broker.telemetry.metrics import Metrics
+
+log = structlog.get_logger()
+
+SESSION, RESUME = "mcp-session-id", "last-event-id"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request at the door: `headers` are MCP's own, in lower case, each once; `body` the client's exact bytes."""
+
+    signed: SignedRequest
+    server: str
+    headers: dict[str, str]
+    body: bytes
+    client: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a stream of the upstream's that a client may resume: the upstream's own event id, and what for."""
+
+    event: str
+    method: str = ""
+    id: Any = None
+    call: str = ""
+    began_ms: int = 0
+
+
+class Bound:
+    """Seals what the upstream's sessions and streams are known by, for one grant and server at one address."""
+
+    def __init__(self, seals: Seals, identity: Identity, server: Server) -> None:
+        self._seals = seals
+        self._to = (identity.grant.id, identity.grant.device, server.name, server.entry.url)
+
+    def session(self, upstreams: str) -> str:
+        """The session's id as the client knows it."""
+        return self._seals.seal(upstreams, "session", *self._to)
+
+    def open_session(self, clients: str) -> str:
+        """The session's id as the upstream knows it. Raises NotFound."""
+        try:
+            return self._seals.open(clients, "session", *self._to)
+        except SealBroken:
+            raise NotFound(
+                "session.unknown", "This grant has no such session with this server.", "Begin anew."
+            ) from None
+
+    def place(self, place: Place, session: str) -> str:
+        """An event's id as the client knows it."""
+        text = json.dumps([place.event, place.method, place.id, place.call, place.began_ms])
+        return self._seals.seal(text, "event", session, *self._to)
+
+    def open_place(self, clients: str, session: str) -> Place:
+        """Where to resume. Raises NotFound."""
+        try:
+            return Place(*json.loads(self._seals.open(clients, "event", session, *self._to)))
+        except SealBroken:
+            raise NotFound("session.event", "There is no such event in this session.", "Begin anew.") from None
+
+
+@dataclass(slots=True)
+class Seen:
+    """What becomes of a call. `outcome` empty: its stream ended and may be resumed, so it is not over.
+
+    `observed` counts the server's requests to the client that passed.
+    """
+
+    call: str = ""
+    began_ms: int = 0
+    outcome: str = "unknown"
+    observed: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """A request that may be forwarded. `target` and `headers` have the key in them: SECRET, never log.
+
+    `method` and `id` name the request whose answer will come; `deadline` is in seconds since the epoch, None for as
+    long as the client likes; `session` and `resumed` are the upstream's.
+    """
+
+    identity: Identity
+    server: Server
+    scope: Scope
+    bound: Bound
+    message: Message | None
+    method: str
+    id: Any
+    deadline: float | None
+    session: str
+    resumed: bool
+    body: bytes = field(repr=False)
+    target: Target = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    key: bytes = field(repr=False)
+
+    def answering(self, body: bytes) -> Permitted:
+        """The same for an answer of ours to a request of the upstream's, in the same session."""
+        about_the_request = (message.METHOD, message.NAME, RESUME)
+        headers = tuple(
+            pair
+            for pair in self.headers
+            if pair[0] not in about_the_request and not pair[0].startswith(message.PARAMETER)
+        )
+        return replace(self, body=body, headers=headers)
+
+
+class Forward(Protocol):
+    """Steps 6 and 7, which the door does."""
+
+    async def __call__(self, permitted: Permitted, seen: Seen, /) -> None:
+        """Forwards and streams; says in `seen` what became of it. Raises BrokerError where no answer has begun."""
+
+
+class Unsealer(Protocol):
+    """What step 5 asks of the vault."""
+
+    async def unseal(self, name: str, version: int) -> bytes:
+        """The secret. Raises Unavailable."""
+
+
+class RelayPipeline:
+    """Decides and forwards what clients ask of remote MCP servers."""
+
+    def __init__(
+        self,
+        signed: Signed,
+        lookup: Lookup,
+        deciding: Deciding,
+        settle: Settle,
+        vault: Unsealer,
+        seals: Seals,
+        metrics: Metrics,
+    ) -> None:
+        self._signed = signed
+        self._lookup = lookup
+        self._deciding = deciding
+        self._settle = settle
+        self._vault = vault
+        self._seals = seals
+        self._metrics = metrics
+
+    def admit(self, request: SignedRequest) -> None:
+        """Refuse whoever shows no grant token of ours, before the body is read. Raises Unauthenticated."""
+        self._signed.admit(request)
+
+    def read(self, asked: Asked) -> Message | None:
+        """1: the message of a POST, strictly. Raises InvalidInput."""
+        return message.read(asked.body) if asked.signed.method == "POST" else None
+
+    async def __call__(self, asked: Asked, said: Message | None, forward: Forward) -> None:
+        """The rest. Raises BrokerError where no answer has begun."""
+        if said is not None:
+            message.check_headers(said, asked.headers)  # 1
+        if said is not None and said.frame is not None:
+            steps = Steps()
+            identity = await self._signed.identify(asked.signed, asked.at)  # 2
+            steps.done("authenticate")
+            identity, server = await self._decide_and_record(asked, identity, said.frame, steps)  # 3, 4
+            self._metrics.decided(steps.seconds())
+            seen = Seen(identity.jti, int(asked.at * 1000))
+        else:
+            identity = await self._signed.identify_once(asked.signed, asked.at)  # 2
+            server = await self._standing(identity, asked)  # 3
+            seen = Seen()
+        try:
+            await forward(await self._permitted(asked, said, identity, server, seen), seen)  # 5, 6, 7
+        except BrokerError as error:
+            if error.code in _NEVER_SENT:
+                seen.outcome = "failed"
+            raise
+        finally:
+            await self._settled(identity, seen)  # 8
+
+    async def _decide_and_record(
+        self, asked: Asked, identity: Identity, frame: Frame, steps: Steps
+    ) -> tuple[Identity, Server]:
+        client = asked.client[:MAX_CLIENT_CHARACTERS]
+        decided = await self._deciding(identity, asked.server, frame, client, steps, asked.at)
+        if decided.server is None:
+            refused = decided.decision
+            raise Forbidden(refused.code, refused.message, refused.next_step)
+        return decided.identity, decided.server
+
+    async def _standing(self, identity: Identity, asked: Asked) -> Server:
+        """The server, by a fresh reading, when the grant may use it at all. Raises Forbidden."""
+        refusal = barred(identity.grant, asked.at)
+        if refusal is None and asked.server not in identity.grant.servers:
+            raise Forbidden("grant.server", f"The grant does not name the server {asked.server!r}.")
+        server = await self._lookup.server(asked.server, fresh=True)
+        if refusal is None and (server is None or server.state != "active"):
+            raise Forbidden("server.removed", f"The server {asked.server!r} is no longer in the broker's catalogue.")
+        if refusal is None and server is not None:
+            refusal = another_door(server, relayed=True)
+        if refusal is not None or server is None:
+            assert refusal is not None  # noqa: S101 - for the type
+            raise Forbidden(refusal.code, refusal.message, refusal.next_step)
+        return server
+
+    async def _permitted(
+        self, asked: Asked, said: Message | None, identity: Identity, server: Server, seen: Seen
+    ) -> Permitted:
+        bound = Bound(self._seals, identity, server)
+        headers = dict(asked.headers)
+        session = resumed = ""
+        method, awaited = (said.method, said.id) if said is not None else ("", None)
+        if SESSION in headers:
+            session = headers[SESSION] = bound.open_session(headers[SESSION])
+        if RESUME in headers:
+            place = bound.open_place(headers[RESUME], session)
+            resumed = headers[RESUME] = place.event
+            method, awaited = place.method, place.id
+            seen.call, seen.began_ms, seen.outcome = place.call, place.began_ms, ""
+        endless = method == gate.LONG_LIVED or asked.signed.method == "GET"
+        key = await self._vault.unseal(server.name, server.secret_version) if server.secret_version else b""  # 5
+        target, sent = keyed(server.entry, key, headers)
+        return Permitted(
+            identity=identity,
+            server=server,
+            scope=identity.grant.servers[server.name],
+            bound=bound,
+            message=said,
+            method=method,
+            id=awaited,
+            deadline=None if endless else asked.at + server.entry.deadline_seconds,
+            session=session,
+            resumed=bool(resumed),
+            body=asked.body,
+            target=target,
+            headers=sent,
+            key=key,
+        )
+
+    async def _settled(self, identity: Identity, seen: Seen) -> None:
+        if not seen.call or not seen.outcome:
+            return
+        now = time.time()
+        settlement = wire.Settlement(seen.call, seen.outcome, max(0, int(now * 1000) - seen.began_ms), seen.observed)
+        try:
+            await self._settle.settle(identity, (settlement,), now)
+        except Unavailable as error:
+            log.warning("an outcome was not recorded; the sweep will", code=error.code)
+
+
+_NEVER_SENT = frozenset({
+    "session.unknown", "session.event", "upstream.name", "upstream.address", "upstream.connect", "upstream.tls",
+    "upstream.busy", "upstream.request", "credential.form", "secret.missing", "secret.seal",
+})  # fmt: skip
+"""Why nothing reached the upstream: such a call has failed, and nothing about it is unknown."""

@@ -1,0 +1,72 @@
+"""POST, GET and DELETE /mcp/{server}: a remote MCP server, as a client of streamable HTTP sees it.
+
+A plain ASGI callable around `pipeline.relay`. What is refused once a request could be read is answered as JSON-RPC, so
+that the model, or the client, reads why; everything else is an HTTP error like at every other door.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from percall import wire
+from percall.rpc import refusals
+from percall_broker.asgi import answer, read_body, signed_request
+from percall_broker.model.errors import BrokerError, InvalidInput, NotFound, Unauthenticated
+from percall_broker.pipeline.relay import Asked
+from percall_broker.relay import heads
+from percall_broker.relay.exchange import Exchange
+from percall_broker.stages.message import HeaderMismatch
+
+if TYPE_CHECKING:
+    from percall_broker.asgi import Message as AsgiMessage
+    from percall_broker.asgi import Receive, Send
+    from percall_broker.outbound.streams import OpenStreams
+    from percall_broker.outbound.upstream import Upstream
+    from percall_broker.pipeline.relay import RelayPipeline
+    from percall_broker.stages.message import Message
+
+_METHODS = frozenset({"POST", "GET", "DELETE"})
+_CLIENT = b"percall-client"
+HEADER_MISMATCH = -32020
+"""The specification's own code for headers that say another thing than the body."""
+
+
+class RelayDoor:
+    """The ASGI callable. `public_url` is the broker's, from its configuration."""
+
+    def __init__(self, pipeline: RelayPipeline, upstream: Upstream, streams: OpenStreams, public_url: str) -> None:
+        self._pipeline = pipeline
+        self._upstream = upstream
+        self._streams = streams
+        self._public_url = public_url
+
+    async def __call__(self, scope: AsgiMessage, receive: Receive, send: Send) -> None:
+        """One request. Raises BrokerError before anything is answered."""
+        method = scope["method"]
+        if method not in _METHODS or scope["query_string"]:
+            raise InvalidInput("request.method", f"{method[:16]}, or a query, is not answered here.")
+        headers = heads.of_client(scope["headers"], self._public_url)
+        self._pipeline.admit(signed_request(scope, b""))
+        body = await read_body(receive, wire.MAX_FRAME_BYTES if method == "POST" else 0)
+        client = next((value for name, value in scope["headers"] if name == _CLIENT), b"").decode("latin-1")
+        server = scope["path"].removeprefix(wire.PATH_RELAY)
+        mark = self._streams.mark()
+        asked = Asked(signed_request(scope, body), server, headers, body, client, time.time())
+        said = self._pipeline.read(asked)
+        try:
+            await self._pipeline(asked, said, Exchange(self._upstream, self._streams, method, mark, receive, send))
+        except (Unauthenticated, NotFound):
+            raise
+        except BrokerError as error:
+            if said is None or said.id is None:
+                raise
+            await _refuse(send, said, error)
+
+
+async def _refuse(send: Send, said: Message, error: BrokerError) -> None:
+    refusal = wire.Refusal(error.code, error.message, error.next_step)
+    if isinstance(error, HeaderMismatch):
+        await answer(send, error.status, refusals.error_line(said.id, HEADER_MISMATCH, refusal).rstrip(b"\n"))
+    else:
+        await answer(send, 200, refusals.answer(said.value, refusal).rstrip(b"\n"))

@@ -1,0 +1,259 @@
+"""Steps 6 and 7 of a relayed request: the evaluated bytes to the upstream, and its answer back at the client's pace.
+
+An answer is one message or a stream of events; each message is looked at whole before it goes on. Cut within a second
+when the grant is revoked, at the call's deadline, and when the client goes away. A stream that began and cannot go on
+ends with an answer that says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from percall import wire
+from percall.rpc import frames, refusals
+from percall_broker.asgi import ClientGone
+from percall_broker.model.errors import BrokerError, Forbidden, NotFound, UpstreamFailed
+from percall_broker.outbound.redaction import Redactor
+from percall_broker.outbound.streams import Leaving, StreamCut, ended_by_leaving
+from percall_broker.pipeline.relay import Place
+from percall_broker.relay import heads
+from percall_broker.relay.events import EventReader, message_event, read_event
+from percall_broker.relay.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from percall_broker.asgi import Receive, Send
+    from percall_broker.outbound.streams import OpenStreams
+    from percall_broker.outbound.upstream import Upstream, UpstreamAnswer
+    from percall_broker.pipeline.relay import Permitted, Seen
+
+_OK, _ACCEPTED, _NO_CONTENT, _REDIRECTS, _BAD, _SERVER_ERROR = 200, 202, 204, 300, 400, 500
+_UNAUTHORIZED, _NOT_FOUND = 401, 404
+_MAX_ERROR_BYTES = 64 * 1024
+_REFUSING_SECONDS = 10.0
+
+log = structlog.get_logger()
+
+
+class Exchange:
+    """One request's way there and back. `mark` was taken of the open streams before the request was authorised."""
+
+    def __init__(
+        self, upstream: Upstream, streams: OpenStreams, method: str, mark: int, receive: Receive, send: Send
+    ) -> None:
+        self._upstream = upstream
+        self._streams = streams
+        self._method = method
+        self._mark = mark
+        self._receive = receive
+        self._send = send
+        self._begun = False
+        self._resumable = False
+
+    async def __call__(self, permitted: Permitted, seen: Seen) -> None:
+        """All of it. Raises BrokerError where no answer has begun, ClientGone."""
+        watch = Watch(permitted, seen, lambda identifier: self._refuse(permitted, identifier))
+        leaving = Leaving()
+        left = None if permitted.deadline is None else max(0.0, permitted.deadline - time.time())
+        try:
+            try:
+                async with asyncio.timeout(left) as limit:
+                    with (
+                        self._streams.hold(permitted.identity.grant.id, self._mark, limit),
+                        ended_by_leaving(self._receive, limit) as leaving,
+                    ):
+                        await self._forward(permitted, seen, watch)
+            except (TimeoutError, StreamCut):
+                if leaving.has_left:
+                    raise ClientGone from None
+                raise _why_cut(permitted) from None
+        except ClientGone:
+            if self._resumable and not watch.answered:
+                seen.outcome = ""
+            raise
+        except BrokerError as error:
+            if not self._begun:
+                raise
+            await self._last_words(permitted, watch, error)
+
+    async def _forward(self, permitted: Permitted, seen: Seen, watch: Watch) -> None:
+        sending = self._upstream.send(
+            self._method,
+            permitted.target,
+            heads.to_upstream(permitted, self._method),
+            _one(permitted.body),
+            permitted.server.entry.connect,
+            patient=True,
+        )
+        async with sending as came:  # 6
+            content = heads.content_type(came)
+            session = heads.session_of(came.headers)
+            headers = heads.to_client(content, seen.call, permitted.bound.session(session) if session else "")
+            if came.status in {_ACCEPTED, _NO_CONTENT}:
+                await self._nothing_more(permitted, came.status, headers)
+            elif came.status != _OK:
+                await self._other_status(permitted, seen, watch, came)
+            elif content == heads.EVENTS:  # 7
+                await self._events(permitted, seen, watch, came, headers, session or permitted.session)
+            elif content == heads.JSON:
+                await self._whole(permitted, watch, came, headers)
+            elif self._method == "DELETE":
+                await self._answer(_NO_CONTENT, [], b"")
+            else:
+                raise UpstreamFailed("upstream.type", "The server's answer is neither JSON nor a stream of events.")
+
+    # --- One message --------------------------------------------------------------------------------------------------
+
+    async def _whole(
+        self, permitted: Permitted, watch: Watch, came: UpstreamAnswer, headers: list[tuple[bytes, bytes]]
+    ) -> None:
+        body = await _collected(came, wire.MAX_FRAME_BYTES)
+        message = await watch.look(Redactor(permitted.key).redact(body))
+        if message is None or not watch.answered:
+            raise UpstreamFailed("upstream.message", "The server's answer is not the JSON-RPC answer to the request.")
+        await self._answer(_OK, headers, message)
+
+    async def _nothing_more(self, permitted: Permitted, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        if permitted.id is not None and self._method == "POST":
+            raise UpstreamFailed("upstream.message", "The server took the request and answered nothing.")
+        await self._answer(status, [pair for pair in headers if pair[0] != b"content-type"], b"")
+
+    async def _other_status(self, permitted: Permitted, seen: Seen, watch: Watch, came: UpstreamAnswer) -> None:
+        """Neither yes nor a message accepted: the upstream's own JSON-RPC error where it gave one, else ours."""
+        if came.status < _BAD:
+            raise UpstreamFailed(
+                "upstream.redirect",
+                "The server answered with a redirect, which is never followed.",
+                "An administrator may change `url` in the server's entry.",
+            )
+        seen.outcome = "failed" if came.status < _SERVER_ERROR else "unknown"
+        if came.status == _UNAUTHORIZED:
+            raise UpstreamFailed(
+                "upstream.key",
+                "The server does not accept the key that the broker holds.",
+                "An administrator may give a new one: percall-broker server rotate-key.",
+            )
+        body = Redactor(permitted.key).redact(await _collected(came, _MAX_ERROR_BYTES, cut=True))
+        message = await watch.look(body) if heads.content_type(came) == heads.JSON else None
+        outcome = f"The server answered with the HTTP status {came.status}."
+        if message is not None:
+            await self._answer(came.status, heads.to_client(heads.JSON, seen.call), message)
+        elif came.status == _NOT_FOUND and permitted.session:
+            raise NotFound("session.ended", "The server does not know this session any more.", "Begin anew.")
+        elif self._method != "POST" and came.status < _SERVER_ERROR:
+            await self._answer(came.status, heads.to_client("text/plain", ""), outcome.encode())
+        else:
+            raise UpstreamFailed("upstream.status", outcome)
+
+    # --- A stream of events -------------------------------------------------------------------------------------------
+
+    async def _events(
+        self,
+        permitted: Permitted,
+        seen: Seen,
+        watch: Watch,
+        came: UpstreamAnswer,
+        headers: list[tuple[bytes, bytes]],
+        session: str,
+    ) -> None:
+        redactor, reader = Redactor(permitted.key), EventReader()
+        await self._begin(_OK, headers)
+        async for piece in came.body:
+            for raw in reader.feed(redactor.feed(piece)):
+                await self._event(permitted, seen, watch, raw, session)
+        for raw in [*reader.feed(redactor.flush()), *reader.end()]:
+            await self._event(permitted, seen, watch, raw, session)
+        if not watch.answered and self._resumable:
+            seen.outcome = ""  # the client comes back for the rest
+        elif not watch.answered:
+            raise UpstreamFailed(
+                "upstream.closed",
+                "The server ended its stream before it answered; whether it did anything is unknown.",
+                "Look at the upstream before trying again.",
+            )
+        await self._piece(b"", more=False)
+
+    async def _event(self, permitted: Permitted, seen: Seen, watch: Watch, raw: bytes, session: str) -> None:
+        event = read_event(raw)
+        if event.id:
+            place = Place(event.id, permitted.method, permitted.id, seen.call, seen.began_ms)
+            event.id = permitted.bound.place(place, session)
+            self._resumable = bool(session)
+        if event.data:
+            event.data = await watch.look(event.data)
+            if event.data is None and event.id is None:
+                return
+        await self._piece(bytes(event))
+
+    async def _last_words(self, permitted: Permitted, watch: Watch, error: BrokerError) -> None:
+        """The stream has begun and cannot go on: whoever waits for an answer is told why there is none."""
+        said = permitted.message
+        if not watch.answered and said is not None:
+            refusal = wire.Refusal(error.code, error.message, error.next_step)
+            await self._piece(message_event(refusals.answer(said.value, refusal).rstrip(b"\n")))
+        await self._piece(b"", more=False)
+
+    # --- Towards the client -------------------------------------------------------------------------------------------
+
+    async def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self._begun = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _piece(self, data: bytes, *, more: bool = True) -> None:
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def _answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        length = [] if status == _NO_CONTENT else [(b"content-length", b"%d" % len(body))]
+        await self._begin(status, [*headers, *length])
+        await self._piece(body, more=False)
+
+    # --- On the client's behalf ---------------------------------------------------------------------------------------
+
+    async def _refuse(self, permitted: Permitted, identifier: Any) -> None:
+        """Answers a request of the upstream's in the same session. It is no matter of the call's whether it arrives."""
+        if frames.id_key(identifier) is None:
+            return
+        body = refusals.error_line(identifier, refusals.REFUSED, refusals.SAMPLING_REFUSED).rstrip(b"\n")
+        headers = heads.to_upstream(permitted.answering(body), "POST")
+        try:
+            async with (
+                asyncio.timeout(_REFUSING_SECONDS),
+                self._upstream.send(
+                    "POST", permitted.target, headers, _one(body), permitted.server.entry.connect
+                ) as came,
+            ):
+                await _collected(came, _MAX_ERROR_BYTES, cut=True)
+        except (TimeoutError, UpstreamFailed):
+            log.warning("a server was not told that its request is refused", server=permitted.server.name)
+
+
+def _why_cut(permitted: Permitted) -> Forbidden:
+    if permitted.deadline is not None and time.time() >= permitted.deadline:
+        late = refusals.DEADLINE_PASSED
+        return Forbidden(late.code, late.message, late.next_step)
+    return Forbidden(
+        "grant.ended", "The grant was revoked or suspended, so this was cut off.", "Ask your administrator."
+    )
+
+
+async def _collected(came: UpstreamAnswer, limit: int, *, cut: bool = False) -> bytes:
+    """The whole body; `cut` at the limit, or refused when it is longer. Raises UpstreamFailed."""
+    pieces, size = [], 0
+    async for piece in came.body:
+        pieces.append(piece)
+        size += len(piece)
+        if size > limit:
+            if cut:
+                break
+            raise UpstreamFailed("upstream.size", f"The server's answer is longer than {limit} bytes.", "Ask for less.")
+    return b"".join(pieces)
+
+
+async def _one(data: bytes) -> AsyncIterator[bytes]:
+    if data:
+        yield data

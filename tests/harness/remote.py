@@ -1,0 +1,149 @@
+"""A remote MCP server made by hand: every byte of its answers is the test's own, also those that no SDK would send."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING, Any, Self
+
+from harness.upstream import CANARY, RoomyServer, Seen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+SESSION = "upstream-session-1"
+
+
+def entry(
+    url: str, *, more: str = "", slots: str = '[[key.slot]]\nheader = "Authorization"\nformat = "Bearer {key}"'
+) -> str:
+    """An entry for a remote server on loopback."""
+    return f"""
+[server]
+title = "A remote test server"
+delivery = "relay"
+url = "{url}/mcp"
+{more}
+{slots}
+"""
+
+
+@dataclass
+class Remote:
+    """Answers each message by what `behaviours` says of its tool or method; else with a plain result."""
+
+    key: str = CANARY
+    behaviours: dict[str, Callable[[Exchange], None]] = field(default_factory=dict)
+    seen: list[Seen] = field(default_factory=list)
+    released: threading.Event = field(default_factory=threading.Event)
+    gone: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Self:
+        handler = type("Handler", (_Handler,), {"remote": self})
+        self._server = RoomyServer(("127.0.0.1", 0), handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.released.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def bodies(self) -> list[bytes]:
+        return [seen.body for seen in self.seen]
+
+
+class Exchange:
+    """One request at the remote server, and ways to answer it."""
+
+    def __init__(self, handler: _Handler, message: dict[str, Any]) -> None:
+        self._handler = handler
+        self.remote = handler.remote
+        self.headers = handler.headers
+        self.message = message
+
+    def result(self, value: Any) -> dict[str, Any]:
+        return {"jsonrpc": "2.0", "id": self.message.get("id"), "result": value}
+
+    def text(self, text: str, *, is_error: bool = False) -> dict[str, Any]:
+        return self.result({"content": [{"type": "text", "text": text}], "isError": is_error})
+
+    def head(self, status: int, content: str, headers: dict[str, str], length: int | None = None) -> None:
+        self._handler.send_response(status)
+        if content:
+            self._handler.send_header("Content-Type", content)
+        for name, value in headers.items():
+            self._handler.send_header(name.replace("_", "-"), value)
+        if length is None:
+            self._handler.send_header("Connection", "close")
+            self._handler.close_connection = True
+        else:
+            self._handler.send_header("Content-Length", str(length))
+        self._handler.end_headers()
+
+    def write(self, data: bytes) -> None:
+        self._handler.wfile.write(data)
+        self._handler.wfile.flush()
+
+    def json(self, value: Any, status: int = 200, **headers: str) -> None:
+        data = value if isinstance(value, bytes) else json.dumps(value).encode()
+        self.head(status, "application/json" if data else "", headers, len(data))
+        self.write(data)
+
+    def events(self, *values: Any, ids: bool = False, **headers: str) -> None:
+        self.head(200, "text/event-stream", headers)
+        for at, value in enumerate(values):
+            self.event(value, f"event-{at}" if ids else "")
+
+    def event(self, value: Any, identifier: str = "") -> None:
+        named = f"id: {identifier}\n" if identifier else ""
+        self.write(f"event: message\n{named}data: {json.dumps(value)}\n\n".encode())
+
+    def until_the_client_leaves(self, beat: bytes = b": still here\n\n") -> None:
+        try:
+            while not self.remote.released.wait(0.02):
+                self.write(beat)
+        except OSError:
+            self.remote.gone.set()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    remote: Remote
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: what was seen is in `seen`."""
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        real = self.remote.key in self.path or any(self.remote.key in value for value in self.headers.values())
+        self.remote.seen.append(Seen(self.command, self.path, dict(self.headers.items()), body, real))
+        message = json.loads(body) if body else {}
+        exchange = Exchange(self, message)
+        method = message.get("method", self.command)
+        name = str((message.get("params") or {}).get("name")) if method == "tools/call" else method
+        behaviour = self.remote.behaviours.get(name) or self.remote.behaviours.get(method)
+        if not real:
+            return exchange.json({"error": "no key"}, 401, WWW_Authenticate="Bearer")
+        if behaviour is not None:
+            return behaviour(exchange)
+        if "id" not in message or "method" not in message:
+            return exchange.json(b"", 202)
+        if method == "initialize":
+            info = {"protocolVersion": message["params"]["protocolVersion"], "capabilities": {}}
+            return exchange.json(exchange.result(info), Mcp_Session_Id=SESSION)
+        return exchange.json(exchange.text(f"{method} {name}"))
+
+    do_GET = do_POST = do_DELETE = _serve  # noqa: N815 - http.server's names
