@@ -39,31 +39,32 @@ from percall_broker.api.probes import (
     ReadyDoor,
 )
 from percall_broker.api.session import EnrolmentDoor, SessionDoor
-from percall_broker.asgi import ClientGone, ErrorAnswers, signed_request
+from percall_broker.asgi import ClientGone, ErrorAnswers, read_first, signed_request
 from percall_broker.compose import open_broker
 from percall_broker.egress.door import EgressDoor
 from percall_broker.listening import BACKLOG, authority, host_names, listening, protocol
 from percall_broker.model.errors import BrokerError, InvalidInput, NotFound, Unavailable
+from percall_broker.model.peers import TrustedProxies
 from percall_broker.model.standing import barred
 from percall_broker.outbound.streams import OpenStreams
 from percall_broker.outbound.upstream import Upstream
 from percall_broker.relay.door import RelayDoor
+from percall_broker.strangers import Front, Strangers
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
-    from percall_broker.asgi import Message, Receive, Send
+    from percall_broker.asgi import Door, Message, Receive, Send
     from percall_broker.compose import Broker
     from percall_broker.model.records import Identity
     from percall_broker.settings import Settings
 
-    Door = Callable[[Message, Receive, Send], Awaitable[None]]
-
 KEEP_ALIVE_SECONDS = 300
 MAX_RELAY_CONNECTIONS = 4096
 _SHUTDOWN_SECONDS = 5
+_MAX_FORM_BYTES = 1024 * 1024
 
 log = structlog.get_logger()
 
@@ -152,15 +153,21 @@ def _where(error: BaseException) -> str:
 class Doors:
     """Both listeners' applications: the one for laptops, and the one for those who watch."""
 
-    public: Application
+    public: Front
     watching: ProbeApplication
 
 
 def build(
-    broker: Broker, upstreams: Upstreams, streams: OpenStreams, hosts: set[bytes], metrics_token: bytes = b""
+    broker: Broker,
+    upstreams: Upstreams,
+    streams: OpenStreams,
+    hosts: set[bytes],
+    proxies: TrustedProxies,
+    metrics_token: bytes = b"",
 ) -> Doors:
     """The applications over a broker that is open."""
-    errors = ErrorAnswers(broker.nonces, time.time)
+    strangers = Strangers(broker.signed, proxies)
+    errors = ErrorAnswers(broker.nonces, time.time, strangers.refused)
     events = EventsDoor(broker.signed, broker.sessions, broker.changes, broker.nonces)
     doors: dict[tuple[str, str], Door] = {
         ("POST", wire.PATH_CALLS): CallDoor(broker.call),
@@ -176,7 +183,8 @@ def build(
     probes: dict[str, Door] = {PATH_HEALTH: HealthDoor(), PATH_READY: ReadyDoor(broker.readiness)}
     figures = MetricsDoor(broker.metrics, broker.store, lambda: (len(streams), events.open), metrics_token)
     watching = ProbeApplication({**probes, PATH_METRICS: figures})
-    return Doors(Application(doors, relay, probes, rest, errors, hosts), watching)
+    application = Application(doors, relay, probes, read_first(rest, _MAX_FORM_BYTES), errors, hosts)
+    return Doors(Front(application, strangers, broker.signed, errors), watching)
 
 
 def _rest(broker: Broker, errors: ErrorAnswers) -> FastAPI:
@@ -238,7 +246,8 @@ async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
         public_url = settings.public_url or at
         async with open_broker(settings, public_url) as broker, _upstreams() as upstreams:
             streams = OpenStreams()
-            doors = build(broker, upstreams, streams, host_names(public_url, at), token)
+            proxies = TrustedProxies(settings.trusted_proxies)
+            doors = build(broker, upstreams, streams, host_names(public_url, at), proxies, token)
             config = uvicorn.Config(
                 doors.public,
                 http=protocol(settings),

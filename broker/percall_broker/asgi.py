@@ -11,7 +11,7 @@ import structlog
 
 from percall import wire
 from percall_broker.crypto.proofs import digest
-from percall_broker.model.errors import BrokerError, InvalidInput, Unauthenticated
+from percall_broker.model.errors import BrokerError, InvalidInput, TooMany, Unauthenticated
 from percall_broker.stages.authenticate import SignedRequest
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
     Headers = list[tuple[bytes, bytes]]
+    Door = Callable[[Message, Receive, Send], Awaitable[None]]
 
 JSON = b"application/json"
 _ONCE = frozenset({b"authorization", b"dpop", b"percall-wire"})
@@ -58,6 +59,24 @@ async def read_body(receive: Receive, limit: int) -> bytes:
         if not message.get("more_body", False):
             return b"".join(pieces)
         message = await receive()
+
+
+def read_first(inside: Door, limit: int) -> Door:
+    """A door whose request is here, and bounded, before a framework looks at it."""
+
+    async def door(scope: Message, receive: Receive, send: Send) -> None:
+        body: bytes | None = await read_body(receive, limit)
+
+        async def replayed() -> Message:
+            nonlocal body
+            if body is None:
+                return await receive()
+            whole, body = body, None
+            return {"type": "http.request", "body": whole, "more_body": False}
+
+        await inside(scope, replayed, send)
+
+    return door
 
 
 def _too_long(limit: int) -> InvalidInput:
@@ -100,14 +119,16 @@ async def answer(
 class ErrorAnswers:
     """How an error is answered, at every door: JSON with a stable code, and the challenge where one is due."""
 
-    def __init__(self, nonces: Nonces, clock: Callable[[], float]) -> None:
+    def __init__(self, nonces: Nonces, clock: Callable[[], float], stranger: Callable[[], str] = lambda: "") -> None:
+        """`stranger` is told of each request that was not authenticated, and says from where it came."""
         self._nonces = nonces
         self._clock = clock
+        self._stranger = stranger
 
     def of(self, error: BrokerError) -> tuple[int, Headers, bytes]:
         """Status, headers and body. What a stranger tried, and what we could not do, goes into the process's log."""
         if isinstance(error, Unauthenticated) and error.challenge != "use_dpop_nonce":
-            log.warning("not authenticated", code=error.code)
+            log.warning("not authenticated", code=error.code, address=self._stranger())
         elif error.code == "wire.version":
             log.warning("not of a version that is served", message=error.message)
         elif error.status >= _SERVER_ERROR:
@@ -122,6 +143,8 @@ class ErrorAnswers:
             headers.append((b"www-authenticate", f'DPoP error="{error.challenge}"'.encode()))
             if error.challenge == "use_dpop_nonce":
                 headers.append((wire.HEADER_NONCE.encode(), self._nonces.current(self._clock()).encode()))
+        if isinstance(error, TooMany):
+            headers.append((b"retry-after", b"%d" % error.seconds))
         return error.status, headers, body
 
     async def send(self, send: Send, error: BrokerError) -> None:

@@ -24,11 +24,15 @@ _REMEMBERED_HEADERS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A proof that holds: its id, the thumbprint of the key that made it, and the nonce that it names, if any."""
+    """A proof that holds: its id, the thumbprint of the key that made it, and the nonce that it names, if any.
+
+    `body_digest` is of the body that it was made for, as it claims.
+    """
 
     jti: str
     thumbprint: str
     nonce: str | None
+    body_digest: object
 
 
 def digest(data: bytes) -> str:
@@ -37,7 +41,15 @@ def digest(data: bytes) -> str:
 
 
 def verify_proof(jws: str, *, method: str, url: str, token_digest: str | None, body_digest: str, now: float) -> Proof:
-    """The proof of a compact JWS, for exactly this request at this time.
+    """The proof of a compact JWS, for exactly this request at this time: as `verify_head`, and for this very body."""
+    proof = verify_head(jws, method=method, url=url, token_digest=token_digest, now=now)
+    if proof.body_digest != body_digest:
+        raise _refused("digest", "The proof was made for another body.")
+    return proof
+
+
+def verify_head(jws: str, *, method: str, url: str, token_digest: str | None, now: float) -> Proof:
+    """The proof of a compact JWS, for a request of which only the head is here: its body is still to be compared.
 
     `url` is the configured public URL with the request's path; `token_digest` is `digest` of the grant token, None
     for a request that has no grant yet. Raises Unauthenticated, whose code says which step failed.
@@ -60,11 +72,9 @@ def verify_proof(jws: str, *, method: str, url: str, token_digest: str | None, b
     # 4. The claims: one strict JSON object.
     claims = _object(claims_text)
 
-    # 5. This request: method, URL, body, grant.
+    # 5. This request: method, URL, grant.
     if claims.get("htm") != method or claims.get("htu") != url:
         raise _refused("request", "The proof was made for another request.", "Is the broker's public URL right?")
-    if claims.get("content_digest") != body_digest:
-        raise _refused("digest", "The proof was made for another body.")
     if claims.get("ath") != token_digest or ("ath" in claims) != (token_digest is not None):
         raise _refused("token", "The proof was made for another grant token.")
 
@@ -79,7 +89,7 @@ def verify_proof(jws: str, *, method: str, url: str, token_digest: str | None, b
         raise _refused("id", "The proof's id is not 16 bytes of base64url.")
     if "nonce" in claims and type(nonce) is not str:
         raise _refused("nonce", "The proof's nonce is not a string.")
-    return Proof(jti, key.thumbprint, nonce)
+    return Proof(jti, key.thumbprint, nonce, claims.get("content_digest"))
 
 
 @lru_cache(maxsize=_REMEMBERED_HEADERS)

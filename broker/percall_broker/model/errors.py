@@ -6,6 +6,7 @@ BrokerError                  answered as {"error": {"code", "message", "next_ste
 ├── Forbidden         403    known, and not allowed
 ├── NotFound          404
 ├── Conflict          409    exists already, or changed in between
+├── TooMany           429    more failures than a stranger may have: nothing was looked at
 ├── UpstreamFailed    502    the upstream could not be reached or answered in a way we refuse
 └── Unavailable       503    the store, a key source or the disk: nothing is decided, so nothing is allowed
 """
@@ -57,6 +58,16 @@ class Conflict(BrokerError):  # noqa: N818
     """It exists already, or it changed in between."""
 
     status = 409
+
+
+class TooMany(BrokerError):  # noqa: N818
+    """More failures than a stranger may have: nothing was looked at. `seconds` from now on it may be tried again."""
+
+    status = 429
+
+    def __init__(self, code: str, message: str, next_step: str = "", *, seconds: int = 1) -> None:
+        super().__init__(code, message, next_step)
+        self.seconds = seconds
 
 
 class UpstreamFailed(BrokerError):  # noqa: N818

@@ -29,12 +29,20 @@ class Signed:
         self._lookup = lookup
         self._authenticator = authenticator
 
-    def admit(self, request: SignedRequest) -> None:
-        """Refuse whoever shows no grant token of ours, before anything of a body is read. Raises Unauthenticated.
+    def admit(self, request: SignedRequest) -> str:
+        """The grant that a request shows; refuses whoever shows no token of ours. Raises Unauthenticated.
 
-        No more than a first look: the proof covers the body, so it is checked once the body is here.
+        No more than a first look, before anything of a body is read.
         """
-        self._authenticator.token(request)
+        return self._authenticator.token(request).grant
+
+    async def vouch(self, request: SignedRequest, now: float) -> None:
+        """Refuse whoever has not signed the head of this request; its body, which the proof covers, is still to come.
+
+        The whole request is looked at again, by `identify` or `identify_once`, when it is there.
+        """
+        token = self._authenticator.token(request)
+        self._authenticator.vouch(request, token, await self._lookup.grant(token.grant), now)
 
     async def identify(self, request: SignedRequest, now: float) -> Identity:
         """Who signed, in whatever state their grant is. The caller records the id, and so refuses a replay."""

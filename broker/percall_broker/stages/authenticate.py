@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from percall import __version__, wire
-from percall_broker.crypto.proofs import verify_proof
+from percall_broker.crypto.proofs import verify_head, verify_proof
 from percall_broker.model.errors import InvalidInput, Unauthenticated
 from percall_broker.model.records import Identity
 
 if TYPE_CHECKING:
+    from percall_broker.crypto.proofs import Proof
     from percall_broker.crypto.tokens import GrantToken, GrantTokens, Nonces
     from percall_broker.model.records import Grant
 
@@ -71,8 +72,6 @@ class Authenticator:
 
     def identity(self, request: SignedRequest, token: GrantToken, grant: Grant | None, now: float) -> Identity:
         """Who signed. Raises Unauthenticated, whose code says what does not hold."""
-        if grant is None:
-            raise Unauthenticated("grant.unknown", "The grant is not known here.", "Sign in again: percall login.")
         proof = verify_proof(
             request.proof,
             method=request.method,
@@ -81,6 +80,17 @@ class Authenticator:
             body_digest=request.body_digest,
             now=now,
         )
+        return self._holder(proof, token, grant, now)
+
+    def vouch(self, request: SignedRequest, token: GrantToken, grant: Grant | None, now: float) -> None:
+        """As `identity`, for a request whose body is still to come. Raises Unauthenticated."""
+        url = self._public_url + request.path
+        proof = verify_head(request.proof, method=request.method, url=url, token_digest=token.digest, now=now)
+        self._holder(proof, token, grant, now)
+
+    def _holder(self, proof: Proof, token: GrantToken, grant: Grant | None, now: float) -> Identity:
+        if grant is None:
+            raise Unauthenticated("grant.unknown", "The grant is not known here.", "Sign in again: percall login.")
         # Both: what the token was issued for, and what the store holds now.
         if proof.thumbprint != token.thumbprint or proof.thumbprint != grant.device:
             raise Unauthenticated(

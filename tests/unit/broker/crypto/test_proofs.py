@@ -65,13 +65,13 @@ def refused(jws: str, **how: Any) -> str:
 
 
 def test_a_proof_in_the_one_form_is_accepted() -> None:
-    assert verified(made()) == Proof(CLAIMS["jti"], jwk.parse(JWK).thumbprint, "n")
+    assert verified(made()) == Proof(CLAIMS["jti"], jwk.parse(JWK).thumbprint, "n", digest(b"body"))
 
 
 def test_the_shims_proofs_are_accepted() -> None:
     key = DeviceKey(SEED)
     jti, jws = key.proof("POST", URL, TOKEN, "n", digest(b"body"))
-    assert verified(jws, now=time.time()) == Proof(jti, key.thumbprint(), "n")
+    assert verified(jws, now=time.time()) == Proof(jti, key.thumbprint(), "n", digest(b"body"))
     enrolment = make_enrolment_proof(key, URL, b"body")
     assert verified(enrolment, token=None, now=time.time()).nonce is None
 
