@@ -94,7 +94,7 @@ class Exchange:
             content = heads.content_type(came)
             session = heads.session_of(came.headers)
             headers = heads.to_client(content, seen.call, permitted.bound.session(session) if session else "")
-            if came.status in {_ACCEPTED, _NO_CONTENT}:
+            if came.status in {_ACCEPTED, _NO_CONTENT} or (came.status == _OK and self._method == "DELETE"):
                 await self._nothing_more(permitted, came.status, headers)
             elif came.status != _OK:
                 await self._other_status(permitted, seen, watch, came)
@@ -102,8 +102,6 @@ class Exchange:
                 await self._events(permitted, seen, watch, came, headers, session or permitted.session)
             elif content == heads.JSON:
                 await self._whole(permitted, watch, came, headers)
-            elif self._method == "DELETE":
-                await self._answer(_NO_CONTENT, [], b"")
             else:
                 raise UpstreamFailed("upstream.type", "The server's answer is neither JSON nor a stream of events.")
 

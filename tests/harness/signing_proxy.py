@@ -1,0 +1,117 @@
+"""A front for clients that know nothing of Percall: plain MCP over HTTP on one side, signed requests to the broker's
+door for remote servers on the other. `signing_proxy.py BROKER INVITE` enrols, and prints where it listens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from harness.signing import SigningLaptop
+from harness.upstream import RoomyServer
+from percall import wire
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_OF_A_CONNECTION = frozenset({"host", "connection", "content-length", "transfer-encoding", "keep-alive"})
+_PIECE = 64 * 1024
+
+
+class SigningProxy:
+    """One laptop's door. A client's `http://…/mcp/NAME` is the broker's `/mcp/NAME`."""
+
+    def __init__(self, laptop: SigningLaptop) -> None:
+        self.laptop = laptop
+        laptop.send("GET", wire.PATH_SESSION)  # for a nonce
+
+    def __enter__(self) -> Self:
+        handler = type("Handler", (_Handler,), {"laptop": self.laptop})
+        self._server = RoomyServer(("127.0.0.1", 0), handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def url(self, server: str) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}{wire.PATH_RELAY}{server}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    laptop: SigningLaptop
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def _serve(self) -> None:
+        self.close_connection = True
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        answer, upstream = self._signed(body)
+        if answer.status == http.client.UNAUTHORIZED and "use_dpop_nonce" in answer.headers.get("www-authenticate", ""):
+            self.laptop.nonce = answer.headers["dpop-nonce"]
+            upstream.close()
+            answer, upstream = self._signed(body)
+        over = threading.Event()
+        threading.Thread(target=self._hang_up, args=(upstream.sock, over), daemon=True).start()
+        try:
+            self.send_response_only(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in _OF_A_CONNECTION or name.lower() == "content-length":
+                    self.send_header(name, value)
+            self.send_header("Connection", "close")
+            self.end_headers()
+            while piece := answer.read1(_PIECE):
+                self.wfile.write(piece)
+                self.wfile.flush()
+        except (OSError, http.client.HTTPException):
+            # An answer that was cut must not look whole.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        finally:
+            over.set()
+            upstream.close()
+
+    def _signed(self, body: bytes) -> tuple[http.client.HTTPResponse, http.client.HTTPConnection]:
+        own = {name: value for name, value in self.headers.items() if name.lower() not in _OF_A_CONNECTION}
+        connection = self.laptop.connection()
+        connection.timeout = None
+        headers = {**own, **self.laptop.headers(self.command, self.path, body)}
+        connection.request(self.command, self.path, body or None, headers)
+        return connection.getresponse(), connection
+
+    def _hang_up(self, upstream: socket.socket, over: threading.Event) -> None:
+        """When the client leaves, so do we."""
+        with contextlib.suppress(OSError):
+            while self.connection.recv(1, socket.MSG_PEEK):
+                if over.wait(0.05):
+                    return
+        with contextlib.suppress(OSError):
+            upstream.shutdown(socket.SHUT_RDWR)
+
+    do_GET = do_POST = do_DELETE = _serve  # noqa: N815 - http.server's names
+
+
+def main() -> None:
+    with SigningProxy(SigningLaptop.enrolled(*sys.argv[1:3])) as proxy:
+        print(proxy.url(""), flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
