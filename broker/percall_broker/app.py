@@ -45,7 +45,7 @@ from percall_broker.egress.door import EgressDoor
 from percall_broker.listening import BACKLOG, authority, host_names, listening, protocol
 from percall_broker.model.errors import BrokerError, InvalidInput, NotFound, Unavailable
 from percall_broker.model.peers import TrustedProxies
-from percall_broker.model.standing import barred
+from percall_broker.model.standing import barred, closed
 from percall_broker.outbound.streams import OpenStreams
 from percall_broker.outbound.upstream import Upstream
 from percall_broker.relay.door import RelayDoor
@@ -318,19 +318,18 @@ class _Server(uvicorn.Server):
 
 
 async def _cut_streams(broker: Broker, streams: OpenStreams) -> None:
-    """Cuts what is under way for grants that no longer stand: on each change, and twice a second for those that expire.
-
-    A grant that cannot be read counts as one that no longer stands.
+    """Cuts what is under way for grants and servers that no longer stand: on each change, and twice a second for what
+    expires. What cannot be read counts as no longer standing.
     """
     while True:
         generation = broker.changes.generation
-        for grant_id in streams.grants():
+        for grant_id, name in streams.uses():
             try:
-                grant = await broker.lookup.grant(grant_id)
+                grant, server = await broker.lookup.grant(grant_id), await broker.lookup.server(name)
             except Unavailable:
-                grant = None
-            if grant is None or barred(grant, time.time()) is not None:
-                streams.cut(grant_id)
+                grant = server = None
+            if grant is None or barred(grant, time.time()) or closed(name, server):
+                streams.cut((grant_id, name))
         await broker.changes.next(generation, 0.5)
 
 

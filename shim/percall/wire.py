@@ -302,12 +302,16 @@ class EgressAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """A device introduces itself with an invite; `device_key` is a public JWK (RFC 7517)."""
+    """A device introduces itself with an invite; `device_key` is a public JWK (RFC 7517).
+
+    `device` is the machine's name; `device_id` says which of this person's machines it is, where the broker knows it.
+    """
 
     invite: str
     device_key: dict[str, str]
     agent: str
     device: str
+    device_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,18 +344,24 @@ class ServerEntry:
 
 @dataclass(frozen=True, slots=True)
 class GrantedServer:
-    """A server that a grant covers: its entry, and the patterns that filter `tools/list` as a courtesy."""
+    """A server that a grant covers: its entry, and the patterns that filter `tools/list` as a courtesy.
+
+    `refusal` says why nothing may use the server now: it is suspended or frozen.
+    """
 
     entry: ServerEntry
     tools: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ()
     resources: tuple[str, ...] = ()
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a grant may use, as the broker sees it now. `state` is active, suspended, revoked or expired; times are
+    """What a grant may use, as the broker sees it now. `state` is active, suspended, frozen, revoked or expired: of the
+    grant, or of the person and device it belongs to; `refusal` says so in words where it is not active. Times are
     seconds since the epoch; `expires_at` 0 means never. `administrator` grants change the broker and make no calls.
+    `device` is the machine's name, `device_id` its id at the broker.
     """
 
     grant: str
@@ -363,6 +373,8 @@ class Session:
     administrator: bool
     version: int
     servers: tuple[GrantedServer, ...] = ()
+    device_id: str = ""
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,8 @@ async def store(location: str) -> AsyncIterator[Store]:
     store = await open_store(location, SEEDS)
     await store.transact(
         Statement("seed_person", {"name": "alice"}),
-        Statement("seed_device", {"thumbprint": "key", "person": "alice"}),
+        Statement("seed_device", {"id": "d", "person": "alice"}),
+        Statement("seed_device_key", {"thumbprint": "key", "person": "alice", "device": "d"}),
         Statement("seed_grant", {"id": "g", "person": "alice", "device": "key", "expires_at": 0}),
         Statement("seed_server", {"name": "github"}),
     )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import contextlib
+from pathlib import Path
 
+import psycopg
 import pytest
 
 from harness.statements import SEEDS, call, outcome, redemption, request
 from percall_broker.model.errors import BrokerError, Conflict, Unavailable
 from percall_broker.store import Statement, Store, migrate, open_store
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from percall_broker.store.opening import MIGRATIONS
+from percall_broker.store.sqlite import connect
 
 pytestmark = pytest.mark.anyio
 ALL = {
@@ -21,13 +22,51 @@ ALL = {
 }  # fmt: skip
 
 
+ALL_MIGRATIONS = [path.stem for path in sorted(MIGRATIONS.glob("*.sql"))]
+
+
+async def execute(location: str, *statements: str) -> None:
+    """Runs statements of an older schema, for which there are no queries any more."""
+    if location.startswith("postgresql"):
+        async with await psycopg.AsyncConnection.connect(location) as connection:
+            for statement in statements:
+                await connection.execute(statement.encode())
+        return
+    with contextlib.closing(connect(Path(location))) as database:
+        for statement in statements:
+            database.execute(statement)
+
+
 async def permitted(store: Store) -> set[str]:
     return {row["call"] for row in await store.fetch("list_calls", **ALL | {"decision": "permit"})}
 
 
 async def test_migrating_twice_changes_nothing(location: str) -> None:
-    assert "0001_initial" in await migrate(location)
+    assert await migrate(location) == ALL_MIGRATIONS
     assert await migrate(location) == []
+
+
+async def test_a_store_written_by_the_first_schema_keeps_its_grants_and_their_calls(location: str) -> None:
+    """What was called a device was a key: it stays enrolled, on a device of its person's and its name."""
+    await migrate(location, until=1)
+    await execute(
+        location,
+        "INSERT INTO persons (name, created_at) VALUES ('alice', 1), ('bob', 1)",
+        "INSERT INTO devices (thumbprint, person, name, created_at) VALUES ('key', 'alice', 'laptop', 5), "
+        "('key2', 'alice', 'laptop', 3), ('key3', 'bob', 'laptop', 4)",
+        "INSERT INTO grants VALUES ('g', 'alice', 'default', 'key', 0, '{}', 'active', 1, 0, 1, 'admin')",
+        "INSERT INTO servers VALUES ('github', 1, '{}', 'active', 0, 1)",
+    )
+    assert await migrate(location) == [name for name in ALL_MIGRATIONS if name != "0001_initial"]
+    store = await open_store(location)
+    devices = await store.fetch("list_devices", person="")
+    assert [(row["person"], row["name"], row["keys"], row["grants"]) for row in devices] == [
+        ("alice", "laptop", 2, 1),
+        ("bob", "laptop", 1, 0),
+    ]
+    assert (await store.append(call("a")))[0]
+    assert (await store.fetch("read_grant", id="g"))[0]["device_name"] == "laptop"
+    await store.close()
 
 
 async def test_a_store_without_its_schema_is_not_opened(postgresql: str, tmp_path: Path) -> None:
@@ -183,7 +222,8 @@ async def test_after_a_revocation_has_returned_no_intent_is_recorded(location: s
     administrator = await open_store(location, SEEDS) if location.startswith("postgresql") else callers
     await callers.transact(
         Statement("seed_person", {"name": "alice"}),
-        Statement("seed_device", {"thumbprint": "key", "person": "alice"}),
+        Statement("seed_device", {"id": "d", "person": "alice"}),
+        Statement("seed_device_key", {"thumbprint": "key", "person": "alice", "device": "d"}),
         Statement("seed_server", {"name": "github"}),
     )
     for round_ in range(10):

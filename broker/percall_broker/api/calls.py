@@ -11,8 +11,8 @@ import msgspec
 from percall import wire
 from percall.errors import WireError
 from percall_broker.asgi import answer, read_body, signed_request
-from percall_broker.model.errors import Forbidden, InvalidInput
-from percall_broker.model.standing import barred
+from percall_broker.model.errors import InvalidInput
+from percall_broker.model.standing import barred, require
 from percall_broker.pipeline.administration.record import Filters
 
 if TYPE_CHECKING:
@@ -91,9 +91,7 @@ class OwnCallsDoor:
         """One request. Raises BrokerError before anything is answered."""
         body = await read_body(receive, 0)
         identity = await self._signed.identify_once(signed_request(scope, body), time.time())
-        refusal = barred(identity.grant, time.time())
-        if refusal is not None:
-            raise Forbidden(refusal.code, refusal.message, refusal.next_step)
+        require(barred(identity.grant, time.time()))
         rows = await self._record.calls(_filters(scope["query_string"], identity.grant.id))
         await answer(send, 200, b"".join(_encode(row) + b"\n" for row in rows), b"application/x-ndjson")
 

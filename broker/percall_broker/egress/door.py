@@ -99,11 +99,13 @@ class EgressDoor:
         permitted = await self._pipeline(signed, head, time.time(), _objection(head))  # 2
         try:
             async with asyncio.timeout(permitted.deadline - time.time()) as limit:
-                with self._streams.hold(permitted.identity.grant.id, mark, limit), ended_by_leaving(receive, limit):
+                use = (permitted.identity.grant.id, permitted.server.name)
+                with self._streams.hold(use, mark, limit), ended_by_leaving(receive, limit):
                     await self._forward(permitted, head, spool, answer)
         except (TimeoutError, StreamCut):
             raise Forbidden(
-                "request.cut", "The grant was revoked or suspended, or the call's time was over, so this was cut off."
+                "request.cut",
+                "The grant was revoked, suspended or frozen, or the call's time was over, so this was cut off.",
             ) from None
 
     async def _forward(self, permitted: Permitted, head: wire.EgressRequest, spool: Spool, answer: _Answer) -> None:

@@ -19,10 +19,23 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
+class Freeze:
+    """The brake. `kind` is all, person, device or server, `name` whose; `at` is in seconds since the epoch."""
+
+    kind: str
+    name: str
+    reason: str
+    by: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
     """What one agent of one person may do. `device` is the device key's thumbprint (RFC 7638), empty until enrolled.
 
-    `state` is active, suspended or revoked; `expires_at` is in seconds since the epoch, 0 for never.
+    `state` is active, suspended or revoked; `expires_at` is in seconds since the epoch, 0 for never. The person is
+    active, suspended or removed, the device (the machine that the key is on) active or revoked. `claimable`: a device
+    of the person picks it up, or did, without an invite. `group_grant`: what gave it to this member of a group.
     """
 
     id: str
@@ -37,17 +50,27 @@ class Grant:
     expires_at: int
     created_at: int
     created_by: str
+    claimable: bool = False
+    group_grant: str = ""
+    person_state: str = "active"
+    device_id: str = ""
+    device_state: str = "active"
+    freeze: Freeze | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server of the catalogue, as stored. `state` is active or removed; `secret_version` 0 means it has no key."""
+    """A server of the catalogue, as stored. `state` is active, suspended or removed.
+
+    `secret_version` 0 means it has no key.
+    """
 
     name: str
     version: int
     entry: Entry
     state: str
     secret_version: int
+    freeze: Freeze | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,35 +1,91 @@
-"""Whether a grant may be used at all, at a given time."""
+"""Whether a grant, or a server, may be used at all, at a given time; and if not, in whose words."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
+from percall_broker.model.errors import Forbidden
 from percall_broker.model.records import Decision
 
 if TYPE_CHECKING:
-    from percall_broker.model.records import Grant
+    from percall_broker.model.records import Freeze, Grant, Server
+
+_ASK = "Ask your administrator."
 
 
 def state_of(grant: Grant, now: float) -> str:
-    """active, suspended, revoked or expired."""
-    if grant.state == "active" and grant.expires_at and grant.expires_at <= now:
-        return "expired"
-    return grant.state
+    """active, suspended, frozen, revoked or expired: of the grant, or of the person and device that it belongs to."""
+    return _stop(grant, now)[0]
 
 
 def barred(grant: Grant, now: float) -> Decision | None:
-    """The refusal that a grant's state means for whatever it asks, or None when it is active."""
-    state = state_of(grant, now)
-    if state == "active":
-        return None
-    next_steps = {
-        "suspended": "Ask your administrator to resume it.",
-        "expired": "Ask your administrator for a new invite, then: percall login.",
-    }
-    verb = "has" if state == "expired" else "is"
-    return Decision(
-        permitted=False,
-        code=f"grant.{state}",
-        message=f"This agent's grant {verb} {state}.",
-        next_step=next_steps.get(state, "Ask your administrator."),
+    """The refusal that a grant's standing means for whatever it asks, or None when nothing stops it."""
+    return _stop(grant, now)[1]
+
+
+def require(refusal: Decision | None) -> None:
+    """Raises Forbidden, in the refusal's words, where there is one."""
+    if refusal is not None:
+        raise Forbidden(refusal.code, refusal.message, refusal.next_step)
+
+
+def closed(name: str, server: Server | None) -> Decision | None:
+    """The refusal of every call and request of a server that is suspended, frozen or gone; None when it is open."""
+    if server is None or server.state == "removed":
+        return _refusal("server.removed", f"The server {name!r} is no longer in the broker's catalogue.")
+    if server.freeze is not None:
+        return _frozen(server.freeze)
+    if server.state != "active":
+        next_step = f"Ask your administrator, who can resume it: percall-broker server resume {name}"
+        return _refusal(f"server.{server.state}", f"The server {name!r} is {server.state}.", next_step)
+    return None
+
+
+def _stop(grant: Grant, now: float) -> tuple[str, Decision | None]:  # noqa: PLR0911 - one answer for each reason
+    """The state, and the refusal. What is final comes first, then what concerns most."""
+    person = grant.person
+    if grant.person_state == "removed":
+        return "revoked", _refusal("person.removed", f"{person} was removed from this broker.")
+    if grant.device_state == "revoked":
+        return "revoked", _refusal(
+            "device.revoked",
+            f"The device {grant.device_name!r} of {person} was revoked.",
+            "Ask your administrator for an invite, then: percall login.",
+        )
+    if grant.state == "revoked":
+        return "revoked", _refusal("grant.revoked", "This agent's grant is revoked.")
+    if grant.person_state != "active":
+        next_step = f"Ask your administrator, who can resume: percall-broker person resume {person}"
+        return "suspended", _refusal("person.suspended", f"{person} is suspended at this broker.", next_step)
+    # Somebody must be able to lift a freeze of everything.
+    if grant.freeze is not None and not (grant.freeze.kind == "all" and grant.administrator):
+        return "frozen", _frozen(grant.freeze)
+    if grant.state != "active":
+        return grant.state, _refusal(
+            f"grant.{grant.state}", f"This agent's grant is {grant.state}.", "Ask your administrator to resume it."
+        )
+    if grant.expires_at and grant.expires_at <= now:
+        next_step = "Ask your administrator for a new grant, then: percall login."
+        return "expired", _refusal("grant.expired", "This agent's grant has expired.", next_step)
+    return "active", None
+
+
+def _frozen(freeze: Freeze) -> Decision:
+    what, code, option = {
+        "all": ("every call at this broker", "broker.frozen", "--all"),
+        "person": (f"all that {freeze.name} may do", "person.frozen", f"--person {freeze.name}"),
+        "device": ("all that this device may do", "device.frozen", f"--device {freeze.name}"),
+        "server": (f"the server {freeze.name!r}", "server.frozen", f"--server {freeze.name}"),
+    }[freeze.kind]
+    since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(freeze.at))
+    why = f": {freeze.reason}" if freeze.reason else ""
+    return _refusal(
+        code,
+        f"{freeze.by} froze {what} at {since}{why}.",
+        f"Wait until an administrator lifts it: percall-broker unfreeze {option}",
     )
+
+
+def _refusal(code: str, message: str, next_step: str = _ASK) -> Decision:
+    return Decision(permitted=False, code=code, message=message, next_step=next_step)

@@ -1,4 +1,4 @@
-"""The answers that are on their way to laptops, by grant: a revocation cuts them at once.
+"""The answers that are on their way to laptops, by grant and server: a revocation or a freeze cuts them at once.
 
 A cut also reaches a request that was authorised before it and has not begun to stream: each takes a mark first.
 """
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 class StreamCut(Exception):  # noqa: N818 - what happened to the stream
-    """The grant of an open stream was revoked or suspended, or its window closed."""
+    """The grant or the server of an open stream was revoked, suspended or frozen, or its window closed."""
+
+
+Use = tuple[str, str]
+"""A grant, and the server that it uses."""
 
 
 @dataclass(slots=True)
@@ -26,46 +30,46 @@ class Leaving:
 
 
 class OpenStreams:
-    """Which grants have requests under way. One event loop."""
+    """Which grants have requests under way, at which servers. One event loop."""
 
     def __init__(self) -> None:
-        self._open: dict[str, set[asyncio.Timeout]] = {}
+        self._open: dict[Use, set[asyncio.Timeout]] = {}
         self._cuts = 0
-        self._last_cut: dict[str, int] = {}
+        self._last_cut: dict[Use, int] = {}
 
     def mark(self) -> int:
         """Taken before a request is authorised; `hold` then knows of every cut since."""
         return self._cuts
 
-    def grants(self) -> tuple[str, ...]:
-        """The grants that have something under way."""
+    def uses(self) -> tuple[Use, ...]:
+        """The grants that have something under way, each with the server."""
         return tuple(self._open)
 
     def __len__(self) -> int:
         return sum(map(len, self._open.values()))
 
-    def cut(self, grant: str) -> int:
-        """Ends all that is under way for a grant. How many were cut."""
+    def cut(self, use: Use) -> int:
+        """Ends all that is under way for a grant at a server. How many were cut."""
         self._cuts += 1
-        self._last_cut[grant] = self._cuts
-        cut = self._open.pop(grant, set())
+        self._last_cut[use] = self._cuts
+        cut = self._open.pop(use, set())
         for scope in cut:
             end_now(scope)
         return len(cut)
 
     @contextmanager
-    def hold(self, grant: str, mark: int, scope: asyncio.Timeout) -> Iterator[None]:
+    def hold(self, use: Use, mark: int, scope: asyncio.Timeout) -> Iterator[None]:
         """Lists an entered scope while the block runs: a cut makes it time out. Raises StreamCut if it came already."""
-        if self._last_cut.get(grant, 0) > mark:
+        if self._last_cut.get(use, 0) > mark:
             raise StreamCut
-        scopes = self._open.setdefault(grant, set())
+        scopes = self._open.setdefault(use, set())
         scopes.add(scope)
         try:
             yield
         finally:
             scopes.discard(scope)
-            if not scopes and self._open.get(grant) is scopes:
-                del self._open[grant]
+            if not scopes and self._open.get(use) is scopes:
+                del self._open[use]
 
 
 @contextmanager

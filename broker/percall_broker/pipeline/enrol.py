@@ -18,6 +18,8 @@ from percall_broker.crypto.proofs import digest, verify_proof
 from percall_broker.log import changes as log
 from percall_broker.model.errors import Conflict, InvalidInput, Unauthenticated, Unavailable
 from percall_broker.model.records import Identity
+from percall_broker.model.standing import barred
+from percall_broker.pipeline.devices import placing
 from percall_broker.store.protocol import Statement
 
 if TYPE_CHECKING:
@@ -69,27 +71,32 @@ class Enrolment:
             raise _refused(invites[0] if invites else None)
         invite = invites[0]
         grant = await self._lookup.grant(invite["grant_id"], fresh=True)
-        if grant is None or grant.state != "active" or (grant.expires_at and grant.expires_at <= now):
+        refusal = barred(grant, now) if grant is not None else None
+        if grant is None or refusal is not None:
             raise Unauthenticated(
-                "invite.grant", "The invite's grant is no longer active.", "Ask your administrator for a new invite."
+                "invite.grant",
+                refusal.message if refusal is not None else "The invite's grant is gone.",
+                "Ask your administrator for a new invite.",
             )
 
-        row = {"thumbprint": key.thumbprint, "person": invite["person"], "name": asked.device}
+        device, placed = await placing(
+            self._store, key.thumbprint, grant.person, device=asked.device_id, name=asked.device, now=now
+        )
         bound = {"id": invite["grant_id"], "device": key.thumbprint, "agent": asked.agent}
-        details = {"grant": grant.id, "thumbprint": key.thumbprint, "device_name": asked.device}
+        details = {"grant": grant.id, "device": device, "thumbprint": key.thumbprint, "device_name": asked.device}
         done = await self._store.transact(  # 3
             Statement("advance_epoch"),
             Statement("use_invite", {"code_hash": code_hash, "now": int(now)}, required=True),
-            Statement("add_device", {**row, "created_at": int(now)}),
-            Statement("device_of", {"thumbprint": key.thumbprint, "person": invite["person"]}, required=True),
+            *placed,
             Statement("bind_grant", bound, required=True),
             log.change(Identity(grant, proof.jti), "grant.enrol", agent=asked.agent, **details),
         )
         if done is None:
-            owners = await self._store.fetch("device_of", thumbprint=key.thumbprint, person=invite["person"])
-            if not owners and (await self._store.fetch("read_invite", code_hash=code_hash))[0]["used_at"] == 0:
-                raise Conflict("device.other", "This device key is another person's.", "Make a new one: percall login.")
-            raise Conflict("invite.used", "The invite was used meanwhile.", "Ask your administrator for a new invite.")
+            if (await self._store.fetch("read_invite", code_hash=code_hash))[0]["used_at"]:
+                raise Conflict(
+                    "invite.used", "The invite was used meanwhile.", "Ask your administrator for a new invite."
+                )
+            raise Conflict("invite.changing", "The grant, the person or the device changed meanwhile.", "Try again.")
         self._changes.announce()
 
         token = self._tokens.issue(grant.id, key.thumbprint, grant.expires_at, now)  # 4

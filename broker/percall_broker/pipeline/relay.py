@@ -26,7 +26,7 @@ from percall import wire
 from percall.rpc import gate
 from percall_broker.crypto.seals import SealBroken
 from percall_broker.model.errors import BrokerError, Forbidden, NotFound, Unavailable
-from percall_broker.model.standing import barred
+from percall_broker.model.standing import barred, closed, require
 from percall_broker.pipeline.call import MAX_CLIENT_CHARACTERS
 from percall_broker.pipeline.deciding import another_door
 from percall_broker.stages import message
@@ -233,17 +233,13 @@ class RelayPipeline:
 
     async def _standing(self, identity: Identity, asked: Asked) -> Server:
         """The server, by a fresh reading, when the grant may use it at all. Raises Forbidden."""
-        refusal = barred(identity.grant, asked.at)
-        if refusal is None and asked.server not in identity.grant.servers:
+        require(barred(identity.grant, asked.at))
+        if asked.server not in identity.grant.servers:
             raise Forbidden("grant.server", f"The grant does not name the server {asked.server!r}.")
         server = await self._lookup.server(asked.server, fresh=True)
-        if refusal is None and (server is None or server.state != "active"):
-            raise Forbidden("server.removed", f"The server {asked.server!r} is no longer in the broker's catalogue.")
-        if refusal is None and server is not None:
-            refusal = another_door(server, relayed=True)
-        if refusal is not None or server is None:
-            assert refusal is not None  # noqa: S101 - for the type
-            raise Forbidden(refusal.code, refusal.message, refusal.next_step)
+        require(closed(asked.server, server))
+        assert server is not None  # noqa: S101 - what is not there is closed
+        require(another_door(server, relayed=True))
         return server
 
     async def _permitted(

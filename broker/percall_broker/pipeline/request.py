@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from percall_broker.model import rules
 from percall_broker.model.errors import BrokerError, Conflict, Forbidden
 from percall_broker.model.records import Decision
-from percall_broker.model.standing import barred
+from percall_broker.model.standing import barred, closed, require
 from percall_broker.pipeline.signed import renewed, replayed
 from percall_broker.stages import credential
 
@@ -214,14 +214,11 @@ class RequestPipeline:
 
 def _standing(grant: Grant, name: str, server: Server | None, now: float) -> Server:
     """The server, when the grant may use it at all. Raises Forbidden."""
-    refusal = barred(grant, now)
-    if refusal is not None:
-        raise Forbidden(refusal.code, refusal.message, refusal.next_step)
+    require(barred(grant, now))
     if name not in grant.servers:
         raise Forbidden("grant.server", f"The grant does not name the server {name!r}.")
-    if server is None or server.state != "active":
-        raise Forbidden("server.removed", f"The server {name!r} is no longer in the broker's catalogue.")
-    if not server.secret_version:
+    require(closed(name, server))
+    if server is None or not server.secret_version:
         raise Forbidden("server.no_key", f"The server {name!r} has no key.", "percall-broker server rotate-key")
     return server
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from percall_broker.crypto.proofs import MAX_SKEW_SECONDS
 from percall_broker.model.errors import Forbidden, Unauthenticated
 from percall_broker.model.records import Identity
-from percall_broker.model.standing import barred
+from percall_broker.model.standing import barred, require
 from percall_broker.store.protocol import Statement
 
 if TYPE_CHECKING:
@@ -63,9 +63,7 @@ class Signed:
     async def administrator(self, request: SignedRequest, now: float) -> Identity:
         """Who signed, if it is an administrator's active grant. Raises Forbidden too."""
         identity = await self.identify_once(request, now)
-        refusal = barred(identity.grant, now)
-        if refusal is not None:
-            raise Forbidden(refusal.code, refusal.message, refusal.next_step)
+        require(barred(identity.grant, now))
         if not identity.grant.administrator:
             raise Forbidden(
                 "grant.administrator", "Only an administrator may do this.", "Sign in with an administrator's invite."

@@ -64,7 +64,7 @@ class Exchange:
             try:
                 async with asyncio.timeout(left) as limit:
                     with (
-                        self._streams.hold(permitted.identity.grant.id, self._mark, limit),
+                        self._streams.hold((permitted.identity.grant.id, permitted.server.name), self._mark, limit),
                         ended_by_leaving(self._receive, limit) as leaving,
                     ):
                         await self._forward(permitted, seen, watch)

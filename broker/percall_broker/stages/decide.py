@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from percall_broker.model.records import Decision
 from percall_broker.model.rules import name_matches
-from percall_broker.model.standing import barred
+from percall_broker.model.standing import barred, closed
 
 if TYPE_CHECKING:
     from percall_broker.model.records import Grant, Scope, Server
@@ -29,8 +29,9 @@ def decide(  # noqa: PLR0911 - one answer for each rule
     # A server that exists and one that does not look alike to a grant that names neither.
     if scope is None:
         return _forbid("grant.server", f"The grant does not name the server {server_name!r}.")
-    if server is None or server.state != "active":
-        return _forbid("server.removed", f"The server {server_name!r} is no longer in the broker's catalogue.")
+    shut = closed(server_name, server)
+    if shut is not None:
+        return shut
     if frame.kind == "task":
         return _permit("grant.server", "The grant names the server.")
     if not frame.kind:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from percall_broker.model.entry import Entry
-from percall_broker.model.records import Grant, Scope, Server
+from percall_broker.model.records import Freeze, Grant, Scope, Server
 
 if TYPE_CHECKING:
     from percall_broker.store.protocol import Row, Store
@@ -27,13 +27,23 @@ _decode_entry = msgspec.json.Decoder(Entry).decode
 
 def grant_of_row(row: Row) -> Grant:
     """The grant of a row of `read_grant`."""
-    values: dict[str, Any] = {name: value for name, value in row.items() if name not in {"scope", "administrator"}}
-    return Grant(servers=_decode_scope(row["scope"]).servers, administrator=bool(row["administrator"]), **values)
+    values: dict[str, Any] = {name: value for name, value in row.items() if not name.startswith("frozen_")}
+    values |= {name: bool(row[name]) for name in ("administrator", "claimable")}
+    del values["scope"]
+    return Grant(servers=_decode_scope(row["scope"]).servers, freeze=freeze_of_row(row), **values)
 
 
 def server_of_row(row: Row) -> Server:
     """The server of a row of `read_server`."""
-    return Server(row["name"], row["version"], _decode_entry(row["entry"]), row["state"], row["secret_version"])
+    entry = _decode_entry(row["entry"])
+    return Server(row["name"], row["version"], entry, row["state"], row["secret_version"], freeze_of_row(row))
+
+
+def freeze_of_row(row: Row) -> Freeze | None:
+    """The freeze that a row tells of, in its columns `frozen_…`."""
+    if row["frozen_kind"] is None:
+        return None
+    return Freeze(row["frozen_kind"], row["frozen_name"], row["frozen_reason"], row["frozen_by"], row["frozen_at"])
 
 
 class Lookup:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from percall import wire
 from percall_broker.model.entry_file import label
-from percall_broker.model.standing import state_of
+from percall_broker.model.standing import barred, closed, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from percall_broker.model.records import Grant, Server
+    from percall_broker.model.records import Decision, Grant, Server
 
 
 def laptop_half(server: Server) -> wire.ServerEntry:
@@ -47,8 +47,16 @@ def session_of(grant: Grant, servers: Iterable[Server], now: float) -> wire.Sess
         administrator=grant.administrator,
         version=grant.version,
         servers=tuple(
-            wire.GrantedServer(laptop_half(server), scope.tools, scope.prompts, scope.resources)
+            wire.GrantedServer(
+                laptop_half(server), scope.tools, scope.prompts, scope.resources, _told(closed(server.name, server))
+            )
             for server in servers
-            if server.state == "active" and (scope := grant.servers.get(server.name)) is not None
+            if server.state != "removed" and (scope := grant.servers.get(server.name)) is not None
         ),
+        device_id=grant.device_id,
+        refusal=_told(barred(grant, now)),
     )
+
+
+def _told(refusal: Decision | None) -> wire.Refusal | None:
+    return None if refusal is None else wire.Refusal(refusal.code, refusal.message, refusal.next_step)

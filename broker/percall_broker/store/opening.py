@@ -75,15 +75,16 @@ async def check_schema(store: Store) -> None:
         )
 
 
-async def migrate(location: str | Path) -> list[str]:
-    """Applies the migrations that are missing, each in a transaction; makes the file if there is none.
+async def migrate(location: str | Path, until: int = 9999) -> list[str]:
+    """Applies the migrations that are missing, up to a number; makes the file if there is none.
 
     Returns the names of those applied now. Raises Unavailable.
     """
     place = str(location)
+    wanted = [(number, path) for number, path in _migrations() if number <= until]
     if is_postgresql(place):
-        return await _migrate_postgresql(place)
-    return await asyncio.to_thread(_migrate_sqlite, sqlite_path(place))
+        return await _migrate_postgresql(place, wanted)
+    return await asyncio.to_thread(_migrate_sqlite, sqlite_path(place), wanted)
 
 
 def _migrations() -> list[tuple[int, Path]]:
@@ -98,7 +99,7 @@ def _script(path: Path, words: dict[str, str]) -> str:
     return script
 
 
-def _migrate_sqlite(path: Path) -> list[str]:
+def _migrate_sqlite(path: Path, wanted: list[tuple[int, Path]]) -> list[str]:
     from percall_broker.store.sqlite import connect  # noqa: PLC0415
 
     try:
@@ -111,7 +112,7 @@ def _migrate_sqlite(path: Path) -> list[str]:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(_APPLIED)
         applied = {row[0] for row in connection.execute("SELECT number FROM migrations")}
-        for number, migration in _migrations():
+        for number, migration in wanted:
             if number in applied:
                 continue
             for statement in _script(migration, _SQLITE_WORDS).split(";"):
@@ -127,7 +128,7 @@ def _migrate_sqlite(path: Path) -> list[str]:
     return done
 
 
-async def _migrate_postgresql(url: str) -> list[str]:
+async def _migrate_postgresql(url: str, wanted: list[tuple[int, Path]]) -> list[str]:
     import psycopg  # noqa: PLC0415
 
     done: list[str] = []
@@ -137,7 +138,7 @@ async def _migrate_postgresql(url: str) -> list[str]:
             await connection.execute(_APPLIED)
             rows = await (await connection.execute("SELECT number FROM migrations")).fetchall()
             applied = {row[0] for row in rows}
-            for number, migration in _migrations():
+            for number, migration in wanted:
                 if number in applied:
                     continue
                 await connection.execute(_script(migration, _POSTGRESQL_WORDS).encode())

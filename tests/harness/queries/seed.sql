@@ -3,8 +3,11 @@
 -- name: seed_person(name)
 INSERT INTO persons (name, created_at) VALUES (:name, 1)
 
--- name: seed_device(thumbprint, person)
-INSERT INTO devices (thumbprint, person, name, created_at) VALUES (:thumbprint, :person, 'laptop', 1)
+-- name: seed_device(id, person)
+INSERT INTO devices (id, person, name, state, created_at) VALUES (:id, :person, 'laptop', 'active', 1)
+
+-- name: seed_device_key(thumbprint, person, device)
+INSERT INTO device_keys (thumbprint, person, device, state, created_at) VALUES (:thumbprint, :person, :device, 'active', 1)
 
 -- name: seed_grant(id, person, device, expires_at)
 INSERT INTO grants (id, person, agent, device, administrator, scope, state, version, expires_at, created_at, created_by)

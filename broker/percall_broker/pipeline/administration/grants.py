@@ -78,7 +78,7 @@ class Grants:
         row = {"id": grant, "person": new.person, "agent": new.agent, "administrator": int(new.administrator)}
         done = await self._ledger.change(
             changes.change(by, "grant.create", **details, expires_at=new.expires_at, administrator=new.administrator),
-            *(Statement("active_server", {"name": name}, required=True) for name in sorted(new.servers)),
+            *(Statement("known_server", {"name": name}, required=True) for name in sorted(new.servers)),
             Statement("add_person", {"name": new.person, "created_at": now}),
             Statement(
                 "add_grant", {**row, "scope": scope_text, "expires_at": new.expires_at, **created}, required=True

@@ -1,16 +1,5 @@
--- People, grants, invites and servers: what administrators change, and what enrolment binds.
--- Each change is one transaction with its own `record_change` and, where calls depend on it, `advance_epoch`.
-
--- name: add_person(name, created_at)
-INSERT INTO persons (name, created_at) VALUES (:name, :created_at) ON CONFLICT DO NOTHING
-
--- name: add_device(thumbprint, person, name, created_at)
-INSERT INTO devices (thumbprint, person, name, created_at) VALUES (:thumbprint, :person, :name, :created_at)
-ON CONFLICT DO NOTHING
-
--- name: device_of(thumbprint, person)
--- Required after add_device: a device key belongs to one person.
-SELECT thumbprint FROM devices WHERE thumbprint = :thumbprint AND person = :person
+-- Grants, invites and servers: what administrators change, and what enrolment binds.
+-- Each change is one transaction that begins with `advance_epoch`, whose row makes changes wait for one another.
 
 -- name: add_grant(id, person, agent, administrator, scope, expires_at, created_at, created_by)
 -- No row: a server that it names is not there.
@@ -18,14 +7,15 @@ INSERT INTO grants (id, person, agent, device, administrator, scope, state, vers
 VALUES (:id, :person, :agent, NULL, :administrator, :scope, 'active', 1, :expires_at, :created_at, :created_by)
 RETURNING id
 
--- name: active_server(name)
+-- name: known_server(name)
 -- Required before add_grant, for each server that the grant names.
-SELECT name FROM servers WHERE name = :name AND state = 'active'
+SELECT name FROM servers WHERE name = :name AND state <> 'removed'
 
 -- name: bind_grant(id, device, agent)
 -- A grant is bound to one device key, once. An agent that the administrator named stays.
 UPDATE grants SET device = :device, agent = CASE WHEN agent = '' THEN :agent ELSE agent END, version = version + 1
 WHERE id = :id AND device IS NULL AND state = 'active'
+  AND EXISTS (SELECT 1 FROM persons p WHERE p.name = grants.person AND p.state = 'active')
 RETURNING id
 
 -- name: set_grant_state(id, state)
@@ -36,8 +26,18 @@ RETURNING id
 
 -- name: list_grants()
 SELECT g.id, g.person, g.agent, COALESCE(g.device, '') AS device, COALESCE(d.name, '') AS device_name,
-       g.administrator, g.scope, g.state, g.version, g.expires_at, g.created_at, g.created_by
-FROM grants g LEFT JOIN devices d ON d.thumbprint = g.device
+       g.administrator, g.scope, g.state, g.version, g.expires_at, g.created_at, g.created_by,
+       g.claimable, g.group_grant, p.state AS person_state,
+       COALESCE(d.id, '') AS device_id, COALESCE(d.state, '') AS device_state,
+       f.kind AS frozen_kind, f.name AS frozen_name, f.reason AS frozen_reason, f.created_by AS frozen_by,
+       f.created_at AS frozen_at
+FROM grants g JOIN persons p ON p.name = g.person
+LEFT JOIN device_keys k ON k.thumbprint = g.device LEFT JOIN devices d ON d.id = k.device
+LEFT JOIN freezes f ON (f.kind, f.name) = (
+    SELECT n.kind, n.name FROM freezes n
+    WHERE n.kind = 'all' OR (n.kind = 'person' AND n.name = g.person) OR (n.kind = 'device' AND n.name = k.device)
+    ORDER BY n.kind DESC LIMIT 1
+)
 ORDER BY g.created_at, g.id
 
 -- name: add_invite(code_hash, grant_id, expires_at)
@@ -63,20 +63,29 @@ WHERE servers.state = 'removed'
 RETURNING version
 
 -- name: update_server(name, entry)
-UPDATE servers SET entry = :entry, version = version + 1 WHERE name = :name AND state = 'active' RETURNING version
+UPDATE servers SET entry = :entry, version = version + 1 WHERE name = :name AND state <> 'removed' RETURNING version
 
 -- name: remove_server(name)
-UPDATE servers SET state = 'removed', version = version + 1 WHERE name = :name AND state = 'active' RETURNING version
+UPDATE servers SET state = 'removed', version = version + 1 WHERE name = :name AND state <> 'removed' RETURNING version
+
+-- name: set_server_state(name, state)
+-- No row: there is no such server, or it is in that state already.
+UPDATE servers SET state = :state, version = version + 1
+WHERE name = :name AND state <> :state AND state <> 'removed'
+RETURNING version
 
 -- name: set_secret_version(name, secret_version)
 -- The version of the entry stays: a new key changes nothing that was decided on, so no call fails.
-UPDATE servers SET secret_version = :secret_version WHERE name = :name AND state = 'active' RETURNING name
+UPDATE servers SET secret_version = :secret_version WHERE name = :name AND state <> 'removed' RETURNING name
 
 -- name: list_servers()
 SELECT s.name, s.version, s.entry, s.state, s.secret_version, s.created_at,
-       COALESCE(k.created_at, 0) AS secret_created_at
+       COALESCE(k.created_at, 0) AS secret_created_at,
+       f.kind AS frozen_kind, f.name AS frozen_name, f.reason AS frozen_reason, f.created_by AS frozen_by,
+       f.created_at AS frozen_at
 FROM servers s LEFT JOIN secrets k ON k.name = s.name AND k.version = s.secret_version
-WHERE s.state = 'active'
+LEFT JOIN freezes f ON f.kind = 'server' AND f.name = s.name
+WHERE s.state <> 'removed'
 ORDER BY s.name
 
 -- name: calls_after(seq, limit)
@@ -84,7 +93,8 @@ ORDER BY s.name
 SELECT c.seq, c.id AS call, c.time_ms, c.grant_id, c.person, c.agent, c.device, COALESCE(d.name, '') AS device_name,
        c.server, c.tool, c.decision, c.reason, COALESCE(o.outcome, '') AS outcome,
        COALESCE(o.duration_ms, 0) AS duration_ms
-FROM log c LEFT JOIN log o ON o.kind = 'outcome' AND o.id = c.id LEFT JOIN devices d ON d.thumbprint = c.device
+FROM log c LEFT JOIN log o ON o.kind = 'outcome' AND o.id = c.id
+     LEFT JOIN device_keys k ON k.thumbprint = c.device LEFT JOIN devices d ON d.id = k.device
 WHERE c.kind = 'call' AND c.seq > :seq
 ORDER BY c.seq LIMIT :limit
 

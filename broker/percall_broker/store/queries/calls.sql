@@ -1,16 +1,32 @@
 -- The statements on the path of a call. One SQL for both engines; `/*+ … */` is what PostgreSQL alone reads.
 --
 -- Each write is one conditional statement: it checks, in the transaction that makes it durable, that the grant is
--- active and that what was decided on is still so. A condition that is unmet returns no row. Never an error.
+-- active, that nothing else stops it (`standing`, see 0002_people.sql), and that what was decided on is still so.
+-- A condition that is unmet returns no row. Never an error.
 
 -- name: read_grant(id)
+-- In whatever state it is, and what stops it; of several freezes the narrowest (person, device, all).
 SELECT g.id, g.person, g.agent, COALESCE(g.device, '') AS device, COALESCE(d.name, '') AS device_name,
-       g.administrator, g.scope, g.state, g.version, g.expires_at, g.created_at, g.created_by
-FROM grants g LEFT JOIN devices d ON d.thumbprint = g.device
+       g.administrator, g.scope, g.state, g.version, g.expires_at, g.created_at, g.created_by,
+       g.claimable, g.group_grant, p.state AS person_state,
+       COALESCE(d.id, '') AS device_id, COALESCE(d.state, '') AS device_state,
+       f.kind AS frozen_kind, f.name AS frozen_name, f.reason AS frozen_reason, f.created_by AS frozen_by,
+       f.created_at AS frozen_at
+FROM grants g JOIN persons p ON p.name = g.person
+LEFT JOIN device_keys k ON k.thumbprint = g.device LEFT JOIN devices d ON d.id = k.device
+LEFT JOIN freezes f ON (f.kind, f.name) = (
+    SELECT n.kind, n.name FROM freezes n
+    WHERE n.kind = 'all' OR (n.kind = 'person' AND n.name = g.person) OR (n.kind = 'device' AND n.name = k.device)
+    ORDER BY n.kind DESC LIMIT 1
+)
 WHERE g.id = :id
 
 -- name: read_server(name)
-SELECT name, version, entry, state, secret_version, created_at FROM servers WHERE name = :name
+SELECT s.name, s.version, s.entry, s.state, s.secret_version, s.created_at,
+       f.kind AS frozen_kind, f.name AS frozen_name, f.reason AS frozen_reason, f.created_by AS frozen_by,
+       f.created_at AS frozen_at
+FROM servers s LEFT JOIN freezes f ON f.kind = 'server' AND f.name = s.name
+WHERE s.name = :name
 
 -- name: read_epoch()
 SELECT value FROM epoch WHERE id = 1
@@ -28,7 +44,8 @@ SELECT 'call', :id, :id, :time_ms, g.id, :person, :agent, :device, s.name, :tool
 FROM grants g CROSS JOIN servers s
 WHERE g.id = :grant_id AND g.state = 'active' AND g.version = :grant_version AND g.device = :device
   AND (g.expires_at = 0 OR g.expires_at > :now)
-  AND s.name = :server AND s.state = 'active' AND s.version = :server_version
+  AND s.name = :server AND s.version = :server_version
+  AND EXISTS (SELECT 1 FROM standing t WHERE t.grant_id = g.id AND t.server = s.name)
 /*+ FOR SHARE OF g, s */
 ON CONFLICT DO NOTHING
 RETURNING seq
@@ -59,6 +76,7 @@ FROM log c JOIN grants g ON g.id = c.grant_id
 WHERE c.kind = 'call' AND c.id = :call AND c.decision = 'permit' AND c.deadline_ms > :time_ms
   AND c.grant_id = :grant_id AND c.device = :device AND c.server = :server
   AND g.state = 'active' AND g.version = :grant_version AND (g.expires_at = 0 OR g.expires_at > :now)
+  AND EXISTS (SELECT 1 FROM standing t WHERE t.grant_id = g.id AND t.server = c.server)
   AND NOT EXISTS (SELECT 1 FROM log o WHERE o.kind = 'outcome' AND o.id = :call)
 /*+ FOR SHARE OF g */
 ON CONFLICT DO NOTHING
@@ -74,7 +92,8 @@ FROM log c JOIN grants g ON g.id = c.grant_id JOIN servers s ON s.name = c.serve
 WHERE c.kind = 'call' AND c.id = :call AND c.decision = 'permit' AND c.deadline_ms > :time_ms
   AND c.grant_id = :grant_id AND c.device = :device AND c.server = :server
   AND g.state = 'active' AND g.version = :grant_version AND (g.expires_at = 0 OR g.expires_at > :now)
-  AND s.state = 'active' AND s.version = :server_version
+  AND s.version = :server_version
+  AND EXISTS (SELECT 1 FROM standing t WHERE t.grant_id = g.id AND t.server = s.name)
   AND EXISTS (SELECT 1 FROM log r WHERE r.kind = 'redemption' AND r.id = :call)
   AND NOT EXISTS (SELECT 1 FROM log o WHERE o.kind = 'outcome' AND o.id = :call)
   AND (SELECT COUNT(*) FROM log q WHERE q.call = :call AND q.kind = 'request' AND q.decision = 'permit') < :max_requests
@@ -91,7 +110,8 @@ SELECT 'request', :id, '', :time_ms, g.id, :person, :agent, :device, s.name, '',
 FROM grants g CROSS JOIN servers s
 WHERE g.id = :grant_id AND g.state = 'active' AND g.version = :grant_version AND g.device = :device
   AND (g.expires_at = 0 OR g.expires_at > :now)
-  AND s.name = :server AND s.state = 'active' AND s.version = :server_version
+  AND s.name = :server AND s.version = :server_version
+  AND EXISTS (SELECT 1 FROM standing t WHERE t.grant_id = g.id AND t.server = s.name)
 /*+ FOR SHARE OF g, s */
 ON CONFLICT DO NOTHING
 RETURNING seq
@@ -145,7 +165,8 @@ DELETE FROM proofs WHERE expires_at < :now
 SELECT c.seq, c.id AS call, c.time_ms, c.grant_id, c.person, c.agent, c.device, COALESCE(d.name, '') AS device_name,
        c.server, c.tool, c.decision, c.reason, COALESCE(o.outcome, '') AS outcome,
        COALESCE(o.duration_ms, 0) AS duration_ms
-FROM log c LEFT JOIN log o ON o.kind = 'outcome' AND o.id = c.id LEFT JOIN devices d ON d.thumbprint = c.device
+FROM log c LEFT JOIN log o ON o.kind = 'outcome' AND o.id = c.id
+     LEFT JOIN device_keys k ON k.thumbprint = c.device LEFT JOIN devices d ON d.id = k.device
 WHERE c.kind = 'call'
   AND (:person = '' OR c.person = :person) AND (:grant_id = '' OR c.grant_id = :grant_id)
   AND (:agent = '' OR c.agent = :agent) AND (:server = '' OR c.server = :server)

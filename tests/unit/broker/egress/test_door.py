@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 PLACEHOLDER = "test_PLACEHOLDER0123456789"
 BEARER = (("Authorization", f"Bearer {PLACEHOLDER}"),)
 GRANT = Grant("g1", "ada", "default", "thumb", "laptop", False, {}, "active", 1, 0, 0, "root")
+USE = (GRANT.id, "s")
 
 
 def answer_error(error: BrokerError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
@@ -81,7 +82,7 @@ class Door:
     loop: asyncio.AbstractEventLoop
 
     def cut(self) -> None:
-        self.loop.call_soon_threadsafe(self.streams.cut, GRANT.id)
+        self.loop.call_soon_threadsafe(self.streams.cut, USE)
 
     @contextmanager
     def begin(
@@ -361,7 +362,7 @@ def test_a_revocation_cuts_an_open_stream_within_a_second_and_the_laptop_cannot_
 
 
 def test_a_revocation_between_permission_and_sending_wins(door: Door, api: FakeApi) -> None:
-    door.pipeline.at_permission = lambda: door.streams.cut(GRANT.id)
+    door.pipeline.at_permission = lambda: door.streams.cut(USE)
     assert door.refused(f"{api.url}/x") == (403, "request.cut")
     assert not api.seen
 

@@ -40,7 +40,8 @@ async def store(path: Path) -> AsyncIterator[SqliteStore]:
     assert isinstance(store, SqliteStore)
     await store.append(
         Statement("seed_person", {"name": "alice"}),
-        Statement("seed_device", {"thumbprint": "key", "person": "alice"}),
+        Statement("seed_device", {"id": "d", "person": "alice"}),
+        Statement("seed_device_key", {"thumbprint": "key", "person": "alice", "device": "d"}),
         Statement("seed_grant", {"id": "g", "person": "alice", "device": "key", "expires_at": 0}),
         Statement("seed_server", {"name": "github"}),
     )

@@ -12,9 +12,11 @@ from percall.rpc import frames, gate, refusals
 from percall.run.events import EventParser
 
 
-def granted(**patterns: tuple[str, ...]) -> wire.GrantedServer:
+def granted(
+    *, tools: tuple[str, ...] = (), prompts: tuple[str, ...] = (), resources: tuple[str, ...] = ()
+) -> wire.GrantedServer:
     entry = wire.ServerEntry(name="s", version=1, delivery="none", label="")
-    return wire.GrantedServer(entry, **patterns)
+    return wire.GrantedServer(entry, tools, prompts, resources)
 
 
 def test_a_line_that_is_too_long_is_dropped_whole_and_the_next_one_is_not() -> None:
