@@ -228,6 +228,8 @@ class Broker:
     serve_arguments: tuple[str, ...] = ()
     login_arguments: tuple[str, ...] = ()
     url: str = ""
+    extra: dict[str, str] = field(default_factory=dict)
+    """Variables for the broker's processes, and at first for those of its laptops."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -236,6 +238,7 @@ class Broker:
             "HOME": str(self.folder),
             "LANG": "C.UTF-8",
             "PERCALL_BROKER_HOME": str(self.folder / "broker"),
+            **self.extra,
         }
 
     def __enter__(self) -> Self:
@@ -244,7 +247,7 @@ class Broker:
         done = command("percall-broker", "init", "--json", *more, environment=self.environment)
         self.invite = str(json.loads(done.stdout)["invite"])
         self.start()
-        self.administrator = Laptop(self.folder / "administrator")
+        self.administrator = Laptop(self.folder / "administrator", dict(self.extra))
         self.administrator.login(self.url, self.invite, *self.login_arguments)
         return self
 
@@ -286,7 +289,7 @@ class Broker:
         done = self.administrator.administer(
             "grant", "create", person, "--server", server, "--tools", tools, "--expires", expires, "--json"
         )
-        laptop = Laptop(self.folder / f"laptop-{person}")
+        laptop = Laptop(self.folder / f"laptop-{person}", dict(self.extra))
         laptop.login(self.url, str(json.loads(done.stdout)["invite"]), *self.login_arguments)
         return laptop
 

@@ -7,6 +7,7 @@ It decides nothing about the grant, and whether a `jti` is new is for the store 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
@@ -20,6 +21,7 @@ MAX_PROOF_CHARACTERS = 4096
 MAX_SKEW_SECONDS = 60
 _JTI_BYTES = 16
 _REMEMBERED_HEADERS = 4096
+_LAST_SECOND = 253402300800  # of the year 9999
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def verify_head(jws: str, *, method: str, url: str, token_digest: str | None, no
     # 6. This time.
     issued_at = claims.get("iat")
     if type(issued_at) is not int or abs(now - issued_at) > MAX_SKEW_SECONDS:
-        raise _refused("time", "The proof was made at another time.", "Set this machine's clock right.")
+        raise _other_time(issued_at, now)
 
     # 7. An id that names the request, and a nonce for the caller to check.
     jti, nonce = claims.get("jti"), claims.get("nonce")
@@ -123,6 +125,26 @@ def _object(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _refused("json", "A part of the proof is not a JSON object.")
     return value
+
+
+def _other_time(issued_at: object, now: float) -> Unauthenticated:
+    """Names both clocks: which of them is wrong only a person can tell."""
+    if type(issued_at) is not int or not 0 <= issued_at < _LAST_SECOND:
+        return _refused("time", "The proof does not say when it was made.")
+    theirs, ours = (datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M") for at in (issued_at, now))
+    apart = timedelta(minutes=round(abs(now - issued_at) / 60))
+    side = "ahead of" if issued_at > now else "behind"
+    return _refused(
+        "time",
+        f"This machine's clock ({theirs} UTC) is {_in_words(apart)} {side} the broker's ({ours} UTC).",
+        "Set the one that is wrong right; they may differ by a minute.",
+    )
+
+
+def _in_words(span: timedelta) -> str:
+    hours, minutes = divmod(span.seconds // 60, 60)
+    parts = ((span.days, "d"), (hours, "h"), (minutes, "min"))
+    return " ".join(f"{number} {unit}" for number, unit in parts if number)
 
 
 def _refused(step: str, message: str, next_step: str = "") -> Unauthenticated:

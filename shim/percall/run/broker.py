@@ -124,7 +124,7 @@ class Broker:
 
     def __init__(self, loop: Loop, login: Login, signer: Signer) -> None:
         self.signer = signer
-        self.unreachable: PercallError | None = None
+        self._away_since = 0.0
         self._loop = loop
         self._login = login
         self._pool = Pool(loop, signer.address, login.ca_file or None)
@@ -157,6 +157,20 @@ class Broker:
             self.read_identity()
         else:
             attempt.send()
+
+    def answered(self) -> None:
+        """The broker has answered, whatever it said."""
+        self._away_since = 0.0
+
+    def away(self, error: PercallError) -> PercallError:
+        """The error for a request that got no answer, with since when there has been none."""
+        if not isinstance(error, BrokerUnreachable):
+            return error
+        self._away_since = self._away_since or time.time()
+        since = time.strftime("%H:%M", time.localtime(self._away_since))
+        return BrokerUnreachable(
+            error.code, f"Broker unreachable since {since}, retrying. {error.message}", error.next_step
+        )
 
     def exchange(self, exchange: Exchange) -> None:
         """Hand an exchange to the connections."""
@@ -271,12 +285,18 @@ class _Attempt:
         if self._body:
             headers.append(("content-type", wire.MEDIA_TYPE))
         head = request_head(signer.address, self._method, self._path, headers, len(self._body))
-        self._broker.exchange(Exchange(head + self._body, self._answered, self._broken, self._stream))
+        stream = self._streamed if self._stream is not None else None
+        self._broker.exchange(Exchange(head + self._body, self._answered, self._broken, stream))
+
+    def _streamed(self, piece: bytes) -> None:
+        self._broker.answered()
+        if self._stream is not None:
+            self._stream(piece)
 
     def _answered(self, status: int, headers: dict[str, str], body: bytes) -> None:
         signer = self._broker.signer
         signer.take_nonce(headers)
-        self._broker.unreachable = None
+        self._broker.answered()
         if status in _OK:
             self._done(body)
         elif wants_nonce(status, headers) and not self._is_repeated:
@@ -286,5 +306,4 @@ class _Attempt:
             self._failed(refusal_of(status, body, signer.address))
 
     def _broken(self, error: PercallError) -> None:
-        self._broker.unreachable = error
-        self._failed(error)
+        self._failed(self._broker.away(error))

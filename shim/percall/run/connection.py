@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 
 MAX_CONNECTIONS = 16
 CONNECT_SECONDS = 5.0
-ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 10.0
+"""How long a request waits for a connection, and then for the next byte of its answer."""
+SILENT_ANSWER_SECONDS = 3.0
+"""The same, once the broker has been silent: the next calls should not wait as long to be told."""
+STREAM_SECONDS = 35.0
+"""How long a stream may be silent: two heartbeats."""
 _SWEEP_SECONDS = 1.0
 _RECEIVE_BYTES = 128 * 1024
 _MAX_BODY_BYTES = 1024 * 1024
@@ -38,7 +43,7 @@ class Exchange:
     200 piece by piece, and `failed` tells of its end.
     """
 
-    __slots__ = ("done", "failed", "is_retry", "request", "stream")
+    __slots__ = ("asked", "done", "failed", "is_retry", "request", "stream")
 
     def __init__(
         self,
@@ -52,6 +57,7 @@ class Exchange:
         self.failed = failed
         self.stream = stream
         self.is_retry = False
+        self.asked = 0.0
 
 
 class Pool:
@@ -69,13 +75,21 @@ class Pool:
         self._opening = 0
         self._queue: deque[Exchange] = deque()
         self._sweeping = False
+        self.is_silent = False
+
+    @property
+    def patience(self) -> float:
+        """How many seconds to wait for the broker's next byte."""
+        return SILENT_ANSWER_SECONDS if self.is_silent else ANSWER_SECONDS
 
     def send(self, exchange: Exchange) -> None:
         """Send a request on a free connection, or as soon as there is one."""
         if self._idle:
             self._start(self._idle.pop(), exchange)
             return
+        exchange.asked = time.monotonic()
         self._queue.append(exchange)
+        self._watch_clock()
         if self._opening < len(self._queue) and self._opening + len(self._busy) < self._limit:
             self._open()
 
@@ -114,18 +128,36 @@ class Pool:
 
     def _start(self, connection: _Connection, exchange: Exchange) -> None:
         (self._busy if exchange.stream is None else self._streaming).add(connection)
+        self._watch_clock()
+        connection.start(exchange)
+
+    def _watch_clock(self) -> None:
         if not self._sweeping:
             self._sweeping = True
             self.loop.later(_SWEEP_SECONDS, self._sweep)
-        connection.start(exchange)
 
     def _sweep(self) -> None:
         now = time.monotonic()
         for connection in (*self._busy, *self._streaming):
             connection.check(now)
-        self._sweeping = bool(self._busy or self._streaming)
+        # A name that is looked up for ever, or a handshake that never ends, must not hold up a call.
+        late = [exchange for exchange in self._queue if now > exchange.asked + self.patience]
+        for exchange in late:
+            self._queue.remove(exchange)
+        for exchange in late:
+            exchange.failed(self.silence())
+        self._sweeping = bool(self._busy or self._streaming or self._queue)
         if self._sweeping:
             self.loop.later(_SWEEP_SECONDS, self._sweep)
+
+    def silence(self) -> BrokerUnreachable:
+        """The broker did not answer in time; the next ones are not waited for as long."""
+        self.is_silent = True
+        return BrokerUnreachable(
+            "broker.silent",
+            f"The Percall broker {self.address.url('')} did not answer in time.",
+            "Check that it is well (percall status), then try again.",
+        )
 
     def _open(self) -> None:
         self._opening += 1
@@ -185,20 +217,19 @@ class _Connection:
 
         self._exchange = exchange
         self._reader = ResponseReader()
-        self._deadline = time.monotonic() + ANSWER_SECONDS
         self._pending = exchange.request
+        self._wait()
         self._flush()
+
+    def _wait(self) -> None:
+        """From now on, the broker may be silent for so long."""
+        is_stream = self._exchange is not None and self._exchange.stream is not None
+        self._deadline = time.monotonic() + (STREAM_SECONDS if is_stream else self._pool.patience)
 
     def check(self, now: float) -> None:
         """Give up when the broker has been silent for too long."""
         if now > self._deadline:
-            self._fail(
-                BrokerUnreachable(
-                    "broker.silent",
-                    f"The Percall broker {self._pool.address.url('')} did not answer in time.",
-                    "Check that it is well (percall status), then try again.",
-                )
-            )
+            self._fail(self._pool.silence())
 
     def close(self) -> None:
         if self._socket.fileno() >= 0:
@@ -210,6 +241,7 @@ class _Connection:
             while self._pending:
                 sent = self._socket.send(self._pending)
                 self._pending = memoryview(self._pending)[sent:]
+                self._wait()
         except self._would_block:
             self._pool.loop.watch(self._socket.fileno(), READ | WRITE, self._ready)
             return
@@ -243,7 +275,8 @@ class _Connection:
                     self._closed()
                     return
                 self._reader.feed(data)
-                self._deadline = time.monotonic() + ANSWER_SECONDS
+                self._pool.is_silent = False
+                self._wait()
                 if self._advance(self._exchange, self._reader):
                     return
             except PercallError as error:

@@ -349,7 +349,7 @@ class Shim:
         if error.code in ENDED or error.code == "grant.unknown":
             self._grant_ended(refusals.of_error(error))
         elif self._awaits_standing:
-            self._no_standing()
+            self._grant_ended(refusals.of_error(error))  # says more than what was cached, such as that a clock is off
 
     def _grant_ended(self, refusal: wire.Refusal) -> None:
         """Stop the child at once; the shim stays, and its refusals say why."""
