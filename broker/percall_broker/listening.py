@@ -12,8 +12,7 @@ import ssl
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
+from percall_broker.connection import Connection
 from percall_broker.model.errors import InvalidInput, Unavailable
 from percall_broker.model.peers import TrustedProxies, is_loopback
 
@@ -92,9 +91,9 @@ def protocol(settings: Settings) -> type[asyncio.Protocol]:
     """What speaks HTTP on a connection. Without TLS, and with proxies named, those alone may connect."""
     proxies = TrustedProxies(settings.trusted_proxies)
     if settings.tls_cert is not None or not proxies:
-        return HttpToolsProtocol
+        return Connection
 
-    class FromProxies(HttpToolsProtocol):
+    class FromProxies(Connection):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             if self.client is None or self.client[0] not in proxies:

@@ -87,7 +87,7 @@ def strict_json(data: bytes) -> Any:
         value = _STRICT.decode(text)
     except (ValueError, RecursionError):
         raise WireError("json.syntax", "The bytes are not JSON.") from None
-    if "\\ud" in text or "\\uD" in text:
+    if "\\" in text and ("\\ud" in text or "\\uD" in text):  # the one character is found many times faster
         _check_surrogates(value)
     return value
 
@@ -105,7 +105,7 @@ _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 def _check_nesting(data: bytes) -> None:
     """Takes off the innermost level of brackets, one round a level: the whole walk stays in C."""
-    if data.count(b"[") + data.count(b"{") <= MAX_NESTING:
+    if not _has_many_brackets(data):
         return
     outside_strings = b"".join(data.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
     brackets = outside_strings.translate(_AS_SQUARE, _NOT_BRACKETS)
@@ -115,6 +115,19 @@ def _check_nesting(data: bytes) -> None:
         brackets = brackets.replace(b"[]", b"")
     if brackets.startswith(b"["):
         raise WireError("json.nesting", f"JSON nested deeper than {MAX_NESTING} levels.")
+
+
+def _has_many_brackets(data: bytes) -> bool:
+    """Whether so many brackets are opened that they could be nested too deep. `find` is far quicker than `count`."""
+    left = MAX_NESTING
+    for bracket in (b"{", b"["):
+        at = data.find(bracket)
+        while at >= 0:
+            if not left:
+                return True
+            left -= 1
+            at = data.find(bracket, at + 1)
+    return False
 
 
 def dump(value: Any) -> bytes:

@@ -30,12 +30,16 @@ class _Parameters(msgspec.Struct):
     arguments: msgspec.Raw = msgspec.Raw(b"")
 
 
+class _ToolCall(msgspec.Struct):
+    params: _Parameters
+
+
 class _Envelope(msgspec.Struct):
     params: msgspec.Raw = msgspec.Raw(b"")
 
 
+_decode_tool_call = msgspec.json.Decoder(_ToolCall).decode
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
-_decode_parameters = msgspec.json.Decoder(_Parameters).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +88,10 @@ def asked(value: dict[str, Any], frame: bytes) -> Frame:
     _refuse_lookalikes(params, _PARAMETERS)
     kind, subjects = _subjects(method, params)
     # The strict pass above has seen that these bytes have one meaning; here they are only cut out.
-    exact = bytes(_decode_envelope(frame).params) if "params" in value else b""
     if kind == "tool":
-        exact = bytes(_decode_parameters(exact).arguments) if "arguments" in params else b""
+        exact = bytes(_decode_tool_call(frame).params.arguments) if "arguments" in params else b""
+    else:
+        exact = bytes(_decode_envelope(frame).params) if "params" in value else b""
     return Frame(method, kind, subjects, digest(exact), exact)
 
 

@@ -42,12 +42,13 @@ class LineReader:
 
     def feed(self, data: bytes) -> list[bytes | None]:
         """The lines that are complete now, without their line ends."""
-        first, *rest = data.split(b"\n")
-        self._append(first)
         lines: list[bytes | None] = []
-        for piece in rest:
+        start = 0
+        while (end := data.find(b"\n", start)) >= 0:  # quicker than `split` where lines are long
+            self._append(data[start:end])
             lines.append(self._take())
-            self._append(piece)
+            start = end + 1
+        self._append(data[start:] if start else data)
         return lines
 
     def feed_eof(self) -> list[bytes | None]:
