@@ -167,7 +167,7 @@ def build(
 ) -> Doors:
     """The applications over a broker that is open."""
     strangers = Strangers(broker.signed, proxies)
-    errors = ErrorAnswers(broker.nonces, time.time, strangers.refused)
+    errors = ErrorAnswers(broker.nonces, time.time, broker.attacks.note, strangers.refused)
     events = EventsDoor(broker.signed, broker.sessions, broker.changes, broker.nonces)
     doors: dict[tuple[str, str], Door] = {
         ("POST", wire.PATH_CALLS): CallDoor(broker.call),
@@ -210,7 +210,7 @@ def _rest(broker: Broker, errors: ErrorAnswers) -> FastAPI:
     async def nothing(request: Request, _error: Exception) -> Response:
         return await refuse(request, NotFound("request.path", "There is nothing at this path."))
 
-    rest.include_router(admin.router(broker.administration, administrator))
+    rest.include_router(admin.router(broker.administration, broker.webhooks, administrator))
     return rest
 
 

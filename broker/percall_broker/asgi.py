@@ -117,18 +117,32 @@ async def answer(
 
 
 class ErrorAnswers:
-    """How an error is answered, at every door: JSON with a stable code, and the challenge where one is due."""
+    """How an error is answered, at every door: JSON with a stable code, and the challenge where one is due.
 
-    def __init__(self, nonces: Nonces, clock: Callable[[], float], stranger: Callable[[], str] = lambda: "") -> None:
-        """`stranger` is told of each request that was not authenticated, and says from where it came."""
+    `note` is told of each, and from where it came: it logs what was an attack, and says whether it was. `stranger` is
+    told of each request that was not authenticated, and says from where it came.
+    """
+
+    def __init__(
+        self,
+        nonces: Nonces,
+        clock: Callable[[], float],
+        note: Callable[[BrokerError, str], bool] = lambda *_: False,
+        stranger: Callable[[], str] = lambda: "",
+    ) -> None:
         self._nonces = nonces
         self._clock = clock
+        self._note = note
         self._stranger = stranger
 
     def of(self, error: BrokerError) -> tuple[int, Headers, bytes]:
         """Status, headers and body. What a stranger tried, and what we could not do, goes into the process's log."""
-        if isinstance(error, Unauthenticated) and error.challenge != "use_dpop_nonce":
-            log.warning("not authenticated", code=error.code, address=self._stranger())
+        stranger = isinstance(error, Unauthenticated) and error.challenge != "use_dpop_nonce"
+        address = self._stranger() if stranger else ""
+        if self._note(error, address):
+            pass
+        elif stranger:
+            log.warning("not authenticated", code=error.code, address=address)
         elif error.code == "wire.version":
             log.warning("not of a version that is served", message=error.message)
         elif error.status >= _SERVER_ERROR:

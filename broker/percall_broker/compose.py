@@ -18,11 +18,15 @@ from percall_broker.crypto.seals import Seals
 from percall_broker.crypto.tokens import CallCredentials, GrantTokens, Nonces
 from percall_broker.log.arguments import SealedArguments
 from percall_broker.model.errors import InvalidInput, Unavailable
+from percall_broker.outbound.posting import Posting
 from percall_broker.pipeline.administration import Administration
+from percall_broker.pipeline.attacks import Attacks
 from percall_broker.pipeline.call import CallPipeline
 from percall_broker.pipeline.changes import Changes
 from percall_broker.pipeline.deciding import Deciding
 from percall_broker.pipeline.enrol import Enrolment
+from percall_broker.pipeline.expiries import LOOK_SECONDS as EXPIRIES_SECONDS
+from percall_broker.pipeline.expiries import Expiries
 from percall_broker.pipeline.readiness import Readiness
 from percall_broker.pipeline.relay import RelayPipeline
 from percall_broker.pipeline.replicas import Replicas
@@ -30,6 +34,7 @@ from percall_broker.pipeline.request import RequestPipeline
 from percall_broker.pipeline.sessions import Sessions
 from percall_broker.pipeline.settle import Settle
 from percall_broker.pipeline.signed import Signed
+from percall_broker.pipeline.webhooks import Webhooks
 from percall_broker.stages.authenticate import Authenticator
 from percall_broker.stages.lookup import Lookup
 from percall_broker.stages.record import Recorder
@@ -74,6 +79,9 @@ class Broker:
     metrics: Metrics
     replicas: Replicas
     readiness: Readiness
+    attacks: Attacks
+    expiries: Expiries
+    webhooks: Webhooks
 
 
 @contextlib.asynccontextmanager
@@ -86,13 +94,15 @@ async def open_broker(settings: Settings, public_url: str) -> AsyncIterator[Brok
     async with open_vault(settings, metrics) as (store, vault):
         broker = await compose(store, vault, public_url, metrics)
         await broker.replicas.beat()
-        chores = (asyncio.create_task(broker.changes.poll()), asyncio.create_task(_sweep(broker)))
+        running = (broker.changes.poll(), _sweep(broker), _look_ahead(broker), broker.webhooks.run())
+        chores = [asyncio.create_task(chore) for chore in running]
         try:
             yield broker
         finally:
             for chore in chores:
                 chore.cancel()
             await asyncio.gather(*chores, return_exceptions=True)
+            await broker.attacks.close()
             with contextlib.suppress(Unavailable):
                 await broker.replicas.leave()
 
@@ -165,6 +175,9 @@ async def compose(store: Store, vault: Vault, public_url: str, metrics: Metrics 
         administration=Administration.over(store, vault, arguments, changes.announce),
         metrics=metrics,
         replicas=replicas,
+        attacks=Attacks(store, lookup, metrics, replicas.own_id),
+        expiries=Expiries(store),
+        webhooks=Webhooks(store, vault, Posting(), metrics, replicas.own_id),
         readiness=Readiness(replicas.beat, partial(check_schema, store), vault),
     )
 
@@ -176,6 +189,7 @@ async def _sweep(broker: Broker) -> None:
         try:
             swept = await broker.settle.sweep(now)
             await broker.replicas.beat()
+            await broker.attacks.flush(now)
             await broker.store.append(Statement("forget_proofs", {"now": int(now)}))
         except Unavailable as error:
             log.warning("sweep failed", code=error.code)
@@ -183,3 +197,15 @@ async def _sweep(broker: Broker) -> None:
             if swept:
                 log.info("calls swept to unknown", calls=swept)
         await asyncio.sleep(SWEEP_SECONDS)
+
+
+async def _look_ahead(broker: Broker) -> None:
+    """What will expire is announced; events that are long over are forgotten."""
+    while True:
+        now = time.time()
+        try:
+            await broker.expiries.announce(now)
+            await broker.webhooks.purge(now)
+        except Unavailable as error:
+            log.warning("looking ahead failed", code=error.code)
+        await asyncio.sleep(EXPIRIES_SECONDS)

@@ -16,6 +16,7 @@ from percall_broker.cli import output
 from percall_broker.cli.grant import grants
 from percall_broker.cli.log import calls
 from percall_broker.cli.server import servers
+from percall_broker.cli.webhook import webhooks
 from percall_broker.model.errors import Conflict, Unavailable
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ keys = typer.Typer(
 application.add_typer(servers, name="server")
 application.add_typer(grants, name="grant")
 application.add_typer(calls, name="log")
+application.add_typer(webhooks, name="webhook")
 application.add_typer(keys, name="key")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 
 class BrokerError(Exception):
-    """An error that is answered to the caller."""
+    """An error that is answered to the caller. `grant` is whose request it was, where a token of ours showed one."""
 
     status = 500
+    grant = ""
 
     def __init__(self, code: str, message: str, next_step: str = "") -> None:
         super().__init__(message)

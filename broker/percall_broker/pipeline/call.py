@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from percall import wire
+from percall_broker.pipeline.signed import naming
 from percall_broker.stages import credential, frame
 from percall_broker.telemetry.steps import Steps
 
@@ -49,14 +50,15 @@ class CallPipeline:
         steps = Steps()
         identity = await self._signed.identify(request, now)  # 1
         steps.done("authenticate")
-        asked = frame.parse(body)  # 2
-        steps.done("parse")
-        settling = self._settle.start(identity, head.settle, now)
-        try:
-            return await self._decide_and_record(identity, head, asked, steps, now)  # 3 to 6
-        finally:
-            await settling
-            self._metrics.decided(steps.seconds())
+        with naming(identity):
+            asked = frame.parse(body)  # 2
+            steps.done("parse")
+            settling = self._settle.start(identity, head.settle, now)
+            try:
+                return await self._decide_and_record(identity, head, asked, steps, now)  # 3 to 6
+            finally:
+                await settling
+                self._metrics.decided(steps.seconds())
 
     async def _decide_and_record(
         self, identity: Identity, head: wire.CallRequest, asked: frame.Frame, steps: Steps, now: float

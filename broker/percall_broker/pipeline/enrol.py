@@ -16,6 +16,7 @@ from percall import wire
 from percall_broker.crypto import jwk
 from percall_broker.crypto.proofs import digest, verify_proof
 from percall_broker.log import changes as log
+from percall_broker.log import events
 from percall_broker.model.errors import Conflict, InvalidInput, Unauthenticated, Unavailable
 from percall_broker.model.records import Identity
 from percall_broker.model.standing import barred
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from percall_broker.stages.lookup import Lookup
     from percall_broker.store.protocol import Store
 
+DEVICE_EVENT = "device.enrolled"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 _MAX_DEVICE_CHARACTERS = 128
 _MAX_INVITE_CHARACTERS = 256
@@ -83,13 +85,15 @@ class Enrolment:
             self._store, key.thumbprint, grant.person, device=asked.device_id, name=asked.device, now=now
         )
         bound = {"id": invite["grant_id"], "device": key.thumbprint, "agent": asked.agent}
-        details = {"grant": grant.id, "device": device, "thumbprint": key.thumbprint, "device_name": asked.device}
+        told = {"grant": grant.id, "agent": asked.agent, "device": device, "thumbprint": key.thumbprint}
+        details = {name: told[name] for name in ("grant", "device", "thumbprint")} | {"device_name": asked.device}
         done = await self._store.transact(  # 3
             Statement("advance_epoch"),
             Statement("use_invite", {"code_hash": code_hash, "now": int(now)}, required=True),
             *placed,
             Statement("bind_grant", bound, required=True),
             log.change(Identity(grant, proof.jti), "grant.enrol", agent=asked.agent, **details),
+            *events.event(DEVICE_EVENT, (grant.id, key.thumbprint), now, person=grant.person, **told),
         )
         if done is None:
             if (await self._store.fetch("read_invite", code_hash=code_hash))[0]["used_at"]:

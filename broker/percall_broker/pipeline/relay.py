@@ -29,6 +29,7 @@ from percall_broker.model.errors import BrokerError, Forbidden, NotFound, Unavai
 from percall_broker.model.standing import barred, closed, require
 from percall_broker.pipeline.call import MAX_CLIENT_CHARACTERS
 from percall_broker.pipeline.deciding import another_door
+from percall_broker.pipeline.signed import naming
 from percall_broker.stages import message
 from percall_broker.stages.inject import keyed
 from percall_broker.telemetry.steps import Steps
@@ -205,7 +206,8 @@ class RelayPipeline:
             steps = Steps()
             identity = await self._signed.identify(asked.signed, asked.at)  # 2
             steps.done("authenticate")
-            identity, server = await self._decide_and_record(asked, identity, said.frame, steps)  # 3, 4
+            with naming(identity):
+                identity, server = await self._decide_and_record(asked, identity, said.frame, steps)  # 3, 4
             self._metrics.decided(steps.seconds())
             seen = Seen(identity.jti, int(asked.at * 1000))
         else:

@@ -19,7 +19,7 @@ from percall_broker.model import rules
 from percall_broker.model.errors import BrokerError, Conflict, Forbidden
 from percall_broker.model.records import Decision
 from percall_broker.model.standing import barred, closed, require
-from percall_broker.pipeline.signed import renewed, replayed
+from percall_broker.pipeline.signed import naming, renewed, replayed
 from percall_broker.stages import credential
 
 if TYPE_CHECKING:
@@ -96,11 +96,12 @@ class RequestPipeline:
         `objection` is what the door found wrong with the request's head: refused like the rest, so that it is recorded.
         """
         identity = await self._signed.identify(request, now)  # 1
-        settling = self._settle.start(identity, head.settle, now)
-        try:
-            identity, server, calls = await self._decide_and_record(identity, head, objection, now)  # 2 to 4
-        finally:
-            await settling
+        with naming(identity):
+            settling = self._settle.start(identity, head.settle, now)
+            try:
+                identity, server, calls = await self._decide_and_record(identity, head, objection, now)  # 2 to 4
+            finally:
+                await settling
         key = await self._vault.unseal(server.name, server.secret_version)  # 5
         deadline = self._calls[calls[0]]["deadline_ms"] / 1000 if calls else now + server.entry.deadline_seconds
         return Permitted(identity, server, calls, deadline, key)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from percall_broker.log import events
 from percall_broker.model.errors import InvalidInput
 from percall_broker.stages import record
 
 if TYPE_CHECKING:
     from percall import wire
     from percall_broker.model.records import Identity
-    from percall_broker.store.protocol import Row, Store
+    from percall_broker.store.protocol import Row, Statement, Store
     from percall_broker.telemetry.metrics import Metrics
 
 OUTCOMES = frozenset({"done", "failed", "refused", "unknown"})
@@ -23,6 +24,8 @@ GRACE_SECONDS = 30
 _MAX_SETTLEMENTS = 1000
 _MAX_DURATION_MS = 2**40
 _SWEPT_AT_ONCE = 500
+_LISTED_CALLS = 20
+UNSETTLED_EVENT = "call.unsettled"
 
 
 class Settle:
@@ -56,7 +59,9 @@ class Settle:
                 "overdue_calls", since_ms=self._swept_until_ms, now_ms=until_ms, limit=_SWEPT_AT_ONCE
             )
             if rows:
-                swept += self._count(await self._store.append(*(record.overdue(row, now) for row in rows)))
+                outcomes = [record.overdue(row, now) for row in rows]
+                results = await self._store.append(*outcomes, *_announcements(rows, now))
+                swept += self._count(results[: len(outcomes)])
             if len(rows) < _SWEPT_AT_ONCE:
                 # Deadlines are set ahead of now, so none will appear in what has been looked through.
                 self._swept_until_ms = until_ms
@@ -69,6 +74,19 @@ class Settle:
         for row in recorded:
             self._metrics.settled(row["server"], row["outcome"])
         return len(recorded)
+
+
+def _announcements(rows: list[Row], now: float) -> list[Statement]:
+    """One event for a grant's calls of a server due in the same minute: all who sweep them tell the same."""
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["grant_id"], row["server"], str(row["deadline_ms"] // 60_000)), []).append(row)
+    statements: list[Statement] = []
+    for key, calls in groups.items():
+        told = {name: calls[0][name] for name in ("person", "agent", "server")}
+        listed = [row["call"] for row in calls[:_LISTED_CALLS]]
+        statements += events.event(UNSETTLED_EVENT, key, now, grant=key[0], **told, calls=listed)
+    return statements
 
 
 def check(settled: tuple[wire.Settlement, ...]) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from percall_broker.crypto.proofs import MAX_SKEW_SECONDS
-from percall_broker.model.errors import Forbidden, Unauthenticated
+from percall_broker.model.errors import BrokerError, Forbidden, Unauthenticated
 from percall_broker.model.records import Identity
 from percall_broker.model.standing import barred, require
 from percall_broker.store.protocol import Statement
 
 if TYPE_CHECKING:
+    from percall_broker.crypto.tokens import GrantToken
     from percall_broker.model.records import Grant
     from percall_broker.stages.authenticate import Authenticator, SignedRequest
     from percall_broker.stages.lookup import Lookup
@@ -48,16 +49,17 @@ class Signed:
         """Who signed, in whatever state their grant is. The caller records the id, and so refuses a replay."""
         token = self._authenticator.token(request)
         grant = await self._lookup.grant(token.grant)
-        return self._authenticator.identity(request, token, grant, now)
+        return self._identity(request, token, grant, now)
 
     async def identify_once(self, request: SignedRequest, now: float) -> Identity:
         """Who signed, by a fresh reading of the grant; the same request is refused from now on."""
         token = self._authenticator.token(request)
         grant = await self._lookup.grant(token.grant, fresh=True)
-        identity = self._authenticator.identity(request, token, grant, now)
+        identity = self._identity(request, token, grant, now)
         remember = Statement("remember_proof", {"jti": identity.jti, "expires_at": int(now) + 2 * MAX_SKEW_SECONDS})
         if not (await self._store.append(remember))[0]:
-            raise replayed()
+            with naming(identity):
+                raise replayed()
         return identity
 
     async def administrator(self, request: SignedRequest, now: float) -> Identity:
@@ -65,10 +67,37 @@ class Signed:
         identity = await self.identify_once(request, now)
         require(barred(identity.grant, now))
         if not identity.grant.administrator:
-            raise Forbidden(
-                "grant.administrator", "Only an administrator may do this.", "Sign in with an administrator's invite."
-            )
+            with naming(identity):
+                raise Forbidden(
+                    "grant.administrator",
+                    "Only an administrator may do this.",
+                    "Sign in with an administrator's invite.",
+                )
         return identity
+
+    def _identity(self, request: SignedRequest, token: GrantToken, grant: Grant | None, now: float) -> Identity:
+        try:
+            return self._authenticator.identity(request, token, grant, now)
+        except Unauthenticated as error:
+            error.grant = token.grant
+            raise
+
+
+class naming:  # noqa: N801 - read in a `with`
+    """Errors of the block say whose request it was. A class, since contextlib's way costs more than some steps."""
+
+    __slots__ = ("_grant",)
+
+    def __init__(self, identity: Identity) -> None:
+        self._grant = identity.grant.id
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Says it."""
+        if isinstance(error, BrokerError):
+            error.grant = self._grant
 
 
 def renewed(identity: Identity, grant: Grant) -> Identity:

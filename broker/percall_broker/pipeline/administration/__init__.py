@@ -9,6 +9,7 @@ from percall_broker.pipeline.administration.grants import Grants
 from percall_broker.pipeline.administration.ledger import Ledger
 from percall_broker.pipeline.administration.record import Record
 from percall_broker.pipeline.administration.servers import Servers
+from percall_broker.pipeline.administration.webhooks import WebhookEndpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,9 +26,10 @@ class Administration:
     grants: Grants
     servers: Servers
     record: Record
+    webhooks: WebhookEndpoints
 
     @classmethod
     def over(cls, store: Store, vault: Vault, arguments: SealedArguments, changed: Callable[[], None]) -> Self:
         """All of them over one store. `changed` is called after each change, for the streams of this process."""
         ledger = Ledger(store, changed)
-        return cls(Grants(ledger), Servers(ledger, vault), Record(store, arguments))
+        return cls(Grants(ledger), Servers(ledger, vault), Record(store, arguments), WebhookEndpoints(ledger, vault))

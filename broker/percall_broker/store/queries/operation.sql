@@ -24,3 +24,69 @@ WHERE c.deadline_ms > 0 AND c.deadline_ms >= :now_ms AND c.kind = 'call' AND c.d
 
 -- name: count_deliveries()
 SELECT COUNT(*) AS waiting FROM deliveries
+
+-- name: record_event(id, type, time_ms, token, body)
+-- No row: it was recorded before, by this replica or another.
+INSERT INTO events (id, type, time_ms, token, body) VALUES (:id, :type, :time_ms, :token, :body)
+ON CONFLICT DO NOTHING
+RETURNING id
+
+-- name: queue_event(id, token)
+-- Beside record_event: for every endpoint there is, once, whoever else records the same.
+INSERT INTO deliveries (webhook, event)
+SELECT w.id, e.id FROM events e CROSS JOIN webhooks w WHERE e.id = :id AND e.token = :token AND w.state = 'active'
+ON CONFLICT DO NOTHING
+
+-- name: add_webhook(id, origin, created_at, created_by)
+INSERT INTO webhooks (id, origin, state, created_at, created_by, sender, sender_until, attempts, retry_at, problem)
+VALUES (:id, :origin, 'active', :created_at, :created_by, '', 0, 0, 0, '')
+RETURNING id
+
+-- name: remove_webhook(id)
+UPDATE webhooks SET state = 'removed' WHERE id = :id AND state = 'active' RETURNING id
+
+-- name: forget_deliveries(webhook)
+DELETE FROM deliveries WHERE webhook = :webhook
+
+-- name: list_webhooks()
+SELECT w.id, w.origin, w.created_at, w.created_by, w.attempts, w.retry_at, w.problem,
+       (SELECT COUNT(*) FROM deliveries d WHERE d.webhook = w.id) AS waiting
+FROM webhooks w WHERE w.state = 'active' ORDER BY w.created_at, w.id
+
+-- name: due_webhooks(sender, now_ms)
+-- Endpoints for which something waits, whose pause is over, and that no other replica is sending to.
+SELECT w.id FROM webhooks w
+WHERE w.state = 'active' AND w.retry_at <= :now_ms AND (w.sender = :sender OR w.sender_until <= :now_ms)
+  AND EXISTS (SELECT 1 FROM deliveries d WHERE d.webhook = w.id)
+ORDER BY w.id
+
+-- name: claim_webhook(id, sender, now_ms, until_ms)
+-- One replica sends to an endpoint, so that order holds. No row: another one does, or its pause is not over.
+UPDATE webhooks SET sender = :sender, sender_until = :until_ms
+WHERE id = :id AND state = 'active' AND retry_at <= :now_ms AND (sender = :sender OR sender_until <= :now_ms)
+RETURNING attempts
+
+-- name: next_delivery(webhook)
+SELECT d.seq, e.id, e.type, e.body FROM deliveries d JOIN events e ON e.id = d.event
+WHERE d.webhook = :webhook ORDER BY d.seq LIMIT 1
+
+-- name: delivered(seq)
+DELETE FROM deliveries WHERE seq = :seq
+
+-- name: settle_webhook(id, sender, attempts, retry_at, problem)
+-- How the last attempt went; another replica may send from now on.
+UPDATE webhooks SET sender = '', sender_until = 0, attempts = :attempts, retry_at = :retry_at, problem = :problem
+WHERE id = :id AND sender = :sender
+
+-- name: purge_deliveries(before_ms)
+-- Long since undeliverable.
+DELETE FROM deliveries WHERE event IN (SELECT id FROM events WHERE time_ms < :before_ms) RETURNING seq
+
+-- name: purge_events(before_ms)
+DELETE FROM events WHERE time_ms < :before_ms
+
+-- name: expiring_grants(now, until)
+-- Long reading. Enrolled, active grants that expire in that time.
+SELECT id, person, agent, expires_at FROM grants
+WHERE state = 'active' AND device IS NOT NULL AND expires_at > :now AND expires_at <= :until
+ORDER BY expires_at, id

@@ -31,7 +31,8 @@ async def with_call(folder: Path, story: Callable[[Store, Settle], Awaitable[Non
     try:
         done = await store.transact(
             Statement("add_person", {"name": "alice", "created_at": 0}),
-            Statement("add_device", {"thumbprint": "thumb", "person": "alice", "name": "laptop", "created_at": 0}),
+            Statement("add_device", {"id": "d", "person": "alice", "name": "laptop", "created_at": 0}),
+            Statement("add_device_key", {"thumbprint": "thumb", "person": "alice", "device": "d", "created_at": 0}),
             Statement("add_server", {"name": "plain", "entry": "{}", "secret_version": 0, "created_at": 0}),
             Statement(
                 "add_grant",
