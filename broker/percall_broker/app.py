@@ -29,6 +29,7 @@ from percall_broker import watching
 from percall_broker.api import admin
 from percall_broker.api.calls import CallDoor, OwnCallsDoor, SettlementsDoor
 from percall_broker.api.events import EventsDoor
+from percall_broker.api.own import PassphraseDoor
 from percall_broker.api.probes import (
     PATH_HEALTH,
     PATH_METRICS,
@@ -38,7 +39,7 @@ from percall_broker.api.probes import (
     ProbeApplication,
     ReadyDoor,
 )
-from percall_broker.api.session import EnrolmentDoor, SessionDoor
+from percall_broker.api.session import EnrolmentDoor, InvitationDoor, SessionDoor
 from percall_broker.asgi import ClientGone, ErrorAnswers, read_first, signed_request
 from percall_broker.compose import open_broker
 from percall_broker.egress.door import EgressDoor
@@ -175,7 +176,9 @@ def build(
         ("POST", wire.PATH_SETTLEMENTS): SettlementsDoor(broker.signed, broker.settle),
         ("POST", wire.PATH_EGRESS): EgressDoor(broker.request, upstreams.egress, streams, errors.of, broker.metrics),
         ("GET", wire.PATH_EVENTS): events,
+        ("POST", wire.PATH_INVITATION): InvitationDoor(broker.enrol),
         ("POST", wire.PATH_ENROL): EnrolmentDoor(broker.enrol),
+        ("PUT", wire.PATH_PRESENCE): PassphraseDoor(broker.own),
         ("GET", wire.PATH_SESSION): SessionDoor(broker.signed, broker.sessions),
     }
     rest: Any = _rest(broker, errors)  # its types are wider than an ASGI server's messages
@@ -191,9 +194,13 @@ def _rest(broker: Broker, errors: ErrorAnswers) -> FastAPI:
     """What is not on the path of a call."""
     rest = FastAPI(title="Percall broker", docs_url=None, redoc_url=None, openapi_url=None)
 
-    async def administrator(request: Request) -> Identity:
+    async def reader(request: Request) -> Identity:
         body = await request.body()
         return await broker.signed.administrator(signed_request(dict(request.scope), body), time.time())
+
+    async def changer(request: Request, area: str) -> Identity:
+        body = await request.body()
+        return await broker.signed.changing(signed_request(dict(request.scope), body), area, time.time())
 
     @rest.exception_handler(BrokerError)
     async def refuse(_request: Request, error: BrokerError) -> Response:
@@ -210,7 +217,7 @@ def _rest(broker: Broker, errors: ErrorAnswers) -> FastAPI:
     async def nothing(request: Request, _error: Exception) -> Response:
         return await refuse(request, NotFound("request.path", "There is nothing at this path."))
 
-    rest.include_router(admin.router(broker.administration, broker.webhooks, administrator))
+    rest.include_router(admin.router(broker.administration, broker.webhooks, reader, changer))
     return rest
 
 

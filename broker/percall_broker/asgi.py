@@ -5,11 +5,12 @@ No web framework stands on the path of a call: this is all of HTTP that it needs
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
 from percall import wire
+from percall.errors import WireError
 from percall_broker.crypto.proofs import digest
 from percall_broker.model.errors import BrokerError, InvalidInput, TooMany, Unauthenticated
 from percall_broker.stages.authenticate import SignedRequest
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     Headers = list[tuple[bytes, bytes]]
     Door = Callable[[Message, Receive, Send], Awaitable[None]]
 
+T = TypeVar("T")
 JSON = b"application/json"
-_ONCE = frozenset({b"authorization", b"dpop", b"percall-wire"})
 _VERSION = wire.HEADER_VERSION.encode()
+_PRESENCE = wire.HEADER_PRESENCE.encode()
+_ONCE = frozenset({b"authorization", b"dpop", _VERSION, _PRESENCE})
 
 
 log = structlog.get_logger()
@@ -83,6 +86,14 @@ def _too_long(limit: int) -> InvalidInput:
     return InvalidInput("request.size", f"The request's body is longer than {limit} bytes.")
 
 
+def read_message(kind: type[T], body: bytes) -> T:
+    """A message of the wire from a whole body. Raises InvalidInput."""
+    try:
+        return wire.decode(kind, wire.strict_json(body))
+    except WireError as error:
+        raise InvalidInput(error.code, error.message) from None
+
+
 def signed_request(scope: Message, body: bytes) -> SignedRequest:
     """What a request says of its signature. Raises InvalidInput when it shows two."""
     headers: dict[bytes, bytes] = {}
@@ -98,6 +109,7 @@ def signed_request(scope: Message, body: bytes) -> SignedRequest:
         version=headers.get(_VERSION, b"").decode("latin-1"),
         authorization=headers.get(b"authorization", b"").decode("latin-1"),
         proof=headers.get(b"dpop", b"").decode("latin-1"),
+        presence=headers.get(_PRESENCE, b"").decode("latin-1"),
     )
 
 

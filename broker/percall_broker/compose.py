@@ -20,6 +20,7 @@ from percall_broker.log.arguments import SealedArguments
 from percall_broker.model.errors import InvalidInput, Unavailable
 from percall_broker.outbound.posting import Posting
 from percall_broker.pipeline.administration import Administration
+from percall_broker.pipeline.administration.ledger import Ledger
 from percall_broker.pipeline.attacks import Attacks
 from percall_broker.pipeline.call import CallPipeline
 from percall_broker.pipeline.changes import Changes
@@ -27,6 +28,7 @@ from percall_broker.pipeline.deciding import Deciding
 from percall_broker.pipeline.enrol import Enrolment
 from percall_broker.pipeline.expiries import LOOK_SECONDS as EXPIRIES_SECONDS
 from percall_broker.pipeline.expiries import Expiries
+from percall_broker.pipeline.own import Own
 from percall_broker.pipeline.readiness import Readiness
 from percall_broker.pipeline.relay import RelayPipeline
 from percall_broker.pipeline.replicas import Replicas
@@ -37,6 +39,7 @@ from percall_broker.pipeline.signed import Signed
 from percall_broker.pipeline.webhooks import Webhooks
 from percall_broker.stages.authenticate import Authenticator
 from percall_broker.stages.lookup import Lookup
+from percall_broker.stages.presence import Presence
 from percall_broker.stages.record import Recorder
 from percall_broker.store import Statement, check_schema, open_store
 from percall_broker.store.measured import MeasuredStore
@@ -75,6 +78,7 @@ class Broker:
     relay: RelayPipeline
     settle: Settle
     enrol: Enrolment
+    own: Own
     administration: Administration
     metrics: Metrics
     replicas: Replicas
@@ -151,8 +155,9 @@ async def compose(store: Store, vault: Vault, public_url: str, metrics: Metrics 
 
     lookup = Lookup(store)
     changes = Changes(store, lookup)
-    sessions = Sessions(lookup)
-    signed = Signed(store, lookup, Authenticator(tokens, nonces, public_url))
+    presence = Presence(store, public_url)
+    sessions = Sessions(store, lookup, presence)
+    signed = Signed(store, lookup, Authenticator(tokens, nonces, public_url), presence)
     recorder = Recorder(store, arguments.seal)
     settle = Settle(store, metrics)
     replicas = Replicas(store, public_url)
@@ -171,7 +176,8 @@ async def compose(store: Store, vault: Vault, public_url: str, metrics: Metrics 
             signed, lookup, Deciding(lookup, recorder, metrics, relayed=True), settle, vault, seals, metrics
         ),
         settle=settle,
-        enrol=Enrolment(store, lookup, tokens, sessions, changes, public_url),
+        enrol=Enrolment(store, lookup, tokens, sessions, changes, presence, public_url),
+        own=Own(Ledger(store, changes.announce), signed),
         administration=Administration.over(store, vault, arguments, changes.announce),
         metrics=metrics,
         replicas=replicas,

@@ -102,6 +102,7 @@ class Story:
             capture_output=True,
             text=True,
             check=False,
+            start_new_session=True,  # no terminal: login would offer to set a passphrase there
         )
         if done.returncode:
             sys.exit(f"{' '.join(words)} failed:\n{done.stdout}{done.stderr}")
@@ -234,11 +235,16 @@ def main() -> None:
         chapter("1. A broker, and a Jira that wants a key")
         url, jira = story.start(story.base, sys.executable, str(HERE / "upstream.py"), stdin=key + "\n")
         typed("percall-broker init")
-        invite = json.loads(story.run(story.broker_side, "percall-broker", "init", "--json"))["invite"]
+        story.run(story.broker_side, "percall-broker", "init")
         typed("percall-broker serve --listen 127.0.0.1:0")
         serve = (str(COMMANDS / "percall-broker"), "serve", "--listen", "127.0.0.1:0")
         broker_url = story.start(story.broker_side, *serve)[0].removeprefix("listening on ")
         say(f"    listening on {broker_url}")
+        say("    A person types a passphrase for each change. Nobody types here, so the demo says who it is:")
+        say("    an automation, made on the broker's machine, that may change servers and grants and nothing else.")
+        words = ("percall-broker", "invite", "demo", "--automation", "--may", "servers,grants")
+        typed(*words)
+        invite = json.loads(story.run(story.broker_side, *words, "--json"))["invite"]
         typed("percall login", broker_url, "--invite … --keyring file")
         indented(story.run(admin, "percall", "login", broker_url, "--invite", invite, "--keyring", "file"))
 

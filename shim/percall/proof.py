@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import sha256
 
 from nacl.bindings import crypto_sign, crypto_sign_BYTES, crypto_sign_seed_keypair, crypto_sign_SEEDBYTES
@@ -22,6 +22,11 @@ _JTI_BYTES = 16
 def base64url(data: bytes) -> str:
     """Base64url without padding, as JOSE writes it."""
     return urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def from_base64url(text: str) -> bytes:
+    """The bytes of a base64url text without padding. Raises ValueError."""
+    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def digest(body: bytes) -> str:
@@ -80,6 +85,8 @@ class DeviceKey:
         return token_digest
 
 
-def make_enrolment_proof(key: DeviceKey, url: str, body: bytes) -> str:
-    """The proof that an enrolment comes from the holder of the key that it introduces: no grant yet, no nonce yet."""
-    return key.proof("POST", url, "", "", digest(body))[1]
+def make_enrolment_proof(key: DeviceKey, url: str, body: bytes) -> tuple[str, str]:
+    """The id and the proof that an enrolment comes from the holder of the key that it introduces: no grant yet, no
+    nonce yet.
+    """
+    return key.proof("POST", url, "", "", digest(body))

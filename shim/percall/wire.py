@@ -34,9 +34,12 @@ The minor version is the second number of Percall's own: a broker 0.3.1 serves t
 
 HEADER_VERSION = "percall-wire"
 HEADER_NONCE = "dpop-nonce"
+HEADER_PRESENCE = "percall-presence"
 MEDIA_TYPE = "application/vnd.percall+octets"
 
 PATH_ENROL = "/v1/enrol"
+PATH_INVITATION = "/v1/invitation"
+PATH_PRESENCE = "/v1/presence"
 PATH_SESSION = "/v1/session"
 PATH_CALLS = "/v1/calls"
 PATH_SETTLEMENTS = "/v1/settlements"
@@ -314,10 +317,67 @@ class EgressAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class Stretch:
+    """How a person's presence key is derived from their passphrase: by Argon2id, with this salt (base64url)."""
+
+    kind: str
+    salt: str
+    passes: int
+    memory_bytes: int
+
+
+def is_bounded(stretch: Stretch) -> bool:
+    """Whether a derivation is of a kind that we know, neither cheap to guess nor more than a laptop can do.
+
+    Both sides ask: a broker for what it keeps, a laptop for what a broker tells it.
+    """
+    memory = 64 * 1024 * 1024 <= stretch.memory_bytes <= 1024 * 1024 * 1024
+    return stretch.kind == "passphrase" and memory and 2 <= stretch.passes <= 16  # noqa: PLR2004 - Argon2id's bounds
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceKey:
+    """The public half of a presence key (base64url), and how the private half is derived."""
+
+    stretch: Stretch
+    public_key: str
+
+
+def presence_text(method: str, url: str, body_digest: str, jti: str) -> bytes:
+    """What a presence key signs: one request, by the id of its proof, and nothing that any other key of ours signs.
+
+    `url` is the broker's public URL with the path: the one part that may hold a newline, so that no two requests have
+    one text.
+    """
+    return f"percall presence 1\n{method}\n{url}\n{body_digest}\n{jti}".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class InviteCode:
+    """Asks what an invite is for, without spending it."""
+
+    invite: str
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """What an invite is for. `stretch` is how its person's presence key is derived, absent where they have none.
+
+    `may_set_presence`: a login with this invite may give the person one.
+    """
+
+    person: str
+    administrator: bool
+    may_set_presence: bool
+    stretch: Stretch | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Enrolment:
     """A device introduces itself with an invite; `device_key` is a public JWK (RFC 7517).
 
     `device` is the machine's name; `device_id` says which of this person's machines it is, where the broker knows it.
+    `presence` gives the person a presence key; who has one already signs the enrolment with it instead.
     """
 
     invite: str
@@ -325,6 +385,7 @@ class Enrolment:
     agent: str
     device: str
     device_id: str = ""
+    presence: PresenceKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,11 +431,22 @@ class GrantedServer:
 
 
 @dataclass(frozen=True, slots=True)
+class Automation:
+    """An administrator's grant for a program: it changes things without a person's presence, in these areas alone."""
+
+    name: str
+    may: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """What a grant may use, as the broker sees it now. `state` is active, suspended, frozen, revoked or expired: of the
     grant, or of the person and device it belongs to; `refusal` says so in words where it is not active. Times are
     seconds since the epoch; `expires_at` 0 means never. `administrator` grants change the broker and make no calls.
     `device` is the machine's name, `device_id` its id at the broker.
+
+    `stretch` says how the person's presence key is derived, absent where they have none. `automations` lists the
+    automation grants that stand: all of them to an administrator, itself to an automation.
     """
 
     grant: str
@@ -388,6 +460,9 @@ class Session:
     servers: tuple[GrantedServer, ...] = ()
     device_id: str = ""
     refusal: Refusal | None = None
+    stretch: Stretch | None = None
+    automation: bool = False
+    automations: tuple[Automation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,6 +483,10 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "dict[str, str]": _map_of(_string),
     "dict[str, int]": _map_of(_integer),
     "Refusal | None": _optional(_message(Refusal)),
+    "Stretch": _message(Stretch),
+    "Stretch | None": _optional(_message(Stretch)),
+    "PresenceKey | None": _optional(_message(PresenceKey)),
+    "tuple[Automation, ...]": _list_of(_message(Automation)),
     "ServerEntry": _message(ServerEntry),
     "Session": _message(Session),
     "tuple[Settlement, ...]": _list_of(_message(Settlement)),

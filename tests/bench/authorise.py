@@ -27,7 +27,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from harness.database import postgresql
-from harness.processes import COMMANDS, Line, command
+from harness.processes import COMMANDS, Line, automation_invite, command
 from harness.signing import SigningLaptop, call_message
 from percall import wire
 
@@ -88,12 +88,12 @@ def send(url: str, requests: list[bytes], connections: int) -> list[float]:
 def measure(folder: Path, calls: int, connections: int, database: str) -> dict[str, Any]:
     environment = {"PATH": os.environ["PATH"], "PERCALL_BROKER_HOME": str(folder / "broker")}
     more = ("--database", database) if database else ()
-    made = json.loads(command("percall-broker", "init", "--json", *more, environment=environment).stdout)
+    command("percall-broker", "init", *more, environment=environment)
     arguments = [str(COMMANDS / "percall-broker"), "serve", "--listen", "127.0.0.1:0"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, env=environment) as process:
         try:
             url = Line(process.stdout).until(b"listening on ").decode().split("listening on ", 1)[1].strip()
-            administrator = SigningLaptop.enrolled(url, made["invite"])
+            administrator = SigningLaptop.enrolled(url, automation_invite(environment))
             administrator.administer("POST", "/v1/admin/servers", {"name": "plain", "entry": ENTRY})
             form = {"person": "bench", "servers": {"plain": {"tools": ["get_*"]}}}
             grant = administrator.administer("POST", "/v1/admin/grants", form)

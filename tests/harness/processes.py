@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from percall_broker.model.records import AREAS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 COMMANDS = Path(sys.executable).parent
 SERVERS = Path(__file__).parent.parent / "servers"
 PATIENCE_SECONDS = 30.0
+ALL_AREAS = ",".join(AREAS)
 
 
 class Line(threading.Thread):
@@ -203,6 +206,12 @@ class Laptop:
         return Client([str(COMMANDS / "percall"), "run", server, *more], self.environment)
 
 
+def automation_invite(environment: Mapping[str, str], *, may: str = ALL_AREAS) -> str:
+    """An automation's invite, made on the broker's machine."""
+    done = command("percall-broker", "invite", "admin", "--automation", "--may", may, "--json", environment=environment)
+    return str(json.loads(done.stdout)["invite"])
+
+
 def command(
     name: str, *arguments: str, environment: Mapping[str, str], stdin: str = "", check: bool = True
 ) -> subprocess.CompletedProcess[str]:
@@ -214,6 +223,7 @@ def command(
         env=dict(environment),
         timeout=60,
         check=False,
+        start_new_session=True,  # without a terminal, wherever the tests are run
     )
     assert not check or done.returncode == 0, f"{name} {arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
@@ -221,7 +231,10 @@ def command(
 
 @dataclass
 class Broker:
-    """A broker of its own: folder, process, and an administrator who has logged in."""
+    """A broker of its own: folder, process, and an automation that administers, and has logged in.
+
+    It is made on the broker's machine, as one is for a program. What only a person may do is for a test's own person.
+    """
 
     folder: Path
     database: str = ""
@@ -244,11 +257,10 @@ class Broker:
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         more = ("--database", self.database) if self.database else ()
-        done = command("percall-broker", "init", "--json", *more, environment=self.environment)
-        self.invite = str(json.loads(done.stdout)["invite"])
+        command("percall-broker", "init", "--administrator", "root", *more, environment=self.environment)
         self.start()
         self.administrator = Laptop(self.folder / "administrator", dict(self.extra))
-        self.administrator.login(self.url, self.invite, *self.login_arguments)
+        self.administrator.login(self.url, automation_invite(self.environment), *self.login_arguments)
         return self
 
     def start(self) -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from percall import wire
-from percall.proof import DeviceKey, digest, make_enrolment_proof
+from percall.identity.presence import PresenceSigner
+from percall.proof import DeviceKey, base64url, digest, make_enrolment_proof
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,20 +43,39 @@ class SigningLaptop:
     key: DeviceKey = field(default_factory=lambda: DeviceKey(os.urandom(32)))
     token: str = ""
     nonce: str = ""
+    presence: PresenceSigner | None = None
+    """Signs whatever this laptop sends: as if its person typed the passphrase each time."""
 
     @classmethod
     def enrolled(cls, url: str, invite: str) -> Self:
         laptop = cls(url)
-        answer = laptop.enrol(invite)
-        assert answer.status == 200, answer.body
-        laptop.token = answer.json["token"]
+        laptop.finish(laptop.enrol(invite))
         return laptop
 
-    def enrol(self, invite: str, *, agent: str = "default", proof: str = "") -> Answer:
-        asked = wire.Enrolment(invite, self.key.public_jwk(), agent, "a test's laptop")
+    @classmethod
+    def of_person(cls, url: str, invite: str) -> Self:
+        """Of a person who sets a passphrase with their invite."""
+        signer = presence_signer("a passphrase of some length")
+        laptop = cls(url)
+        laptop.finish(laptop.enrol(invite, presence=signer.key))
+        laptop.presence = signer
+        return laptop
+
+    def finish(self, answer: Answer) -> None:
+        assert answer.status == 200, answer.body
+        self.token = answer.json["token"]
+
+    def enrol(
+        self, invite: str, *, agent: str = "default", proof: str = "", presence: wire.PresenceKey | None = None
+    ) -> Answer:
+        asked = wire.Enrolment(invite, self.key.public_jwk(), agent, "a test's laptop", presence=presence)
         body = wire.dump(wire.encode(asked))
-        proof = proof or make_enrolment_proof(self.key, self.url + wire.PATH_ENROL, body)
-        return self.exchange("POST", wire.PATH_ENROL, body, {"DPoP": proof, "Percall-Wire": "1"})
+        jti, own = make_enrolment_proof(self.key, self.url + wire.PATH_ENROL, body)
+        headers = {"DPoP": proof or own, "Percall-Wire": "1"}
+        if self.presence is not None:
+            text = wire.presence_text("POST", self.url + wire.PATH_ENROL, digest(body), jti)
+            headers[wire.HEADER_PRESENCE] = self.presence.sign(text)
+        return self.exchange("POST", wire.PATH_ENROL, body, headers)
 
     def headers(self, method: str, path: str, body: bytes) -> dict[str, str]:
         return self.signed(method, path, body)[1]
@@ -65,6 +85,8 @@ class SigningLaptop:
         url = self.url + path.partition("?")[0]
         jti, proof = self.key.proof(method, url, self.token, self.nonce, digest(body))
         own = {"Percall-Wire": "1", "Content-Type": "application/json"}
+        if self.presence is not None:
+            own[wire.HEADER_PRESENCE] = self.presence.sign(wire.presence_text(method, url, digest(body), jti))
         return jti, {"Authorization": f"DPoP {self.token}", "DPoP": proof, **own}
 
     def connection(self) -> http.client.HTTPConnection:
@@ -124,6 +146,11 @@ class SigningLaptop:
 
     def events(self) -> Events:
         return Events(self)
+
+
+def presence_signer(passphrase: str) -> PresenceSigner:
+    """A presence key of the cheapest derivation that is accepted."""
+    return PresenceSigner(passphrase, wire.Stretch("passphrase", base64url(os.urandom(16)), 2, 64 * 1024 * 1024))
 
 
 def call_message(server: str, method: str, params: Any, *, settle: tuple[wire.Settlement, ...] = ()) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from harness import database
-from harness.processes import COMMANDS, Line, command, keyed_entry
+from harness.processes import COMMANDS, Line, automation_invite, command, keyed_entry
 from harness.signing import SigningLaptop
 from harness.upstream import CANARY, Upstream
 
@@ -37,10 +36,10 @@ class Served:
         self.environment = {"PATH": os.environ["PATH"], "PERCALL_BROKER_HOME": str(self.folder / "broker")}
         self.environment |= {f"PERCALL_BROKER_{name.upper()}": value for name, value in self.settings.items()}
         more = ("--database", self.database) if self.database else ()
-        done = command("percall-broker", "init", "--json", *more, environment=self.environment)
+        command("percall-broker", "init", *more, environment=self.environment)
         self.start()
         try:
-            self.administrator = SigningLaptop.enrolled(self.url, json.loads(done.stdout)["invite"])
+            self.administrator = SigningLaptop.enrolled(self.url, automation_invite(self.environment))
         except BaseException:
             self.stop(signal.SIGKILL)
             raise

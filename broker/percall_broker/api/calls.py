@@ -9,8 +9,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from percall import wire
-from percall.errors import WireError
-from percall_broker.asgi import answer, read_body, signed_request
+from percall_broker.asgi import answer, read_body, read_message, signed_request
 from percall_broker.model.errors import InvalidInput
 from percall_broker.model.standing import barred, require
 from percall_broker.pipeline.administration.record import Filters
@@ -69,10 +68,7 @@ class SettlementsDoor:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """One request. Raises BrokerError before anything is answered."""
         body = await read_body(receive, wire.MAX_HEAD_BYTES)
-        try:
-            settlements = wire.decode(wire.Settlements, wire.strict_json(body))
-        except WireError as error:
-            raise InvalidInput(error.code, error.message) from None
+        settlements = read_message(wire.Settlements, body)
         now = time.time()
         identity = await self._signed.identify_once(signed_request(scope, body), now)
         await self._settle.settle(identity, settlements.settle, now)

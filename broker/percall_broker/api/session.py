@@ -1,4 +1,4 @@
-"""POST /v1/enrol, where a device becomes known, and GET /v1/session, what its grant may use."""
+"""POST /v1/invitation, POST /v1/enrol, where a device becomes known, and GET /v1/session, what its grant may use."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from percall import wire
-from percall.errors import WireError
-from percall_broker.asgi import answer, read_body, signed_request
-from percall_broker.model.errors import InvalidInput, Unauthenticated
+from percall_broker.asgi import answer, read_body, read_message, signed_request
+from percall_broker.model.errors import Unauthenticated
 from percall_broker.stages.authenticate import check_version
 
 if TYPE_CHECKING:
@@ -29,14 +28,24 @@ class EnrolmentDoor:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """One request. Raises BrokerError before anything is answered."""
         body = await read_body(receive, _MAX_ENROLMENT_BYTES)
-        try:
-            asked = wire.decode(wire.Enrolment, wire.strict_json(body))
-        except WireError as error:
-            raise InvalidInput(error.code, error.message) from None
+        asked = read_message(wire.Enrolment, body)
         request = signed_request(scope, body)
         check_version(request.version)  # before an invite is spent
-        enrolled = await self._enrol(asked, request.proof, body, time.time())
+        enrolled = await self._enrol(asked, request, time.time())
         await answer(send, 200, wire.dump(wire.encode(enrolled)))
+
+
+class InvitationDoor:
+    """POST /v1/invitation: what an invite is for, to whoever holds it."""
+
+    def __init__(self, enrol: Enrolment) -> None:
+        self._enrol = enrol
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:  # noqa: ARG002 - a door's form
+        """One request. Raises BrokerError before anything is answered."""
+        asked = read_message(wire.InviteCode, await read_body(receive, _MAX_ENROLMENT_BYTES))
+        invitation = await self._enrol.invitation(asked.invite, time.time())
+        await answer(send, 200, wire.dump(wire.encode(invitation)))
 
 
 class SessionDoor:

@@ -14,7 +14,7 @@ from percall_broker.cli.connection import administrator
 
 grants = typer.Typer(help="What one agent of one person may do.", no_args_is_help=True)
 
-_COLUMNS = ("grant", "person", "agent", "device", "state", "expires_at", "servers")
+_COLUMNS = ("grant", "person", "agent", "device", "state", "expires_at", "servers", "may")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
@@ -43,6 +43,10 @@ def create(
     administrator_grant: Annotated[
         bool, typer.Option("--administrator", help="A grant that administers this broker, and makes no calls.")
     ] = False,
+    automation: Annotated[
+        bool, typer.Option("--automation", help="A program's grant: it administers without anybody's passphrase.")
+    ] = False,
+    may: Annotated[str, typer.Option(help="What an automation may change, by commas.", metavar="AREAS")] = "",
     as_json: Json = False,
 ) -> None:
     """Make a grant, and print the one-time invite that enrols a device for it. It holds for fifteen minutes."""
@@ -53,6 +57,8 @@ def create(
         "agent": agent,
         "expires_at": int(time.time()) + seconds_of(expires) if expires else 0,
         "administrator": administrator_grant,
+        "automation": automation,
+        "may": _patterns(may),
     }
     with administrator() as client:
         made = client.json("POST", "/v1/admin/grants", value=form)

@@ -154,6 +154,10 @@ async def _empty_store(settings: Settings) -> None:
 @application.command()
 def invite(
     administrator: Annotated[str, typer.Argument(help="Whose.")] = "admin",
+    automation: Annotated[
+        bool, typer.Option("--automation", help="A program's grant: it administers without anybody's passphrase.")
+    ] = False,
+    may: Annotated[str, typer.Option(help="What an automation may change, by commas.", metavar="AREAS")] = "",
     as_json: Json = False,
 ) -> None:
     """Make another administrator's invite on the broker's own machine: when the first one ran out, or a laptop is lost.
@@ -162,19 +166,23 @@ def invite(
     """
     from percall_broker.settings import load
 
-    made = asyncio.run(_new_administrator(load(), administrator))
+    areas = tuple(area.strip() for area in may.split(",") if area.strip())
+    made = asyncio.run(_new_administrator(load(), administrator, automation=automation, may=areas))
     until = time.strftime("%H:%M", time.localtime(made.expires_at))
     text = f"{administrator}'s invite, once, until {until}:\n  {made.code}"
     output.one({"invite": made.code, "invite_expires_at": made.expires_at}, as_json=as_json, text=text)
 
 
-async def _new_administrator(settings: Settings, name: str) -> Invite:
+async def _new_administrator(
+    settings: Settings, name: str, *, automation: bool = False, may: tuple[str, ...] = ()
+) -> Invite:
     from percall_broker.compose import compose, open_vault
     from percall_broker.pipeline.administration.grants import NewGrant
 
     async with open_vault(settings) as (store, vault):
         broker = await compose(store, vault, "http://127.0.0.1")
-        return await broker.administration.grants.create(None, NewGrant(name, {}, administrator=True))
+        new = NewGrant(name, {}, administrator=not automation, automation=automation, may=may)
+        return await broker.administration.grants.create(None, new)
 
 
 @application.command()

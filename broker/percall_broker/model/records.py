@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from percall_broker.model.entry import Entry
 
 
+AREAS = ("people", "grants", "servers", "secrets", "policies", "webhooks")
+"""What an automation may be allowed to change. `servers` decides where keys go, so it is as strong as `secrets`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What a grant may use of one server: patterns for tools, prompts and resources; none unless named."""
@@ -35,7 +39,8 @@ class Grant:
 
     `state` is active, suspended or revoked; `expires_at` is in seconds since the epoch, 0 for never. The person is
     active, suspended or removed, the device (the machine that the key is on) active or revoked. `claimable`: a device
-    of the person picks it up, or did, without an invite. `group_grant`: what gave it to this member of a group.
+    of the person picks it up, or did, without an invite. `group_grant`: what gave it to this member of a group. An
+    `automation` administers without a person's presence, in the areas that it `may` change (of `AREAS`).
     """
 
     id: str
@@ -56,6 +61,8 @@ class Grant:
     device_id: str = ""
     device_state: str = "active"
     freeze: Freeze | None = None
+    automation: bool = False
+    may: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

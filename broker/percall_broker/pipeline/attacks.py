@@ -29,6 +29,7 @@ MANY = ("many", "")
 
 _CODES = frozenset(
     {
+        "automation.administrators",
         "credential.binding",
         "credential.invalid",
         "credential.used",
@@ -37,6 +38,7 @@ _CODES = frozenset(
         "grant.token",
         "invite.unknown",
         "invite.used",
+        "presence.wait",
         "presence.wrong",
         "request.ambiguous",
         "request.header",

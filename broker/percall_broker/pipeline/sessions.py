@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from percall import wire
+from percall_broker.stages.lookup import areas_of
 from percall_broker.stages.session import session_of
 
 if TYPE_CHECKING:
-    from percall import wire
+    from percall_broker.model.records import Grant
     from percall_broker.stages.lookup import Lookup
+    from percall_broker.stages.presence import Presence
+    from percall_broker.store.protocol import Store
 
 
 class Sessions:
     """Sessions of grants."""
 
-    def __init__(self, lookup: Lookup) -> None:
+    def __init__(self, store: Store, lookup: Lookup, presence: Presence) -> None:
+        self._store = store
         self._lookup = lookup
+        self._presence = presence
 
     async def of(self, grant_id: str, now: float) -> wire.Session | None:
         """The session of a grant in any state; None when there is no such grant. Raises Unavailable."""
@@ -23,4 +29,15 @@ class Sessions:
         if grant is None:
             return None
         servers = [await self._lookup.server(name) for name in grant.servers]
-        return session_of(grant, [server for server in servers if server is not None], now)
+        stretch = None if grant.automation else await self._presence.stretch_of(grant.person)
+        known = [server for server in servers if server is not None]
+        return session_of(grant, known, now, stretch, await self._automations(grant, now))
+
+    async def _automations(self, grant: Grant, now: float) -> tuple[wire.Automation, ...]:
+        if grant.automation:
+            return (wire.Automation(grant.person, grant.may),)
+        if not grant.administrator:
+            return ()
+        rows = await self._store.fetch("list_automations")
+        standing = (row for row in rows if not row["expires_at"] or row["expires_at"] > now)
+        return tuple(wire.Automation(row["person"], areas_of(row["may"])) for row in standing)

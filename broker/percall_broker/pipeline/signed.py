@@ -1,5 +1,13 @@
 """Who signed a request, and whether its proof is new: what every signed request begins with.
 
+What changes people, grants, servers or keys goes through `changing` or `present`, and nothing else may:
+
+    1  whose grant token, which device key, a nonce of ours
+    2  the proof is new: from now on, the same request is refused
+    3  the grant stands, and is an administrator's
+    4  the person is there: a signature of their presence key over this request. An automation has none to show;
+       its grant names the areas that it may change
+
 A request that leaves a row of its own in the log has its replay caught by that row's unique id (`identify`); any
 other is remembered by its proof's id (`identify_once`).
 """
@@ -19,16 +27,18 @@ if TYPE_CHECKING:
     from percall_broker.model.records import Grant
     from percall_broker.stages.authenticate import Authenticator, SignedRequest
     from percall_broker.stages.lookup import Lookup
+    from percall_broker.stages.presence import Presence
     from percall_broker.store.protocol import Store
 
 
 class Signed:
     """Identifies those who sign. Every method raises Unauthenticated, and Unavailable when the store cannot answer."""
 
-    def __init__(self, store: Store, lookup: Lookup, authenticator: Authenticator) -> None:
+    def __init__(self, store: Store, lookup: Lookup, authenticator: Authenticator, presence: Presence) -> None:
         self._store = store
         self._lookup = lookup
         self._authenticator = authenticator
+        self._presence = presence
 
     def admit(self, request: SignedRequest) -> str:
         """The grant that a request shows; refuses whoever shows no token of ours. Raises Unauthenticated.
@@ -63,16 +73,45 @@ class Signed:
         return identity
 
     async def administrator(self, request: SignedRequest, now: float) -> Identity:
-        """Who signed, if it is an administrator's active grant. Raises Forbidden too."""
-        identity = await self.identify_once(request, now)
-        require(barred(identity.grant, now))
-        if not identity.grant.administrator:
+        """Who signed, if it is an administrator's active grant: enough to read. Raises Forbidden too."""
+        identity = await self._standing(request, now)  # 1, 2
+        if not identity.grant.administrator:  # 3
             with naming(identity):
                 raise Forbidden(
                     "grant.administrator",
                     "Only an administrator may do this.",
                     "Sign in with an administrator's invite.",
                 )
+        return identity
+
+    async def changing(self, request: SignedRequest, area: str, now: float) -> Identity:
+        """An administrator who is there, or an automation that may change this area. Raises Forbidden too.
+
+        `area` is one of `model.records.AREAS`, or empty for what no automation may change.
+        """
+        identity = await self.administrator(request, now)  # 1 to 3
+        with naming(identity):
+            if not identity.grant.automation:
+                await self._presence.require(identity.grant.person, request, identity.jti, now)  # 4
+            elif area not in identity.grant.may:  # 4
+                raise Forbidden(
+                    "automation.area",
+                    f"The automation {identity.grant.person} may not change {area or 'this'}.",
+                    "An administrator can do it, or make an automation grant that may.",
+                )
+        return identity
+
+    async def present(self, request: SignedRequest, now: float) -> tuple[Identity, str]:
+        """A person who is there, and the public key that says so: for what is their own. Raises Forbidden too."""
+        identity = await self._standing(request, now)  # 1, 2
+        with naming(identity):
+            if identity.grant.automation:
+                raise Forbidden("automation.presence", "An automation has no presence and no keys of its own.")
+            return identity, await self._presence.require(identity.grant.person, request, identity.jti, now)  # 4
+
+    async def _standing(self, request: SignedRequest, now: float) -> Identity:
+        identity = await self.identify_once(request, now)
+        require(barred(identity.grant, now))
         return identity
 
     def _identity(self, request: SignedRequest, token: GrantToken, grant: Grant | None, now: float) -> Identity:

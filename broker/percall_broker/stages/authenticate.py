@@ -26,7 +26,10 @@ _VERSION_DIGITS = 8
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
-    """What a request says of itself: `path` as it was parsed, `body_digest` from `crypto.proofs.digest`."""
+    """What a request says of itself: `path` as it was parsed, `body_digest` from `crypto.proofs.digest`.
+
+    `presence` is the signature of a person's presence key, empty where the request carries none.
+    """
 
     method: str
     path: str
@@ -34,6 +37,7 @@ class SignedRequest:
     version: str
     authorization: str = field(repr=False)  # SECRET, never log
     proof: str = field(repr=False)
+    presence: str = field(default="", repr=False)
 
 
 def check_version(version: str) -> None:

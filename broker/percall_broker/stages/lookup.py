@@ -28,9 +28,15 @@ _decode_entry = msgspec.json.Decoder(Entry).decode
 def grant_of_row(row: Row) -> Grant:
     """The grant of a row of `read_grant`."""
     values: dict[str, Any] = {name: value for name, value in row.items() if not name.startswith("frozen_")}
-    values |= {name: bool(row[name]) for name in ("administrator", "claimable")}
+    values |= {name: bool(row[name]) for name in ("administrator", "claimable", "automation")}
+    values["may"] = areas_of(row["may"])
     del values["scope"]
     return Grant(servers=_decode_scope(row["scope"]).servers, freeze=freeze_of_row(row), **values)
+
+
+def areas_of(may: str) -> tuple[str, ...]:
+    """The areas of an automation's grant, from its row."""
+    return tuple(area for area in may.split(",") if area)
 
 
 def server_of_row(row: Row) -> Server:

@@ -35,7 +35,13 @@ def laptop_half(server: Server) -> wire.ServerEntry:
     )
 
 
-def session_of(grant: Grant, servers: Iterable[Server], now: float) -> wire.Session:
+def session_of(
+    grant: Grant,
+    servers: Iterable[Server],
+    now: float,
+    stretch: wire.Stretch | None = None,
+    automations: tuple[wire.Automation, ...] = (),
+) -> wire.Session:
     """The session of a grant, with those of its servers that are there."""
     return wire.Session(
         grant=grant.id,
@@ -55,6 +61,9 @@ def session_of(grant: Grant, servers: Iterable[Server], now: float) -> wire.Sess
         ),
         device_id=grant.device_id,
         refusal=_told(barred(grant, now)),
+        stretch=stretch,
+        automation=grant.automation,
+        automations=automations,
     )
 
 

@@ -66,7 +66,8 @@ def _name(option: str, text: str) -> str:
 def _tell(done: enrolment.Enrolment) -> None:
     login, session = done.login, done.session
     output.say(f"You are {session.person} on {session.device}, agent {session.agent}, at {login.broker}.")
-    role = "administrator's grant" if session.administrator else "grant"
+    role = "automation's grant" if session.automation else "administrator's grant"
+    role = role if session.administrator else "grant"
     output.say(f"  {role} {session.grant}, {output.expiry(session.expires_at)}")
     made = "kept from an earlier login" if done.reused_key else "made on this device"
     place = login.backend if login.keyring == "os" else "a file encrypted under your passphrase"

@@ -76,13 +76,23 @@ def _tell(standing: Standing) -> None:
     if session is None:
         return
     old = "" if error is None else " (as last seen)"
-    role = "administrator, " if session.administrator else ""
-    output.say(f"  grant    {session.grant}: {role}{session.state}{old}, {output.expiry(session.expires_at)}")
+    output.say(f"  grant    {session.grant}: {_role(session)}{session.state}{old}, {output.expiry(session.expires_at)}")
+    if not session.automation:
+        known = "set" if session.stretch else "not set: nothing can be changed in your name"
+        output.say(f"  presence passphrase {known}")
+    for automation in session.automations:
+        output.say(f"  automation {automation.name}: may change {', '.join(automation.may) or 'nothing'}")
     for granted in session.servers:
         entry = granted.entry
         output.say(f"  server   {entry.name}: {entry.label}; tools {', '.join(granted.tools) or 'none'}")
         if not _is_trusted(login, entry):
             output.say(f"           its command is not accepted on this device: see `percall trust {entry.name}`")
+
+
+def _role(session: wire.Session) -> str:
+    if session.automation:
+        return "automation, "
+    return "administrator, " if session.administrator else ""
 
 
 def _is_trusted(login: Login, entry: wire.ServerEntry) -> bool:
@@ -106,6 +116,9 @@ def _as_json(standing: Standing) -> dict[str, object]:
         "state": session.state if session else "",
         "expires_at": session.expires_at if session else 0,
         "administrator": bool(session and session.administrator),
+        "presence": bool(session and session.stretch),
+        "automation": bool(session and session.automation),
+        "automations": [{"name": one.name, "may": list(one.may)} for one in (session.automations if session else ())],
         "servers": [
             {
                 "name": granted.entry.name,

@@ -14,7 +14,7 @@ import httpx
 
 from percall import wire
 from percall.errors import BrokerRefusal, BrokerUnreachable, UsageError, WireError
-from percall.identity import keyrings
+from percall.identity import keyrings, presence
 from percall.proof import DeviceKey, digest
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from percall.home import Login
+    from percall.identity.presence import PresenceSigner
 
 TIMEOUT_SECONDS = 15.0
 _UNAUTHORISED = 401
@@ -33,6 +34,7 @@ class SignedClient:
     def __init__(self, broker: str, key: DeviceKey, token: str, ca_file: str = "") -> None:
         self._broker, self._key, self._token = broker, key, token
         self._nonce = ""
+        self._presence: PresenceSigner | None = None
         self._http = open_http(ca_file)
 
     @classmethod
@@ -60,7 +62,29 @@ class SignedClient:
         media_type: str = "application/json",
         query: Mapping[str, str] | None = None,
     ) -> httpx.Response:
-        """One request, its body covered by the signature; the answer has been read to its end."""
+        """One request, its body covered by the signature; the answer has been read to its end.
+
+        Where the broker wants the person's presence, the passphrase is asked for at the terminal, once a client, and
+        the request is made again. Raises IdentityError when there is no terminal.
+        """
+        try:
+            return self._request(method, path, body, media_type, query)
+        except BrokerRefusal as refused:
+            if refused.code != "presence.required" or self._presence is not None:
+                raise
+            self.ask_presence()
+            return self._request(method, path, body, media_type, query)
+
+    def ask_presence(self, prompt: str = presence.PROMPT) -> None:
+        """Asks for the passphrase: from now on, each request carries the person's presence. Raises IdentityError."""
+        stretch = self.session().stretch
+        if stretch is None:
+            raise presence.unset()
+        self._presence = presence.from_terminal(stretch, prompt)
+
+    def _request(
+        self, method: str, path: str, body: bytes, media_type: str, query: Mapping[str, str] | None
+    ) -> httpx.Response:
         with self.stream(
             method, path, body=body, media_type=media_type, query=query, timeout=TIMEOUT_SECONDS
         ) as answer:
@@ -117,13 +141,16 @@ class SignedClient:
             return
 
     def _headers(self, method: str, path: str, body: bytes, media_type: str) -> dict[str, str]:
-        _, proof = self._key.proof(method, self._broker + path, self._token, self._nonce, digest(body))
+        url, body_digest = self._broker + path, digest(body)
+        jti, proof = self._key.proof(method, url, self._token, self._nonce, body_digest)
         headers = {
             "authorization": f"DPoP {self._token}",
             "dpop": proof,
             wire.HEADER_VERSION: str(wire.VERSION),
             "accept": "*/*",
         }
+        if self._presence is not None:
+            headers[wire.HEADER_PRESENCE] = self._presence.sign(wire.presence_text(method, url, body_digest, jti))
         return {**headers, "content-type": media_type} if body else headers
 
 

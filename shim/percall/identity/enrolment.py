@@ -9,18 +9,21 @@ import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from percall import home, wire
-from percall.errors import IdentityError, UsageError, WireError
+from percall.errors import BrokerRefusal, IdentityError, PercallError, UsageError, WireError
 from percall.home import Login
-from percall.identity import SEED_BYTES, Identity, keyrings
+from percall.identity import SEED_BYTES, Identity, keyrings, presence
 from percall.identity.client import named_failures, open_http, refusal
-from percall.proof import DeviceKey, make_enrolment_proof
+from percall.proof import DeviceKey, digest, make_enrolment_proof
 
 if TYPE_CHECKING:
     from percall.identity.keyrings import Keyring
+    from percall.identity.presence import PresenceSigner
+
+T = TypeVar("T")
 
 _PORTS = {"https": 443, "http": 80}
 
@@ -47,12 +50,16 @@ def enrol(*, url: str, invite: str, agent: str, device: str, ca_file: str, keyri
     # 2. The key is made here, or was, for the same agent and broker.
     earlier = _earlier_seed(broker, agent)
     seed = earlier or secrets.token_bytes(SEED_BYTES)
-    # 3. Only its public half leaves, with a proof that we hold the other.
+    # 3. The person shows, at a terminal, that it is they; or sets the passphrase that will show it from now on.
+    known, new = _presence(broker, authority, invite)
+    # 4. Only the key's public half leaves, with a proof that we hold the other.
     key = DeviceKey(seed)
-    message = wire.Enrolment(invite=invite, device_key=key.public_jwk(), agent=agent, device=device)
-    enrolled = _introduce(broker, authority, message, key)
+    message = wire.Enrolment(
+        invite=invite, device_key=key.public_jwk(), agent=agent, device=device, presence=new.key if new else None
+    )
+    enrolled = _introduce(broker, authority, message, key, known)
     session = enrolled.session
-    # 4. The secrets go into the keyring; what is not secret into PERCALL_HOME.
+    # 5. The secrets go into the keyring; what is not secret into PERCALL_HOME.
     keyring.store(session.grant, Identity(seed, enrolled.token))
     login = Login(
         grant=session.grant,
@@ -68,7 +75,7 @@ def enrol(*, url: str, invite: str, agent: str, device: str, ca_file: str, keyri
     )
     home.save_session(session)
     home.save_login(login)
-    # 5. Launches that this device sees for the first time are accepted, with the PATH of this terminal.
+    # 6. Launches that this device sees for the first time are accepted, with the PATH of this terminal.
     trusted, changed = _trust_first_seen(broker, session)
     return Enrolment(login, session, earlier is not None, trusted, changed)
 
@@ -136,23 +143,66 @@ def _earlier_seed(broker: str, agent: str) -> bytes | None:
     return None
 
 
-def _introduce(broker: str, authority: str, message: wire.Enrolment, key: DeviceKey) -> wire.Enrolled:
+def _presence(broker: str, authority: str, invite: str) -> tuple[PresenceSigner | None, PresenceSigner | None]:
+    """The presence key that signs the enrolment, and the one that it sets: at most one of them.
+
+    Raises IdentityError, and what the broker says of the invite. Without a terminal nobody is asked; the broker knows
+    whether it can do without.
+    """
+    if not presence.has_terminal():
+        return None, None
+    try:
+        content = _send(broker, authority, wire.PATH_INVITATION, wire.InviteCode(invite), {})
+    except BrokerRefusal as error:
+        if error.code == "request.path":  # a broker from before there was presence
+            return None, None
+        raise
+    invitation = _read(wire.Invitation, broker, content)
+    if invitation.stretch is not None:
+        prompt = f"This is a further device or agent of {invitation.person}. Your Percall passphrase: "
+        return presence.from_terminal(invitation.stretch, prompt), None
+    if not invitation.may_set_presence:
+        return None, None
+    if invitation.administrator:
+        return None, presence.new_at_terminal("New passphrase, asked for whenever you change something: ")
+    prompt = "New passphrase, asked for whenever you change what is yours (leave empty for none): "
+    return None, presence.new_at_terminal(prompt, may_skip=True)
+
+
+def _introduce(
+    broker: str, authority: str, message: wire.Enrolment, key: DeviceKey, known: PresenceSigner | None
+) -> wire.Enrolled:
     url, body = broker + wire.PATH_ENROL, wire.dump(wire.encode(message))
-    headers = {
-        "dpop": make_enrolment_proof(key, url, body),
-        "content-type": "application/json",
-        wire.HEADER_VERSION: str(wire.VERSION),
-    }
+    jti, proof = make_enrolment_proof(key, url, body)
+    headers = {"dpop": proof}
+    if known is not None:
+        headers[wire.HEADER_PRESENCE] = known.sign(wire.presence_text("POST", url, digest(body), jti))
+    enrolled = _read(wire.Enrolled, broker, _send(broker, authority, wire.PATH_ENROL, message, headers))
+    try:
+        home.record_path("logins", enrolled.session.grant)
+    except UsageError as error:
+        raise _stranger(broker, error) from None
+    return enrolled
+
+
+def _send(broker: str, authority: str, path: str, message: object, headers: dict[str, str]) -> bytes:
+    common = {"content-type": "application/json", wire.HEADER_VERSION: str(wire.VERSION)}
     with open_http(authority) as http, named_failures(broker):
-        answer = http.post(url, content=body, headers=headers)
+        answer = http.post(broker + path, content=wire.dump(wire.encode(message)), headers={**common, **headers})
     if not answer.is_success:
         raise refusal(broker, answer)
+    return answer.content
+
+
+def _read(kind: type[T], broker: str, content: bytes) -> T:
     try:
-        enrolled = wire.decode(wire.Enrolled, wire.strict_json(answer.content))
-        home.record_path("logins", enrolled.session.grant)
-    except (WireError, UsageError) as error:
-        raise WireError("broker.stranger", f"{broker} answered in no form that we know: {error.message}") from None
-    return enrolled
+        return wire.decode(kind, wire.strict_json(content))
+    except WireError as error:
+        raise _stranger(broker, error) from None
+
+
+def _stranger(broker: str, error: PercallError) -> WireError:
+    return WireError("broker.stranger", f"{broker} answered in no form that we know: {error.message}")
 
 
 def _trust_first_seen(broker: str, session: wire.Session) -> tuple[tuple[str, ...], tuple[str, ...]]:

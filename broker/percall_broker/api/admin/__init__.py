@@ -1,27 +1,46 @@
 """The administrator's door: signed like every request, and open to administrators' grants alone.
 
-FastAPI reads the forms; each route hands one thing to `pipeline.administration`. A module for each subject.
+FastAPI reads the forms; each route hands one thing to `pipeline.administration`. A module for each subject, which is
+given who asks: for a GET an administrator, for anything else also the person's presence, or an automation that may
+change the subject's area. So a route that is added needs presence, whether or not its author thought of it.
 """
 
-from __future__ import annotations
+# No postponed annotations here: FastAPI reads those of `asks`.
+from collections.abc import Awaitable, Callable
 
-from typing import TYPE_CHECKING
-
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from percall_broker.api.admin import grants, record, servers, webhooks
+from percall_broker.api.admin.forms import Administrator
+from percall_broker.model.errors import InvalidInput
+from percall_broker.model.records import Identity
+from percall_broker.pipeline.administration import Administration
+from percall_broker.pipeline.webhooks import Webhooks
 
-if TYPE_CHECKING:
-    from percall_broker.api.admin.forms import Administrator
-    from percall_broker.pipeline.administration import Administration
-    from percall_broker.pipeline.webhooks import Webhooks
 
+def router(
+    administration: Administration,
+    sending: Webhooks,
+    reader: Callable[[Request], Awaitable[Identity]],
+    changer: Callable[[Request, str], Awaitable[Identity]],
+) -> APIRouter:
+    """The routes under /v1/admin. `reader` says which administrator signed a request, `changer` who may change an
+    area; both raise.
+    """
 
-def router(administration: Administration, sending: Webhooks, administrator: Administrator) -> APIRouter:
-    """The routes under /v1/admin. `administrator` says who signed a request, or raises."""
+    def asking(area: str) -> Administrator:
+        async def asks(request: Request) -> Identity:
+            if request.method == "GET":
+                return await reader(request)
+            if request.url.query:  # no signature covers it
+                raise InvalidInput("request.query", "A request that changes something has no query.")
+            return await changer(request, area)
+
+        return asks
+
     routes = APIRouter(prefix="/v1/admin")
-    routes.include_router(grants.router(administration.grants, administrator))
-    routes.include_router(servers.router(administration.servers, administrator))
-    routes.include_router(record.router(administration.record, administrator))
-    routes.include_router(webhooks.router(administration.webhooks, sending, administrator))
+    routes.include_router(grants.router(administration.grants, asking("grants")))
+    routes.include_router(servers.router(administration.servers, asking("servers"), asking("secrets")))
+    routes.include_router(record.router(administration.record, asking(""), reader))
+    routes.include_router(webhooks.router(administration.webhooks, sending, asking("webhooks")))
     return routes

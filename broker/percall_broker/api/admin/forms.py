@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from percall_broker.model.records import Identity
 
 Administrator = Callable[[Request], Awaitable[Identity]]
-"""Says who signed a request, if an administrator's grant did, or raises."""
+"""Says who signed a request, if they may read, or change, what it asks for; or raises."""
 
 
 class Form(BaseModel):

@@ -28,6 +28,8 @@ class GrantForm(Form):
     agent: str = ""
     expires_at: int = 0
     administrator: bool = False
+    automation: bool = False
+    may: list[str] = Field(default_factory=list)
 
 
 _STATES = {"suspend": "suspended", "resume": "active", "revoke": "revoked"}
@@ -45,7 +47,9 @@ def router(grants: Grants, administrator: Administrator) -> APIRouter:
     @routes.post("")
     async def create(by: By, form: GrantForm) -> dict[str, Any]:
         servers = {name: scope.model_dump() for name, scope in form.servers.items()}
-        new = NewGrant(form.person, servers, form.agent, form.expires_at, form.administrator)
+        new = NewGrant(
+            form.person, servers, form.agent, form.expires_at, form.administrator, form.automation, tuple(form.may)
+        )
         invite = await grants.create(by, new)
         return {
             "grant": invite.grant,

@@ -12,10 +12,11 @@ from percall_broker.pipeline.administration.record import Filters, Record
 MAX_ROWS = 10_000
 
 
-def router(record: Record, administrator: Administrator) -> APIRouter:
-    """The routes of the log."""
+def router(record: Record, administrator: Administrator, reader: Administrator) -> APIRouter:
+    """The routes of the log. Opening arguments is for a `reader`, though it is no GET: it records that it happened."""
     routes = APIRouter()
     By = Annotated[Identity, Depends(administrator)]  # noqa: N806 - a type
+    ByReader = Annotated[Identity, Depends(reader)]  # noqa: N806
 
     @routes.get("/calls")
     async def calls(
@@ -56,7 +57,7 @@ def router(record: Record, administrator: Administrator) -> APIRouter:
         return {"call": call, "entries": await record.story(call)}
 
     @routes.post("/calls/{call}/arguments")
-    async def arguments(by: By, call: str) -> dict[str, Any]:
+    async def arguments(by: ByReader, call: str) -> dict[str, Any]:
         return {"call": call, "arguments": await record.read_arguments(by, call)}
 
     return routes

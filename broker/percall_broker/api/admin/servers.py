@@ -31,10 +31,11 @@ class SecretForm(Form):
     secret: SecretStr
 
 
-def router(servers: Servers, administrator: Administrator) -> APIRouter:
-    """The routes under /servers."""
+def router(servers: Servers, administrator: Administrator, keeper: Administrator) -> APIRouter:
+    """The routes under /servers; `keeper` is who may change keys."""
     routes = APIRouter(prefix="/servers")
     By = Annotated[Identity, Depends(administrator)]  # noqa: N806 - a type
+    ByKeeper = Annotated[Identity, Depends(keeper)]  # noqa: N806
 
     @routes.get("")
     async def listed(by: By) -> list[dict[str, Any]]:  # noqa: ARG001
@@ -59,7 +60,7 @@ def router(servers: Servers, administrator: Administrator) -> APIRouter:
         return {"server": name, "state": "removed"}
 
     @routes.post("/{name}/key")
-    async def rotate_key(by: By, name: str, form: SecretForm) -> dict[str, Any]:
+    async def rotate_key(by: ByKeeper, name: str, form: SecretForm) -> dict[str, Any]:
         return await servers.rotate_key(by, name, form.secret.get_secret_value().encode())
 
     return routes

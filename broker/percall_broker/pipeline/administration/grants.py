@@ -12,8 +12,10 @@ import msgspec
 
 from percall_broker.log import changes
 from percall_broker.log.canonical import canonical
-from percall_broker.model.errors import Conflict, InvalidInput, NotFound
+from percall_broker.model.errors import Conflict, Forbidden, InvalidInput, NotFound
+from percall_broker.model.records import AREAS
 from percall_broker.pipeline.administration.names import check_name
+from percall_broker.stages.lookup import areas_of
 from percall_broker.store.protocol import Row, Statement
 
 if TYPE_CHECKING:
@@ -27,13 +29,18 @@ _GRANT_BYTES = 12
 
 @dataclass(frozen=True, slots=True)
 class NewGrant:
-    """A grant to be made. `servers` by name, each with the patterns of its scope; `expires_at` in seconds, 0: never."""
+    """A grant to be made. `servers` by name, each with the patterns of its scope; `expires_at` in seconds, 0: never.
+
+    An `automation` administers, without presence, the areas that it `may` change.
+    """
 
     person: str
     servers: dict[str, dict[str, list[str]]]
     agent: str = ""
     expires_at: int = 0
     administrator: bool = False
+    automation: bool = False
+    may: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +65,12 @@ class Grants:
         self._ledger = ledger
 
     async def create(self, by: Identity | None, new: NewGrant) -> Invite:
-        """A grant and its invite. Raises InvalidInput, NotFound when a server is not there."""
+        """A grant and its invite. Raises InvalidInput, Forbidden, NotFound when a server is not there."""
         check_name(new.person, "person")
         if new.agent:
             check_name(new.agent, "agent")
-        if not new.servers and not new.administrator:
+        administers = new.administrator or new.automation
+        if not new.servers and not administers:
             raise InvalidInput("grant.empty", "A grant names at least one server.")
         now = int(time.time())
         if new.expires_at and new.expires_at <= now:
@@ -70,14 +78,20 @@ class Grants:
         for name, scope in new.servers.items():
             if not any(scope.values()):
                 raise InvalidInput("grant.empty", f"The grant names no tool, prompt or resource of {name!r}.")
+        _check_automation(new)
+        if by is not None and by.grant.automation:
+            await self._refuse_automation(new)
         grant, code = "g_" + secrets.token_urlsafe(_GRANT_BYTES), secrets.token_urlsafe(_INVITE_BYTES)
         scope_text = canonical({"servers": new.servers})
         created = {"created_at": now, "created_by": by.grant.person if by else "init"}
         details: dict[str, Any] = {"grant": grant, "for": new.person, "for_agent": new.agent, "scope": new.servers}
         invite = {"code_hash": hash_of_code(code), "grant_id": grant, "expires_at": now + INVITE_SECONDS}
-        row = {"id": grant, "person": new.person, "agent": new.agent, "administrator": int(new.administrator)}
+        if new.automation:
+            details |= {"automation": True, "may": list(new.may)}
+        row = {"id": grant, "person": new.person, "agent": new.agent, "administrator": int(administers)}
+        row |= {"automation": int(new.automation), "may": ",".join(new.may)}
         done = await self._ledger.change(
-            changes.change(by, "grant.create", **details, expires_at=new.expires_at, administrator=new.administrator),
+            changes.change(by, "grant.create", **details, expires_at=new.expires_at, administrator=administers),
             *(Statement("known_server", {"name": name}, required=True) for name in sorted(new.servers)),
             Statement("add_person", {"name": new.person, "created_at": now}),
             Statement(
@@ -90,6 +104,15 @@ class Grants:
             missing = ", ".join(sorted(set(new.servers) - known)) or "?"
             raise NotFound("server.unknown", f"There is no server {missing}.", "See: percall-broker server list.")
         return Invite(grant, new.person, now + INVITE_SECONDS, code)
+
+    async def _refuse_automation(self, new: NewGrant) -> None:
+        """An automation makes no administrator, no automation, and no invite that an administrator's name stands on."""
+        if new.administrator or new.automation or await self._ledger.fetch("administrates", person=new.person):
+            raise Forbidden(
+                "automation.administrators",
+                "An automation makes no administrators, no automations, and no invites for administrators.",
+                "An administrator does that, at a terminal.",
+            )
 
     async def listed(self) -> list[Row]:
         """Every grant, oldest first."""
@@ -104,7 +127,11 @@ class Grants:
         return _grant_row(rows[0])
 
     async def set_state(self, by: Identity, identifier: str, state: str) -> Row:
-        """Suspends, resumes or revokes. Raises NotFound; Conflict when it is so already, or is revoked for good."""
+        """Suspends, resumes or revokes. Raises NotFound; Conflict when it is so already, or is revoked for good;
+        Forbidden where an automation would give an administrator's grant back.
+        """
+        if by.grant.automation and state == "active" and (await self.show(identifier))["administrator"]:
+            raise Forbidden("automation.administrators", "An automation gives no administrator's grant back.")
         done = await self._ledger.change(
             Statement("set_grant_state", {"id": identifier, "state": state}, required=True),
             changes.change(by, f"grant.{state}", grant=identifier),
@@ -114,6 +141,16 @@ class Grants:
             advice = "A revoked grant stays revoked; create another." if found["state"] == "revoked" else ""
             raise Conflict("grant.state", f"The grant is {found['state']} already.", advice)
         return found
+
+
+def _check_automation(new: NewGrant) -> None:
+    unknown = sorted(set(new.may) - set(AREAS))
+    if unknown:
+        raise InvalidInput("grant.areas", f"There is no area {unknown[0]!r}.", f"There are: {', '.join(AREAS)}.")
+    if new.may and not new.automation:
+        raise InvalidInput("grant.areas", "Areas are for an automation; a person's presence is for all of them.")
+    if new.automation and (new.administrator or new.servers):
+        raise InvalidInput("grant.automation", "An automation's grant is for nothing else: no servers, no person.")
 
 
 def _grant_row(row: Row) -> Row:
@@ -129,6 +166,8 @@ def _grant_row(row: Row) -> Row:
         "state": state,
         "enrolled": bool(row["device"]),
         "administrator": bool(row["administrator"]),
+        "automation": bool(row["automation"]),
+        "may": list(areas_of(row["may"])),
         "servers": scope,
         "expires_at": row["expires_at"],
         "created_at": row["created_at"],

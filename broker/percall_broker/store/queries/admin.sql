@@ -1,10 +1,12 @@
 -- Grants, invites and servers: what administrators change, and what enrolment binds.
 -- Each change is one transaction that begins with `advance_epoch`, whose row makes changes wait for one another.
 
--- name: add_grant(id, person, agent, administrator, scope, expires_at, created_at, created_by)
+-- name: add_grant(id, person, agent, administrator, automation, may, scope, expires_at, created_at, created_by)
 -- No row: a server that it names is not there.
-INSERT INTO grants (id, person, agent, device, administrator, scope, state, version, expires_at, created_at, created_by)
-VALUES (:id, :person, :agent, NULL, :administrator, :scope, 'active', 1, :expires_at, :created_at, :created_by)
+INSERT INTO grants (id, person, agent, device, administrator, automation, may, scope, state, version, expires_at,
+    created_at, created_by)
+VALUES (:id, :person, :agent, NULL, :administrator, :automation, :may, :scope, 'active', 1, :expires_at,
+    :created_at, :created_by)
 RETURNING id
 
 -- name: known_server(name)
@@ -27,7 +29,7 @@ RETURNING id
 -- name: list_grants()
 SELECT g.id, g.person, g.agent, COALESCE(g.device, '') AS device, COALESCE(d.name, '') AS device_name,
        g.administrator, g.scope, g.state, g.version, g.expires_at, g.created_at, g.created_by,
-       g.claimable, g.group_grant, p.state AS person_state,
+       g.claimable, g.group_grant, g.automation, g.may, p.state AS person_state,
        COALESCE(d.id, '') AS device_id, COALESCE(d.state, '') AS device_state,
        f.kind AS frozen_kind, f.name AS frozen_name, f.reason AS frozen_reason, f.created_by AS frozen_by,
        f.created_at AS frozen_at

@@ -72,7 +72,7 @@ def test_the_shims_proofs_are_accepted() -> None:
     key = DeviceKey(SEED)
     jti, jws = key.proof("POST", URL, TOKEN, "n", digest(b"body"))
     assert verified(jws, now=time.time()) == Proof(jti, key.thumbprint(), "n", digest(b"body"))
-    enrolment = make_enrolment_proof(key, URL, b"body")
+    enrolment = make_enrolment_proof(key, URL, b"body")[1]
     assert verified(enrolment, token=None, now=time.time()).nonce is None
 
 

@@ -41,6 +41,8 @@ async def with_call(folder: Path, story: Callable[[Store, Settle], Awaitable[Non
                     "person": "alice",
                     "agent": "default",
                     "administrator": 0,
+                    "automation": 0,
+                    "may": "",
                     "scope": "{}",
                     "expires_at": 0,
                     "created_at": 0,

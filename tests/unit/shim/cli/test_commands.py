@@ -190,9 +190,10 @@ def test_at_a_terminal_the_passphrase_is_asked_for_twice_and_not_shown(broker: B
     said, code = at_a_terminal(
         ["login", broker.url, "--invite", invite(broker, "dave"), "--keyring", "file"],
         environment,
-        ["typed passphrase\n", "typed passphrase\n"],
+        ["typed passphrase\n", "typed passphrase\n", "\n"],
     )
     assert code == 0, said
+    assert "leave empty for none" in said
     assert "typed passphrase" not in said
     said, code = at_a_terminal(["status"], environment, ["typed passphrase\n"])
     assert (code, "reachable" in said) == (0, True), said

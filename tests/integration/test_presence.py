@@ -1,0 +1,326 @@
+"""Attacks on presence: what a device's signature, a captured one, an automation or an invite must not do."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fastapi import FastAPI
+
+from harness.processes import automation_invite, command
+from harness.signing import Answer, SigningLaptop, presence_signer
+from percall import wire
+from percall.proof import base64url, digest
+from percall_broker.api import admin
+from percall_broker.model.records import AREAS
+from percall_broker.pipeline.administration import Administration
+from percall_broker.stages.presence import MOST_WRONG
+
+if TYPE_CHECKING:
+    from integration.conftest import Served
+
+UNUSED: Any = None
+READINGS = {("POST", "/v1/admin/calls/{call}/arguments")}
+"""What records that it was read, and changes nothing else: the one exception."""
+
+
+def routes() -> set[tuple[str, str]]:
+    """Every route of the administrator's door, by method and path: also those that somebody adds tomorrow."""
+    subjects = Administration(**dict.fromkeys(Administration.__dataclass_fields__, UNUSED))
+    application = FastAPI()
+    application.include_router(admin.router(subjects, UNUSED, UNUSED, UNUSED))
+    paths = application.openapi()["paths"]
+    return {(method.upper(), path) for path, methods in paths.items() for method in methods}
+
+
+CHANGING = sorted({(method, path) for method, path in routes() if method != "GET"} - READINGS)
+SCOPE = {"keyed": {"tools": ["get_*"]}}
+
+
+def local_invite(served: Served, name: str) -> str:
+    """An administrator's invite, made on the broker's machine."""
+    done = command("percall-broker", "invite", name, "--json", environment=served.environment)
+    return str(json.loads(done.stdout)["invite"])
+
+
+@pytest.fixture(scope="module")
+def ada(served: Served) -> SigningLaptop:
+    """An administrator who has a passphrase; `ada.presence` is as if she typed it each time."""
+    return SigningLaptop.of_person(served.url, local_invite(served, "ada"))
+
+
+def as_an_agent(person: SigningLaptop) -> SigningLaptop:
+    """The same device's key and grant, without the passphrase."""
+    return dataclasses.replace(person, presence=None)
+
+
+def state(served: Served) -> str:
+    """All that an administrator could have changed."""
+    paths = ("grants", "servers", "changes")
+    return json.dumps([served.administrator.administer("GET", f"/v1/admin/{path}") for path in paths])
+
+
+def invite_for(laptop: SigningLaptop, person: str, **more: Any) -> Answer:
+    return laptop.send("POST", "/v1/admin/grants", json.dumps({"person": person, "servers": SCOPE, **more}).encode())
+
+
+def test_the_attack_below_knows_routes() -> None:
+    assert len(CHANGING) >= 6
+
+
+@pytest.mark.parametrize(("method", "path"), CHANGING)
+def test_a_device_signature_alone_changes_nothing_on_any_changing_route(
+    served: Served, ada: SigningLaptop, method: str, path: str
+) -> None:
+    before = state(served)
+    agent = as_an_agent(ada)
+    for name in ("keyed", "g_none"):
+        filled = re.sub(r"\{verb\}", "revoke", path)
+        filled = re.sub(r"\{\w+\}", name, filled)
+        for body in (b"{}", json.dumps({"person": "eve", "servers": SCOPE, "administrator": True}).encode()):
+            answer = agent.send(method, filled, body)
+            assert (answer.status, answer.code) == (403, "presence.required")
+    assert state(served) == before
+
+
+def test_an_administrator_without_a_passphrase_reads_and_changes_nothing(served: Served) -> None:
+    laptop = SigningLaptop.enrolled(served.url, local_invite(served, "headless"))
+    assert laptop.send("GET", "/v1/admin/grants").status == 200
+    answer = invite_for(laptop, "eve")
+    assert (answer.status, answer.code) == (403, "presence.unset")
+
+
+def test_a_person_who_is_there_changes_things(ada: SigningLaptop) -> None:
+    made = invite_for(ada, "fay")
+    assert made.status == 200
+    assert ada.send("POST", f"/v1/admin/grants/{made.json['grant']}/revoke").json["state"] == "revoked"
+
+
+def test_a_captured_presence_signature_serves_for_nothing_else(served: Served, ada: SigningLaptop) -> None:
+    ada.send("GET", wire.PATH_SESSION)  # for a nonce
+    path, body = "/v1/admin/grants", json.dumps({"person": "gus", "servers": SCOPE}).encode()
+    _, captured = ada.signed("POST", path, body)
+    agent = as_an_agent(ada)
+    other_body = body.replace(b"gus", b"eve")
+
+    def again(method: str, where: str, what: bytes) -> Answer:
+        """The captured signature with a proof of the agent's own."""
+        headers = agent.headers(method, where, what)
+        return agent.exchange(method, where, what, {**headers, wire.HEADER_PRESENCE: captured[wire.HEADER_PRESENCE]})
+
+    before = state(served)
+    for method, where, what in (
+        ("POST", path, body),  # another id
+        ("POST", path, other_body),
+        ("DELETE", "/v1/admin/servers/keyed", b""),
+    ):
+        assert again(method, where, what).code == "presence.wrong"
+    assert agent.exchange("POST", path, other_body, captured).code == "proof.digest"
+    elsewhere = dataclasses.replace(ada, url="http://other.example")
+    jti, headers = ada.signed("POST", path, body)
+    text = wire.presence_text("POST", elsewhere.url + path, digest(body), jti)
+    assert ada.presence is not None
+    headers[wire.HEADER_PRESENCE] = ada.presence.sign(text)
+    assert ada.exchange("POST", path, body, headers).code == "presence.wrong"
+    assert state(served) == before
+    assert ada.exchange("POST", path, body, captured).status == 200, "which also forgives the wrong ones"
+    assert ada.exchange("POST", path, body, captured).code == "proof.replayed"
+
+
+def test_another_persons_presence_is_not_mine(served: Served, ada: SigningLaptop) -> None:
+    bea = SigningLaptop.of_person(served.url, local_invite(served, "bea"))
+    before = state(served)
+    assert invite_for(dataclasses.replace(ada, presence=bea.presence), "eve").code == "presence.wrong"
+    assert state(served) == before
+    assert invite_for(bea, "hal").status == 200
+
+
+def test_two_presence_signatures_in_one_request_are_refused(ada: SigningLaptop) -> None:
+    ada.send("GET", wire.PATH_SESSION)
+    body = json.dumps({"person": "eve", "servers": SCOPE}).encode()
+    connection = ada.connection()
+    connection.putrequest("POST", "/v1/admin/grants")
+    headers = ada.headers("POST", "/v1/admin/grants", body)
+    for name, value in [*headers.items(), (wire.HEADER_PRESENCE, "x"), ("Content-Length", str(len(body)))]:
+        connection.putheader(name, value)
+    connection.endheaders(body)
+    assert connection.getresponse().status == 400
+    connection.close()
+
+
+def test_a_change_carries_no_query_that_nobody_signed(ada: SigningLaptop) -> None:
+    body = json.dumps({"person": "eve", "servers": SCOPE}).encode()
+    assert ada.send("POST", "/v1/admin/grants?administrator=true", body).code == "request.query"
+
+
+def test_guesses_are_counted(served: Served) -> None:
+    cy = SigningLaptop.of_person(served.url, local_invite(served, "cy"))
+    guesser = dataclasses.replace(cy, presence=presence_signer("a guess"))
+    codes = [invite_for(guesser, "eve").code for _ in range(MOST_WRONG + 1)]
+    assert codes == ["presence.wrong"] * MOST_WRONG + ["presence.wait"]
+    assert invite_for(cy, "eve").code == "presence.wait", "the right one is not looked at either: it would tell"
+
+
+def test_a_device_signature_sets_and_changes_no_passphrase(served: Served, ada: SigningLaptop) -> None:
+    new = wire.dump(wire.encode(presence_signer("another passphrase").key))
+    assert as_an_agent(ada).send("PUT", wire.PATH_PRESENCE, new).code == "presence.required"
+    guesser = dataclasses.replace(ada, presence=presence_signer("a guess"))
+    assert guesser.send("PUT", wire.PATH_PRESENCE, new).code == "presence.wrong"
+    nobody, _ = served.enrol()
+    assert nobody.send("PUT", wire.PATH_PRESENCE, new).code == "presence.unset"
+    assert invite_for(ada, "ike").status == 200
+
+
+def test_a_passphrase_is_changed_by_who_knows_it_and_the_old_one_opens_nothing(served: Served) -> None:
+    dee = SigningLaptop.of_person(served.url, local_invite(served, "dee"))
+    new = presence_signer("another passphrase")
+    assert dee.send("PUT", wire.PATH_PRESENCE, wire.dump(wire.encode(new.key))).status == 200
+    assert invite_for(dee, "eve").code == "presence.wrong"
+    assert invite_for(dataclasses.replace(dee, presence=new), "jo").status == 200
+
+
+def unsound(key: wire.PresenceKey, **changes: Any) -> wire.PresenceKey:
+    stretch = {name: changes.pop(name) for name in list(changes) if name != "public_key"}
+    return dataclasses.replace(key, stretch=dataclasses.replace(key.stretch, **stretch), **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"public_key": base64url(bytes(32))}, "presence.unsound"),
+        ({"public_key": base64url((1).to_bytes(32, "little"))}, "presence.unsound"),
+        ({"public_key": "short"}, "presence.unsound"),
+        ({"passes": 1}, "presence.stretch"),
+        ({"memory_bytes": 8 * 1024 * 1024}, "presence.stretch"),
+        ({"memory_bytes": 2**40}, "presence.stretch"),
+        ({"salt": ""}, "presence.stretch"),
+        ({"kind": "none"}, "presence.stretch"),
+    ],
+)
+def test_an_unsound_or_cheap_presence_key_is_refused_and_the_invite_stays(
+    served: Served, changes: dict[str, Any], code: str
+) -> None:
+    invite = served.invite()["invite"]
+    laptop = SigningLaptop(served.url)
+    assert laptop.enrol(invite, presence=unsound(presence_signer("x").key, **changes)).code == code
+    assert laptop.enrol(invite).status == 200
+
+
+# --- invites ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_invite_says_what_it_is_for_and_stays_unspent(served: Served, ada: SigningLaptop) -> None:
+    def ask(invite: str) -> Answer:
+        body = wire.dump(wire.encode(wire.InviteCode(invite)))
+        return ada.exchange("POST", wire.PATH_INVITATION, body, {})
+
+    assert ask("nonsense").code == "invite.unknown"
+    made = invite_for(ada, "kim").json
+    for _ in range(2):
+        told = wire.decode(wire.Invitation, ask(made["invite"]).json)
+        assert told == wire.Invitation("kim", administrator=False, may_set_presence=True)
+    known = wire.decode(wire.Invitation, ask(local_invite(served, "ada")).json)
+    assert (known.administrator, known.may_set_presence) == (True, False)
+    assert ada.presence is not None
+    assert known.stretch == ada.presence.key.stretch
+    automation = wire.decode(wire.Invitation, ask(automation_invite(served.environment)).json)
+    assert (automation.administrator, automation.may_set_presence, automation.stretch) == (False, False, None)
+    SigningLaptop.enrolled(served.url, made["invite"])
+    assert ask(made["invite"]).code == "invite.used"
+
+
+def test_an_invite_in_the_name_of_a_person_with_a_passphrase_enrols_nothing_without_it(
+    served: Served, ada: SigningLaptop
+) -> None:
+    lou = SigningLaptop.of_person(served.url, str(invite_for(ada, "lou").json["invite"]))
+    invite = str(invite_for(ada, "lou").json["invite"])
+    rogue = SigningLaptop(served.url)
+    assert rogue.enrol(invite).code == "presence.required"
+    rogue.presence = presence_signer("a guess")
+    assert rogue.enrol(invite).code == "presence.wrong"
+    rogue.presence = None
+    assert rogue.enrol(invite, presence=presence_signer("mine").key).code == "presence.exists"
+    further = SigningLaptop(served.url, presence=lou.presence)
+    assert further.enrol(invite).status == 200
+
+
+def test_an_ordinary_invite_sets_no_administrators_passphrase(served: Served, ada: SigningLaptop) -> None:
+    SigningLaptop.enrolled(served.url, local_invite(served, "max"))  # an administrator, without a passphrase
+    invite = str(invite_for(ada, "max").json["invite"])
+    laptop = SigningLaptop(served.url)
+    assert laptop.enrol(invite, presence=presence_signer("mine").key).code == "presence.invite"
+    assert laptop.enrol(invite).status == 200
+
+
+# --- automations ------------------------------------------------------------------------------------------------------
+
+
+def automation(served: Served, *may: str) -> SigningLaptop:
+    return SigningLaptop.enrolled(served.url, automation_invite(served.environment, may=",".join(may)))
+
+
+def test_an_automation_changes_its_areas_alone(served: Served) -> None:
+    only = automation(served, "servers")
+    before = state(served)
+    for method, path, form in (
+        ("POST", "/v1/admin/grants", {"person": "eve", "servers": SCOPE}),
+        ("POST", "/v1/admin/servers/keyed/key", {"secret": "a key of the automation"}),
+    ):
+        assert only.send(method, path, json.dumps(form).encode()).code == "automation.area"
+    assert state(served) == before
+    nothing = automation(served)
+    assert nothing.send("DELETE", "/v1/admin/servers/none").code == "automation.area"
+    assert nothing.send("GET", "/v1/admin/servers").status == 200
+    assert only.send("DELETE", "/v1/admin/servers/none").code == "server.unknown"
+
+
+def test_an_automation_makes_no_administrators_and_no_automations(served: Served, ada: SigningLaptop) -> None:
+    every = automation(served, *AREAS)
+    before = state(served)
+    for more in (
+        {"administrator": True},
+        {"administrator": True, "servers": {}},
+        {"automation": True, "servers": {}, "may": ["grants"]},
+        {"automation": True, "servers": {}},
+    ):
+        assert invite_for(every, "eve", **more).code in {"automation.administrators", "grant.automation"}
+    assert invite_for(every, "ada").code == "automation.administrators", "an invite for an administrator"
+    assert state(served) == before
+    grants = every.administer("GET", "/v1/admin/grants")
+    max_grant = next(row["grant"] for row in grants if row["person"] == "bea" and row["administrator"])
+    assert ada.send("POST", f"/v1/admin/grants/{max_grant}/suspend").status == 200
+    assert every.send("POST", f"/v1/admin/grants/{max_grant}/resume").code == "automation.administrators"
+    assert every.send("PUT", wire.PATH_PRESENCE, wire.dump(wire.encode(presence_signer("x").key))).code == (
+        "automation.presence"
+    )
+
+
+def test_an_automations_invite_sets_no_passphrase_for_whoever_has_its_name(served: Served) -> None:
+    laptop = SigningLaptop(served.url)
+    invite = automation_invite(served.environment)
+    assert laptop.enrol(invite, presence=presence_signer("mine").key).code == "presence.invite"
+
+
+def test_areas_are_named_exactly(ada: SigningLaptop) -> None:
+    assert invite_for(ada, "ci", servers={}, automation=True, may=["everything"]).code == "grant.areas"
+    assert invite_for(ada, "ci", may=["grants"]).code == "grant.areas"
+    assert invite_for(ada, "ci", automation=True).code == "grant.automation"
+    made = invite_for(ada, "ci", servers={}, automation=True, may=["grants", "people"])
+    row = ada.administer("GET", f"/v1/admin/grants/{made.json['grant']}")
+    assert (row["automation"], row["may"]) == (True, ["grants", "people"])
+
+
+def test_an_administrators_session_shows_every_automation_and_an_automations_itself(
+    served: Served, ada: SigningLaptop
+) -> None:
+    session = wire.decode(wire.Session, ada.send("GET", wire.PATH_SESSION).json)
+    assert wire.Automation("admin", AREAS) in session.automations
+    assert session.stretch is not None
+    only = automation(served, "servers")
+    own = wire.decode(wire.Session, only.send("GET", wire.PATH_SESSION).json)
+    assert (own.automation, own.automations, own.stretch) == (True, (wire.Automation("admin", ("servers",)),), None)
+    ordinary, _ = served.enrol()
+    assert wire.decode(wire.Session, ordinary.send("GET", wire.PATH_SESSION).json).automations == ()
