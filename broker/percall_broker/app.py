@@ -276,7 +276,7 @@ async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
             if watched is not None:
                 chores.append(asyncio.create_task(watching.watch(doors.watching, watched)))
             try:
-                await _Server(config, broker, lambda: ready(public_url)).serve([listener])
+                await _Server(config, broker, streams, lambda: ready(public_url)).serve([listener])
             finally:
                 for chore in chores:
                     chore.cancel()
@@ -296,9 +296,10 @@ async def _upstreams() -> AsyncIterator[Upstreams]:
 class _Server(uvicorn.Server):
     """Says when it is ready, and ends its streams, then itself, on a signal: with the store closed and exit code 0."""
 
-    def __init__(self, config: uvicorn.Config, broker: Broker, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, broker: Broker, streams: OpenStreams, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._broker = broker
+        self._streams = streams
         self._ready = ready
 
     @contextlib.contextmanager
@@ -321,6 +322,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._broker.changes.close()
+        self._streams.close()
         await super().shutdown(sockets)
 
 

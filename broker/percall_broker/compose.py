@@ -173,7 +173,7 @@ async def compose(store: Store, vault: Vault, public_url: str, metrics: Metrics 
         call=CallPipeline(signed, Deciding(lookup, recorder, metrics, relayed=False), credentials, settle, metrics),
         request=RequestPipeline(store, signed, lookup, recorder, credentials, settle, vault, metrics),
         relay=RelayPipeline(
-            signed, lookup, Deciding(lookup, recorder, metrics, relayed=True), settle, vault, seals, metrics
+            signed, lookup, Deciding(lookup, recorder, metrics, relayed=True), recorder, settle, vault, seals, metrics
         ),
         settle=settle,
         enrol=Enrolment(store, lookup, tokens, sessions, changes, presence, public_url),

@@ -13,6 +13,7 @@ import pytest
 
 from harness import database
 from harness.processes import COMMANDS, Line, automation_invite, command, keyed_entry
+from harness.remote import Remote, entry
 from harness.signing import SigningLaptop
 from harness.upstream import CANARY, Upstream
 
@@ -105,3 +106,25 @@ def served(location: str, upstream: Upstream, tmp_path_factory: pytest.TempPathF
         running.add_server("keyed", keyed_entry(upstream.url), CANARY)
         running.add_server("shared", keyed_entry(upstream.url, attribution="shared"), CANARY)
         yield running
+
+
+@pytest.fixture(scope="module")
+def shared_remote() -> Iterator[Remote]:
+    with Remote() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def relayed(served: Served, shared_remote: Remote) -> Served:
+    served.add_server("remote", entry(shared_remote.url), CANARY)
+    served.add_server("hasty", entry(shared_remote.url, more="deadline_seconds = 1"), CANARY)
+    return served
+
+
+@pytest.fixture
+def remote(shared_remote: Remote) -> Remote:
+    shared_remote.behaviours.clear()
+    shared_remote.seen.clear()
+    shared_remote.gone.clear()
+    shared_remote.released.clear()
+    return shared_remote

@@ -3,66 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pytest
-
-from harness.processes import wait_for
-from harness.remote import SESSION, Exchange, Remote, entry
+from harness.remote import SESSION, Exchange, Remote
 from harness.upstream import CANARY
+from integration.relaying import call, events_of, refusal_code, request, settled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from harness.signing import Answer, SigningLaptop
     from integration.conftest import Served
-
-
-@pytest.fixture(scope="module")
-def shared_remote() -> Iterator[Remote]:
-    with Remote() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def relayed(served: Served, shared_remote: Remote) -> Served:
-    served.add_server("remote", entry(shared_remote.url), CANARY)
-    return served
-
-
-@pytest.fixture
-def remote(shared_remote: Remote) -> Remote:
-    shared_remote.behaviours.clear()
-    shared_remote.seen.clear()
-    shared_remote.gone.clear()
-    return shared_remote
-
-
-def request(method: str, params: Any = None, identifier: Any = 1) -> dict[str, Any]:
-    return {"jsonrpc": "2.0", "id": identifier, "method": method, "params": params or {}}
-
-
-def call(tool: str, arguments: Any = None) -> dict[str, Any]:
-    return request("tools/call", {"name": tool, "arguments": arguments or {}})
-
-
-def events_of(answer: Answer) -> list[dict[str, Any]]:
-    assert answer.headers["content-type"] == "text/event-stream", answer.body
-    lines = answer.body.decode().splitlines()
-    return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
-
-
-def settled(laptop: SigningLaptop, outcome: str) -> dict[str, Any]:
-    """The newest call, once it has this outcome."""
-    wait_for(lambda: bool(laptop.log()) and laptop.log()[0]["outcome"] == outcome, f"a call that is {outcome}")
-    return laptop.log()[0]
-
-
-def refusal_code(answer: Answer) -> str:
-    assert answer.status == 200, answer.body
-    text = str(answer.json["result"]["content"][0]["text"])
-    assert answer.json["result"]["isError"] is True
-    return text.rpartition("[")[2].rstrip("]")
 
 
 def test_a_permitted_call_goes_out_as_it_came_with_the_key_and_is_settled(relayed: Served, remote: Remote) -> None:

@@ -36,6 +36,8 @@ class OpenStreams:
         self._open: dict[Use, set[asyncio.Timeout]] = {}
         self._cuts = 0
         self._last_cut: dict[Use, int] = {}
+        self._endless: set[asyncio.Timeout] = set()
+        self._closed = False
 
     def mark(self) -> int:
         """Taken before a request is authorised; `hold` then knows of every cut since."""
@@ -48,6 +50,16 @@ class OpenStreams:
     def __len__(self) -> int:
         return sum(map(len, self._open.values()))
 
+    def count(self, use: Use) -> int:
+        """How much is under way for a grant at a server."""
+        return len(self._open.get(use, ()))
+
+    def close(self) -> None:
+        """The broker ends: what would never end by itself ends now, the rest may finish."""
+        self._closed = True
+        for scope in self._endless:
+            end_now(scope)
+
     def cut(self, use: Use) -> int:
         """Ends all that is under way for a grant at a server. How many were cut."""
         self._cuts += 1
@@ -58,16 +70,19 @@ class OpenStreams:
         return len(cut)
 
     @contextmanager
-    def hold(self, use: Use, mark: int, scope: asyncio.Timeout) -> Iterator[None]:
+    def hold(self, use: Use, mark: int, scope: asyncio.Timeout, *, endless: bool = False) -> Iterator[None]:
         """Lists an entered scope while the block runs: a cut makes it time out. Raises StreamCut if it came already."""
-        if self._last_cut.get(use, 0) > mark:
+        if self._last_cut.get(use, 0) > mark or (endless and self._closed):
             raise StreamCut
         scopes = self._open.setdefault(use, set())
         scopes.add(scope)
+        if endless:
+            self._endless.add(scope)
         try:
             yield
         finally:
             scopes.discard(scope)
+            self._endless.discard(scope)
             if not scopes and self._open.get(use) is scopes:
                 del self._open[use]
 

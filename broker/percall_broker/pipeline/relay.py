@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from percall import wire
-from percall.rpc import gate
+from percall.rpc import gate, refusals
 from percall_broker.crypto.seals import SealBroken
 from percall_broker.model.errors import BrokerError, Forbidden, NotFound, Unavailable
 from percall_broker.model.standing import barred, closed, require
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from percall_broker.stages.frame import Frame
     from percall_broker.stages.lookup import Lookup
     from percall_broker.stages.message import Message
+    from percall_broker.stages.record import Recorder
     from percall_broker.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
@@ -126,7 +127,7 @@ class Permitted:
     """A request that may be forwarded. `target` and `headers` have the key in them: SECRET, never log.
 
     `method` and `id` name the request whose answer will come; `deadline` is in seconds since the epoch, None for as
-    long as the client likes; `session` and `resumed` are the upstream's.
+    long as the client likes; `call` is empty where it belongs to none; `session` is the upstream's own id.
     """
 
     identity: Identity
@@ -137,8 +138,8 @@ class Permitted:
     method: str
     id: Any
     deadline: float | None
+    call: str
     session: str
-    resumed: bool
     body: bytes = field(repr=False)
     target: Target = field(repr=False)
     headers: tuple[tuple[str, str], ...] = field(repr=False)
@@ -177,6 +178,7 @@ class RelayPipeline:
         signed: Signed,
         lookup: Lookup,
         deciding: Deciding,
+        recorder: Recorder,
         settle: Settle,
         vault: Unsealer,
         seals: Seals,
@@ -185,6 +187,7 @@ class RelayPipeline:
         self._signed = signed
         self._lookup = lookup
         self._deciding = deciding
+        self._recorder = recorder
         self._settle = settle
         self._vault = vault
         self._seals = seals
@@ -197,6 +200,29 @@ class RelayPipeline:
     def read(self, asked: Asked) -> Message | None:
         """1: the message of a POST, strictly. Raises InvalidInput."""
         return message.read(asked.body) if asked.signed.method == "POST" else None
+
+    async def observed(self, permitted: Permitted, method: str) -> None:
+        """A request to the client on a session's own stream, which is no call's: recorded before it passes.
+
+        Those of a call are counted in its outcome. Raises Unavailable.
+        """
+        if not permitted.call:
+            await self._recorder.observation(permitted.identity, permitted.server.name, method, time.time())
+
+    async def why_cut(self, permitted: Permitted) -> BrokerError:
+        """Why what was permitted may not go on, by a fresh reading: the grant, the server, else the deadline."""
+        try:
+            grant = await self._lookup.grant(permitted.identity.grant.id, fresh=True)
+            server = await self._lookup.server(permitted.server.name, fresh=True)
+        except Unavailable as error:
+            return error
+        refusal = closed(permitted.server.name, server) or (barred(grant, time.time()) if grant else None)
+        if refusal is not None:
+            return Forbidden(refusal.code, refusal.message, refusal.next_step)
+        if permitted.deadline is None:
+            return Unavailable("broker.ending", "The broker is ending, so this was cut off.", "Try again in a moment.")
+        late = refusals.DEADLINE_PASSED
+        return Forbidden(late.code, late.message, late.next_step)
 
     async def __call__(self, asked: Asked, said: Message | None, forward: Forward) -> None:
         """The rest. Raises BrokerError where no answer has begun."""
@@ -249,13 +275,13 @@ class RelayPipeline:
     ) -> Permitted:
         bound = Bound(self._seals, identity, server)
         headers = dict(asked.headers)
-        session = resumed = ""
+        session = ""
         method, awaited = (said.method, said.id) if said is not None else ("", None)
         if SESSION in headers:
             session = headers[SESSION] = bound.open_session(headers[SESSION])
         if RESUME in headers:
             place = bound.open_place(headers[RESUME], session)
-            resumed = headers[RESUME] = place.event
+            headers[RESUME] = place.event
             method, awaited = place.method, place.id
             seen.call, seen.began_ms, seen.outcome = place.call, place.began_ms, ""
         endless = method == gate.LONG_LIVED or asked.signed.method == "GET"
@@ -270,8 +296,8 @@ class RelayPipeline:
             method=method,
             id=awaited,
             deadline=None if endless else asked.at + server.entry.deadline_seconds,
+            call=seen.call,
             session=session,
-            resumed=bool(resumed),
             body=asked.body,
             target=target,
             headers=sent,
@@ -279,9 +305,9 @@ class RelayPipeline:
         )
 
     async def _settled(self, identity: Identity, seen: Seen) -> None:
+        now = time.time()
         if not seen.call or not seen.outcome:
             return
-        now = time.time()
         settlement = wire.Settlement(seen.call, seen.outcome, max(0, int(now * 1000) - seen.began_ms), seen.observed)
         try:
             await self._settle.settle(identity, (settlement,), now)
@@ -291,6 +317,6 @@ class RelayPipeline:
 
 _NEVER_SENT = frozenset({
     "session.unknown", "session.event", "upstream.name", "upstream.address", "upstream.connect", "upstream.tls",
-    "upstream.busy", "upstream.request", "credential.form", "secret.missing", "secret.seal",
+    "upstream.busy", "upstream.request", "credential.form", "relay.many", "secret.missing", "secret.seal",
 })  # fmt: skip
 """Why nothing reached the upstream: such a call has failed, and nothing about it is unknown."""

@@ -55,7 +55,9 @@ class RelayDoor:
         asked = Asked(signed_request(scope, body), server, headers, body, client, time.time())
         said = self._pipeline.read(asked)
         try:
-            await self._pipeline(asked, said, Exchange(self._upstream, self._streams, method, mark, receive, send))
+            await self._pipeline(
+                asked, said, Exchange(self._pipeline, self._upstream, self._streams, method, mark, receive, send)
+            )
         except (Unauthenticated, NotFound):
             raise
         except BrokerError as error:

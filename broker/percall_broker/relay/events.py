@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 from percall import wire
 from percall_broker.model.errors import UpstreamFailed
+from percall_broker.relay.held import MEMORY_BYTES, Held
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
 
 _LINE_END = rb"(?:\r\n|\n|\r)"
 _BLANK_LINE = re.compile(_LINE_END + _LINE_END)
@@ -19,40 +25,64 @@ MAX_EVENT_BYTES = wire.MAX_FRAME_BYTES + 64 * 1024
 
 
 class EventReader:
-    """Cuts a stream into events. Holds one event at most. Raises UpstreamFailed for one that is too long."""
+    """Cuts a stream into events. Holds one event at most. Use in a `with` block."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._looked_at = 0
         self._begun = False
+        self._held: Held | None = None
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """The events that are complete now, each without the blank line that ends it."""
+    def __enter__(self) -> Self:
+        """Use in a `with` block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Forgets what came last."""
+        if self._held is not None:
+            self._held.__exit__(kind, error, trace)
+
+    def feed(self, data: bytes) -> Iterator[bytes | Held]:
+        """The events that are complete now, without the blank lines that end them; a long one as it is held, to be
+        forgotten by whoever takes it. Raises UpstreamFailed for one that is too long, Unavailable.
+        """
         if not self._begun:
             data = data.removeprefix(b"\xef\xbb\xbf")
             self._begun = True
         self._buffer += data
         # A carriage return at the end may be half of a line's end.
         known = len(self._buffer) - self._buffer.endswith(b"\r")
-        events, start = [], 0
+        start = 0
         found = _BLANK_LINE.search(self._buffer, max(0, self._looked_at - _LONGEST_BLANK_LINE), known)
         while found is not None:
-            events.append(bytes(self._buffer[start : found.start()]))
+            if event := self._taken(self._buffer[start : found.start()]):
+                yield event
             start = found.end()
             found = _BLANK_LINE.search(self._buffer, start, known)
-        if start:
-            del self._buffer[:start]
-        self._looked_at = max(0, known - start)
-        if len(self._buffer) > MAX_EVENT_BYTES:
-            raise UpstreamFailed(
-                "upstream.size", f"A message of the server's is longer than {wire.MAX_FRAME_BYTES} bytes."
-            )
-        return [event for event in events if event]
+        del self._buffer[:start]
+        if len(self._buffer) > MEMORY_BYTES:
+            self._held = self._held or Held()
+            self._held.add(self._buffer[:-_LONGEST_BLANK_LINE])
+            del self._buffer[:-_LONGEST_BLANK_LINE]
+            if self._held.size > MAX_EVENT_BYTES:
+                raise UpstreamFailed(
+                    "upstream.size", f"A message of the server's is longer than {wire.MAX_FRAME_BYTES} bytes."
+                )
+        self._looked_at = max(0, len(self._buffer) - self._buffer.endswith(b"\r"))
 
-    def end(self) -> list[bytes]:
+    def end(self) -> Iterator[bytes | Held]:
         """A last event that only lacked the second half of its last line's end."""
-        left, self._buffer = bytes(self._buffer), bytearray()
-        return [left.rstrip(b"\r\n")] if left.endswith((b"\r\r", b"\n\r")) else []
+        if self._buffer.endswith((b"\r\r", b"\n\r")):
+            yield self._taken(self._buffer.rstrip(b"\r\n"))
+
+    def _taken(self, rest: bytearray) -> bytes | Held:
+        held, self._held = self._held, None
+        if held is None:
+            return bytes(rest)
+        held.add(rest)
+        return held
 
 
 @dataclass(slots=True)

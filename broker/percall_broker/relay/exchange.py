@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -16,26 +17,29 @@ import structlog
 from percall import wire
 from percall.rpc import frames, refusals
 from percall_broker.asgi import ClientGone
-from percall_broker.model.errors import BrokerError, Forbidden, NotFound, UpstreamFailed
+from percall_broker.model.errors import BrokerError, NotFound, TooMany, UpstreamFailed
 from percall_broker.outbound.redaction import Redactor
 from percall_broker.outbound.streams import Leaving, StreamCut, ended_by_leaving
 from percall_broker.pipeline.relay import Place
 from percall_broker.relay import heads
 from percall_broker.relay.events import EventReader, message_event, read_event
+from percall_broker.relay.held import Held
 from percall_broker.relay.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from percall_broker.asgi import Receive, Send
     from percall_broker.outbound.streams import OpenStreams
     from percall_broker.outbound.upstream import Upstream, UpstreamAnswer
-    from percall_broker.pipeline.relay import Permitted, Seen
+    from percall_broker.pipeline.relay import Permitted, RelayPipeline, Seen
 
 _OK, _ACCEPTED, _NO_CONTENT, _REDIRECTS, _BAD, _SERVER_ERROR = 200, 202, 204, 300, 400, 500
 _UNAUTHORIZED, _NOT_FOUND = 401, 404
 _MAX_ERROR_BYTES = 64 * 1024
 _REFUSING_SECONDS = 10.0
+_MAX_OPEN = 256
+"""How much one grant may have under way at one server."""
 
 log = structlog.get_logger()
 
@@ -44,8 +48,16 @@ class Exchange:
     """One request's way there and back. `mark` was taken of the open streams before the request was authorised."""
 
     def __init__(
-        self, upstream: Upstream, streams: OpenStreams, method: str, mark: int, receive: Receive, send: Send
+        self,
+        pipeline: RelayPipeline,
+        upstream: Upstream,
+        streams: OpenStreams,
+        method: str,
+        mark: int,
+        receive: Receive,
+        send: Send,
     ) -> None:
+        self._pipeline = pipeline
         self._upstream = upstream
         self._streams = streams
         self._method = method
@@ -57,21 +69,26 @@ class Exchange:
 
     async def __call__(self, permitted: Permitted, seen: Seen) -> None:
         """All of it. Raises BrokerError where no answer has begun, ClientGone."""
-        watch = Watch(permitted, seen, lambda identifier: self._refuse(permitted, identifier))
+        watch = Watch(permitted, seen)
+        use = (permitted.identity.grant.id, permitted.server.name)
+        if self._streams.count(use) >= _MAX_OPEN:
+            raise TooMany(
+                "relay.many", f"This grant has {_MAX_OPEN} requests under way at this server.", "Wait for some."
+            )
         leaving = Leaving()
         left = None if permitted.deadline is None else max(0.0, permitted.deadline - time.time())
         try:
             try:
                 async with asyncio.timeout(left) as limit:
                     with (
-                        self._streams.hold((permitted.identity.grant.id, permitted.server.name), self._mark, limit),
+                        self._streams.hold(use, self._mark, limit, endless=left is None),
                         ended_by_leaving(self._receive, limit) as leaving,
                     ):
                         await self._forward(permitted, seen, watch)
             except (TimeoutError, StreamCut):
                 if leaving.has_left:
                     raise ClientGone from None
-                raise _why_cut(permitted) from None
+                raise await self._pipeline.why_cut(permitted) from None
         except ClientGone:
             if self._resumable and not watch.answered:
                 seen.outcome = ""
@@ -110,11 +127,21 @@ class Exchange:
     async def _whole(
         self, permitted: Permitted, watch: Watch, came: UpstreamAnswer, headers: list[tuple[bytes, bytes]]
     ) -> None:
-        body = await _collected(came, wire.MAX_FRAME_BYTES)
-        message = await watch.look(Redactor(permitted.key).redact(body))
-        if message is None or not watch.answered:
-            raise UpstreamFailed("upstream.message", "The server's answer is not the JSON-RPC answer to the request.")
-        await self._answer(_OK, headers, message)
+        redactor = Redactor(permitted.key)
+        with Held() as held:
+            async for piece in came.body:
+                held.add(redactor.feed(piece))
+                if held.size > wire.MAX_FRAME_BYTES:
+                    raise UpstreamFailed(
+                        "upstream.size", f"The answer is longer than {wire.MAX_FRAME_BYTES} bytes.", "Ask for less."
+                    )
+            held.add(redactor.flush())
+            if not await _looked_at(held, watch.look) or not watch.answered:
+                raise UpstreamFailed("upstream.message", "The server's answer is not the answer to the request.")
+            await self._begin(_OK, [*headers, (b"content-length", b"%d" % held.size)])
+            for piece in held.pieces():
+                await self._piece(piece)
+        await self._piece(b"", more=False)
 
     async def _nothing_more(self, permitted: Permitted, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         if permitted.id is not None and self._method == "POST":
@@ -136,8 +163,8 @@ class Exchange:
                 "The server does not accept the key that the broker holds.",
                 "An administrator may give a new one: percall-broker server rotate-key.",
             )
-        body = Redactor(permitted.key).redact(await _collected(came, _MAX_ERROR_BYTES, cut=True))
-        message = await watch.look(body) if heads.content_type(came) == heads.JSON else None
+        body = Redactor(permitted.key).redact(await _beginning(came))
+        message = watch.look(body) if heads.content_type(came) == heads.JSON else None
         outcome = f"The server answered with the HTTP status {came.status}."
         if message is not None:
             await self._answer(came.status, heads.to_client(heads.JSON, seen.call), message)
@@ -159,13 +186,14 @@ class Exchange:
         headers: list[tuple[bytes, bytes]],
         session: str,
     ) -> None:
-        redactor, reader = Redactor(permitted.key), EventReader()
+        redactor = Redactor(permitted.key)
+        rewrite = partial(self._rewritten, permitted, seen, watch, session)
         await self._begin(_OK, headers)
-        async for piece in came.body:
-            for raw in reader.feed(redactor.feed(piece)):
-                await self._event(permitted, seen, watch, raw, session)
-        for raw in [*reader.feed(redactor.flush()), *reader.end()]:
-            await self._event(permitted, seen, watch, raw, session)
+        with EventReader() as reader:
+            async for piece in came.body:
+                await self._pass_on(permitted, watch, rewrite, reader.feed(redactor.feed(piece)))
+            rest = (*reader.feed(redactor.flush()), *reader.end())
+            await self._pass_on(permitted, watch, rewrite, rest)
         if not watch.answered and self._resumable:
             seen.outcome = ""  # the client comes back for the rest
         elif not watch.answered:
@@ -176,17 +204,45 @@ class Exchange:
             )
         await self._piece(b"", more=False)
 
-    async def _event(self, permitted: Permitted, seen: Seen, watch: Watch, raw: bytes, session: str) -> None:
+    async def _pass_on(
+        self,
+        permitted: Permitted,
+        watch: Watch,
+        rewrite: Callable[[bytes], bytes | None],
+        events: Iterable[bytes | Held],
+    ) -> None:
+        for event in events:
+            if isinstance(event, bytes):
+                written = rewrite(event)
+                await self._act(permitted, watch)
+                if written:
+                    await self._piece(written)
+            else:
+                with event:
+                    passes = await _looked_at(event, rewrite)
+                    await self._act(permitted, watch)
+                    for piece in event.pieces() if passes else ():
+                        await self._piece(piece)
+
+    async def _act(self, permitted: Permitted, watch: Watch) -> None:
+        """What a message asks of us, before it goes on: a record, or an answer in the client's place."""
+        while watch.first_seen:
+            await self._pipeline.observed(permitted, watch.first_seen.pop())
+        while watch.refused:
+            await self._refuse(permitted, watch.refused.pop())
+
+    def _rewritten(self, permitted: Permitted, seen: Seen, watch: Watch, session: str, raw: bytes) -> bytes | None:
+        """The event as the client may have it: its id bound to the session, its message looked at."""
         event = read_event(raw)
         if event.id:
             place = Place(event.id, permitted.method, permitted.id, seen.call, seen.began_ms)
             event.id = permitted.bound.place(place, session)
             self._resumable = bool(session)
         if event.data:
-            event.data = await watch.look(event.data)
+            event.data = watch.look(event.data)
             if event.data is None and event.id is None:
-                return
-        await self._piece(bytes(event))
+                return None
+        return bytes(event)
 
     async def _last_words(self, permitted: Permitted, watch: Watch, error: BrokerError) -> None:
         """The stream has begun and cannot go on: whoever waits for an answer is told why there is none."""
@@ -225,30 +281,40 @@ class Exchange:
                     "POST", permitted.target, headers, _one(body), permitted.server.entry.connect
                 ) as came,
             ):
-                await _collected(came, _MAX_ERROR_BYTES, cut=True)
+                await _beginning(came)
         except (TimeoutError, UpstreamFailed):
             log.warning("a server was not told that its request is refused", server=permitted.server.name)
 
 
-def _why_cut(permitted: Permitted) -> Forbidden:
-    if permitted.deadline is not None and time.time() >= permitted.deadline:
-        late = refusals.DEADLINE_PASSED
-        return Forbidden(late.code, late.message, late.next_step)
-    return Forbidden(
-        "grant.ended", "The grant was revoked or suspended, so this was cut off.", "Ask your administrator."
-    )
+_looking = asyncio.Lock()
 
 
-async def _collected(came: UpstreamAnswer, limit: int, *, cut: bool = False) -> bytes:
-    """The whole body; `cut` at the limit, or refused when it is longer. Raises UpstreamFailed."""
+async def _looked_at(held: Held, look: Callable[[bytes], bytes | None]) -> bool:
+    """Puts in its place what may go on of a message, and says whether anything may.
+
+    Long ones are read one at a time, and apart from the event loop, which others wait for.
+    """
+    if not held.is_long:
+        return _put(held, held.whole(), look)
+    async with _looking:
+        return await asyncio.to_thread(lambda: _put(held, held.whole(), look))
+
+
+def _put(held: Held, data: bytes, look: Callable[[bytes], bytes | None]) -> bool:
+    message = look(data)
+    if message is not None and message is not data:
+        held.replace(message)
+    return message is not None
+
+
+async def _beginning(came: UpstreamAnswer) -> bytes:
+    """As much of a body as an error may be long."""
     pieces, size = [], 0
     async for piece in came.body:
         pieces.append(piece)
         size += len(piece)
-        if size > limit:
-            if cut:
-                break
-            raise UpstreamFailed("upstream.size", f"The server's answer is longer than {limit} bytes.", "Ask for less.")
+        if size > _MAX_ERROR_BYTES:
+            break
     return b"".join(pieces)
 
 

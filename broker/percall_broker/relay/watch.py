@@ -15,8 +15,6 @@ from percall.errors import WireError
 from percall.rpc import frames, gate, refusals
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from percall_broker.pipeline.relay import Permitted, Seen
 
 
@@ -39,23 +37,26 @@ _decode_result = msgspec.json.Decoder(_Result).decode
 
 
 class Watch:
-    """One exchange. `refuse` answers a request of the upstream's, by its id, on the client's behalf."""
+    """One exchange. `refused` are the ids of the upstream's requests that are to be answered on the client's behalf;
+    `first_seen` the methods that it asks of the client for the first time.
+    """
 
-    def __init__(self, permitted: Permitted, seen: Seen, refuse: Callable[[Any], Awaitable[None]]) -> None:
+    def __init__(self, permitted: Permitted, seen: Seen) -> None:
         self._permitted = permitted
         self._seen = seen
-        self._refuse = refuse
+        self.refused: list[Any] = []
+        self.first_seen: list[str] = []
         self._awaited = frames.id_key(permitted.id)
         self.answered = self._awaited is None
 
-    async def look(self, data: bytes) -> bytes | None:
+    def look(self, data: bytes) -> bytes | None:
         """The message as the client may have it; None for one that it may not have."""
         try:
             said = _decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
         if said.method:
-            return await self._request(data)
+            return self._request(data)
         if not (said.result or said.error):
             return None
         if self._awaited is None or frames.id_key(said.id) != self._awaited:
@@ -63,7 +64,7 @@ class Watch:
         self.answered = True
         return self._answer(said, data)
 
-    async def _request(self, data: bytes) -> bytes | None:
+    def _request(self, data: bytes) -> bytes | None:
         try:
             value = wire.strict_json(data)  # so that no request hides behind a duplicate member
         except WireError:
@@ -71,7 +72,7 @@ class Watch:
         method = value["method"]
         if method == gate.SAMPLING and not self._permitted.server.entry.sampling:
             if "id" in value:
-                await self._refuse(value["id"])
+                self.refused.append(value["id"])
             return None
         if method in gate.OBSERVED:
             self._observe(method)
@@ -96,6 +97,8 @@ class Watch:
         return self._filtered(data) if self._permitted.method in gate.LIST_METHODS else data
 
     def _observe(self, method: str) -> None:
+        if method not in self._seen.observed:
+            self.first_seen.append(method)
         self._seen.observed[method] = self._seen.observed.get(method, 0) + 1
 
     def _filtered(self, data: bytes) -> bytes | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from percall_broker.crypto import base64url
+from percall_broker.crypto.sodium import new_key
 from percall_broker.log.canonical import canonical
 from percall_broker.store.protocol import Statement
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from percall_broker.model.records import Decision, Identity, Server
     from percall_broker.stages.frame import Frame
     from percall_broker.store.protocol import Store
+
+_ID_BYTES = 16
 
 
 def _who(identity: Identity) -> dict[str, Any]:
@@ -167,6 +171,18 @@ class Recorder:
             },
         )
         return bool((await self._store.append(record))[0])
+
+    async def observation(self, identity: Identity, server: str, method: str, now: float) -> None:
+        """A server's request to the client outside any call. Raises Unavailable."""
+        time_ms = int(now * 1000)
+        bound = {"kind": "observed", "id": base64url.encode(new_key()[:_ID_BYTES]), "call": "", "time_ms": time_ms}
+        entry = _entry(**bound, **_who(identity), server=server, method=method)
+        record = Statement(
+            "record_change",
+            {**bound, **_who(identity), "server": server, "reason": method, "entry": entry},
+            required=True,
+        )
+        await self._store.append(record)
 
 
 def _redemption(identity: Identity, call: str, time_ms: int) -> str:
