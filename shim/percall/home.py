@@ -37,7 +37,8 @@ class Login:
 
     `broker` is the public URL without a trailing slash. `keyring` is os or file; `backend` is the class of the OS
     keyring that was chosen then. `ca_file` and `passphrase_file` are paths, empty for none. `created_at` is in
-    nanoseconds, so that two logins in one second keep their order.
+    nanoseconds, so that two logins in one second keep their order. `proxy` is the one that was in use then, without
+    its password.
     """
 
     grant: str
@@ -50,6 +51,7 @@ class Login:
     backend: str = ""
     ca_file: str = ""
     passphrase_file: str = ""
+    proxy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

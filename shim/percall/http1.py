@@ -15,11 +15,16 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterable, Iterator
 
+    from percall.proxy import Proxy
+
 MAX_HEAD_BYTES = 64 * 1024
 _RECEIVE_BYTES = 128 * 1024
 _HTTPS_PORT, _HTTP_PORT = 443, 80
 _MAX_PORT = 65535
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+# OpenSSL's verification results, X509_V_ERR_*.
+_NOT_YET_VALID, _EXPIRED, _OTHER_NAME, _OTHER_ADDRESS = 9, 10, 62, 64
 
 _INFORMATIONAL = range(100, 200)
 _BODYLESS = frozenset({204, 304})
@@ -27,16 +32,20 @@ _BODYLESS = frozenset({204, 304})
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the broker is: its URL, taken apart."""
+    """Where the broker is: its URL, taken apart, and the proxy on the way there."""
 
     secure: bool
     host: str
     port: int
     base: str
+    proxy: Proxy | None = None
 
     @classmethod
-    def parse(cls, url: str) -> Address:
-        """Take a broker's URL apart. Raises UsageError when it is none, or plain http to another machine."""
+    def parse(cls, url: str, proxy: str = "") -> Address:
+        """Take a broker's URL apart. Raises UsageError when it is none, or plain http to another machine.
+
+        `proxy` is the URL of a proxy that was recorded at login, empty for none.
+        """
         scheme, separator, rest = url.partition("://")
         authority, slash, path = rest.partition("/")
         secure = scheme == "https"
@@ -58,6 +67,10 @@ class Address:
                 "broker.url", f"{url!r} has no valid port.", "Write it like https://broker.example.com:8443."
             )
         port = int(port_text) if port_text else _HTTPS_PORT if secure else _HTTP_PORT
+        if proxy and secure:
+            from percall.proxy import Proxy  # noqa: PLC0415 - few have one
+
+            return cls(secure, host, port, (slash + path).rstrip("/"), Proxy(proxy))
         return cls(secure, host, port, (slash + path).rstrip("/"))
 
     @property
@@ -250,9 +263,18 @@ def connect(address: Address, context: ssl.SSLContext | None, timeout: float) ->
     import socket  # noqa: PLC0415 - 5 ms that a start need not spend
 
     plain: socket.socket | None = None
+    proxy = address.proxy
     try:
-        plain = socket.create_connection((address.host, address.port), timeout)
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            plain = socket.create_connection(
+                (proxy.host, proxy.port) if proxy else (address.host, address.port), timeout
+            )
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if proxy:
+                host = f"[{address.host}]" if ":" in address.host else address.host
+                proxy.open_tunnel(plain, f"{host}:{address.port}", timeout)
+        except OSError as error:
+            raise unreachable(address, error, f" by way of the proxy {proxy}" if proxy else "") from None
         if not address.secure:
             return plain
         return (context or tls_context(None)).wrap_socket(plain, server_hostname=address.host)
@@ -260,16 +282,48 @@ def connect(address: Address, context: ssl.SSLContext | None, timeout: float) ->
         if plain is not None:
             plain.close()
         raise unreachable(address, error) from None
+    except BrokerUnreachable:
+        if plain is not None:
+            plain.close()
+        raise
 
 
-def unreachable(address: Address, error: OSError) -> BrokerUnreachable:
-    """The sentence for a broker that cannot be reached: it names the broker and what to look at."""
-    reason = getattr(error, "verify_message", "") or error.strerror or str(error) or type(error).__name__
+def unreachable(address: Address, error: OSError, how: str = "") -> BrokerUnreachable:
+    """The error for a broker that cannot be reached: it names the broker, the reason and what to look at."""
+    url = address.url("")
+    if hasattr(error, "verify_code"):
+        return certificate_refused(url, address.host, error.verify_code)
+    reason = error.strerror or str(error) or type(error).__name__
     return BrokerUnreachable(
         "broker.unreachable",
-        f"The Percall broker {address.url('')} cannot be reached: {str(reason).rstrip('.')}.",
+        f"The Percall broker {url} cannot be reached{how}: {str(reason).rstrip('.')}.",
         "Check the network and that the broker runs (percall status), then try again.",
     )
+
+
+def certificate_refused(url: str, host: str, verify_code: int) -> BrokerUnreachable:
+    """The error for a certificate that does not hold; `verify_code` is OpenSSL's."""
+    from time import gmtime, strftime  # noqa: PLC0415 - seldom needed
+
+    now = strftime("%Y-%m-%d %H:%M UTC", gmtime())
+    clock = f"Have it renewed; or is this machine's clock off? It says {now}."
+    message, step = {
+        _NOT_YET_VALID: ("is not valid yet", clock),
+        _EXPIRED: ("has expired", clock),
+        _OTHER_NAME: _other_name(host),
+        _OTHER_ADDRESS: _other_name(host),
+    }.get(
+        verify_code,
+        (
+            "was issued by nobody this machine trusts",
+            "Name the authority's certificate: `percall login … --ca-file FILE`.",
+        ),
+    )
+    return BrokerUnreachable("broker.certificate", f"The certificate of {url} {message}.", step)
+
+
+def _other_name(host: str) -> tuple[str, str]:
+    return f"is for another name than {host}", "Use the broker's public URL, or have its certificate issued for it."
 
 
 class Response:

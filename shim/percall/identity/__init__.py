@@ -27,10 +27,11 @@ OTHER_CHOICE = "Or choose the passphrase-encrypted file by name: `percall login 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The secrets of one login: the device key's seed and the grant token. Its repr shows neither."""
+    """The secrets of one login: the device key's seed, the grant token, the proxy's password. Its repr shows none."""
 
     seed: bytes = field(repr=False)
     token: str = field(repr=False)
+    proxy_password: str = field(default="", repr=False)
 
 
 def start_reader(login: Login) -> subprocess.Popen[bytes]:
@@ -53,7 +54,8 @@ def read_answer(answer: bytes) -> Identity:
         if error := members.get("error"):
             failure = IdentityError(str(error["code"]), str(error["message"]), str(error["next_step"]))
         else:
-            return Identity(base64.urlsafe_b64decode(members["seed"] + "=="), str(members["token"]))
+            seed = base64.urlsafe_b64decode(members["seed"] + "==")
+            return Identity(seed, str(members["token"]), str(members.get("proxy_password", "")))
     except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
         raise IdentityError(
             "keyring.reader", "The keyring's helper process ended without an answer.", OTHER_CHOICE
@@ -64,11 +66,14 @@ def read_answer(answer: bytes) -> Identity:
 def item(identity: Identity) -> str:
     """The keyring item for an identity: one short JSON object. Raises IdentityError when it would not fit."""
     seed = base64.urlsafe_b64encode(identity.seed).rstrip(b"=").decode()
-    text = json.dumps({"seed": seed, "token": identity.token}, separators=(",", ":"))
+    members = {"seed": seed, "token": identity.token}
+    if identity.proxy_password:
+        members["proxy_password"] = identity.proxy_password
+    text = json.dumps(members, separators=(",", ":"))
     if len(text) > MAX_ITEM_CHARACTERS or len(identity.seed) != SEED_BYTES:
         raise IdentityError(
             "keyring.too_long",
             f"The grant does not fit into a keyring item of {MAX_ITEM_CHARACTERS} characters.",
-            "Use a shorter public URL for the broker.",
+            "Use a shorter password for the proxy, if it has one.",
         )
     return text

@@ -1,7 +1,7 @@
 """Signed requests from the commands: login, status, log, trust, and the broker's own administration.
 
-The call path of `percall run` has its own, smaller client. This one follows no redirect and reads no proxy or other
-setting from the environment, so that a grant token goes to the enrolled broker alone.
+The call path of `percall run` has its own, smaller client. This one follows no redirect and reads no setting from the
+environment, so that a grant token goes to the enrolled broker alone, by way of the proxy that the login recorded.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ from __future__ import annotations
 import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 
 from percall import wire
 from percall.errors import BrokerRefusal, BrokerUnreachable, UsageError, WireError
-from percall.identity import keyrings, presence
+from percall.http1 import certificate_refused
+from percall.identity import keyrings, presence, proxies
 from percall.proof import DeviceKey, digest
+from percall.proxy import connection_refused, credentials_refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,17 +34,21 @@ _UNAUTHORISED = 401
 class SignedClient:
     """A broker, seen with one grant. Its methods raise BrokerUnreachable, BrokerRefusal or WireError."""
 
-    def __init__(self, broker: str, key: DeviceKey, token: str, ca_file: str = "") -> None:
+    def __init__(
+        self, broker: str, key: DeviceKey, token: str, ca_file: str = "", proxy: httpx.Proxy | None = None
+    ) -> None:
         self._broker, self._key, self._token = broker, key, token
+        self._proxy = proxy
         self._nonce = ""
         self._presence: PresenceSigner | None = None
-        self._http = open_http(ca_file)
+        self._http = open_http(ca_file, proxy)
 
     @classmethod
     def of(cls, login: Login) -> Self:
         """The client of a login; reads its keyring. Raises IdentityError or UsageError."""
         found = keyrings.load(login)
-        return cls(login.broker, DeviceKey(found.seed), found.token, login.ca_file)
+        proxy = proxies.for_httpx(login.proxy, found.proxy_password)
+        return cls(login.broker, DeviceKey(found.seed), found.token, login.ca_file, proxy)
 
     def __enter__(self) -> Self:
         """The client itself."""
@@ -88,7 +95,7 @@ class SignedClient:
         with self.stream(
             method, path, body=body, media_type=media_type, query=query, timeout=TIMEOUT_SECONDS
         ) as answer:
-            with named_failures(self._broker):
+            with named_failures(self._broker, self._proxy):
                 answer.read()
             return answer
 
@@ -124,7 +131,7 @@ class SignedClient:
                 headers=self._headers(method, path, body, media_type),
                 timeout=waits,
             )
-            with named_failures(self._broker):
+            with named_failures(self._broker, self._proxy):
                 answer = self._http.send(request, stream=True)
             try:
                 self._nonce = answer.headers.get(wire.HEADER_NONCE, self._nonce)
@@ -132,7 +139,7 @@ class SignedClient:
                 if answer.status_code == _UNAUTHORISED and challenged and attempt == "first":
                     continue
                 if not answer.is_success:
-                    with named_failures(self._broker):
+                    with named_failures(self._broker, self._proxy):
                         answer.read()
                     raise refusal(self._broker, answer)
                 yield answer
@@ -154,7 +161,7 @@ class SignedClient:
         return {**headers, "content-type": media_type} if body else headers
 
 
-def open_http(ca_file: str = "") -> httpx.Client:
+def open_http(ca_file: str = "", proxy: httpx.Proxy | None = None) -> httpx.Client:
     """The HTTP client of the commands, trusting the system's roots, or only those in `ca_file`. Raises UsageError."""
     try:
         context = ssl.create_default_context(cafile=ca_file or None)
@@ -164,6 +171,7 @@ def open_http(ca_file: str = "") -> httpx.Client:
         ) from None
     return httpx.Client(
         verify=context,
+        proxy=proxy,
         trust_env=False,
         follow_redirects=False,
         timeout=TIMEOUT_SECONDS,
@@ -172,23 +180,31 @@ def open_http(ca_file: str = "") -> httpx.Client:
 
 
 @contextmanager
-def named_failures(broker: str) -> Iterator[None]:
+def named_failures(broker: str, proxy: httpx.Proxy | None = None) -> Iterator[None]:
     """Turns what can go wrong on the way into BrokerUnreachable."""
     try:
         yield
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            raise BrokerUnreachable(
-                "broker.certificate",
-                f"The certificate of {broker} was issued by nobody this machine trusts, or for another name.",
-                "Name the authority's certificate: `percall login … --ca-file FILE`.",
-            ) from None
-        reason = str(error).strip().rstrip(".") or type(error).__name__
-        raise BrokerUnreachable(
-            "broker.unreachable",
-            f"The broker at {broker} is unreachable: {reason}.",
-            "Check the URL and the network, and that `percall-broker serve` is running there.",
-        ) from None
+        raise _named(broker, proxy, error) from None
+
+
+def _named(broker: str, proxy: httpx.Proxy | None, error: Exception) -> BrokerUnreachable:
+    reason = str(error).strip().rstrip(".") or type(error).__name__
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is not None:
+        return certificate_refused(broker, urlsplit(broker).hostname or "", cause.verify_code)
+    if isinstance(error, httpx.ProxyError) and proxy is not None:
+        if reason.startswith("407"):
+            return credentials_refused(str(proxy.url))
+        return connection_refused(str(proxy.url), urlsplit(broker).netloc, reason)
+    how = f" by way of the proxy {proxy.url}" if proxy is not None else ""
+    return BrokerUnreachable(
+        "broker.unreachable",
+        f"The broker at {broker} is unreachable{how}: {reason}.",
+        "Check the URL and the network, and that `percall-broker serve` is running there.",
+    )
 
 
 def refusal(broker: str, answer: httpx.Response) -> BrokerRefusal:

@@ -15,11 +15,13 @@ from urllib.parse import SplitResult, urlsplit
 from percall import home, wire
 from percall.errors import BrokerRefusal, IdentityError, PercallError, UsageError, WireError
 from percall.home import Login
-from percall.identity import SEED_BYTES, Identity, keyrings, presence
+from percall.identity import SEED_BYTES, Identity, keyrings, presence, proxies
 from percall.identity.client import named_failures, open_http, refusal
 from percall.proof import DeviceKey, digest, make_enrolment_proof
 
 if TYPE_CHECKING:
+    import httpx
+
     from percall.identity.keyrings import Keyring
     from percall.identity.presence import PresenceSigner
 
@@ -41,26 +43,36 @@ class Enrolment:
     changed: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How the broker is reached: the authority's certificates (empty: the system's), and the proxy on the way."""
+
+    ca_file: str
+    proxy: httpx.Proxy | None
+
+
 def enrol(*, url: str, invite: str, agent: str, device: str, ca_file: str, keyring: Keyring) -> Enrolment:
     """Spends an invite. Raises UsageError, IdentityError, BrokerUnreachable, BrokerRefusal or WireError."""
     # 1. Everything that can fail here is tried before the invite is spent.
     broker = broker_url(url)
     authority = _keep_authority(ca_file)
+    proxy, proxy_password = proxies.of_environment(broker)
+    reach = Reach(authority, proxies.for_httpx(proxy, proxy_password))
     keyring.prepare()
     # 2. The key is made here, or was, for the same agent and broker.
     earlier = _earlier_seed(broker, agent)
     seed = earlier or secrets.token_bytes(SEED_BYTES)
     # 3. The person shows, at a terminal, that it is they; or sets the passphrase that will show it from now on.
-    known, new = _presence(broker, authority, invite)
+    known, new = _presence(broker, reach, invite)
     # 4. Only the key's public half leaves, with a proof that we hold the other.
     key = DeviceKey(seed)
     message = wire.Enrolment(
         invite=invite, device_key=key.public_jwk(), agent=agent, device=device, presence=new.key if new else None
     )
-    enrolled = _introduce(broker, authority, message, key, known)
+    enrolled = _introduce(broker, reach, message, key, known)
     session = enrolled.session
     # 5. The secrets go into the keyring; what is not secret into PERCALL_HOME.
-    keyring.store(session.grant, Identity(seed, enrolled.token))
+    keyring.store(session.grant, Identity(seed, enrolled.token, proxy_password))
     login = Login(
         grant=session.grant,
         broker=broker,
@@ -72,6 +84,7 @@ def enrol(*, url: str, invite: str, agent: str, device: str, ca_file: str, keyri
         backend=keyring.backend,
         ca_file=authority,
         passphrase_file=keyring.passphrase_file,
+        proxy=proxy,
     )
     home.save_session(session)
     home.save_login(login)
@@ -143,7 +156,7 @@ def _earlier_seed(broker: str, agent: str) -> bytes | None:
     return None
 
 
-def _presence(broker: str, authority: str, invite: str) -> tuple[PresenceSigner | None, PresenceSigner | None]:
+def _presence(broker: str, reach: Reach, invite: str) -> tuple[PresenceSigner | None, PresenceSigner | None]:
     """The presence key that signs the enrolment, and the one that it sets: at most one of them.
 
     Raises IdentityError, and what the broker says of the invite. Without a terminal nobody is asked; the broker knows
@@ -152,7 +165,7 @@ def _presence(broker: str, authority: str, invite: str) -> tuple[PresenceSigner 
     if not presence.has_terminal():
         return None, None
     try:
-        content = _send(broker, authority, wire.PATH_INVITATION, wire.InviteCode(invite), {})
+        content = _send(broker, reach, wire.PATH_INVITATION, wire.InviteCode(invite), {})
     except BrokerRefusal as error:
         if error.code == "request.path":  # a broker from before there was presence
             return None, None
@@ -170,14 +183,14 @@ def _presence(broker: str, authority: str, invite: str) -> tuple[PresenceSigner 
 
 
 def _introduce(
-    broker: str, authority: str, message: wire.Enrolment, key: DeviceKey, known: PresenceSigner | None
+    broker: str, reach: Reach, message: wire.Enrolment, key: DeviceKey, known: PresenceSigner | None
 ) -> wire.Enrolled:
     url, body = broker + wire.PATH_ENROL, wire.dump(wire.encode(message))
     jti, proof = make_enrolment_proof(key, url, body)
     headers = {"dpop": proof}
     if known is not None:
         headers[wire.HEADER_PRESENCE] = known.sign(wire.presence_text("POST", url, digest(body), jti))
-    enrolled = _read(wire.Enrolled, broker, _send(broker, authority, wire.PATH_ENROL, message, headers))
+    enrolled = _read(wire.Enrolled, broker, _send(broker, reach, wire.PATH_ENROL, message, headers))
     try:
         home.record_path("logins", enrolled.session.grant)
     except UsageError as error:
@@ -185,9 +198,9 @@ def _introduce(
     return enrolled
 
 
-def _send(broker: str, authority: str, path: str, message: object, headers: dict[str, str]) -> bytes:
+def _send(broker: str, reach: Reach, path: str, message: object, headers: dict[str, str]) -> bytes:
     common = {"content-type": "application/json", wire.HEADER_VERSION: str(wire.VERSION)}
-    with open_http(authority) as http, named_failures(broker):
+    with open_http(reach.ca_file, reach.proxy) as http, named_failures(broker, reach.proxy):
         answer = http.post(broker + path, content=wire.dump(wire.encode(message)), headers={**common, **headers})
     if not answer.is_success:
         raise refusal(broker, answer)

@@ -48,12 +48,14 @@ class Signer:
     def __repr__(self) -> str:
         return f"Signer({self.address.url('')})"
 
-    def accept(self, seed: bytes, token: str) -> None:
+    def accept(self, seed: bytes, token: str, proxy_password: str = "") -> None:
         """Sign with this identity from now on. Raises IdentityError when the key is damaged."""
         from percall.proof import DeviceKey  # noqa: PLC0415 - loads libsodium, which a start need not wait for
 
         self._key, self._token = DeviceKey(seed), token
         self.failure = None
+        if self.address.proxy is not None:
+            self.address.proxy.tell(proxy_password)
         self._open_gate()
 
     def reject(self, error: PercallError) -> None:
@@ -217,7 +219,7 @@ class Broker:
         answer, self._answer = self._answer, b""
         try:
             found = identity.read_answer(answer)
-            self.signer.accept(found.seed, found.token)
+            self.signer.accept(found.seed, found.token, found.proxy_password)
         except PercallError as error:
             self._rejected(error)
             return

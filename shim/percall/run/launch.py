@@ -79,7 +79,7 @@ class Launch:
             from percall.run.windows import Windows  # noqa: PLC0415
 
             login, entry = self.found.login, self.found.granted.entry
-            signer, windows = Signer(Address.parse(login.broker)), Windows()
+            signer, windows = Signer(Address.parse(login.broker, login.proxy)), Windows()
             sender = Sender(signer, login.ca_file or None)
             placeholder = ways.make_placeholder(entry.placeholder)
             listener = Listener(entry, placeholder, windows.current, windows.redeemed, sender)

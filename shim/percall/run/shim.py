@@ -68,7 +68,7 @@ class Shim:
         self._loop = loop = Loop()
         self._stderr = Stderr(loop)
         self._windows = egress.windows if egress else Windows()
-        self._signer = egress.signer if egress else Signer(Address.parse(self._login.broker))
+        self._signer = egress.signer if egress else Signer(Address.parse(self._login.broker, self._login.proxy))
         self._broker = Broker(loop, self._login, self._signer)
         self._broker.wanted = self._connect
         self._settlements = Settlements(loop, self._broker)
