@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import gc
 import logging
-import os
 import signal
 import sys
 import time
@@ -50,12 +48,12 @@ from percall_broker.model.standing import barred, closed
 from percall_broker.outbound.streams import OpenStreams
 from percall_broker.outbound.upstream import Upstream
 from percall_broker.relay.door import RelayDoor
+from percall_broker.store.lock import alone
 from percall_broker.strangers import Front, Strangers
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Callable, Iterator
-    from pathlib import Path
 
     from percall_broker.asgi import Door, Message, Receive, Send
     from percall_broker.compose import Broker
@@ -246,7 +244,7 @@ def serve(settings: Settings) -> None:
 async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
     configure_log()
     token = watching.token(settings)
-    with _only_one(settings.home), listening(settings) as listener, watching.watched(settings) as watched:
+    with alone(settings.home), listening(settings) as listener, watching.watched(settings) as watched:
         address = listener.getsockname()
         scheme = "https" if settings.tls_cert else "http"
         at = f"{scheme}://{authority(address[0], address[1])}"
@@ -340,25 +338,6 @@ async def _cut_streams(broker: Broker, streams: OpenStreams) -> None:
             if grant is None or barred(grant, time.time()) or closed(name, server):
                 streams.cut((grant_id, name))
         await broker.changes.next(generation, 0.5)
-
-
-@contextlib.contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """A lock that ends with the process, however it ends."""
-    try:
-        lock = os.fdopen(os.open(folder / "serve.lock", os.O_WRONLY | os.O_CREAT, 0o600), "w")
-    except OSError as error:
-        raise Unavailable(
-            "broker.home", f"The folder {folder} cannot be written: {error.strerror}.", "Run `percall-broker init`."
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Unavailable(
-                "broker.running", f"Another broker serves the folder {folder}.", "Stop it first, or use another folder."
-            ) from None
-        yield
 
 
 def configure_log() -> None:

@@ -12,7 +12,7 @@ import pytest
 from harness.statements import SEEDS, call, outcome, redemption, request
 from percall_broker.model.errors import BrokerError, Conflict, Unavailable
 from percall_broker.store import Statement, Store, migrate, open_store
-from percall_broker.store.opening import MIGRATIONS
+from percall_broker.store.schema import MIGRATIONS
 from percall_broker.store.sqlite import connect
 
 pytestmark = pytest.mark.anyio

@@ -13,8 +13,10 @@ import typer
 
 from percall import __version__
 from percall_broker.cli import output
+from percall_broker.cli.backup import backups, migrate
 from percall_broker.cli.grant import grants
 from percall_broker.cli.log import calls
+from percall_broker.cli.review import reviews
 from percall_broker.cli.server import servers
 from percall_broker.cli.webhook import webhooks
 from percall_broker.model.errors import Conflict, Unavailable
@@ -42,6 +44,9 @@ application.add_typer(grants, name="grant")
 application.add_typer(calls, name="log")
 application.add_typer(webhooks, name="webhook")
 application.add_typer(keys, name="key")
+application.add_typer(backups, name="backup")
+application.add_typer(reviews, name="review")
+application.command()(migrate)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
@@ -223,16 +228,6 @@ def serve(
     run_server(told)
 
 
-@application.command()
-def migrate() -> None:
-    """Bring the store's schema to this version. Back up first; the broker must not be running."""
-    from percall_broker.settings import load
-    from percall_broker.store import migrate as apply_migrations
-
-    done = asyncio.run(apply_migrations(load().location))
-    output.write(f"Applied: {', '.join(done)}." if done else "Nothing to do: the store is of this version.")
-
-
 @keys.command("rotate")
 def rotate_keys(
     keep_old: Annotated[bool, typer.Option(help="Keep the files of keys that wrap nothing any more.")] = False,
@@ -248,3 +243,5 @@ def rotate_keys(
 
     name, wrapped, forgotten = asyncio.run(rotate())
     output.write(f"{name} wraps {wrapped} secrets now." + (f" Deleted: {', '.join(forgotten)}." if forgotten else ""))
+    if forgotten:
+        output.write("  Backups made until now open with what was deleted: keep your copy of it as long as them.")

@@ -17,6 +17,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg.types.numeric import Int8Dumper
 
 from percall_broker.model.errors import BrokerError, Conflict, InvalidInput, Unavailable
+from percall_broker.store.offline import SERVED
 from percall_broker.store.statements import load
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class PostgresStore:
         """One transaction for the group; if one of them spoils it, each gets a transaction of its own."""
         try:
             results = await self._commit([s for waiting in group for s in waiting.statements])
-        except (psycopg.Error, ValueError) as error:
+        except (psycopg.Error, ValueError, Unavailable) as error:
             if len(group) > 1 and _is_of_one_statement(error):
                 for waiting in group:
                     await self._write([waiting])
@@ -197,6 +198,12 @@ class PostgresStore:
         connection.adapters.register_dumper(int, Int8Dumper)
         connection.prepared_max = _MAX_PREPARED
         await connection.execute(_SETTINGS)
+        # Held by every connection for as long as it lives, so that no schema changes under a statement.
+        cursor = await connection.execute("SELECT pg_try_advisory_lock_shared(%s) AS held", (SERVED,))
+        row = await cursor.fetchone()
+        if row is None or not row["held"]:
+            await connection.close()
+            raise Unavailable("store.migrating", "The store is being migrated or restored.", "Wait until that is done.")
         return connection
 
 
@@ -217,12 +224,14 @@ async def _roll_back(connection: Connection) -> None:
 def _is_of_one_statement(error: Exception) -> bool:
     """Whether others of the group may succeed, for the fault lies in one statement, or in the order of locks."""
     return isinstance(error, (DeadlockDetected, SerializationFailure)) or not isinstance(
-        error, (psycopg.OperationalError, psycopg.InterfaceError)
+        error, (psycopg.OperationalError, psycopg.InterfaceError, Unavailable)
     )
 
 
 def _translated(error: Exception) -> BrokerError:
     """What the caller learns; the engine's words may quote values, so they stay out of the sentence."""
+    if isinstance(error, BrokerError):
+        return error
     if isinstance(error, psycopg.IntegrityError):
         return Conflict("store.conflict", "This contradicts what is stored already.")
     if isinstance(error, (psycopg.DataError, ValueError)):

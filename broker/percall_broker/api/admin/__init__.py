@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from fastapi import APIRouter, Request
 
-from percall_broker.api.admin import grants, record, servers, webhooks
+from percall_broker.api.admin import grants, record, review, servers, webhooks
 from percall_broker.api.admin.forms import Administrator
 from percall_broker.model.errors import InvalidInput
 from percall_broker.model.records import Identity
@@ -43,4 +43,5 @@ def router(
     routes.include_router(servers.router(administration.servers, asking("servers"), asking("secrets")))
     routes.include_router(record.router(administration.record, asking(""), reader))
     routes.include_router(webhooks.router(administration.webhooks, sending, asking("webhooks")))
+    routes.include_router(review.router(administration.review, asking("grants")))
     return routes

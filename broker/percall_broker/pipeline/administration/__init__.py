@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 from percall_broker.pipeline.administration.grants import Grants
 from percall_broker.pipeline.administration.ledger import Ledger
 from percall_broker.pipeline.administration.record import Record
+from percall_broker.pipeline.administration.review import Review
 from percall_broker.pipeline.administration.servers import Servers
 from percall_broker.pipeline.administration.webhooks import WebhookEndpoints
 
@@ -27,9 +28,12 @@ class Administration:
     servers: Servers
     record: Record
     webhooks: WebhookEndpoints
+    review: Review
 
     @classmethod
     def over(cls, store: Store, vault: Vault, arguments: SealedArguments, changed: Callable[[], None]) -> Self:
         """All of them over one store. `changed` is called after each change, for the streams of this process."""
         ledger = Ledger(store, changed)
-        return cls(Grants(ledger), Servers(ledger, vault), Record(store, arguments), WebhookEndpoints(ledger, vault))
+        grants, webhooks = Grants(ledger), WebhookEndpoints(ledger, vault)
+        review = Review(ledger, grants)
+        return cls(grants, Servers(ledger, vault), Record(store, arguments), webhooks, review)

@@ -1,0 +1,187 @@
+"""`percall-broker backup …` and `migrate`: what is done to the store as a whole, on the broker's own machine."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from percall_broker.cli import output
+from percall_broker.model.errors import BrokerError, Unavailable
+
+if TYPE_CHECKING:
+    from percall_broker.backup import Archive, Header
+    from percall_broker.settings import Settings
+
+# The broker itself is imported where it is needed, as in `root`.
+# ruff: noqa: PLC0415
+
+backups = typer.Typer(
+    help="Backups of the store, on the broker's own machine.", no_args_is_help=True, rich_markup_mode=None
+)
+
+File = Annotated[Path, typer.Argument(help="The backup's file.", metavar="FILE")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+@backups.command()
+def create(file: File, as_json: Json = False) -> None:
+    """Write a backup into a new file, also while the broker serves. The key-encryption keys are never in it."""
+    from percall_broker.settings import load
+
+    settings = load()
+    header = asyncio.run(_create(settings, file))
+    size = file.stat().st_size
+    text = (
+        f"{file} holds the store as of {_moment(header.created_at)} ({size} bytes, readable by you alone).\n"
+        f"It opens with {header.wrapped.key}, which is not in it: keep that apart."
+    )
+    output.one({"file": str(file), "bytes": size, **_described(header)}, as_json=as_json, text=text)
+
+
+@backups.command()
+def check(
+    file: File,
+    without_keys: Annotated[
+        bool, typer.Option(help="Only whether it is whole: not whether somebody altered it on purpose.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Say whether a backup is whole and unaltered, and what it holds. Needs no broker; changes nothing."""
+    from percall_broker.backup import Archive
+
+    with Archive(file) as archive:
+        if not without_keys:
+            asyncio.run(_authentic(archive))
+        rows = {table.name: sum(1 for _ in found) for table, found in archive.tables()}
+        described = _described(archive.header) | {"authentic": None if without_keys else True, "rows": rows}
+    held = ", ".join(f"{count} {name}" for name, count in rows.items() if count)
+    proven = "whole" if without_keys else "whole, and as it was made"
+    text = (
+        f"{file} is {proven}: percall {described['percall']}, {described['engine']}, {_moment(described['created_at'])}"
+        f".\nIt holds {held}.\nIt opens with {described['key_encryption_key']}."
+    )
+    output.one(described, as_json=as_json, text=text)
+
+
+@backups.command()
+def restore(file: File, as_json: Json = False) -> None:
+    """Make this folder's store, or the empty database, from a backup; every grant is suspended until it is reviewed.
+
+    The keys that belong to it must be in place first. Afterwards: `serve`, `invite`, then `review show`.
+    """
+    from percall_broker.backup import restore as restored_from
+    from percall_broker.compose import key_source
+    from percall_broker.settings import load
+    from percall_broker.store.lock import alone
+
+    settings = load()
+
+    async def run() -> Any:
+        source = key_source(settings)
+        try:
+            return await restored_from(settings.location, source, file)
+        finally:
+            await source.close()
+
+    with alone(settings.home):
+        done = asyncio.run(run())
+    text = (
+        f"Restored from {_moment(done.header.created_at)}. What was active then is suspended: what was revoked since is"
+        " not known here.\nNext: percall-broker serve, percall-broker invite, and as that administrator:"
+        " percall-broker review show"
+    )
+    output.one({**_described(done.header), "rows": done.rows}, as_json=as_json, text=text)
+
+
+def migrate(
+    backup: Annotated[
+        Path | None, typer.Option(help="Where the backup goes. [default: backups/ in the folder]", metavar="FILE")
+    ] = None,
+    no_backup: Annotated[bool, typer.Option("--no-backup", help="Make none: then nothing leads back.")] = False,
+) -> None:
+    """Bring the store's schema to this version: all of it or nothing, with a backup first. No broker may be serving."""
+    from percall_broker.settings import load
+    from percall_broker.store import migrate as apply_migrations
+    from percall_broker.store import pending
+    from percall_broker.store.lock import alone
+
+    settings = load()
+    if not asyncio.run(pending(settings.location)):
+        output.write("Nothing to do: the store is of this version.")
+        return
+    with alone(settings.home):
+        if not no_backup:
+            file = backup or _file_before_migration(settings)
+            try:
+                asyncio.run(_create(settings, file, recorded=False))
+            except BrokerError as error:
+                raise Unavailable(
+                    error.code,
+                    f"Nothing was migrated, since no backup could be made: {error.message}",
+                    f"{error.next_step} Or, without a way back: percall-broker migrate --no-backup".strip(),
+                ) from None
+            output.write(f"The store as it was is in {file}.")
+        done = asyncio.run(apply_migrations(settings.location))
+    output.write(f"Applied: {', '.join(done)}.")
+
+
+async def _create(settings: Settings, file: Path, *, recorded: bool = True) -> Header:
+    from percall_broker.backup import create as make
+    from percall_broker.compose import key_source
+    from percall_broker.log import changes
+    from percall_broker.store import open_store
+
+    if recorded:  # first, so that the backup tells of itself
+        store = await open_store(settings.location)
+        try:
+            await store.append(changes.change(None, "backup.create", file=file.name))
+        finally:
+            await store.close()
+    source = key_source(settings)
+    try:
+        return await make(settings.location, source, file)
+    finally:
+        await source.close()
+
+
+async def _authentic(archive: Archive) -> None:
+    from percall_broker.backup import authentic
+    from percall_broker.compose import key_source
+    from percall_broker.settings import load
+
+    source = key_source(load())
+    try:
+        await authentic(archive, source)
+    except Unavailable as error:
+        raise Unavailable(
+            error.code, f"The file is whole, but its keys are not here: {error.message}", "Or: --without-keys."
+        ) from None
+    finally:
+        await source.close()
+
+
+def _file_before_migration(settings: Settings) -> Path:
+    folder = settings.home / "backups"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise Unavailable("backup.write", f"{folder} cannot be made: {error.strerror}.") from None
+    return folder / time.strftime("before-migration-%Y%m%dT%H%M%SZ.backup", time.gmtime())
+
+
+def _described(header: Header) -> dict[str, Any]:
+    return {
+        "created_at": header.created_at,
+        "percall": header.percall,
+        "engine": header.engine,
+        "migrations": list(header.migrations),
+        "key_encryption_key": header.wrapped.key,
+    }
+
+
+def _moment(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))

@@ -1,0 +1,56 @@
+"""`percall-broker review …`: after a restore, an administrator says which grants work again."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from percall.errors import UsageError
+from percall_broker.cli import output
+from percall_broker.cli.connection import administrator
+
+reviews = typer.Typer(
+    help="After a restore: which of the backup's grants work again.", no_args_is_help=True, rich_markup_mode=None
+)
+
+_COLUMNS = ("grant", "person", "agent", "device", "expires_at", "calls", "last_call", "servers")
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+@reviews.command()
+def show(as_json: Json = False) -> None:
+    """The grants that wait, with their use up to the backup. What happened after it is not known here."""
+    with administrator() as client:
+        review = client.json("GET", "/v1/admin/review")
+    if as_json:
+        output.one(review, as_json=True)
+        return
+    if not review["restored_at"]:
+        output.write("This store was not restored from a backup.")
+        return
+    output.write(f"Restored {_moment(review['restored_at'])} from a backup of {_moment(review['backup_created_at'])}.")
+    output.write(f"The last thing that it knows of is of {review['log_until']}. Make again what was done after that:")
+    output.write("revocations, suspensions, new keys, removed servers and people.")
+    output.lines(review["grants"], as_json=False, columns=_COLUMNS, empty="No grant waits for a review.")
+
+
+@reviews.command()
+def resume(
+    grant: Annotated[list[str] | None, typer.Argument(help="The grants' ids.", metavar="[GRANT…]")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that wait, as `review show` lists them now.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Let grants of a restored store work again. What should not: `grant revoke`."""
+    if bool(grant) == everything:
+        raise UsageError("review.which", "Name the grants, or --all.", "See: percall-broker review show.")
+    with administrator() as client:
+        named = [row["grant"] for row in client.json("GET", "/v1/admin/review")["grants"]] if everything else grant
+        done: dict[str, Any] = client.json("POST", "/v1/admin/review/resume", value={"grants": named or []})
+    text = f"{len(done['resumed'])} grants work again; {done['waiting']} still wait."
+    output.one(done, as_json=as_json, text=text)
+
+
+def _moment(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
