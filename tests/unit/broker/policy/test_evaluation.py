@@ -1,0 +1,154 @@
+"""What the policies say of a call: strictest wins, nothing matches means no, an error means no."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from percall_broker.policy import BUILT_IN, Asked, Evaluator, Limit, Verdict, read
+
+NOON = 1_795_478_400.0 + 12 * 3600  # Tuesday, 2026-11-24, 12:00 UTC
+CALL = Asked(
+    person="alice",
+    agent="cursor",
+    device="laptop",
+    groups=("devs",),
+    server="github",
+    delivery="egress",
+    method="tools/call",
+    kind="tool",
+    subjects=("create_issue",),
+    client="Cursor/1.0",
+    digest="d",
+    arguments=b"{}",
+)
+ALL = "permit(principal, action, resource);"
+
+
+def ask(policy: str, call: Asked = CALL, **arguments: Any) -> Verdict:
+    body = json.dumps(arguments).encode()
+    return Evaluator()(read({"a.cedar": policy}, 1), replace(call, arguments=body, digest=body.decode()), NOON)
+
+
+def test_what_the_grant_permits_is_permitted_until_policies_are_applied() -> None:
+    verdict = Evaluator()(read(BUILT_IN, 0), CALL, NOON)
+    assert (verdict.effect, verdict.policies) == ("permit", ("what-the-grant-permits",))
+
+
+def test_nothing_that_matches_means_no() -> None:
+    assert ask('permit(principal == Agent::"bob/cursor", action, resource);').code == "policy.none"
+    assert ask("").code == "policy.none"
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        'principal == Agent::"alice/cursor", action, resource',
+        'principal in Person::"alice", action, resource',
+        'principal in Group::"devs", action, resource',
+        'principal, action == Action::"tools/call", resource',
+        'principal, action, resource in Server::"github"',
+        'principal, action, resource == Tool::"github/create_issue"',
+    ],
+)
+def test_person_group_agent_method_server_and_tool_can_be_named(scope: str) -> None:
+    assert ask(f"permit({scope});").effect == "permit"
+
+
+def test_the_strictest_wins() -> None:
+    asking = '@ask("leads") permit(principal, action, resource);'
+    assert ask(ALL + asking).effect == "ask"
+    assert ask(ALL + asking).ask == ("leads",)
+    assert ask(ALL + asking + "forbid(principal, action, resource);").effect == "forbid"
+
+
+def test_a_refusal_says_the_policys_own_reason() -> None:
+    verdict = ask(ALL + '@id("no-writes") @reason("Writes go through review.") forbid(principal, action, resource);')
+    assert (verdict.code, verdict.message, verdict.policies) == (
+        "policy.forbid",
+        "Writes go through review.",
+        ("no-writes",),
+    )
+
+
+@pytest.mark.parametrize(
+    ("condition", "arguments"),
+    [
+        ('context.arguments.hasTag("repo") && context.arguments.getTag("repo") like "acme/*"', {"repo": "acme/x"}),
+        ('context.arguments.hasTag("a/b~1c") && context.arguments.getTag("a/b~1c") == "x"', {"a": {"b/c": "x"}}),
+        ('context.arguments.hasTag("on") && context.arguments.getTag("on") == "true"', {"on": True}),
+        ('context.numbers.hasTag("n") && context.numbers.getTag("n") > 3', {"n": 4}),
+        ('context.lists.hasTag("l") && context.lists.getTag("l").contains("bug")', {"l": ["bug", "ui"]}),
+        ('context.arguments.hasTag("l/0") && context.arguments.getTag("l/0") == "bug"', {"l": ["bug"]}),
+        ('context.hour == 12 && context.weekday == "tuesday"', {}),
+        ('context.now > datetime("2026-11-24")', {}),
+        ('context.client like "Cursor/*"', {}),
+        ('principal.name == "cursor" && principal.device == "laptop"', {}),
+    ],
+)
+def test_conditions_read_arguments_time_and_client(condition: str, arguments: dict[str, Any]) -> None:
+    assert ask(f"permit(principal, action, resource) when {{ {condition} }};", **arguments).effect == "permit"
+    opposite = f"permit(principal, action, resource) unless {{ {condition} }};"
+    assert ask(opposite, **arguments).effect == "forbid"
+
+
+def test_the_tools_own_annotations_can_be_read_where_they_are_known() -> None:
+    policy = (
+        "permit(principal, action, resource) when { resource is Tool && resource has readOnly && resource.readOnly };"
+    )
+    assert ask(policy).effect == "forbid"
+    assert ask(policy, replace(CALL, annotations=(("readOnly", True),))).effect == "permit"
+
+
+def test_a_policy_that_errs_refuses_and_is_named_although_another_permits() -> None:
+    overflowing = (
+        '@id("sums") forbid(principal, action, resource)'
+        ' when { context.numbers.hasTag("n") && context.numbers.getTag("n") + 1 == 0 };'
+    )
+    assert ask(ALL + overflowing, n=1).effect == "permit"
+    verdict = ask(ALL + overflowing, n=2**63 - 1)
+    assert (verdict.code, verdict.policies) == ("policy.error", ("sums",))
+    assert "sums" in verdict.message
+
+
+def test_arguments_too_large_to_read_are_refused_only_where_a_policy_reads_them() -> None:
+    reading = 'forbid(principal, action, resource) when { context.arguments.hasTag("x") };'
+    assert ask(ALL + reading, text="x" * 300_000).code == "policy.size"
+    assert ask(ALL + reading, items=list(range(6000))).code == "policy.size"
+    assert ask(ALL, text="x" * 300_000).effect == "permit"
+
+
+def test_limits_are_those_of_the_policies_that_permit() -> None:
+    text = '@id("few") @limit("20/hour") permit(principal, action, resource);'
+    assert ask(ALL + text).limits == (("few", Limit(20, 3600)),)
+
+
+def test_an_observed_policy_decides_nothing_and_is_told() -> None:
+    verdict = ask(ALL + '@id("later") @observe forbid(principal, action, resource);')
+    assert (verdict.effect, verdict.observed) == ("permit", "forbid by later")
+
+
+def test_each_of_several_resources_must_be_permitted() -> None:
+    listening = replace(CALL, method="subscriptions/listen", kind="resource", subjects=("file:///a", "file:///b"))
+    one = 'permit(principal, action, resource) when { resource is Resource && resource.uri == "file:///a" };'
+    assert ask(one, listening).effect == "forbid"
+    assert ask(one, replace(listening, subjects=("file:///a",))).effect == "permit"
+
+
+def test_tasks_and_names_of_any_kind_can_be_decided() -> None:
+    task = replace(CALL, method="tasks/get", kind="task", subjects=())
+    assert ask('permit(principal, action == Action::"tasks", resource == Server::"github");', task).effect == "permit"
+    odd = replace(CALL, person='o"neil', subjects=('x"::\n\\',))
+    assert ask(ALL, odd).effect == "permit"
+
+
+def test_a_verdict_is_remembered_only_for_what_it_was_read_from() -> None:
+    policies = read({"a.cedar": 'permit(principal in Group::"devs", action, resource);'}, 1)
+    evaluator = Evaluator()
+    assert evaluator(policies, CALL, NOON).effect == "permit"
+    assert evaluator(policies, replace(CALL, groups=()), NOON).effect == "forbid"
+    assert evaluator(policies, replace(CALL, digest="other", arguments=b"{}"), NOON).effect == "permit"
+    assert evaluator(read({"a.cedar": ""}, 2), CALL, NOON).effect == "forbid"

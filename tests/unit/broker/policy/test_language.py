@@ -1,0 +1,64 @@
+"""Policies are read whole or not at all, and what does not hold is told with file, line and reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from percall_broker.model.errors import InvalidInput
+from percall_broker.policy import Limit, read
+
+GOOD = """// "a remark; with a semicolon"
+@id("first") @reason("a; b")
+permit(principal, action, resource) when { context.client like "x;*" };
+
+@ask("leads") @limit("3/day")
+permit(principal, action, resource);
+@observe forbid(principal, action, resource);
+"""
+
+
+def test_each_policy_has_its_name_place_and_annotations() -> None:
+    policies = read({"team/a.cedar": GOOD}, 7)
+    first, second, third = policies.policies.values()
+    assert (policies.version, first.id, first.line, first.reason) == (7, "first", 2, "a; b")
+    assert (second.id, second.line, second.ask, second.limit) == (
+        "team/a.cedar:5",
+        5,
+        "leads",
+        Limit(3, 86400),
+    )
+    assert (third.line, third.effect, third.observed) == (7, "forbid", True)
+    assert policies.reads == {"client"}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("permit(principal, action resource);", "a.cedar:1: "),
+        ("\n\npermit(principal, action, resource)", "a.cedar:3: "),
+        ('permit(principal in Foo::"x", action, resource);', "a.cedar:1: unrecognized entity type `Foo`"),
+        ("permit(principal, action, resource) when { resource.nam == 1 };", "attribute `nam`"),
+        ('permit(principal, action, resource) when { context.arguments.getTag("a") == "b" };', "safety of access"),
+        ('permit(principal, action == Action::"tools/delete", resource);', "a.cedar:1: "),
+        ('@ask("") permit(principal, action, resource);', "@ask"),
+        ('@ask("leads") forbid(principal, action, resource);', "@ask"),
+        ('@limit("many") permit(principal, action, resource);', "@limit"),
+        ('@limit("0/hour") permit(principal, action, resource);', "@limit"),
+        ('@asc("leads") permit(principal, action, resource);', "@asc is not known"),
+        ("permit(principal == ?principal, action, resource);", "templates"),
+        ('@id("x") permit(principal, action, resource);\n@id("x") permit(principal, action, resource);', "a.cedar:2"),
+        ('@id("x`y") permit(principal, action, resource);', "@id"),
+    ],
+)
+def test_what_does_not_hold_is_told_with_its_place(text: str, told: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        read({"a.cedar": text}, 1)
+    assert caught.value.code == "policy.invalid"
+    assert told in caught.value.message
+
+
+def test_all_problems_of_all_files_are_told_at_once() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        read({"a.cedar": "permit(;", "b.cedar": "\nforbid(principal, action, resource) when { 1 };"}, 1)
+    assert "a.cedar:1" in caught.value.message
+    assert "b.cedar:2" in caught.value.message
