@@ -69,7 +69,7 @@ class Grant:
 class Server:
     """A server of the catalogue, as stored. `state` is active, suspended or removed.
 
-    `secret_version` 0 means it has no key.
+    `secret_version` 0 means it has no key; `policy_version` is that of the policies in force when it was read.
     """
 
     name: str
@@ -78,6 +78,7 @@ class Server:
     state: str
     secret_version: int
     freeze: Freeze | None = None
+    policy_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +90,28 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """At most so many calls of one person in so many seconds."""
+
+    most: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
-    """permit or forbid, with the stable code of the rule that decided, a sentence, and what to do next."""
+    """permit or forbid, with the stable code of the rule that decided, a sentence, and what to do next.
+
+    `policies` are those that decided, of `policy_version`. `ask` are the groups that must approve: such a call is not
+    permitted until they have. `limits` are counted when a permit is recorded, by the policy's id. `observed` is what
+    policies under observation would have said, where that differs.
+    """
 
     permitted: bool
     code: str
     message: str
     next_step: str = ""
+    policies: tuple[str, ...] = ()
+    policy_version: int = 0
+    ask: tuple[str, ...] = ()
+    limits: tuple[tuple[str, Limit], ...] = ()
+    observed: str = ""

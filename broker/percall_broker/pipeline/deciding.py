@@ -13,6 +13,7 @@ from percall_broker.model.errors import Conflict
 from percall_broker.model.records import Decision
 from percall_broker.pipeline.signed import renewed, replayed
 from percall_broker.stages.decide import decide
+from percall_broker.stages.policy import PolicyStage
 
 if TYPE_CHECKING:
     from percall_broker.model.records import Identity, Server
@@ -39,6 +40,7 @@ class Deciding:
 
     def __init__(self, lookup: Lookup, recorder: Recorder, metrics: Metrics, *, relayed: bool) -> None:
         self._lookup = lookup
+        self._policy = PolicyStage(lookup)
         self._recorder = recorder
         self._metrics = metrics
         self._relayed = relayed
@@ -54,28 +56,46 @@ class Deciding:
             identity = renewed(identity, grant)
             decision = decide(grant, name, server, asked, now)
             if decision.permitted and server is not None:
-                decision = another_door(server, relayed=self._relayed) or decision
+                decision = another_door(server, relayed=self._relayed) or await self._policy(
+                    decision, grant, server, asked, client, now
+                )
             steps.done("decide")
 
             if not decision.permitted or server is None:
                 if attempt == 0:
                     continue
-                if not await self._recorder.refusal(identity, name, asked, decision, client, now):
-                    raise replayed()
-                steps.done("record")
-                self._metrics.call_refused(server, decision.code)
-                return Decided(identity, decision, None)
+                return await self._refused(identity, name, server, asked, decision, client, steps, now)
 
             if await self._recorder.intent(identity, server, asked, decision, client, now):
                 steps.done("record")
                 self._metrics.call_permitted(server)
                 return Decided(identity, decision, server)
 
+            if spent := await self._recorder.spent(identity, decision, now):
+                return await self._refused(identity, name, server, asked, spent, client, steps, now)
+
             # Not recorded, though nothing has changed since the last look: then this id was here before.
             if seen == (grant.version, server.version):
                 raise replayed()
             seen = (grant.version, server.version) if attempt else None
         raise Conflict("call.changing", "The grant or the server keeps changing.", "Try again.")
+
+    async def _refused(
+        self,
+        identity: Identity,
+        name: str,
+        server: Server | None,
+        asked: Frame,
+        decision: Decision,
+        client: str,
+        steps: Steps,
+        now: float,
+    ) -> Decided:
+        if not await self._recorder.refusal(identity, name, asked, decision, client, now):
+            raise replayed()
+        steps.done("record")
+        self._metrics.call_refused(server, decision.code)
+        return Decided(identity, decision, None)
 
 
 def another_door(server: Server, *, relayed: bool) -> Decision | None:

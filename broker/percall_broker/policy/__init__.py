@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from percall_broker.policy.evaluation import Asked, Evaluator, Verdict
-from percall_broker.policy.language import BUILT_IN, Limit, Policies, Policy, read
+from percall_broker.policy.language import BUILT_IN, Policies, Policy, read
 
-__all__ = ["BUILT_IN", "Asked", "Evaluator", "Limit", "Policies", "Policy", "Verdict", "read"]
+__all__ = ["BUILT_IN", "Asked", "Evaluator", "Policies", "Policy", "Verdict", "read"]

@@ -17,7 +17,8 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from percall_broker.policy.language import Limit, Policies, Policy
+    from percall_broker.model.records import Limit
+    from percall_broker.policy.language import Policies, Policy
 
 MAX_ARGUMENTS_BYTES = 256 * 1024
 """The largest arguments that a policy may read."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import cedarpy
 
 from percall_broker.model.errors import InvalidInput
+from percall_broker.model.records import Limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,14 +33,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
 # One token that matters for telling policies apart; strings and comments may hold anything.
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*|;|[^\s";/]+|/', re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """At most so many calls of one person in so many seconds."""
-
-    most: int
-    seconds: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,23 @@ versions again in its own transaction. A refusal must come from a fresh reading,
 
 from __future__ import annotations
 
+import asyncio
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from percall_broker import policy
 from percall_broker.model.entry import Entry
 from percall_broker.model.records import Freeze, Grant, Scope, Server
+from percall_broker.policy import BUILT_IN
 
 if TYPE_CHECKING:
+    from percall_broker.policy import Policies
     from percall_broker.store.protocol import Row, Store
+
+
+_KEPT_POLICIES = 8
 
 
 class _ScopeText(msgspec.Struct):
@@ -42,7 +50,15 @@ def areas_of(may: str) -> tuple[str, ...]:
 def server_of_row(row: Row) -> Server:
     """The server of a row of `read_server`."""
     entry = _decode_entry(row["entry"])
-    return Server(row["name"], row["version"], entry, row["state"], row["secret_version"], freeze_of_row(row))
+    return Server(
+        row["name"],
+        row["version"],
+        entry,
+        row["state"],
+        row["secret_version"],
+        freeze_of_row(row),
+        row["policy_version"],
+    )
 
 
 def freeze_of_row(row: Row) -> Freeze | None:
@@ -59,6 +75,8 @@ class Lookup:
         self._store = store
         self._grants: dict[str, Grant] = {}
         self._servers: dict[str, Server] = {}
+        self._groups: dict[str, tuple[str, ...]] = {}
+        self._policies: OrderedDict[int, Policies] = OrderedDict()  # never change, so never forgotten but for room
         self._readings = 0
 
     async def grant(self, identifier: str, *, fresh: bool = False) -> Grant | None:
@@ -91,8 +109,36 @@ class Lookup:
             self._servers[name] = found
         return found
 
+    async def groups(self, person: str) -> tuple[str, ...]:
+        """The groups that a person is in. Read after the grant, whose version rises when they change."""
+        known = self._groups.get(person)
+        if known is not None:
+            return known
+        reading = self._readings
+        rows = await self._store.fetch("groups_of", person=person)
+        found = tuple(row["name"] for row in rows)
+        if reading == self._readings:
+            self._groups[person] = found
+        return found
+
+    async def policies(self, version: int) -> Policies:
+        """The policies of a version, parsed once; 0 for those that ship with the broker."""
+        known = self._policies.get(version)
+        if known is not None:
+            return known
+        files: dict[str, str] = BUILT_IN
+        if version:
+            rows = await self._store.fetch("read_policies", version=version)
+            files = msgspec.json.decode(rows[0]["files"], type=dict[str, str])
+        found = await asyncio.to_thread(policy.read, files, version)
+        self._policies[version] = found
+        if len(self._policies) > _KEPT_POLICIES:
+            self._policies.popitem(last=False)
+        return found
+
     def forget(self) -> None:
         """Something changed: read everything anew."""
         self._readings += 1
         self._grants.clear()
         self._servers.clear()
+        self._groups.clear()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from percall_broker.crypto import base64url
 from percall_broker.crypto.sodium import new_key
 from percall_broker.log.canonical import canonical
+from percall_broker.stages.policy import exhausted
 from percall_broker.store.protocol import Statement
 
 if TYPE_CHECKING:
@@ -68,8 +69,26 @@ class Recorder:
                 "entry": entry,
                 "now": int(now),
             },
+            required=True,
         )
-        return await self._with_arguments(record, identity.jti, entry, frame)
+        if decision.limits:
+            # On its own, not with the turn's other calls: the counters' rows are locked in one order.
+            return (
+                await self._store.transact(*_counting(identity, decision, time_ms), *self._all(record, frame))
+                is not None
+            )
+        return bool((await self._store.append(*self._all(record, frame)))[0])
+
+    async def spent(self, identity: Identity, decision: Decision, now: float) -> Decision | None:
+        """The refusal that a permit with limits becomes when one of them is reached; None when none is."""
+        for policy, limit in decision.limits:
+            since_ms = int(now * 1000) - limit.seconds * 1000
+            (row,) = await self._store.fetch(
+                "read_limit", policy=policy, person=identity.grant.person, since_ms=since_ms
+            )
+            if row["uses"] >= limit.most:
+                return exhausted(decision, policy, limit, (row["first_ms"] - since_ms) // 1000)
+        return None
 
     async def refusal(
         self, identity: Identity, server: str, frame: Frame, decision: Decision, client: str, now: float
@@ -89,14 +108,15 @@ class Recorder:
                 "entry": entry,
             },
         )
-        return await self._with_arguments(record, identity.jti, entry, frame)
+        return bool((await self._store.append(*self._all(record, frame)))[0])
 
-    async def _with_arguments(self, record: Statement, call: str, entry: str, frame: Frame) -> bool:
+    def _all(self, record: Statement, frame: Frame) -> list[Statement]:
+        """The record of a call, and its sealed arguments."""
         if not frame.arguments:
-            return bool((await self._store.append(record))[0])
+            return [record]
+        call, entry = record.parameters["id"], record.parameters["entry"]
         sealed = self._seal(call, frame.arguments)
-        arguments = Statement("store_arguments", {"call": call, "entry": entry, "sealed": sealed})
-        return bool((await self._store.append(record, arguments))[0])
+        return [record, Statement("store_arguments", {"call": call, "entry": entry, "sealed": sealed})]
 
     async def request(
         self,
@@ -204,7 +224,20 @@ def _call_members(
         "client": client,
         "decision": "permit" if decision.permitted else "forbid",
         "reason": decision.code,
+        "policies": list(decision.policies),
+        "policy_version": decision.policy_version,
+        **({"observed": decision.observed} if decision.observed else {}),
     }
+
+
+def _counting(identity: Identity, decision: Decision, time_ms: int) -> list[Statement]:
+    """One use more of each limit."""
+    statements = []
+    for policy, limit in sorted(decision.limits):
+        counter = {"policy": policy, "person": identity.grant.person}
+        use = {"call": identity.jti, "time_ms": time_ms, "since_ms": time_ms - limit.seconds * 1000, "most": limit.most}
+        statements += [Statement("lock_limit", counter), Statement("use_limit", {**counter, **use}, required=True)]
+    return statements
 
 
 def _request_members(

@@ -23,6 +23,7 @@ WHERE g.id = :id
 
 -- name: read_server(name)
 SELECT s.name, s.version, s.entry, s.state, s.secret_version, s.created_at,
+       (SELECT COALESCE(MAX(p.version), 0) FROM policies p) AS policy_version,
        f.kind AS frozen_kind, f.name AS frozen_name, f.reason AS frozen_reason, f.created_by AS frozen_by,
        f.created_at AS frozen_at
 FROM servers s LEFT JOIN freezes f ON f.kind = 'server' AND f.name = s.name

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from percall_broker.policy import BUILT_IN, Asked, Evaluator, Limit, Verdict, read
+from percall_broker.model.records import Limit
+from percall_broker.policy import BUILT_IN, Asked, Evaluator, Verdict, read
 
 NOON = 1_795_478_400.0 + 12 * 3600  # Tuesday, 2026-11-24, 12:00 UTC
 CALL = Asked(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from percall_broker.model.errors import InvalidInput
-from percall_broker.policy import Limit, read
+from percall_broker.model.records import Limit
+from percall_broker.policy import read
 
 GOOD = """// "a remark; with a semicolon"
 @id("first") @reason("a; b")
