@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from percall_broker.vault import KeySource
 
 SWEEP_SECONDS = 10.0
+LONGEST_LIMIT_SECONDS = 86400
 _ISSUER_BYTES = 16
 _SYSTEMD_CREDENTIALS = "CREDENTIALS_DIRECTORY"
 
@@ -178,7 +179,7 @@ async def compose(store: Store, vault: Vault, public_url: str, metrics: Metrics 
         settle=settle,
         enrol=Enrolment(store, lookup, tokens, sessions, changes, presence, public_url),
         own=Own(Ledger(store, changes.announce), signed),
-        administration=Administration.over(store, vault, arguments, changes.announce),
+        administration=Administration.over(store, vault, lookup, arguments, changes.announce),
         metrics=metrics,
         replicas=replicas,
         attacks=Attacks(store, lookup, metrics, replicas.own_id),
@@ -196,7 +197,10 @@ async def _sweep(broker: Broker) -> None:
             swept = await broker.settle.sweep(now)
             await broker.replicas.beat()
             await broker.attacks.flush(now)
-            await broker.store.append(Statement("forget_proofs", {"now": int(now)}))
+            await broker.store.append(
+                Statement("forget_proofs", {"now": int(now)}),
+                Statement("forget_limit_uses", {"before_ms": int((now - LONGEST_LIMIT_SECONDS) * 1000)}),
+            )
         except Unavailable as error:
             log.warning("sweep failed", code=error.code)
         else:

@@ -30,3 +30,14 @@ def test_the_demo_tells_its_whole_story() -> None:
     assert "GET /rest/api/2/issue/DEMO-1 real key" in seen
     assert "DELETE" not in seen
     assert "no key" not in seen
+
+
+def test_the_example_policies_hold_and_pass_their_own_tests() -> None:
+    folder = ROOT / "examples" / "policies"
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    done = subprocess.run([folder / "run.sh"], capture_output=True, text=True, env={"PATH": path}, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "few-searches" in done.stdout
+    how_to = (ROOT / "docs" / "how-to" / "policies.md").read_text()
+    told = done.stdout[done.stdout.index("RESULT") :].splitlines()
+    assert [line for line in told if line not in how_to.splitlines()] == []

@@ -45,6 +45,8 @@ class SigningLaptop:
     nonce: str = ""
     presence: PresenceSigner | None = None
     """Signs whatever this laptop sends: as if its person typed the passphrase each time."""
+    at: str = ""
+    """Where its connections go, when not to the public URL: one replica of several."""
 
     @classmethod
     def enrolled(cls, url: str, invite: str) -> Self:
@@ -90,7 +92,7 @@ class SigningLaptop:
         return jti, {"Authorization": f"DPoP {self.token}", "DPoP": proof, **own}
 
     def connection(self) -> http.client.HTTPConnection:
-        parts = urlsplit(self.url)
+        parts = urlsplit(self.at or self.url)
         assert parts.hostname is not None
         return http.client.HTTPConnection(parts.hostname, parts.port, timeout=5)
 

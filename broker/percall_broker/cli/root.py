@@ -16,6 +16,7 @@ from percall_broker.cli import output
 from percall_broker.cli.backup import backups, migrate
 from percall_broker.cli.grant import grants
 from percall_broker.cli.log import calls
+from percall_broker.cli.policy import policies
 from percall_broker.cli.review import reviews
 from percall_broker.cli.server import servers
 from percall_broker.cli.webhook import webhooks
@@ -41,6 +42,7 @@ keys = typer.Typer(
 )
 application.add_typer(servers, name="server")
 application.add_typer(grants, name="grant")
+application.add_typer(policies, name="policy")
 application.add_typer(calls, name="log")
 application.add_typer(webhooks, name="webhook")
 application.add_typer(keys, name="key")

@@ -34,7 +34,7 @@ _MOST_BYTES = 4 * 1024 * 1024
 
 
 class Case(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """One test of policies. `policy` names one that must be among those that decided; `at` is a time, by default now."""
+    """One test of policies. `policy` names one that must be among those that decided; `at` is a time, else now."""
 
     name: str
     expect: str

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from fastapi import APIRouter, Request
 
-from percall_broker.api.admin import grants, record, review, servers, webhooks
+from percall_broker.api.admin import grants, policies, record, review, servers, webhooks
 from percall_broker.api.admin.forms import Administrator
 from percall_broker.model.errors import InvalidInput
 from percall_broker.model.records import Identity
@@ -42,6 +42,7 @@ def router(
     routes.include_router(grants.router(administration.grants, asking("grants")))
     routes.include_router(servers.router(administration.servers, asking("servers"), asking("secrets")))
     routes.include_router(record.router(administration.record, asking(""), reader))
+    routes.include_router(policies.router(administration.policies, asking("policies"), reader))
     routes.include_router(webhooks.router(administration.webhooks, sending, asking("webhooks")))
     routes.include_router(review.router(administration.review, asking("grants")))
     return routes

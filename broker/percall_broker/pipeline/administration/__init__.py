@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from percall_broker.pipeline.administration.grants import Grants
 from percall_broker.pipeline.administration.ledger import Ledger
+from percall_broker.pipeline.administration.policies import PolicyBook
 from percall_broker.pipeline.administration.record import Record
 from percall_broker.pipeline.administration.review import Review
 from percall_broker.pipeline.administration.servers import Servers
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from percall_broker.log.arguments import SealedArguments
+    from percall_broker.stages.lookup import Lookup
     from percall_broker.store.protocol import Store
     from percall_broker.vault import Vault
 
@@ -29,11 +31,15 @@ class Administration:
     record: Record
     webhooks: WebhookEndpoints
     review: Review
+    policies: PolicyBook
 
     @classmethod
-    def over(cls, store: Store, vault: Vault, arguments: SealedArguments, changed: Callable[[], None]) -> Self:
+    def over(
+        cls, store: Store, vault: Vault, lookup: Lookup, arguments: SealedArguments, changed: Callable[[], None]
+    ) -> Self:
         """All of them over one store. `changed` is called after each change, for the streams of this process."""
         ledger = Ledger(store, changed)
         grants, webhooks = Grants(ledger), WebhookEndpoints(ledger, vault)
         review = Review(ledger, grants)
-        return cls(grants, Servers(ledger, vault), Record(store, arguments), webhooks, review)
+        policies = PolicyBook(ledger, lookup, arguments)
+        return cls(grants, Servers(ledger, vault), Record(store, arguments), webhooks, review, policies)

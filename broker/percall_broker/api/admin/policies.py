@@ -1,0 +1,73 @@
+"""Routes of the policies: to apply them, to read them, and to ask what they would do."""
+
+# No postponed annotations here: FastAPI reads them, and `By` below is local.
+import time
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import Field
+
+from percall_broker.api.admin.forms import Administrator, Form
+from percall_broker.model.records import Identity
+from percall_broker.pipeline.administration.policies import PolicyBook, Question
+
+Files = Annotated[dict[str, str], Field(max_length=500)]
+
+
+class PoliciesForm(Form):
+    """Policies to put into force: the text of each file, and the version that they replace (-1: any)."""
+
+    files: Files
+    message: str = Field(default="", max_length=500)
+    expected: int = -1
+
+
+class QuestionForm(Form):
+    """A call that somebody might make, and policies to ask instead of those in force."""
+
+    person: str
+    server: str
+    tool: str
+    agent: str = "default"
+    arguments: str = Field(default="{}", max_length=512 * 1024)
+    draft: Files = Field(default_factory=dict)
+
+
+class ReplayForm(Form):
+    """A draft, and how far back to try it."""
+
+    files: Files
+    days: int = 7
+
+
+def router(
+    policies: PolicyBook, administrator: Administrator, reader: Callable[[Request], Awaitable[Identity]]
+) -> APIRouter:
+    """The routes under /policies. To explain and to replay changes nothing, so that reading is enough."""
+    routes = APIRouter(prefix="/policies")
+    By = Annotated[Identity, Depends(administrator)]  # noqa: N806 - a type
+    Reader = Annotated[Identity, Depends(reader)]  # noqa: N806 - a type
+
+    @routes.get("")
+    async def listed(by: By) -> list[dict[str, Any]]:  # noqa: ARG001
+        return await policies.listed()
+
+    @routes.get("/{version}")
+    async def show(by: By, version: int) -> dict[str, Any]:  # noqa: ARG001
+        return await policies.show(version)
+
+    @routes.post("")
+    async def apply(by: By, form: PoliciesForm) -> dict[str, Any]:
+        return await policies.apply(by, form.files, form.message, form.expected)
+
+    @routes.post("/explain")
+    async def explain(by: Reader, form: QuestionForm) -> dict[str, Any]:  # noqa: ARG001
+        question = Question(form.person, form.agent, form.server, form.tool, form.arguments, form.draft)
+        return await policies.explain(question, time.time())
+
+    @routes.post("/replay")
+    async def replay(by: Reader, form: ReplayForm) -> dict[str, Any]:
+        return await policies.replay(by, form.files, form.days, time.time())
+
+    return routes

@@ -1,0 +1,144 @@
+"""`percall-broker policy …`: the organisation's rules, in Cedar."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from percall.errors import UsageError
+from percall_broker.cli import output
+from percall_broker.cli.connection import administrator
+
+policies = typer.Typer(help="The organisation's rules, in Cedar.", no_args_is_help=True)
+
+FAILED_EXIT_CODE = 1
+_COLUMNS = ("version", "created_at", "created_by", "message")
+_CHANGES = ("time", "person", "agent", "server", "tool", "was", "would_be", "policies")
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder of .cedar files.", show_default=False)]
+
+
+def _files(folder: Path) -> dict[str, str]:
+    from percall_broker.policy import folder as reading  # noqa: PLC0415 - cedarpy, only where it is needed
+
+    files = reading.read_files(folder)
+    if not files:
+        raise UsageError("policy.empty", f"There is no .cedar file in {folder}.")
+    return files
+
+
+@policies.command()
+def schema() -> None:
+    """Print the schema: what policies may speak of."""
+    from percall_broker.policy.language import SCHEMA_FILE  # noqa: PLC0415 - as above
+
+    output.write(SCHEMA_FILE.read_text(encoding="utf-8").rstrip())
+
+
+@policies.command()
+def check(folder: Folder, as_json: Json = False) -> None:
+    """Check a folder of policies against the schema, here; a problem is told with its file, line and reason."""
+    from percall_broker import policy  # noqa: PLC0415 - as above
+
+    read = policy.read(_files(folder), 0)
+    rows = [
+        {"policy": one.id, "file": one.file, "line": one.line, "effect": one.effect, "ask": one.ask}
+        for one in read.policies.values()
+    ]
+    columns = ("policy", "file", "line", "effect", "ask")
+    output.lines(rows, as_json=as_json, columns=columns, empty="No policies.")
+
+
+@policies.command("test")
+def run_tests(folder: Folder, as_json: Json = False) -> None:
+    """Run the tests that lie beside the policies (`*.test.toml`), here. Ends with 1 when one fails."""
+    from percall_broker import policy  # noqa: PLC0415 - as above
+    from percall_broker.policy import folder as reading  # noqa: PLC0415
+
+    cases = reading.read_cases(folder)
+    if not cases:
+        raise UsageError("policy.no_tests", f"There is no *.test.toml in {folder}.")
+    results = reading.run(policy.read(_files(folder), 0), cases)
+    rows = [
+        {"test": one.case.name, "file": one.file, "result": "fails" if one.wrong else "holds", "why": one.wrong}
+        for one in results
+    ]
+    output.lines(rows, as_json=as_json, columns=("result", "test", "file", "why"), empty="No tests.")
+    if any(one.wrong for one in results):
+        raise typer.Exit(FAILED_EXIT_CODE)
+
+
+@policies.command()
+def apply(
+    folder: Folder,
+    message: Annotated[str, typer.Option("--message", "-m", help="Why, for whoever reads the versions.")] = "",
+    replaces: Annotated[
+        int, typer.Option(help="Only if this version is in force: what you looked at is what you replace.")
+    ] = -1,
+    as_json: Json = False,
+) -> None:
+    """Put a folder of policies into force: all of it or nothing, for the very next call, on every replica."""
+    form = {"files": _files(folder), "message": message, "expected": replaces}
+    with administrator() as client:
+        row = client.json("POST", "/v1/admin/policies", value=form)
+    text = f"Version {row['version']} is in force: {len(row['files'])} files. See: percall-broker policy show"
+    output.one(row, as_json=as_json, text=text)
+
+
+@policies.command("list")
+def list_policies(as_json: Json = False) -> None:
+    """The versions, newest first: the first is in force."""
+    with administrator() as client:
+        rows = client.json("GET", "/v1/admin/policies")
+    output.lines(rows, as_json=as_json, columns=_COLUMNS, empty="No versions.")
+
+
+@policies.command()
+def show(
+    version: Annotated[int, typer.Argument(help="Which; the one in force unless given.", show_default=False)] = -1,
+    as_json: Json = False,
+) -> None:
+    """The policies of a version, whole."""
+    with administrator() as client:
+        row = client.json("GET", f"/v1/admin/policies/{version}")
+    parts = [f"// version {row['version']}"]
+    parts += [f"// --- {file}\n{text.rstrip()}" for file, text in sorted(row["files"].items())]
+    output.one(row, as_json=as_json, text="\n".join(parts))
+
+
+@policies.command()
+def explain(
+    person: Annotated[str, typer.Option(help="Who would call.")],
+    server: Annotated[str, typer.Option(help="Which server.")],
+    tool: Annotated[str, typer.Option(help="Which tool.")],
+    agent: Annotated[str, typer.Option(help="By which agent.")] = "default",
+    arguments: Annotated[str, typer.Option(help="The call's arguments, a JSON object.")] = "{}",
+    folder: Annotated[
+        Path | None, typer.Option("--draft", help="Ask these policies instead of those in force.", metavar="DIR")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """What would happen to a call, and which policy decides."""
+    form: dict[str, Any] = {"person": person, "agent": agent, "server": server, "tool": tool, "arguments": arguments}
+    with administrator() as client:
+        row = client.json(
+            "POST", "/v1/admin/policies/explain", value={**form, "draft": _files(folder) if folder else {}}
+        )
+    output.one(row, as_json=as_json)
+
+
+@policies.command()
+def replay(
+    folder: Folder,
+    days: Annotated[int, typer.Option(help="How far back.")] = 7,
+    as_json: Json = False,
+) -> None:
+    """Try a draft on the recorded calls, and list what it would have decided otherwise. That you did is recorded."""
+    with administrator() as client:
+        found = client.json("POST", "/v1/admin/policies/replay", value={"files": _files(folder), "days": days})
+    if not as_json:
+        output.write(f"{len(found['changed'])} of {found['calls']} calls would have been decided otherwise.")
+    if found["changed"] or as_json:
+        output.lines(found["changed"], as_json=as_json, columns=_CHANGES, empty="")

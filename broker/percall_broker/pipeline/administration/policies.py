@@ -1,0 +1,237 @@
+"""The organisation's policies: applied whole, kept in versions, asked about, and tried on what was recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from percall_broker import policy
+from percall_broker.crypto.proofs import digest
+from percall_broker.log import changes
+from percall_broker.log.canonical import canonical
+from percall_broker.model.errors import Conflict, InvalidInput, NotFound, Unavailable
+from percall_broker.policy import BUILT_IN, Asked, Evaluator
+from percall_broker.stages.decide import decide
+from percall_broker.stages.frame import Frame
+from percall_broker.stages.policy import asked_of, decision_of
+from percall_broker.store.protocol import Statement
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from percall_broker.log.arguments import SealedArguments
+    from percall_broker.model.records import Decision, Grant, Identity
+    from percall_broker.pipeline.administration.ledger import Ledger
+    from percall_broker.policy import Policies
+    from percall_broker.stages.lookup import Lookup
+    from percall_broker.store.protocol import Row
+
+_PAGE = 500
+MOST_REPLAYED = 100_000
+MOST_DAYS = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A call that somebody might make. `draft` are policies to ask instead of those in force; empty for those."""
+
+    person: str
+    agent: str
+    server: str
+    tool: str
+    arguments: str
+    draft: dict[str, str]
+
+
+class PolicyBook:
+    """The policies. Every method raises Unavailable when the store cannot."""
+
+    def __init__(self, ledger: Ledger, lookup: Lookup, arguments: SealedArguments) -> None:
+        self._ledger = ledger
+        self._lookup = lookup
+        self._arguments = arguments
+
+    async def apply(self, by: Identity, files: Mapping[str, str], message: str, expected: int) -> Row:
+        """Puts policies into force, on every replica, for the very next call; all of these files or none.
+
+        `expected` is the version that they replace, -1 for any. Raises InvalidInput, Conflict when it is another.
+        """
+        if not files:
+            raise InvalidInput("policy.empty", "There is no policy file, and without any nothing would be permitted.")
+        await asyncio.to_thread(policy.read, files, 0)
+        version = await self._newest()
+        if expected not in {-1, version}:
+            raise Conflict("policy.changed", f"Version {version} is in force by now.", "Look at it, then apply again.")
+        text = canonical(dict(files))
+        row = {"version": version + 1, "files": text, "message": message}
+        done = await self._ledger.change(
+            Statement(
+                "add_policies",
+                {**row, "created_at": int(time.time()), "created_by": by.grant.person},
+                required=True,
+            ),
+            # What was decided on the policies before is not recorded any more: it is decided again.
+            Statement("touch_servers", {"name": ""}),
+            changes.change(by, "policy.apply", version=version + 1, files=sorted(files), digest=digest(text.encode())),
+        )
+        if done is None:
+            raise Conflict("policy.changed", "Somebody applied others meanwhile.", "Look at them, then apply again.")
+        return await self.show(version + 1)
+
+    async def listed(self) -> list[Row]:
+        """The versions, newest first; 0 is what ships with the broker."""
+        rows: list[Row] = [dict(row) for row in await self._ledger.fetch("list_policies")]
+        return [*rows, {"version": 0, "message": "ships with Percall", "created_at": 0, "created_by": ""}]
+
+    async def show(self, version: int = -1) -> Row:
+        """One version with its files; -1 for the one in force. Raises NotFound."""
+        wanted = await self._newest() if version < 0 else version
+        if wanted == 0:
+            return {"version": 0, "message": "ships with Percall", "created_at": 0, "created_by": "", "files": BUILT_IN}
+        rows = await self._ledger.fetch("read_policies", version=wanted)
+        if not rows:
+            raise NotFound("policy.version", f"There is no version {wanted}.", "See: percall-broker policy list.")
+        return {**rows[0], "files": msgspec.json.decode(rows[0]["files"])}
+
+    async def explain(self, question: Question, now: float) -> Row:
+        """What would happen to a call, and which rule decides. Raises InvalidInput, NotFound."""
+        server = await self._lookup.server(question.server, fresh=True)
+        if server is None or server.state == "removed":
+            raise NotFound("server.unknown", f"There is no server {question.server!r}.")
+        grant = await self._grant_of(question)
+        groups = await self._lookup.groups(question.person)
+        arguments = _json_object(question.arguments)
+        asked = Frame("tools/call", "tool", (question.tool,), digest(arguments), arguments)
+        policies = await self._policies(question.draft, server.policy_version)
+        decision = decide(grant, question.server, server, asked, now)
+        if decision.permitted:
+            verdict = Evaluator()(policies, asked_of(grant, groups, server, asked, ""), now)
+            decision = decision_of(decision, verdict, policies.version)
+        return {**_told(decision), "grant": grant.id, "groups": list(groups), "policy_version": policies.version}
+
+    async def replay(self, by: Identity, draft: Mapping[str, str], days: int, now: float) -> Row:
+        """What a draft would have decided otherwise on the calls of the last days; recorded, as arguments are read.
+
+        Calls that the grant itself refused stay refused, and are not counted. Raises InvalidInput.
+        """
+        if not 0 < days <= MOST_DAYS:
+            raise InvalidInput("policy.days", f"Between 1 and {MOST_DAYS} days.")
+        policies = await asyncio.to_thread(policy.read, draft, 0)
+        await self._ledger.change(changes.reading(by, "policy.replay", call="", days=days))
+        evaluator, differences, seen, after = Evaluator(), [], 0, 0
+        since_ms = int((now - days * 86400) * 1000)
+        while seen < MOST_REPLAYED:
+            rows = await self._ledger.fetch("calls_to_replay", since_ms=since_ms, after=after, limit=_PAGE)
+            for row in rows:
+                if row["decision"] == "forbid" and not row["reason"].startswith("policy."):
+                    continue
+                seen += 1
+                verdict = evaluator(policies, await self._recorded(row), row["time_ms"] / 1000)
+                was = "permit" if row["decision"] == "permit" else _effect(row["reason"])
+                if verdict.effect != was:
+                    differences.append(_difference(row, was, verdict))
+            if len(rows) < _PAGE:
+                break
+            after = rows[-1]["seq"]
+        return {"calls": seen, "changed": differences}
+
+    async def _newest(self) -> int:
+        return int((await self._ledger.fetch("newest_policies"))[0]["version"])
+
+    async def _policies(self, draft: dict[str, str], version: int) -> Policies:
+        return await asyncio.to_thread(policy.read, draft, 0) if draft else await self._lookup.policies(version)
+
+    async def _grant_of(self, question: Question) -> Grant:
+        rows = await self._ledger.fetch("list_grants")
+        found = [
+            row
+            for row in rows
+            if row["person"] == question.person and row["agent"] in {question.agent, ""} and not row["administrator"]
+        ]
+        for row in sorted(found, key=lambda row: row["state"] != "active"):
+            grant = await self._lookup.grant(row["id"], fresh=True)
+            if grant is not None and question.server in grant.servers:
+                return grant
+        raise NotFound(
+            "grant.unknown",
+            f"{question.person} has no grant for {question.server} with the agent {question.agent!r}.",
+            "See: percall-broker grant list.",
+        )
+
+    async def _recorded(self, row: Row) -> Asked:
+        """A call as it was. Its groups are those of today, and its server's delivery too."""
+        entry = msgspec.json.decode(row["entry"])
+        server = await self._lookup.server(row["server"])
+        method = str(entry["method"])
+        kind = {"tools/call": "tool", "prompts/get": "prompt"}.get(method, "resource")
+        subjects = (row["tool"],) if kind == "tool" else tuple(row["tool"].split(" ")[1:])
+        if method == "completion/complete" and "://" not in row["tool"]:
+            kind = "prompt"
+        arguments = self._opened(row) if kind == "tool" else b""
+        return Asked(
+            person=row["person"],
+            agent=row["agent"],
+            device=row["device_name"],
+            groups=await self._lookup.groups(row["person"]),
+            server=row["server"],
+            delivery=server.entry.delivery if server else "",
+            method=method,
+            kind=kind if subjects and not method.startswith("tasks/") else "task",
+            subjects=subjects,
+            client=str(entry.get("client", "")),
+            digest=str(entry["arguments"]),
+            arguments=arguments,
+        )
+
+    def _opened(self, row: Row) -> bytes:
+        """A call's arguments; none where they were erased, or do not open any more."""
+        if row["sealed"] is None:
+            return b""
+        try:
+            return self._arguments.open(row["call"], bytes(row["sealed"]))
+        except Unavailable:
+            return b""
+
+
+def _json_object(text: str) -> bytes:
+    try:
+        value = msgspec.json.decode(text or "{}")
+    except msgspec.DecodeError:
+        value = None
+    if not isinstance(value, dict):
+        raise InvalidInput("policy.arguments", "The arguments are not a JSON object.")
+    return text.encode() or b"{}"
+
+
+def _effect(reason: str) -> str:
+    return "ask" if reason == "policy.ask" else "forbid"
+
+
+def _told(decision: Decision) -> Row:
+    return {
+        "decision": "permit" if decision.permitted else "ask" if decision.ask else "forbid",
+        "reason": decision.code,
+        "message": decision.message,
+        "policies": list(decision.policies),
+        "ask": list(decision.ask),
+        "limits": [f"{limit.most} in {limit.seconds} s by {name}" for name, limit in decision.limits],
+        "observed": decision.observed,
+    }
+
+
+def _difference(row: Row, was: str, verdict: policy.Verdict) -> dict[str, Any]:
+    return {
+        "call": row["call"],
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(row["time_ms"] / 1000)),
+        "person": row["person"],
+        "agent": row["agent"],
+        "server": row["server"],
+        "tool": row["tool"],
+        "was": was,
+        "would_be": verdict.effect,
+        "policies": list(verdict.policies),
+    }

@@ -1,0 +1,220 @@
+"""Policies in force: for the very next call, on every replica, with their limits counted once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from integration.conftest import Served
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.signing import Answer, SigningLaptop
+
+ALL = '@id("all") permit(principal, action, resource);\n'
+
+
+@pytest.fixture
+def ruled(served: Served) -> Iterator[Served]:
+    """The broker, whose policies are again as they were when it was new once the test is over."""
+    yield served
+    apply(served, ALL)
+
+
+def apply(served: Served, text: str, expected: int = -1) -> dict[str, Any]:
+    form = {"files": {"rules.cedar": text}, "message": "a test", "expected": expected}
+    return dict(served.administrator.administer("POST", "/v1/admin/policies", form))
+
+
+def post(served: Served, path: str, form: Any) -> Answer:
+    return served.administrator.send("POST", f"/v1/admin/policies{path}", json.dumps(form).encode())
+
+
+def refused(laptop: SigningLaptop, tool: str = "get_item", **arguments: Any) -> dict[str, Any]:
+    answer = laptop.call("keyed", tool, arguments)
+    assert answer["decision"] == "forbid", answer
+    return dict(answer["refusal"])
+
+
+def permitted(laptop: SigningLaptop, tool: str = "get_item", **arguments: Any) -> bool:
+    return bool(laptop.call("keyed", tool, arguments)["decision"] == "permit")
+
+
+def story(served: Served, call: str) -> dict[str, Any]:
+    return dict(served.administrator.administer("GET", f"/v1/admin/calls/{call}")["entries"][0])
+
+
+def test_a_broker_without_policies_has_one_that_can_be_seen_and_that_permits_what_the_grant_permits(
+    served: Served,
+) -> None:
+    shown = served.administrator.administer("GET", "/v1/admin/policies/0")
+    assert "what-the-grant-permits" in shown["files"]["built-in.cedar"]
+    assert served.administrator.administer("GET", "/v1/admin/policies")[-1]["version"] == 0
+    laptop, _ = served.enrol()
+    assert permitted(laptop)
+
+
+def test_a_policy_holds_for_the_very_next_call_and_its_reason_is_told(ruled: Served) -> None:
+    laptop, _ = ruled.enrol()
+    assert permitted(laptop)
+    applied = apply(ruled, ALL + '@id("no") @reason("Not on Tuesdays.") forbid(principal, action, resource);')
+    refusal = refused(laptop)
+    assert (refusal["code"], refusal["message"]) == ("policy.forbid", "Not on Tuesdays.")
+    (newest, *_) = laptop.log()
+    entry = story(ruled, newest["call"])
+    assert (entry["policies"], entry["policy_version"]) == (["no"], applied["version"])
+    apply(ruled, ALL)
+    assert permitted(laptop)
+
+
+def test_no_grant_is_widened_by_a_policy(ruled: Served) -> None:
+    laptop, _ = ruled.enrol()
+    apply(ruled, ALL)
+    assert refused(laptop, "delete_item")["code"] == "grant.tool"
+
+
+def test_policies_that_do_not_hold_change_nothing(ruled: Served) -> None:
+    before = apply(ruled, ALL)["version"]
+    form = {"files": {"rules.cedar": "permit(principal, action);"}}
+    answer = post(ruled, "", form)
+    assert (answer.status, answer.code) == (400, "policy.invalid")
+    assert "rules.cedar:1" in answer.json["error"]["message"]
+    assert ruled.administrator.administer("GET", "/v1/admin/policies/-1")["version"] == before
+    assert post(ruled, "", {"files": {}}).code == "policy.empty"
+
+
+def test_who_looked_at_an_older_version_does_not_replace_a_newer_one(ruled: Served) -> None:
+    version = apply(ruled, ALL)["version"]
+    apply(ruled, ALL, expected=version)
+    form = {"files": {"rules.cedar": ALL}, "expected": version}
+    assert post(ruled, "", form).code == "policy.changed"
+
+
+def test_arguments_decide_and_what_is_too_large_is_refused(ruled: Served) -> None:
+    laptop, _ = ruled.enrol()
+    apply(
+        ruled,
+        'permit(principal, action, resource) when { context.arguments.hasTag("repo")'
+        ' && context.arguments.getTag("repo") like "acme/*" };',
+    )
+    assert permitted(laptop, repo="acme/site")
+    assert refused(laptop, repo="other/site")["code"] == "policy.none"
+    assert refused(laptop)["code"] == "policy.none"
+    assert refused(laptop, repo="acme/" + "x" * 300_000)["code"] == "policy.size"
+
+
+def test_a_policy_that_cannot_be_evaluated_refuses(ruled: Served) -> None:
+    laptop, _ = ruled.enrol()
+    apply(
+        ruled,
+        ALL + '@id("sums") forbid(principal, action, resource)'
+        ' when { context.numbers.hasTag("n") && context.numbers.getTag("n") + 1 == 0 };',
+    )
+    assert permitted(laptop, n=1)
+    refusal = refused(laptop, n=2**63 - 1)
+    assert refusal["code"] == "policy.error"
+    assert "sums" in refusal["message"]
+
+
+def test_an_observed_policy_is_recorded_and_enforces_nothing(ruled: Served) -> None:
+    laptop, _ = ruled.enrol()
+    apply(ruled, ALL + '@id("later") @observe forbid(principal, action, resource);')
+    answer = laptop.call("keyed", "get_item")
+    assert answer["decision"] == "permit"
+    assert story(ruled, answer["call"])["observed"] == "forbid by later"
+
+
+def test_a_call_that_must_be_approved_is_not_permitted_by_itself(ruled: Served) -> None:
+    laptop, _ = ruled.enrol()
+    apply(ruled, '@ask("leads") @reason("A lead looks at it first.") permit(principal, action, resource);')
+    assert refused(laptop)["code"] == "policy.ask"
+
+
+@contextlib.contextmanager
+def replicas(served: Served) -> Iterator[list[str]]:
+    """The URLs of all brokers over this store: on PostgreSQL a second process beside the first."""
+    if not served.database:
+        yield [served.url]
+        return
+    second = Served(served.folder, served.database)
+    folder = served.folder / "second"
+    folder.mkdir(exist_ok=True)
+    for name in ("settings.toml", "keys"):
+        with contextlib.suppress(FileExistsError):
+            (folder / name).symlink_to(served.folder / "broker" / name)
+    # One public URL, as behind a balancer: proofs are for it, whichever process answers.
+    second.environment = {**served.environment, "PERCALL_BROKER_HOME": str(folder)}
+    second.environment["PERCALL_BROKER_PUBLIC_URL"] = served.url
+    second.start()
+    try:
+        yield [served.url, second.url]
+    finally:
+        second.stop()
+
+
+def test_a_limit_holds_under_parallel_calls_on_every_replica_and_says_when_to_try_again(ruled: Served) -> None:
+    laptop, _ = ruled.enrol()
+    other, _ = ruled.enrol()
+    apply(ruled, '@id("few") @limit("7/hour") permit(principal, action, resource);')
+    with replicas(ruled) as urls, ThreadPoolExecutor(16) as pool:
+        laptops = [replace(laptop, at=urls[index % len(urls)]) for index in range(40)]
+        done = list(pool.map(permitted, laptops))
+    assert done.count(True) == 7
+    refusal = refused(laptop)
+    assert refusal["code"] == "policy.limit"
+    assert "7 of these calls an hour" in refusal["message"]
+    assert "Try again in" in refusal["next_step"]
+    assert permitted(other), "a limit is each person's own"
+
+
+def test_no_call_is_recorded_under_policies_that_are_no_longer_in_force(ruled: Served) -> None:
+    laptop, _ = ruled.enrol()
+    apply(ruled, ALL)
+    with ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(laptop.call, "keyed", "get_item", {}) for _ in range(60)]
+        forbidding = apply(ruled, "forbid(principal, action, resource);")
+        after = pool.submit(laptop.call, "keyed", "get_item", {}).result()
+        answers = [call.result() for call in calls]
+    assert after["decision"] == "forbid"
+    entries = [story(ruled, answer["call"]) for answer in answers]
+    for answer, entry in zip(answers, entries, strict=True):
+        assert (answer["decision"] == "forbid") == (entry["policy_version"] == forbidding["version"])
+
+
+def test_explain_says_what_would_happen_and_which_policy_decides(ruled: Served) -> None:
+    made = ruled.invite()
+    apply(ruled, ALL + '@id("no-writes") forbid(principal, action, resource == Tool::"keyed/get_secret");')
+    question = {"person": made["person"], "server": "keyed", "tool": "get_item"}
+
+    def explain(**more: Any) -> dict[str, Any]:
+        form = {**question, **more}
+        return dict(ruled.administrator.administer("POST", "/v1/admin/policies/explain", form))
+
+    assert (explain()["decision"], explain()["policies"]) == ("permit", ["all"])
+    assert explain(tool="get_secret")["policies"] == ["no-writes"]
+    assert explain(tool="delete_item")["reason"] == "grant.tool"
+    draft = {"rules.cedar": "forbid(principal, action, resource);"}
+    assert explain(draft=draft)["decision"] == "forbid"
+    assert post(ruled, "/explain", {**question, "person": "nobody"}).code == "grant.unknown"
+
+
+def test_replay_lists_what_a_draft_would_have_decided_otherwise_and_is_recorded(ruled: Served) -> None:
+    laptop, _ = ruled.enrol()
+    apply(ruled, ALL)
+    kept = laptop.call("keyed", "get_item", {"repo": "acme/site"})["call"]
+    changed = laptop.call("keyed", "get_item", {"repo": "other/site"})["call"]
+    draft = {
+        "rules.cedar": 'permit(principal, action, resource) when { context.arguments.hasTag("repo")'
+        ' && context.arguments.getTag("repo") like "acme/*" };'
+    }
+    found = ruled.administrator.administer("POST", "/v1/admin/policies/replay", {"files": draft, "days": 1})
+    told = {row["call"]: (row["was"], row["would_be"]) for row in found["changed"]}
+    assert told[changed] == ("permit", "forbid")
+    assert kept not in told
+    assert any(row["action"] == "policy.replay" for row in ruled.administrator.administer("GET", "/v1/admin/changes"))

@@ -1,0 +1,43 @@
+"""Tests of policies say what failed, and a broken file is named."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from percall_broker.model.errors import InvalidInput
+from percall_broker.policy import folder, read
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CASE = '[[test]]\nname = "reads"\nperson = "a"\nserver = "s"\ntool = "get_x"\nexpect = "{}"\n{}\n'
+
+
+def results(path: Path, *cases: str) -> list[str]:
+    (path / "a.cedar").write_text('@id("all") permit(principal, action, resource);')
+    (path / "a.test.toml").write_text("".join(cases))
+    return [one.wrong for one in folder.run(read(folder.read_files(path), 0), folder.read_cases(path))]
+
+
+def test_a_case_holds_or_says_what_came_instead(tmp_path: Path) -> None:
+    held, wrong, other = results(
+        tmp_path, CASE.format("permit", ""), CASE.format("forbid", ""), CASE.format("permit", 'policy = "other"')
+    )
+    assert held == ""
+    assert wrong.startswith("expected forbid, got permit")
+    assert "'other'" in other
+
+
+def test_a_case_that_is_misspelt_is_no_case(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        results(tmp_path, CASE.format("permit", 'preson = "b"'))
+    assert caught.value.code == "policy.test"
+    assert "preson" in caught.value.message
+
+
+def test_a_folder_that_is_none_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        folder.read_files(tmp_path / "none")
+    assert caught.value.code == "policy.folder"
