@@ -23,8 +23,12 @@ if TYPE_CHECKING:
     from integration.conftest import Served
 
 UNUSED: Any = None
-READINGS = {("POST", "/v1/admin/calls/{call}/arguments")}
-"""What records that it was read, and changes nothing else: the one exception."""
+READINGS = {
+    ("POST", "/v1/admin/calls/{call}/arguments"),
+    ("POST", "/v1/admin/policies/explain"),
+    ("POST", "/v1/admin/policies/replay"),
+}
+"""What changes nothing, save that some record that they were read: the exceptions."""
 
 
 def routes() -> set[tuple[str, str]]:
