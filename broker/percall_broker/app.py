@@ -26,6 +26,7 @@ from percall import wire
 from percall_broker import watching
 from percall_broker.api import admin
 from percall_broker.api.calls import CallDoor, OwnCallsDoor, SettlementsDoor
+from percall_broker.api.claims import ClaimDoor, DepartureDoor, WaitingDoor
 from percall_broker.api.events import EventsDoor
 from percall_broker.api.own import PassphraseDoor
 from percall_broker.api.probes import (
@@ -178,6 +179,9 @@ def build(
         ("POST", wire.PATH_ENROL): EnrolmentDoor(broker.enrol),
         ("PUT", wire.PATH_PRESENCE): PassphraseDoor(broker.own),
         ("GET", wire.PATH_SESSION): SessionDoor(broker.signed, broker.sessions),
+        ("GET", wire.PATH_CLAIMS): WaitingDoor(broker.signed, broker.claims),
+        ("POST", wire.PATH_CLAIMS): ClaimDoor(broker.signed, broker.claims),
+        ("DELETE", wire.PATH_AGENT): DepartureDoor(broker.signed, broker.claims),
     }
     rest: Any = _rest(broker, errors)  # its types are wider than an ASGI server's messages
     relay = RelayDoor(broker.relay, upstreams.relay, streams, broker.public_url)

@@ -24,6 +24,7 @@ from percall_broker.pipeline.administration.ledger import Ledger
 from percall_broker.pipeline.attacks import Attacks
 from percall_broker.pipeline.call import CallPipeline
 from percall_broker.pipeline.changes import Changes
+from percall_broker.pipeline.claims import Claims
 from percall_broker.pipeline.deciding import Deciding
 from percall_broker.pipeline.enrol import Enrolment
 from percall_broker.pipeline.expiries import LOOK_SECONDS as EXPIRIES_SECONDS
@@ -79,6 +80,7 @@ class Broker:
     relay: RelayPipeline
     settle: Settle
     enrol: Enrolment
+    claims: Claims
     own: Own
     administration: Administration
     metrics: Metrics
@@ -177,6 +179,7 @@ async def compose(store: Store, vault: Vault, public_url: str, metrics: Metrics 
             signed, lookup, Deciding(lookup, recorder, metrics, relayed=True), recorder, settle, vault, seals, metrics
         ),
         settle=settle,
+        claims=Claims(store, Ledger(store, changes.announce), tokens, sessions, public_url),
         enrol=Enrolment(store, lookup, tokens, sessions, changes, presence, public_url),
         own=Own(Ledger(store, changes.announce), signed),
         administration=Administration.over(store, vault, lookup, arguments, changes.announce),

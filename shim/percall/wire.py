@@ -35,6 +35,8 @@ The minor version is the second number of Percall's own: a broker 0.3.1 serves t
 HEADER_VERSION = "percall-wire"
 HEADER_NONCE = "dpop-nonce"
 HEADER_PRESENCE = "percall-presence"
+HEADER_INTRODUCTION = "percall-introduction"
+"""A claim's proof by the new device key that it brings."""
 MEDIA_TYPE = "application/vnd.percall+octets"
 
 PATH_ENROL = "/v1/enrol"
@@ -45,6 +47,8 @@ PATH_CALLS = "/v1/calls"
 PATH_SETTLEMENTS = "/v1/settlements"
 PATH_EGRESS = "/v1/egress"
 PATH_EVENTS = "/v1/events"
+PATH_CLAIMS = "/v1/claims"
+PATH_AGENT = "/v1/agent"
 PATH_RELAY = "/mcp/"
 """A remote server's name follows."""
 
@@ -473,6 +477,48 @@ class Enrolled:
     session: Session
 
 
+@dataclass(frozen=True, slots=True)
+class WaitingGrant:
+    """A grant that a device of its person may pick up; `agent` is empty where any agent may."""
+
+    grant: str
+    agent: str
+    servers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits for a person's devices."""
+
+    grants: tuple[WaitingGrant, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A known device picks up what waits for one of its agents.
+
+    `device_key` is the public JWK that the grants will be bound to: the signer's own, or a new agent's, which then
+    signs HEADER_INTRODUCTION as an enrolment's proof over this request.
+    """
+
+    agent: str
+    device_key: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """All that this key has ever picked up and that still stands; an answer that was lost is given again."""
+
+    enrolled: tuple[Enrolled, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Departed:
+    """An agent has left its device: the grants that ended with it."""
+
+    ended: tuple[str, ...] = ()
+
+
 _READERS: dict[str, Callable[[Any], Any]] = {
     "str": _string,
     "int": _integer,
@@ -489,6 +535,8 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "tuple[Automation, ...]": _list_of(_message(Automation)),
     "ServerEntry": _message(ServerEntry),
     "Session": _message(Session),
+    "tuple[WaitingGrant, ...]": _list_of(_message(WaitingGrant)),
+    "tuple[Enrolled, ...]": _list_of(_message(Enrolled)),
     "tuple[Settlement, ...]": _list_of(_message(Settlement)),
     "tuple[Window, ...]": _list_of(_message(Window)),
     "tuple[GrantedServer, ...]": _list_of(_message(GrantedServer)),

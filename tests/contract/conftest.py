@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from harness import database
-from harness.statements import SEEDS
-from percall_broker.store import Statement, Store, migrate, open_store
+from harness.statements import SEEDS, seeds
+from percall_broker.store import Store, migrate, open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -49,12 +49,6 @@ async def store(location: str) -> AsyncIterator[Store]:
     """A store with a person, a device, an active grant `g` and a server `github`."""
     await migrate(location)
     store = await open_store(location, SEEDS)
-    await store.transact(
-        Statement("seed_person", {"name": "alice"}),
-        Statement("seed_device", {"id": "d", "person": "alice"}),
-        Statement("seed_device_key", {"thumbprint": "key", "person": "alice", "device": "d"}),
-        Statement("seed_grant", {"id": "g", "person": "alice", "device": "key", "expires_at": 0}),
-        Statement("seed_server", {"name": "github"}),
-    )
+    await store.transact(*seeds())
     yield store
     await store.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from harness.statements import SEEDS, call, outcome, redemption, request
+from harness.statements import SEEDS, call, outcome, redemption, request, seeds, startup
 from percall_broker.model.errors import BrokerError, Conflict, Unavailable
 from percall_broker.store import Statement, Store, migrate, open_store
 from percall_broker.store.schema import MIGRATIONS
@@ -313,3 +313,158 @@ async def test_a_closed_store_says_so(store: Store) -> None:
     await store.close()
     with pytest.raises(Unavailable):
         await store.append(call("a"))
+
+
+STANDING = {
+    "a suspended person": Statement(
+        "set_person_state", {"name": "alice", "state": "suspended", "from_state": "active"}
+    ),
+    "a removed person": Statement("remove_person", {"name": "alice"}),
+    "a revoked device": Statement("revoke_device", {"id": "d"}),
+    "a removed device key": Statement("remove_device_key", {"thumbprint": "key"}),
+    "a suspended server": Statement("set_server_state", {"name": "github", "state": "suspended"}),
+    **{
+        f"a freeze of {kind or 'all'}": Statement(
+            "add_freeze", {"kind": kind, "name": name, "reason": "", "created_at": 1, "created_by": "admin"}
+        )
+        for kind, name in (("all", ""), ("person", "alice"), ("device", "d"), ("server", "github"))
+    },
+}
+
+
+@pytest.mark.parametrize("what", STANDING)
+async def test_what_stops_a_grant_stops_each_kind_of_intent(store: Store, what: str) -> None:
+    await store.append(call("a"), call("b"))
+    assert await store.transact(redemption("a"), request("r1", "a"))
+    assert (await store.transact(Statement(STANDING[what].name, STANDING[what].parameters, required=True))) is not None
+    # With the versions as they are now: not by its version alone is it refused.
+    grant = (await store.fetch("read_grant", id="g"))[0]["version"]
+    server = (await store.fetch("read_server", name="github"))[0]["version"]
+    now = {"grant_version": grant, "server_version": server}
+    assert await store.append(call("c", **now)) == [[]]
+    assert await store.transact(redemption("b", grant_version=grant)) is None
+    assert await store.transact(request("r2", "a", **now)) is None
+    assert await store.append(startup("r3", **now)) == [[]]
+
+
+@pytest.mark.parametrize("touching", ["touch_grants", "touch_servers"])
+async def test_after_a_freeze_has_returned_no_intent_is_recorded(location: str, touching: str) -> None:
+    """As after a revocation: the rows whose versions the freeze raises are those that intents lock."""
+    await migrate(location)
+    callers = await open_store(location, SEEDS)
+    administrator = await open_store(location, SEEDS) if location.startswith("postgresql") else callers
+    await callers.transact(*seeds())
+    kind, name = ("person", "alice") if touching == "touch_grants" else ("all", "")
+    freeze = (
+        Statement("advance_epoch"),
+        Statement("add_freeze", {"kind": kind, "name": name, "reason": "", "created_at": 1, "created_by": "admin"}),
+        Statement(touching, {"person": "alice", "device": ""} if touching == "touch_grants" else {"name": ""}),
+    )
+    lift = (Statement("remove_freeze", {"kind": kind, "name": name}),)
+    for round_ in range(5):
+        frozen = asyncio.Event()
+        late: list[str] = []
+        version = (await callers.fetch("read_grant", id="g"))[0]["version"]
+        of_server = (await callers.fetch("read_server", name="github"))[0]["version"]
+
+        async def work(
+            worker: int,
+            round_: int = round_,
+            frozen: asyncio.Event = frozen,
+            late: list[str] = late,
+            version: int = version,
+            of_server: int = of_server,
+        ) -> int:
+            made = 0
+            while True:
+                begun_after = frozen.is_set()
+                intent = call(f"{round_}-{worker}-{made}", grant_version=version, server_version=of_server)
+                rows = (await callers.append(intent))[0]
+                if begun_after and rows:
+                    late.append(f"{worker}-{made}")
+                if not rows:
+                    return made
+                made += 1
+
+        before = await permitted_of(callers, "g")
+        workers = [asyncio.ensure_future(work(n)) for n in range(8)]
+        while await permitted_of(callers, "g") == before:  # noqa: ASYNC110 - until the workers are at it
+            await asyncio.sleep(0)
+        await administrator.transact(*freeze)
+        at_return = await permitted_of(administrator, "g")
+        frozen.set()
+        made = sum(await asyncio.gather(*workers))
+        assert late == []
+        assert at_return == before + made, "every intent was there when the freeze returned"
+        await administrator.transact(*lift)
+    await callers.close()
+    if administrator is not callers:
+        await administrator.close()
+
+
+async def test_two_administrators_who_end_each_other_at_once_leave_one(location: str) -> None:
+    """Each sees the other in its own snapshot; the epoch's row makes the second wait and look again."""
+    await migrate(location)
+    one = await open_store(location, SEEDS)
+    other = await open_store(location, SEEDS) if location.startswith("postgresql") else one
+    for round_ in range(10):
+        names = [f"a{round_}", f"b{round_}"]
+        for name in names:
+            await one.transact(
+                Statement("seed_person", {"name": name}),
+                Statement("seed_device", {"id": f"d-{name}", "person": name}),
+                Statement("seed_device_key", {"thumbprint": f"k-{name}", "person": name, "device": f"d-{name}"}),
+                Statement("seed_administrator", {"id": f"g-{name}", "person": name, "device": f"k-{name}"}),
+            )
+        ended = await asyncio.gather(*(s.transact(*removal(name)) for s, name in zip((one, other), names, strict=True)))
+        assert [done is None for done in ended].count(True) == 1, "one of the two is refused"
+        left = next(name for name, done in zip(names, ended, strict=True) if done is None)
+        await one.transact(Statement("remove_person", {"name": left}))
+    await one.close()
+    if other is not one:
+        await other.close()
+
+
+def removal(name: str) -> tuple[Statement, ...]:
+    concerned = {"person": name, "device": "", "thumbprint": "", "grant_id": "", "now": 1}
+    return (
+        Statement("advance_epoch"),
+        Statement("keep_an_administrator", concerned, required=True),
+        Statement("remove_person", {"name": name}, required=True),
+        Statement("revoke_grants", {"person": name, "device": "", "thumbprint": ""}),
+    )
+
+
+async def test_a_group_s_grant_and_a_member_who_joins_at_once_meet(location: str) -> None:
+    await migrate(location)
+    one = await open_store(location, SEEDS)
+    other = await open_store(location, SEEDS) if location.startswith("postgresql") else one
+    await one.transact(*seeds(), Statement("add_group", {"name": "devs", "created_at": 1}))
+    for round_ in range(10):
+        identifier = f"gg_{round_}"
+        joining = (
+            Statement("advance_epoch"),
+            Statement("add_member", {"group_name": "devs", "person": "alice", "id": f"m{round_}", "created_at": 1}),
+            Statement("add_grants_of_members", {"group_name": "devs", "person": "alice", "group_grant": "", "now": 1}),
+        )
+        granting = (
+            Statement("advance_epoch"),
+            Statement(
+                "add_group_grant",
+                {"id": identifier, "group_name": "devs", "scope": "{}", "agent": "", "expires_seconds": 0}
+                | {"created_at": 1, "created_by": "admin"},
+            ),
+            Statement(
+                "add_grants_of_members", {"group_name": "devs", "person": "", "group_grant": identifier, "now": 1}
+            ),
+        )
+        await asyncio.gather(one.transact(*joining), other.transact(*granting))
+        made = [row for row in await one.fetch("list_grants") if row["group_grant"] == identifier]
+        assert [row["person"] for row in made] == ["alice"]
+        await one.transact(
+            Statement("remove_member", {"group_name": "devs", "person": "alice"}),
+            Statement("end_grants_of_members", {"group_name": "devs", "person": "alice", "group_grant": ""}),
+        )
+    await one.close()
+    if other is not one:
+        await other.close()

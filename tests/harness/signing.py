@@ -79,6 +79,20 @@ class SigningLaptop:
             headers[wire.HEADER_PRESENCE] = self.presence.sign(text)
         return self.exchange("POST", wire.PATH_ENROL, body, headers)
 
+    def claim(self, agent: str = "default", *, key: DeviceKey | None = None, introduced: bool = True) -> Answer:
+        """Picks up what waits, with this laptop's own key or another's."""
+        body = wire.dump(wire.encode(wire.Claim(agent, (key or self.key).public_jwk())))
+        more = {}
+        if key is not None and introduced:
+            more[wire.HEADER_INTRODUCTION] = make_enrolment_proof(key, self.url + wire.PATH_CLAIMS, body)[1]
+        return self.send("POST", wire.PATH_CLAIMS, body, more)
+
+    def claimed(self, agent: str = "default") -> list[Self]:
+        """A laptop of the same key for each grant that was picked up."""
+        answer = self.claim(agent)
+        assert answer.status == 200, answer.body
+        return [type(self)(self.url, self.key, one["token"]) for one in answer.json["enrolled"]]
+
     def headers(self, method: str, path: str, body: bytes) -> dict[str, str]:
         return self.signed(method, path, body)[1]
 

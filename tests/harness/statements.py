@@ -45,3 +45,23 @@ def outcome(call: str, **changes: Any) -> Statement:
         "entry": "{}",
     }  # fmt: skip
     return Statement("record_outcome", parameters | changes)
+
+
+def startup(name: str, **changes: Any) -> Statement:
+    """The intent of an API request outside any call."""
+    parameters = {
+        "id": name, "time_ms": 1002, "grant_id": "g", "grant_version": 1, "person": "alice", "agent": "default",
+        "device": "key", "server": "github", "server_version": 1, "reason": "request.startup", "entry": "{}", "now": 1,
+    }  # fmt: skip
+    return Statement("record_startup_request", parameters | changes)
+
+
+def seeds() -> tuple[Statement, ...]:
+    """A person with a device, a grant of theirs, and a server."""
+    return (
+        Statement("seed_person", {"name": "alice"}),
+        Statement("seed_device", {"id": "d", "person": "alice"}),
+        Statement("seed_device_key", {"thumbprint": "key", "person": "alice", "device": "d"}),
+        Statement("seed_grant", {"id": "g", "person": "alice", "device": "key", "expires_at": 0}),
+        Statement("seed_server", {"name": "github"}),
+    )

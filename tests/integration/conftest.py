@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -82,6 +83,11 @@ class Served:
         """A laptop of a new person, and its grant's id."""
         made = self.invite(server, expires_at=expires_at, **scope)
         return SigningLaptop.enrolled(self.url, made["invite"]), made["grant"]
+
+    def local_invite(self, name: str) -> str:
+        """An administrator's invite, made on the broker's machine."""
+        done = command("percall-broker", "invite", name, "--json", environment=self.environment)
+        return str(json.loads(done.stdout)["invite"])
 
     def change(self, grant: str, verb: str) -> None:
         self.administrator.administer("POST", f"/v1/admin/grants/{grant}/{verb}")

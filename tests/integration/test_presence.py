@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fastapi import FastAPI
 
-from harness.processes import automation_invite, command
+from harness.processes import automation_invite
 from harness.signing import Answer, SigningLaptop, presence_signer
 from percall import wire
 from percall.proof import base64url, digest
@@ -44,16 +44,10 @@ CHANGING = sorted({(method, path) for method, path in routes() if method != "GET
 SCOPE = {"keyed": {"tools": ["get_*"]}}
 
 
-def local_invite(served: Served, name: str) -> str:
-    """An administrator's invite, made on the broker's machine."""
-    done = command("percall-broker", "invite", name, "--json", environment=served.environment)
-    return str(json.loads(done.stdout)["invite"])
-
-
 @pytest.fixture(scope="module")
 def ada(served: Served) -> SigningLaptop:
     """An administrator who has a passphrase; `ada.presence` is as if she typed it each time."""
-    return SigningLaptop.of_person(served.url, local_invite(served, "ada"))
+    return SigningLaptop.of_person(served.url, served.local_invite("ada"))
 
 
 def as_an_agent(person: SigningLaptop) -> SigningLaptop:
@@ -91,7 +85,7 @@ def test_a_device_signature_alone_changes_nothing_on_any_changing_route(
 
 
 def test_an_administrator_without_a_passphrase_reads_and_changes_nothing(served: Served) -> None:
-    laptop = SigningLaptop.enrolled(served.url, local_invite(served, "headless"))
+    laptop = SigningLaptop.enrolled(served.url, served.local_invite("headless"))
     assert laptop.send("GET", "/v1/admin/grants").status == 200
     answer = invite_for(laptop, "eve")
     assert (answer.status, answer.code) == (403, "presence.unset")
@@ -135,7 +129,7 @@ def test_a_captured_presence_signature_serves_for_nothing_else(served: Served, a
 
 
 def test_another_persons_presence_is_not_mine(served: Served, ada: SigningLaptop) -> None:
-    bea = SigningLaptop.of_person(served.url, local_invite(served, "bea"))
+    bea = SigningLaptop.of_person(served.url, served.local_invite("bea"))
     before = state(served)
     assert invite_for(dataclasses.replace(ada, presence=bea.presence), "eve").code == "presence.wrong"
     assert state(served) == before
@@ -161,7 +155,7 @@ def test_a_change_carries_no_query_that_nobody_signed(ada: SigningLaptop) -> Non
 
 
 def test_guesses_are_counted(served: Served) -> None:
-    cy = SigningLaptop.of_person(served.url, local_invite(served, "cy"))
+    cy = SigningLaptop.of_person(served.url, served.local_invite("cy"))
     guesser = dataclasses.replace(cy, presence=presence_signer("a guess"))
     codes = [invite_for(guesser, "eve").code for _ in range(MOST_WRONG + 1)]
     assert codes == ["presence.wrong"] * MOST_WRONG + ["presence.wait"]
@@ -179,7 +173,7 @@ def test_a_device_signature_sets_and_changes_no_passphrase(served: Served, ada: 
 
 
 def test_a_passphrase_is_changed_by_who_knows_it_and_the_old_one_opens_nothing(served: Served) -> None:
-    dee = SigningLaptop.of_person(served.url, local_invite(served, "dee"))
+    dee = SigningLaptop.of_person(served.url, served.local_invite("dee"))
     new = presence_signer("another passphrase")
     assert dee.send("PUT", wire.PATH_PRESENCE, wire.dump(wire.encode(new.key))).status == 200
     assert invite_for(dee, "eve").code == "presence.wrong"
@@ -226,7 +220,7 @@ def test_an_invite_says_what_it_is_for_and_stays_unspent(served: Served, ada: Si
     for _ in range(2):
         told = wire.decode(wire.Invitation, ask(made["invite"]).json)
         assert told == wire.Invitation("kim", administrator=False, may_set_presence=True)
-    known = wire.decode(wire.Invitation, ask(local_invite(served, "ada")).json)
+    known = wire.decode(wire.Invitation, ask(served.local_invite("ada")).json)
     assert (known.administrator, known.may_set_presence) == (True, False)
     assert ada.presence is not None
     assert known.stretch == ada.presence.key.stretch
@@ -240,7 +234,7 @@ def test_an_invite_in_the_name_of_a_person_with_a_passphrase_enrols_nothing_with
     served: Served, ada: SigningLaptop
 ) -> None:
     lou = SigningLaptop.of_person(served.url, str(invite_for(ada, "lou").json["invite"]))
-    invite = str(invite_for(ada, "lou").json["invite"])
+    invite = str(ada.administer("POST", "/v1/admin/people/lou/invite")["invite"])
     rogue = SigningLaptop(served.url)
     assert rogue.enrol(invite).code == "presence.required"
     rogue.presence = presence_signer("a guess")
@@ -252,8 +246,8 @@ def test_an_invite_in_the_name_of_a_person_with_a_passphrase_enrols_nothing_with
 
 
 def test_an_ordinary_invite_sets_no_administrators_passphrase(served: Served, ada: SigningLaptop) -> None:
-    SigningLaptop.enrolled(served.url, local_invite(served, "max"))  # an administrator, without a passphrase
-    invite = str(invite_for(ada, "max").json["invite"])
+    SigningLaptop.enrolled(served.url, served.local_invite("max"))  # an administrator, without a passphrase
+    invite = str(ada.administer("POST", "/v1/admin/people/max/invite")["invite"])
     laptop = SigningLaptop(served.url)
     assert laptop.enrol(invite, presence=presence_signer("mine").key).code == "presence.invite"
     assert laptop.enrol(invite).status == 200

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from percall import home
 from percall.errors import UsageError
 from percall.identity.client import SignedClient
@@ -22,3 +24,14 @@ def administrator(agent: str | None = None) -> SignedClient:
         f"Nobody has logged in on this machine (looked in {home.folder()}).",
         "Log in with an administrator's invite: `percall login URL --invite CODE`.",
     )
+
+
+def under(*parts: str) -> str:
+    """The path of something behind the administrator's door; names come from people, so they are percent-encoded.
+
+    Raises UsageError for what cannot be a name and would change the path.
+    """
+    for part in parts:
+        if not part or "/" in part or part in {".", ".."}:
+            raise UsageError("cli.name", f"{part!r} cannot be a name.", "Names have no slash.")
+    return "/v1/admin/" + "/".join(quote(part, safe="") for part in parts)

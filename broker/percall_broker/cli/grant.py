@@ -10,7 +10,8 @@ import typer
 
 from percall.errors import UsageError
 from percall_broker.cli import output
-from percall_broker.cli.connection import administrator
+from percall_broker.cli.connection import administrator, under
+from percall_broker.cli.group import without_device
 
 grants = typer.Typer(help="What one agent of one person may do.", no_args_is_help=True)
 
@@ -33,7 +34,8 @@ def _patterns(text: str) -> list[str]:
 
 @grants.command()
 def create(
-    person: Annotated[str, typer.Argument(help="Whose grant.")],
+    person: Annotated[str, typer.Argument(help="Whose grant; nobody's with --group.")] = "",
+    group: Annotated[str, typer.Option(help="Grant it to each member of a group, now and when they join.")] = "",
     server: Annotated[list[str] | None, typer.Option(help="A server; may be given several times.")] = None,
     tools: Annotated[str, typer.Option(help="Patterns for tools, by commas: 'get_*,list_*'.")] = "",
     prompts: Annotated[str, typer.Option(help="Patterns for prompts.")] = "",
@@ -49,11 +51,22 @@ def create(
     may: Annotated[str, typer.Option(help="What an automation may change, by commas.", metavar="AREAS")] = "",
     as_json: Json = False,
 ) -> None:
-    """Make a grant, and print the one-time invite that enrols a device for it. It holds for fifteen minutes."""
+    """Make a grant. Where the person has a device, it waits for that; else print the one-time invite that enrols one.
+
+    An invite holds for fifteen minutes.
+    """
+    if bool(person) == bool(group):
+        raise UsageError("cli.grant", "A grant is one person's or one group's.", "Name a PERSON, or --group NAME.")
     scope = {"tools": _patterns(tools), "prompts": _patterns(prompts), "resources": _patterns(resources)}
+    servers = dict.fromkeys(server or [], scope)
+    if group:
+        if administrator_grant or automation:
+            raise UsageError("cli.grant", "What administers is granted to one person at a time.", "Name a PERSON.")
+        _grant_group(group, servers, agent, seconds_of(expires) if expires else 0, as_json=as_json)
+        return
     form = {
         "person": person,
-        "servers": dict.fromkeys(server or [], scope),
+        "servers": servers,
         "agent": agent,
         "expires_at": int(time.time()) + seconds_of(expires) if expires else 0,
         "administrator": administrator_grant,
@@ -61,20 +74,33 @@ def create(
         "may": _patterns(may),
     }
     with administrator() as client:
-        made = client.json("POST", "/v1/admin/grants", value=form)
+        made = client.json("POST", under("grants"), value=form)
+    output.one(made, as_json=as_json, text=f"Grant {made['grant']} for {person}. {_way_in(made)}")
+
+
+def _grant_group(group: str, servers: dict[str, Any], agent: str, seconds: int, *, as_json: bool) -> None:
+    form = {"servers": servers, "agent": agent, "expires_seconds": seconds}
+    with administrator() as client:
+        made = client.json("POST", under("groups", group, "grants"), value=form)
+    text = f"Grant {made['group_grant']} for {group}: {len(made['grants'])} members have one of their own, which waits."
+    output.one(made, as_json=as_json, text="\n".join([text, *without_device(made["without_device"])]))
+
+
+def _way_in(made: dict[str, Any]) -> str:
+    """How a grant reaches its person: by an invite, or by a device that they have already."""
+    if made["waits"]:
+        return "It waits for a device of theirs, and needs no invite.\nThere: percall status, or percall login URL"
     until = time.strftime("%H:%M", time.localtime(made["invite_expires_at"]))
-    text = (
-        f"Grant {made['grant']} for {person}. The invite works once, until {until}:\n  {made['invite']}\n"
-        "On their device: percall login URL --invite CODE"
+    return (
+        f"The invite works once, until {until}:\n  {made['invite']}\nOn their device: percall login URL --invite CODE"
     )
-    output.one(made, as_json=as_json, text=text)
 
 
 @grants.command("list")
 def list_grants(as_json: Json = False) -> None:
     """Every grant."""
     with administrator() as client:
-        rows = client.json("GET", "/v1/admin/grants")
+        rows = client.json("GET", under("grants"))
     output.lines(rows, as_json=as_json, columns=_COLUMNS, empty="No grants.")
 
 
@@ -82,12 +108,12 @@ def list_grants(as_json: Json = False) -> None:
 def show(grant: Annotated[str, typer.Argument(help="The grant's id.")], as_json: Json = False) -> None:
     """One grant, whole."""
     with administrator() as client:
-        output.one(client.json("GET", f"/v1/admin/grants/{grant}"), as_json=as_json)
+        output.one(client.json("GET", under("grants", grant)), as_json=as_json)
 
 
 def _change(grant: str, verb: str, sentence: str, *, as_json: bool) -> None:
     with administrator() as client:
-        row: dict[str, Any] = client.json("POST", f"/v1/admin/grants/{grant}/{verb}")
+        row: dict[str, Any] = client.json("POST", under("grants", grant, verb))
     output.one(row, as_json=as_json, text=f"Grant {grant} of {row['person']} {sentence}")
 
 
@@ -105,5 +131,14 @@ def resume(grant: Annotated[str, typer.Argument(help="The grant's id.")], as_jso
 
 @grants.command()
 def revoke(grant: Annotated[str, typer.Argument(help="The grant's id.")], as_json: Json = False) -> None:
-    """End a grant for good: its next call is refused, open streams are cut, its children stopped."""
+    """End a grant for good: its next call is refused, open streams are cut, its children stopped.
+
+    A group's grant (gg_…) ends with all that came from it.
+    """
+    if grant.startswith("gg_"):
+        with administrator() as client:
+            row = client.json("POST", under("group-grants", grant, "revoke"))
+        text = f"Grant {grant} is revoked for good, and with it {row['ended_grants']} of its group's members."
+        output.one(row, as_json=as_json, text=text)
+        return
     _change(grant, "revoke", "is revoked for good. Nobody else is affected.", as_json=as_json)

@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 
 from percall.errors import UsageError
 from percall_broker.cli import output
-from percall_broker.cli.connection import administrator
+from percall_broker.cli.connection import administrator, under
 from percall_broker.cli.grant import seconds_of
 
 calls = typer.Typer(help="The record of every call.", no_args_is_help=True)
@@ -86,7 +86,7 @@ def list_calls(
         "limit": str(limit),
     }
     with administrator() as client:
-        rows = client.json("GET", "/v1/admin/calls", query=query)
+        rows = client.json("GET", under("calls"), query=query)
     if as_csv:
         output.comma_separated(rows, COLUMNS)
     else:
@@ -103,7 +103,7 @@ def changes(
     """What administrators changed, and whose arguments they read, newest first."""
     query = {"since_ms": str(milliseconds_of(since)), "until_ms": str(milliseconds_of(until)), "limit": str(limit)}
     with administrator() as client:
-        rows = client.json("GET", "/v1/admin/changes", query=query)
+        rows = client.json("GET", under("changes"), query=query)
     columns = ("time", "person", "action", "server", "call", "details")
     output.lines(rows, as_json=as_json, columns=columns, empty="No changes.")
 
@@ -113,9 +113,9 @@ def tail(as_json: Json = False) -> None:
     """Calls as they are decided, until you stop it."""
     pause = threading.Event()
     with administrator() as client:
-        after = client.json("GET", "/v1/admin/tail")["seq"]
+        after = client.json("GET", under("tail"))["seq"]
         while True:
-            answer = client.json("GET", "/v1/admin/tail", query={"after": str(after)})
+            answer = client.json("GET", under("tail"), query={"after": str(after)})
             after = answer["seq"]
             for row in answer["calls"]:
                 if as_json:
@@ -133,8 +133,8 @@ def show(
 ) -> None:
     """One call's story: decision, requests, outcome, and who has read its arguments."""
     with administrator() as client:
-        opened = client.json("POST", f"/v1/admin/calls/{call}/arguments") if arguments else {}
-        story = client.json("GET", f"/v1/admin/calls/{call}")
+        opened = client.json("POST", under("calls", call, "arguments")) if arguments else {}
+        story = client.json("GET", under("calls", call))
     if as_json:
         output.one({**story, **opened}, as_json=True)
         return

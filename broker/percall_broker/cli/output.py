@@ -57,13 +57,15 @@ def _harmless(cell: str) -> str:
     return "'" + cell if cell[:1] in {"=", "+", "-", "@", "\t", "\r"} else cell
 
 
-def _cell(name: str, value: Any) -> str:
+def _cell(name: str, value: Any) -> str:  # noqa: PLR0911 - one line for each kind of cell
     if value in (None, "", [], {}):
         return "-"
     if name.endswith("_at"):
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(value)) if value else "never"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, dict) and name == "frozen":
+        return f"by {value['by']}"
     if isinstance(value, dict) and name == "servers":
         return "; ".join(f"{server}: {_scope(scope)}" for server, scope in value.items())
     if isinstance(value, (dict, list)):

@@ -14,8 +14,12 @@ import typer
 from percall import __version__
 from percall_broker.cli import output
 from percall_broker.cli.backup import backups, migrate
+from percall_broker.cli.device import devices
+from percall_broker.cli.freeze import freeze, unfreeze
 from percall_broker.cli.grant import grants
+from percall_broker.cli.group import groups
 from percall_broker.cli.log import calls
+from percall_broker.cli.person import people
 from percall_broker.cli.policy import policies
 from percall_broker.cli.review import reviews
 from percall_broker.cli.server import servers
@@ -42,6 +46,11 @@ keys = typer.Typer(
 )
 application.add_typer(servers, name="server")
 application.add_typer(grants, name="grant")
+application.add_typer(people, name="person")
+application.add_typer(devices, name="device")
+application.add_typer(groups, name="group")
+application.command("freeze")(freeze)
+application.command("unfreeze")(unfreeze)
 application.add_typer(policies, name="policy")
 application.add_typer(calls, name="log")
 application.add_typer(webhooks, name="webhook")

@@ -12,12 +12,12 @@ import typer
 from percall.errors import UsageError
 from percall_broker import recipes
 from percall_broker.cli import output
-from percall_broker.cli.connection import administrator
+from percall_broker.cli.connection import administrator, under
 from percall_broker.model import entry_file
 
 servers = typer.Typer(help="The catalogue of MCP servers, and their keys.", no_args_is_help=True)
 
-_COLUMNS = ("server", "title", "label", "secret_created_at", "version")
+_COLUMNS = ("server", "title", "label", "state", "frozen", "secret_created_at", "version")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Name = Annotated[str, typer.Argument(help="The server's name, as `percall run NAME` says it.")]
 Recipe = Annotated[str, typer.Option(help=f"A recipe that ships with Percall: {', '.join(recipes.names())}.")]
@@ -81,7 +81,7 @@ def add(
     secret = _secret(name, from_stdin=secret_stdin) if entry.slots else ""
     form = {"name": name, "entry": text, "connect": stand_ins, "secret": secret}
     with administrator() as client:
-        row = client.json("POST", "/v1/admin/servers", value=form)
+        row = client.json("POST", under("servers"), value=form)
     suggestion = ",".join(row["default_tools"]) or "get_*"
     text = (
         f"{name}: {row['title']} ({row['label']})\n"
@@ -102,7 +102,7 @@ def update(
     """Replace a server's entry; its key stays. A launch command that changed must be trusted on each laptop."""
     text, stand_ins = _entry_text(recipe, file, given), _pairs(connect, "--connect")
     with administrator() as client:
-        row = client.json("PUT", f"/v1/admin/servers/{name}", value={"entry": text, "connect": stand_ins})
+        row = client.json("PUT", under("servers", name), value={"entry": text, "connect": stand_ins})
     output.one(row, as_json=as_json, text=f"{name} is at version {row['version']} ({row['label']}).")
 
 
@@ -110,7 +110,7 @@ def update(
 def list_servers(as_json: Json = False) -> None:
     """The catalogue."""
     with administrator() as client:
-        rows = client.json("GET", "/v1/admin/servers")
+        rows = client.json("GET", under("servers"))
     output.lines(rows, as_json=as_json, columns=_COLUMNS, empty="No servers. Add one: percall-broker server add")
 
 
@@ -118,15 +118,31 @@ def list_servers(as_json: Json = False) -> None:
 def show(name: Name, as_json: Json = False) -> None:
     """One server: how it starts, where its key goes, what its tools may do. Never the key."""
     with administrator() as client:
-        output.one(client.json("GET", f"/v1/admin/servers/{name}"), as_json=as_json)
+        output.one(client.json("GET", under("servers", name)), as_json=as_json)
 
 
 @servers.command()
 def remove(name: Name, as_json: Json = False) -> None:
     """Take a server out of the catalogue: its next call is refused."""
     with administrator() as client:
-        row = client.json("DELETE", f"/v1/admin/servers/{name}")
+        row = client.json("DELETE", under("servers", name))
     output.one(row, as_json=as_json, text=f"{name} is removed.")
+
+
+@servers.command()
+def suspend(name: Name, as_json: Json = False) -> None:
+    """Refuse a server's calls, from the next one on, until it is resumed; open streams are cut."""
+    with administrator() as client:
+        row = client.json("POST", under("servers", name, "suspend"))
+    output.one(row, as_json=as_json, text=f"{name} is suspended: its next call is refused.")
+
+
+@servers.command()
+def resume(name: Name, as_json: Json = False) -> None:
+    """Let a suspended server work again."""
+    with administrator() as client:
+        row = client.json("POST", under("servers", name, "resume"))
+    output.one(row, as_json=as_json, text=f"{name} works again.")
 
 
 @servers.command("rotate-key")
@@ -134,6 +150,6 @@ def rotate_key(name: Name, secret_stdin: SecretStdin = False, as_json: Json = Fa
     """Give a server a new key while calls run: the next request uses it, with nothing to do on any laptop."""
     secret = _secret(name, from_stdin=secret_stdin)
     with administrator() as client:
-        row = client.json("POST", f"/v1/admin/servers/{name}/key", value={"secret": secret})
+        row = client.json("POST", under("servers", name, "key"), value={"secret": secret})
     text = f"{name} uses version {row['secret_version']} of its key from now on. Revoke the old one at its issuer."
     output.one(row, as_json=as_json, text=text)

@@ -9,7 +9,7 @@ import typer
 
 from percall.errors import UsageError
 from percall_broker.cli import output
-from percall_broker.cli.connection import administrator
+from percall_broker.cli.connection import administrator, under
 
 webhooks = typer.Typer(help="Endpoints that are told what happens.", no_args_is_help=True)
 
@@ -32,7 +32,7 @@ def add(
         raise UsageError("cli.url", "One URL is needed.", "Give it as an argument, or by --url-stdin.")
     where = sys.stdin.read().strip() if url_stdin else url
     with administrator() as client:
-        made = client.json("POST", "/v1/admin/webhooks", value={"url": where})
+        made = client.json("POST", under("webhooks"), value={"url": where})
     text = (
         f"Webhook {made['webhook']} at {made['origin']}. Its key, shown this once:\n  {made['key']}\n"
         f"Next: percall-broker webhook test {made['webhook']}"
@@ -44,7 +44,7 @@ def add(
 def list_webhooks(as_json: Json = False) -> None:
     """The endpoints, with how many events wait for each, and why the last attempt failed."""
     with administrator() as client:
-        rows = client.json("GET", "/v1/admin/webhooks")
+        rows = client.json("GET", under("webhooks"))
     output.lines(rows, as_json=as_json, columns=_COLUMNS, empty="No webhooks. Add one: percall-broker webhook add")
 
 
@@ -52,7 +52,7 @@ def list_webhooks(as_json: Json = False) -> None:
 def remove(webhook: Webhook, as_json: Json = False) -> None:
     """Send no more events there; those that wait are dropped."""
     with administrator() as client:
-        row = client.json("DELETE", f"/v1/admin/webhooks/{webhook}")
+        row = client.json("DELETE", under("webhooks", webhook))
     output.one(row, as_json=as_json, text=f"{webhook} is removed.")
 
 
@@ -60,7 +60,7 @@ def remove(webhook: Webhook, as_json: Json = False) -> None:
 def send_test(webhook: Webhook, as_json: Json = False) -> None:
     """Send a test event now, and say how it went."""
     with administrator() as client:
-        row = client.json("POST", f"/v1/admin/webhooks/{webhook}/test")
+        row = client.json("POST", under("webhooks", webhook, "test"))
     said = "was delivered." if row["delivered"] else f"was not delivered: {row['problem']}"
     output.one(row, as_json=as_json, text=f"The test event {row['event']} {said}")
     if not row["delivered"]:

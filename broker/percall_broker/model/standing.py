@@ -19,9 +19,19 @@ def state_of(grant: Grant, now: float) -> str:
     return _stop(grant, now)[0]
 
 
+def is_waiting(grant: Grant, now: float) -> bool:
+    """Whether a device of the person's may still pick it up."""
+    return grant.claimable and not grant.device and state_of(grant, now) == "active"
+
+
 def barred(grant: Grant, now: float) -> Decision | None:
     """The refusal that a grant's standing means for whatever it asks, or None when nothing stops it."""
     return _stop(grant, now)[1]
+
+
+def key_barred(grant: Grant) -> Decision | None:
+    """The refusal of what a device key asks for itself, whichever grant it shows: whether person and device stand."""
+    return _stop_of_holder(grant)[1]
 
 
 def require(refusal: Decision | None) -> None:
@@ -42,8 +52,24 @@ def closed(name: str, server: Server | None) -> Decision | None:
     return None
 
 
-def _stop(grant: Grant, now: float) -> tuple[str, Decision | None]:  # noqa: PLR0911 - one answer for each reason
+def _stop(grant: Grant, now: float) -> tuple[str, Decision | None]:
     """The state, and the refusal. What is final comes first, then what concerns most."""
+    held = _stop_of_holder(grant)
+    if grant.state == "revoked" and held[0] != "revoked":
+        return "revoked", _refusal("grant.revoked", "This agent's grant is revoked.")
+    if held[1] is not None:
+        return held
+    if grant.state != "active":
+        return grant.state, _refusal(
+            f"grant.{grant.state}", f"This agent's grant is {grant.state}.", "Ask your administrator to resume it."
+        )
+    if grant.expires_at and grant.expires_at <= now:
+        next_step = "Ask your administrator for a new grant, then: percall login."
+        return "expired", _refusal("grant.expired", "This agent's grant has expired.", next_step)
+    return "active", None
+
+
+def _stop_of_holder(grant: Grant) -> tuple[str, Decision | None]:
     person = grant.person
     if grant.person_state == "removed":
         return "revoked", _refusal("person.removed", f"{person} was removed from this broker.")
@@ -53,21 +79,12 @@ def _stop(grant: Grant, now: float) -> tuple[str, Decision | None]:  # noqa: PLR
             f"The device {grant.device_name!r} of {person} was revoked.",
             "Ask your administrator for an invite, then: percall login.",
         )
-    if grant.state == "revoked":
-        return "revoked", _refusal("grant.revoked", "This agent's grant is revoked.")
     if grant.person_state != "active":
         next_step = f"Ask your administrator, who can resume: percall-broker person resume {person}"
         return "suspended", _refusal("person.suspended", f"{person} is suspended at this broker.", next_step)
     # Somebody must be able to lift a freeze of everything.
     if grant.freeze is not None and not (grant.freeze.kind == "all" and grant.administrator):
         return "frozen", _frozen(grant.freeze)
-    if grant.state != "active":
-        return grant.state, _refusal(
-            f"grant.{grant.state}", f"This agent's grant is {grant.state}.", "Ask your administrator to resume it."
-        )
-    if grant.expires_at and grant.expires_at <= now:
-        next_step = "Ask your administrator for a new grant, then: percall login."
-        return "expired", _refusal("grant.expired", "This agent's grant has expired.", next_step)
     return "active", None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx
 
@@ -148,7 +148,7 @@ class SignedClient:
             return
 
     def _headers(self, method: str, path: str, body: bytes, media_type: str) -> dict[str, str]:
-        url, body_digest = self._broker + path, digest(body)
+        url, body_digest = self._broker + unquote(path), digest(body)  # as the broker reads the path
         jti, proof = self._key.proof(method, url, self._token, self._nonce, body_digest)
         headers = {
             "authorization": f"DPoP {self._token}",

@@ -13,6 +13,10 @@ INSERT INTO device_keys (thumbprint, person, device, state, created_at) VALUES (
 INSERT INTO grants (id, person, agent, device, administrator, scope, state, version, expires_at, created_at, created_by)
 VALUES (:id, :person, 'default', :device, 0, '{}', 'active', 1, :expires_at, 1, 'test')
 
+-- name: seed_administrator(id, person, device)
+INSERT INTO grants (id, person, agent, device, administrator, scope, state, version, expires_at, created_at, created_by)
+VALUES (:id, :person, 'default', :device, 1, '{}', 'active', 1, 0, 1, 'test')
+
 -- name: seed_server(name)
 INSERT INTO servers (name, version, entry, state, secret_version, created_at) VALUES (:name, 1, '{}', 'active', 0, 1)
 

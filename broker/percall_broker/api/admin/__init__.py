@@ -10,7 +10,18 @@ from collections.abc import Awaitable, Callable
 
 from fastapi import APIRouter, Request
 
-from percall_broker.api.admin import grants, policies, record, review, servers, webhooks
+from percall_broker.api.admin import (
+    devices,
+    freezes,
+    grants,
+    groups,
+    people,
+    policies,
+    record,
+    review,
+    servers,
+    webhooks,
+)
 from percall_broker.api.admin.forms import Administrator
 from percall_broker.model.errors import InvalidInput
 from percall_broker.model.records import Identity
@@ -39,6 +50,11 @@ def router(
         return asks
 
     routes = APIRouter(prefix="/v1/admin")
+    routes.include_router(people.router(administration.people, asking("people")))
+    routes.include_router(devices.router(administration.devices, asking("people")))
+    routes.include_router(groups.router(administration.groups, asking("people")))
+    routes.include_router(groups.grants_router(administration.groups, asking("grants")))
+    routes.include_router(freezes.router(administration.freezes, asking("people")))
     routes.include_router(grants.router(administration.grants, asking("grants")))
     routes.include_router(servers.router(administration.servers, asking("servers"), asking("secrets")))
     routes.include_router(record.router(administration.record, asking(""), reader))

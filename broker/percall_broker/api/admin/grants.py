@@ -6,18 +6,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from percall_broker.api.admin.forms import Administrator, Form
+from percall_broker.api.admin.forms import Administrator, Form, ScopeForm, scopes
 from percall_broker.model.errors import InvalidInput
 from percall_broker.model.records import Identity
-from percall_broker.pipeline.administration.grants import Grants, NewGrant
-
-
-class ScopeForm(Form):
-    """Patterns for what a grant may use of one server."""
-
-    tools: list[str] = Field(default_factory=list)
-    prompts: list[str] = Field(default_factory=list)
-    resources: list[str] = Field(default_factory=list)
+from percall_broker.pipeline.administration.grants import Grants, Invite, NewGrant
 
 
 class GrantForm(Form):
@@ -30,6 +22,17 @@ class GrantForm(Form):
     administrator: bool = False
     automation: bool = False
     may: list[str] = Field(default_factory=list)
+
+
+def made(invite: Invite) -> dict[str, Any]:
+    """A grant that was made, with its invite, or that it waits for a device of the person's."""
+    return {
+        "grant": invite.grant,
+        "person": invite.person,
+        "waits": invite.waits,
+        "invite": invite.code,
+        "invite_expires_at": invite.expires_at,
+    }
 
 
 _STATES = {"suspend": "suspended", "resume": "active", "revoke": "revoked"}
@@ -46,17 +49,16 @@ def router(grants: Grants, administrator: Administrator) -> APIRouter:
 
     @routes.post("")
     async def create(by: By, form: GrantForm) -> dict[str, Any]:
-        servers = {name: scope.model_dump() for name, scope in form.servers.items()}
         new = NewGrant(
-            form.person, servers, form.agent, form.expires_at, form.administrator, form.automation, tuple(form.may)
+            person=form.person,
+            servers=scopes(form.servers),
+            agent=form.agent,
+            expires_at=form.expires_at,
+            administrator=form.administrator,
+            automation=form.automation,
+            may=tuple(form.may),
         )
-        invite = await grants.create(by, new)
-        return {
-            "grant": invite.grant,
-            "person": invite.person,
-            "invite": invite.code,
-            "invite_expires_at": invite.expires_at,
-        }
+        return made(await grants.create(by, new))
 
     @routes.get("/{identifier}")
     async def show(by: By, identifier: str) -> dict[str, Any]:  # noqa: ARG001

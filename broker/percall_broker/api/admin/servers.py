@@ -59,6 +59,14 @@ def router(servers: Servers, administrator: Administrator, keeper: Administrator
         await servers.remove(by, name)
         return {"server": name, "state": "removed"}
 
+    @routes.post("/{name}/suspend")
+    async def suspend(by: By, name: str) -> dict[str, Any]:
+        return await servers.set_state(by, name, "suspended")
+
+    @routes.post("/{name}/resume")
+    async def resume(by: By, name: str) -> dict[str, Any]:
+        return await servers.set_state(by, name, "active")
+
     @routes.post("/{name}/key")
     async def rotate_key(by: ByKeeper, name: str, form: SecretForm) -> dict[str, Any]:
         return await servers.rotate_key(by, name, form.secret.get_secret_value().encode())

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from percall_broker.pipeline.administration.devices import Devices
+from percall_broker.pipeline.administration.freezes import Freezes
 from percall_broker.pipeline.administration.grants import Grants
+from percall_broker.pipeline.administration.groups import Groups
 from percall_broker.pipeline.administration.ledger import Ledger
+from percall_broker.pipeline.administration.people import People
 from percall_broker.pipeline.administration.policies import PolicyBook
 from percall_broker.pipeline.administration.record import Record
 from percall_broker.pipeline.administration.review import Review
@@ -26,6 +30,10 @@ if TYPE_CHECKING:
 class Administration:
     """The subjects."""
 
+    people: People
+    devices: Devices
+    groups: Groups
+    freezes: Freezes
     grants: Grants
     servers: Servers
     record: Record
@@ -39,7 +47,16 @@ class Administration:
     ) -> Self:
         """All of them over one store. `changed` is called after each change, for the streams of this process."""
         ledger = Ledger(store, changed)
-        grants, webhooks = Grants(ledger), WebhookEndpoints(ledger, vault)
-        review = Review(ledger, grants)
-        policies = PolicyBook(ledger, lookup, arguments)
-        return cls(grants, Servers(ledger, vault), Record(store, arguments), webhooks, review, policies)
+        grants = Grants(ledger)
+        return cls(
+            people=People(ledger, grants),
+            devices=Devices(ledger),
+            groups=Groups(ledger),
+            freezes=Freezes(ledger),
+            grants=grants,
+            servers=Servers(ledger, vault),
+            record=Record(store, arguments),
+            webhooks=WebhookEndpoints(ledger, vault),
+            review=Review(ledger, grants),
+            policies=PolicyBook(ledger, lookup, arguments),
+        )

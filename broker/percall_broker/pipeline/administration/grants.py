@@ -14,8 +14,10 @@ from percall_broker.log import changes
 from percall_broker.log.canonical import canonical
 from percall_broker.model.errors import Conflict, Forbidden, InvalidInput, NotFound
 from percall_broker.model.records import AREAS
+from percall_broker.model.standing import is_waiting, state_of
+from percall_broker.pipeline.administration.ledger import keeping_an_administrator, last_administrator
 from percall_broker.pipeline.administration.names import check_name
-from percall_broker.stages.lookup import areas_of
+from percall_broker.stages.lookup import grant_of_row
 from percall_broker.store.protocol import Row, Statement
 
 if TYPE_CHECKING:
@@ -45,12 +47,20 @@ class NewGrant:
 
 @dataclass(frozen=True, slots=True)
 class Invite:
-    """A grant that was made, and the code that enrols one device for it, once, until `expires_at`."""
+    """A grant that was made, and the code that enrols one device for it, once, until `expires_at`.
+
+    No code (and 0) where it waits: a device that the person has already picks it up.
+    """
 
     grant: str
     person: str
     expires_at: int
     code: str = field(repr=False)  # SECRET, never log
+
+    @property
+    def waits(self) -> bool:
+        """Whether a device of the person's picks it up."""
+        return not self.code
 
 
 def hash_of_code(code: str) -> str:
@@ -65,23 +75,31 @@ class Grants:
         self._ledger = ledger
 
     async def create(self, by: Identity | None, new: NewGrant) -> Invite:
-        """A grant and its invite. Raises InvalidInput, Forbidden, NotFound when a server is not there."""
-        check_name(new.person, "person")
-        if new.agent:
-            check_name(new.agent, "agent")
+        """A grant; with an invite, unless a device of the person's can pick it up. Never so one that administers:
+        an agent with a shell on that device could. Raises InvalidInput, Forbidden, NotFound when a server is not there.
+        """
         administers = new.administrator or new.automation
         if not new.servers and not administers:
             raise InvalidInput("grant.empty", "A grant names at least one server.")
+        check_scopes(new.servers)
+        _check_automation(new)
+        devices = await self._ledger.fetch("has_device", person=new.person)
+        return await self._make(by, new, waits=bool(devices) and not administers)
+
+    async def for_device(self, by: Identity | None, person: str) -> Invite:
+        """A grant of no servers, whose invite enrols a further device, or the first. Raises InvalidInput, Forbidden."""
+        return await self._make(by, NewGrant(person, {}), waits=False)
+
+    async def _make(self, by: Identity | None, new: NewGrant, *, waits: bool) -> Invite:
+        check_name(new.person, "person")
+        if new.agent:
+            check_name(new.agent, "agent")
         now = int(time.time())
         if new.expires_at and new.expires_at <= now:
             raise InvalidInput("grant.expiry", "The grant would have expired already.")
-        for name, scope in new.servers.items():
-            if not any(scope.values()):
-                raise InvalidInput("grant.empty", f"The grant names no tool, prompt or resource of {name!r}.")
-        _check_automation(new)
-        if by is not None and by.grant.automation:
-            await self._refuse_automation(new)
-        grant, code = "g_" + secrets.token_urlsafe(_GRANT_BYTES), secrets.token_urlsafe(_INVITE_BYTES)
+        administers = new.administrator or new.automation
+        await refuse_automation(self._ledger, by, new.person, administers=administers)
+        grant, code = "g_" + secrets.token_urlsafe(_GRANT_BYTES), "" if waits else secrets.token_urlsafe(_INVITE_BYTES)
         scope_text = canonical({"servers": new.servers})
         created = {"created_at": now, "created_by": by.grant.person if by else "init"}
         details: dict[str, Any] = {"grant": grant, "for": new.person, "for_agent": new.agent, "scope": new.servers}
@@ -90,6 +108,7 @@ class Grants:
             details |= {"automation": True, "may": list(new.may)}
         row = {"id": grant, "person": new.person, "agent": new.agent, "administrator": int(administers)}
         row |= {"automation": int(new.automation), "may": ",".join(new.may)}
+        row |= {"claimable": int(waits)}
         done = await self._ledger.change(
             changes.change(by, "grant.create", **details, expires_at=new.expires_at, administrator=administers),
             *(Statement("known_server", {"name": name}, required=True) for name in sorted(new.servers)),
@@ -97,49 +116,44 @@ class Grants:
             Statement(
                 "add_grant", {**row, "scope": scope_text, "expires_at": new.expires_at, **created}, required=True
             ),
-            Statement("add_invite", invite),
+            *([] if waits else [Statement("add_invite", invite)]),
         )
         if done is None:
             known = {row["name"] for row in await self._ledger.fetch("list_servers")}
             missing = ", ".join(sorted(set(new.servers) - known)) or "?"
             raise NotFound("server.unknown", f"There is no server {missing}.", "See: percall-broker server list.")
-        return Invite(grant, new.person, now + INVITE_SECONDS, code)
-
-    async def _refuse_automation(self, new: NewGrant) -> None:
-        """An automation makes no administrator, no automation, and no invite that an administrator's name stands on."""
-        if new.administrator or new.automation or await self._ledger.fetch("administrates", person=new.person):
-            raise Forbidden(
-                "automation.administrators",
-                "An automation makes no administrators, no automations, and no invites for administrators.",
-                "An administrator does that, at a terminal.",
-            )
+        return Invite(grant, new.person, 0 if waits else now + INVITE_SECONDS, code)
 
     async def listed(self) -> list[Row]:
         """Every grant, oldest first."""
         rows = await self._ledger.fetch("list_grants")
-        return [_grant_row(row) for row in rows]
+        return [grant_row(row) for row in rows]
 
     async def show(self, identifier: str) -> Row:
         """One grant. Raises NotFound."""
         rows = await self._ledger.fetch("read_grant", id=identifier)
         if not rows:
             raise NotFound("grant.unknown", f"There is no grant {identifier!r}.", "See: percall-broker grant list.")
-        return _grant_row(rows[0])
+        return grant_row(rows[0])
 
     async def set_state(self, by: Identity, identifier: str, state: str) -> Row:
-        """Suspends, resumes or revokes. Raises NotFound; Conflict when it is so already, or is revoked for good;
-        Forbidden where an automation would give an administrator's grant back.
+        """Suspends, resumes or revokes. Raises NotFound; Conflict when it is so already, is revoked for good, or is the
+        last administrator's; Forbidden where an automation would give an administrator's grant back.
         """
-        if by.grant.automation and state == "active" and (await self.show(identifier))["administrator"]:
-            raise Forbidden("automation.administrators", "An automation gives no administrator's grant back.")
+        if state == "active":
+            before = await self.show(identifier)
+            await refuse_automation(self._ledger, by, before["person"], administers=before["administrator"])
         done = await self._ledger.change(
+            *([] if state == "active" else [keeping_an_administrator(grant_id=identifier)]),
             Statement("set_grant_state", {"id": identifier, "state": state}, required=True),
             changes.change(by, f"grant.{state}", grant=identifier),
         )
         found = await self.show(identifier)
+        if done is None and found["own_state"] not in {state, "revoked"}:
+            raise last_administrator(f"Grant {identifier} of {found['person']}")
         if done is None:
-            advice = "A revoked grant stays revoked; create another." if found["state"] == "revoked" else ""
-            raise Conflict("grant.state", f"The grant is {found['state']} already.", advice)
+            advice = "A revoked grant stays revoked; create another." if found["own_state"] == "revoked" else ""
+            raise Conflict("grant.state", f"The grant is {found['own_state']} already.", advice)
         return found
 
 
@@ -153,22 +167,43 @@ def _check_automation(new: NewGrant) -> None:
         raise InvalidInput("grant.automation", "An automation's grant is for nothing else: no servers, no person.")
 
 
-def _grant_row(row: Row) -> Row:
-    state = row["state"]
-    if state == "active" and row["expires_at"] and row["expires_at"] <= time.time():
-        state = "expired"
+async def refuse_automation(ledger: Ledger, by: Identity | None, person: str, *, administers: bool = False) -> None:
+    """An automation makes no administrator and no automation, and gives neither anything back; nor does it make an
+    invite that an administrator's name stands on. Raises Forbidden.
+    """
+    if by is not None and by.grant.automation and (administers or await ledger.fetch("administrates", person=person)):
+        raise Forbidden(
+            "automation.administrators",
+            "An automation makes no administrators, no automations and no invites for them, and lets none back in.",
+            "An administrator does that, at a terminal.",
+        )
+
+
+def check_scopes(servers: dict[str, dict[str, list[str]]]) -> None:
+    """Raises InvalidInput for a server of which nothing is named."""
+    for name, scope in servers.items():
+        if not any(scope.values()):
+            raise InvalidInput("grant.empty", f"The grant names no tool, prompt or resource of {name!r}.")
+
+
+def grant_row(row: Row) -> Row:
+    """A grant as people and scripts see it. `state` is what its holder meets, `own_state` the grant's alone."""
+    grant = grant_of_row(row)
     scope = msgspec.json.decode(row["scope"])["servers"]
     return {
         "grant": row["id"],
         "person": row["person"],
         "agent": row["agent"],
         "device": row["device_name"],
-        "state": state,
+        "device_id": row["device_id"],
+        "state": "waiting" if is_waiting(grant, time.time()) else state_of(grant, time.time()),
+        "own_state": row["state"],
         "enrolled": bool(row["device"]),
-        "administrator": bool(row["administrator"]),
-        "automation": bool(row["automation"]),
-        "may": list(areas_of(row["may"])),
+        "administrator": grant.administrator,
+        "automation": grant.automation,
+        "may": list(grant.may),
         "servers": scope,
+        "group_grant": row["group_grant"],
         "expires_at": row["expires_at"],
         "created_at": row["created_at"],
         "created_by": row["created_by"],

@@ -6,8 +6,10 @@ finds (a last administrator, a group's members) is still so when it is made, and
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
+from percall_broker.model.errors import Conflict
 from percall_broker.store.protocol import Statement
 
 if TYPE_CHECKING:
@@ -36,3 +38,22 @@ class Ledger:
     async def fetch(self, name: str, /, **parameters: Any) -> list[Row]:
         """The rows of a reading statement. Raises Unavailable."""
         return await self._store.fetch(name, **parameters)
+
+
+def keeping_an_administrator(
+    *, person: str = "", device: str = "", thumbprint: str = "", grant_id: str = ""
+) -> Statement:
+    """Undoes a change that stops a person, a device (its id), a device key or a grant, if with it went the last
+    administrator.
+    """
+    concerned = {"person": person, "device": device, "thumbprint": thumbprint, "grant_id": grant_id}
+    return Statement("keep_an_administrator", {**concerned, "now": int(time.time())}, required=True)
+
+
+def last_administrator(whose: str) -> Conflict:
+    """The refusal that goes with it."""
+    return Conflict(
+        "administrator.last",
+        f"{whose} is all that this broker's administration has: without it, nobody could change anything.",
+        "First make another administrator, who logs in: percall-broker grant create NAME --administrator",
+    )

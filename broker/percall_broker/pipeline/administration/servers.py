@@ -13,6 +13,7 @@ from percall_broker.model import entry_file
 from percall_broker.model.entry import Entry
 from percall_broker.model.errors import Conflict, InvalidInput, NotFound
 from percall_broker.pipeline.administration.names import check_name
+from percall_broker.pipeline.administration.rows import frozen_row
 from percall_broker.store.protocol import Row, Statement
 
 if TYPE_CHECKING:
@@ -67,8 +68,20 @@ class Servers:
         await self._change(
             name,
             Statement("remove_server", {"name": name}, required=True),
+            Statement("remove_freeze", {"kind": "server", "name": name}),
             changes.change(by, "server.remove", server=name),
         )
+
+    async def set_state(self, by: Identity, name: str, state: str) -> Row:
+        """Suspends or resumes. Raises NotFound; Conflict when it is so already."""
+        before = await self.show(name)
+        done = await self._ledger.change(
+            Statement("set_server_state", {"name": name, "state": state}, required=True),
+            changes.change(by, f"server.{state}", server=name),
+        )
+        if done is None:
+            raise Conflict("server.state", f"The server {name!r} is {before['state']} already.")
+        return await self.show(name)
 
     async def rotate_key(self, by: Identity, name: str, secret: bytes) -> Row:
         """Gives a server a new key: the next request uses it, and no call fails. Raises InvalidInput, NotFound."""
@@ -111,6 +124,8 @@ def _server_row(row: Row) -> Row:
         "title": entry.title,
         "delivery": entry.delivery,
         "label": entry_file.label(entry),
+        "state": row["state"],
+        "frozen": frozen_row(row),
         "version": row["version"],
         "secret_version": row["secret_version"],
         "secret_created_at": row["secret_created_at"],

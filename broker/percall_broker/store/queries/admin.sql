@@ -1,12 +1,12 @@
 -- Grants, invites and servers: what administrators change, and what enrolment binds.
 -- Each change is one transaction that begins with `advance_epoch`, whose row makes changes wait for one another.
 
--- name: add_grant(id, person, agent, administrator, automation, may, scope, expires_at, created_at, created_by)
+-- name: add_grant(id, person, agent, administrator, automation, may, scope, expires_at, created_at, created_by, claimable)
 -- No row: a server that it names is not there.
 INSERT INTO grants (id, person, agent, device, administrator, automation, may, scope, state, version, expires_at,
-    created_at, created_by)
+    created_at, created_by, claimable)
 VALUES (:id, :person, :agent, NULL, :administrator, :automation, :may, :scope, 'active', 1, :expires_at,
-    :created_at, :created_by)
+    :created_at, :created_by, :claimable)
 RETURNING id
 
 -- name: known_server(name)

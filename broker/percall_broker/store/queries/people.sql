@@ -31,24 +31,32 @@ UPDATE persons SET state = :state WHERE name = :name AND state = :from_state RET
 -- No row: there is no such person, or they are removed already.
 UPDATE persons SET state = 'removed' WHERE name = :name AND state <> 'removed' RETURNING name
 
--- name: keep_an_administrator(person, device, grant_id, now)
--- Required in each change that stops a person, a device or a grant (empty for the others): some other administrator
--- stays able to act, or none of those concerned is one. After advance_epoch, so that two such changes see one another.
-SELECT 1 AS kept
-WHERE EXISTS (
-    SELECT 1 FROM administrators a
-    WHERE (a.expires_at = 0 OR a.expires_at > :now)
-      AND a.person <> :person AND a.device <> :device AND a.grant_id <> :grant_id
-) OR NOT EXISTS (
-    SELECT 1 FROM administrators a
-    WHERE (a.expires_at = 0 OR a.expires_at > :now)
-      AND (a.person = :person OR a.device = :device OR a.grant_id = :grant_id)
+-- name: keep_an_administrator(person, device, thumbprint, grant_id, now)
+-- Required in each change that stops a person, a device, a device key or a grant (empty names nothing): some other
+-- administrator stays able to act, or none of those concerned is one; an automation is none, for it makes none. After advance_epoch, so that two such changes
+-- see one another.
+WITH concerned AS (
+    SELECT g.id FROM grants g
+    WHERE g.person = :person OR g.id = :grant_id OR g.device = :thumbprint
+       OR g.device IN (SELECT k.thumbprint FROM device_keys k WHERE k.device = :device)
+), able AS (
+    SELECT a.grant_id FROM administrators a JOIN grants g ON g.id = a.grant_id
+    WHERE g.automation = 0 AND (a.expires_at = 0 OR a.expires_at > :now)
 )
+SELECT 1 AS kept
+WHERE EXISTS (SELECT 1 FROM able a WHERE a.grant_id NOT IN (SELECT c.id FROM concerned c))
+   OR NOT EXISTS (SELECT 1 FROM able a WHERE a.grant_id IN (SELECT c.id FROM concerned c))
 
 -- name: touch_grants(person, device)
 -- So that intents under way are waited for, and later ones see the change. Empty names nothing; both empty: none.
 UPDATE grants SET version = version + 1
 WHERE person = :person OR device IN (SELECT k.thumbprint FROM device_keys k WHERE k.device = :device)
+RETURNING id
+
+-- name: touch_grants_of_members(group_name)
+-- As touch_grants, for all who are in a group: policies decide by the groups that people are in.
+UPDATE grants SET version = version + 1
+WHERE person IN (SELECT m.person FROM group_members m WHERE m.group_name = :group_name)
 RETURNING id
 
 -- name: touch_servers(name)
@@ -89,6 +97,11 @@ RETURNING thumbprint
 SELECT k.thumbprint, k.person, k.device, k.state, d.name AS device_name, d.state AS device_state
 FROM device_keys k JOIN devices d ON d.id = k.device
 WHERE k.thumbprint = :thumbprint
+
+-- name: known_device_key(thumbprint)
+-- Required in what a device key asks for itself.
+SELECT k.thumbprint FROM device_keys k JOIN devices d ON d.id = k.device
+WHERE k.thumbprint = :thumbprint AND k.state = 'active' AND d.state = 'active'
 
 -- name: list_devices(person)
 -- Long reading. An empty name: everybody's.
@@ -137,3 +150,100 @@ DELETE FROM freezes WHERE kind = 'device' AND name IN (SELECT d.id FROM devices 
 
 -- name: list_freezes()
 SELECT kind, name, reason, created_at, created_by FROM freezes ORDER BY kind, name
+
+-- name: add_group(name, created_at)
+INSERT INTO groups (name, created_at) VALUES (:name, :created_at) ON CONFLICT DO NOTHING
+
+-- name: known_group(name)
+SELECT name FROM groups WHERE name = :name
+
+-- name: list_groups()
+SELECT n.name, n.created_at,
+       (SELECT COUNT(*) FROM group_members m WHERE m.group_name = n.name) AS members,
+       (SELECT COUNT(*) FROM group_grants gg WHERE gg.group_name = n.name AND gg.state = 'active') AS grants
+FROM groups n ORDER BY n.name
+
+-- name: list_members(group_name)
+SELECT m.person, p.state, m.created_at,
+       (SELECT COUNT(*) FROM devices d JOIN device_keys k ON k.device = d.id
+          WHERE d.person = m.person AND d.state = 'active' AND k.state = 'active') AS device_keys
+FROM group_members m JOIN persons p ON p.name = m.person
+WHERE m.group_name = :group_name ORDER BY m.person
+
+-- name: add_member(group_name, person, id, created_at)
+-- No row: is a member already.
+INSERT INTO group_members (group_name, person, id, created_at)
+SELECT :group_name, p.name, :id, :created_at FROM persons p WHERE p.name = :person AND p.state <> 'removed'
+ON CONFLICT DO NOTHING
+RETURNING person
+
+-- name: remove_member(group_name, person)
+-- An empty group: all of them. No row: is no member.
+DELETE FROM group_members WHERE (:group_name = '' OR group_name = :group_name) AND person = :person RETURNING group_name
+
+-- name: add_group_grant(id, group_name, scope, agent, expires_seconds, created_at, created_by)
+INSERT INTO group_grants (id, group_name, scope, agent, expires_seconds, state, created_at, created_by)
+VALUES (:id, :group_name, :scope, :agent, :expires_seconds, 'active', :created_at, :created_by)
+RETURNING id
+
+-- name: add_grants_of_members(group_name, person, group_grant, now)
+-- Each member's own grant of each of the group's: for one person, or one group grant, where those are named. It waits
+-- for the member's device. One that was made before stays as it is.
+INSERT INTO grants (id, person, agent, device, administrator, scope, state, version, expires_at, created_at, created_by,
+                    claimable, group_grant)
+SELECT 'g_' || gg.id || m.id, m.person, gg.agent, NULL, 0, gg.scope, 'active', 1,
+       CASE WHEN gg.expires_seconds = 0 THEN 0 ELSE gg.expires_seconds + :now END, :now, gg.created_by, 1, gg.id
+FROM group_grants gg JOIN group_members m ON m.group_name = gg.group_name
+WHERE gg.group_name = :group_name AND gg.state = 'active'
+  AND (:person = '' OR m.person = :person) AND (:group_grant = '' OR gg.id = :group_grant)
+ON CONFLICT DO NOTHING
+RETURNING id, person
+
+-- name: end_grants_of_members(group_name, person, group_grant)
+-- Those that came from a group (empty: any), for one person or from one group grant, where those are named.
+UPDATE grants SET state = 'revoked', version = version + 1
+WHERE state <> 'revoked' AND group_grant <> ''
+  AND (:person = '' OR person = :person) AND (:group_grant = '' OR group_grant = :group_grant)
+  AND group_grant IN (SELECT gg.id FROM group_grants gg WHERE :group_name = '' OR gg.group_name = :group_name)
+RETURNING id, person
+
+-- name: list_group_grants(group_name)
+-- An empty name: all of them.
+SELECT id, group_name, scope, agent, expires_seconds, state, created_at, created_by
+FROM group_grants WHERE state = 'active' AND (:group_name = '' OR group_name = :group_name) ORDER BY created_at, id
+
+-- name: end_group_grants(group_name, id)
+-- Of a group, or one (empty names nothing). No row: there is none that is not ended.
+UPDATE group_grants SET state = 'ended' WHERE state = 'active' AND (group_name = :group_name OR id = :id) RETURNING id
+
+-- name: remove_members(group_name)
+DELETE FROM group_members WHERE group_name = :group_name RETURNING person
+
+-- name: remove_group(name)
+DELETE FROM groups WHERE name = :name RETURNING name
+
+-- name: waiting_grants(person, now)
+-- What a device of this person may pick up.
+SELECT g.id, g.agent, g.scope, g.expires_at FROM grants g
+WHERE g.person = :person AND g.claimable = 1 AND g.device IS NULL AND g.state = 'active' AND g.administrator = 0
+  AND (g.expires_at = 0 OR g.expires_at > :now)
+ORDER BY g.created_at, g.id
+
+-- name: claim_grants(person, thumbprint, agent, now)
+-- Binds what waits for this person to a device key of theirs: grants for that agent, and for any.
+UPDATE grants SET device = :thumbprint, agent = :agent, version = version + 1
+WHERE person = :person AND claimable = 1 AND device IS NULL AND state = 'active' AND administrator = 0
+  AND (expires_at = 0 OR expires_at > :now) AND agent IN ('', :agent)
+  AND EXISTS (
+    SELECT 1 FROM device_keys k JOIN devices d ON d.id = k.device JOIN persons p ON p.name = k.person
+    WHERE k.thumbprint = :thumbprint AND k.person = :person
+      AND k.state = 'active' AND d.state = 'active' AND p.state = 'active'
+  )
+RETURNING id
+
+-- name: claimed_grants(thumbprint, now)
+-- What was picked up by a device key and still stands: handed out again, should the answer have been lost.
+SELECT g.id, g.expires_at FROM grants g
+WHERE g.device = :thumbprint AND g.claimable = 1 AND g.state <> 'revoked' AND g.administrator = 0
+  AND (g.expires_at = 0 OR g.expires_at > :now)
+ORDER BY g.created_at, g.id

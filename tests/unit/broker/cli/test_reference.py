@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 DOCS = Path(__file__).parents[4] / "docs"
 REFERENCE = (DOCS / "reference" / "percall-broker.md").read_text(encoding="utf-8")
 ENTRIES = (DOCS / "reference" / "server-entry.md").read_text(encoding="utf-8")
-HOW_TO = (DOCS / "how-to" / "add-a-server.md").read_text(encoding="utf-8")
+HOW_TO = "".join(
+    (DOCS / "how-to" / f"{name}.md").read_text(encoding="utf-8") for name in ("add-a-server", "people-and-groups")
+)
 
 
 def commands(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:

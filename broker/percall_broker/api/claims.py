@@ -1,0 +1,69 @@
+"""GET and POST /v1/claims, where a known device picks up what waits for its person, and DELETE /v1/agent."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from percall import wire
+from percall.errors import WireError
+from percall_broker.asgi import answer, read_body, signed_request
+from percall_broker.model.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from percall_broker.asgi import Message, Receive, Send
+    from percall_broker.pipeline.claims import Claims
+    from percall_broker.pipeline.signed import Signed
+
+_MAX_CLAIM_BYTES = 16 * 1024
+
+
+class WaitingDoor:
+    """GET /v1/claims: what waits."""
+
+    def __init__(self, signed: Signed, claims: Claims) -> None:
+        self._signed = signed
+        self._claims = claims
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """One request. Raises BrokerError before anything is answered."""
+        body = await read_body(receive, 0)
+        now = time.time()
+        identity = await self._signed.identify_once(signed_request(scope, body), now)
+        await answer(send, 200, wire.dump(wire.encode(await self._claims.waiting(identity, now))))
+
+
+class ClaimDoor:
+    """POST /v1/claims: picks it up for one agent, whose new key signs the header `percall-introduction`."""
+
+    def __init__(self, signed: Signed, claims: Claims) -> None:
+        self._signed = signed
+        self._claims = claims
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """One request. Raises BrokerError before anything is answered."""
+        body = await read_body(receive, _MAX_CLAIM_BYTES)
+        try:
+            asked = wire.decode(wire.Claim, wire.strict_json(body))
+        except WireError as error:
+            raise InvalidInput(error.code, error.message) from None
+        request, now = signed_request(scope, body), time.time()
+        identity = await self._signed.identify_once(request, now)
+        introductions = [value for name, value in scope["headers"] if name == wire.HEADER_INTRODUCTION.encode()]
+        introduction = introductions[0].decode("latin-1") if len(introductions) == 1 else ""
+        claimed = await self._claims.claim(identity, asked, introduction, request.body_digest, now)
+        await answer(send, 200, wire.dump(wire.encode(claimed)))
+
+
+class DepartureDoor:
+    """DELETE /v1/agent: ends what the signer's own key holds."""
+
+    def __init__(self, signed: Signed, claims: Claims) -> None:
+        self._signed = signed
+        self._claims = claims
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """One request. Raises BrokerError before anything is answered."""
+        body = await read_body(receive, 0)
+        identity = await self._signed.identify_once(signed_request(scope, body), time.time())
+        await answer(send, 200, wire.dump(wire.encode(await self._claims.leave(identity))))

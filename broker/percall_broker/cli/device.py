@@ -1,0 +1,35 @@
+"""`percall-broker device …`: the machines that people have enrolled."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from percall_broker.cli import output
+from percall_broker.cli.connection import administrator, under
+
+devices = typer.Typer(help="The machines that people have enrolled.", no_args_is_help=True)
+
+_COLUMNS = ("device", "person", "name", "state", "agents", "grants", "frozen", "created_at")
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+@devices.command("list")
+def list_devices(person: Annotated[str, typer.Option(help="Only this person's.")] = "", as_json: Json = False) -> None:
+    """The devices; also those that are revoked."""
+    with administrator() as client:
+        rows = client.json("GET", under("devices"), query={"person": person})
+    output.lines(rows, as_json=as_json, columns=_COLUMNS, empty="No devices.")
+
+
+@devices.command()
+def revoke(
+    device: Annotated[str, typer.Argument(help="The device's id, or its name where only one has it.")],
+    as_json: Json = False,
+) -> None:
+    """End every grant of every agent on a device for good: a laptop was stolen. Its person's other devices go on."""
+    with administrator() as client:
+        row = client.json("POST", under("devices", "revoke"), value={"device": device})
+    text = f"The device {row['name']!r} of {row['person']} is revoked, and {row['ended']['grants']} grants with it."
+    output.one(row, as_json=as_json, text=text)

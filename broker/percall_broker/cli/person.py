@@ -1,0 +1,95 @@
+"""`percall-broker person …`: who may be here."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from percall_broker.cli import output
+from percall_broker.cli.connection import administrator, under
+
+people = typer.Typer(help="The people, and the end of all that is one person's.", no_args_is_help=True)
+
+_COLUMNS = ("person", "state", "administrator", "devices", "grants", "frozen", "created_at")
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Name = Annotated[str, typer.Argument(help="The person's name.")]
+
+
+@people.command("list")
+def list_people(as_json: Json = False) -> None:
+    """Everybody, with how many devices and grants they have; also those who were removed."""
+    with administrator() as client:
+        rows = client.json("GET", under("people"))
+    output.lines(rows, as_json=as_json, columns=_COLUMNS, empty="Nobody. Invite somebody: percall-broker person invite")
+
+
+@people.command()
+def invite(name: Name, as_json: Json = False) -> None:
+    """Print a one-time invite that enrols a device, the first or a further one, and say which grants wait for it.
+
+    It holds for fifteen minutes. The device picks up what waits when its person logs in.
+    """
+    with administrator() as client:
+        made = client.json("POST", under("people", name, "invite"))
+    until = time.strftime("%H:%M", time.localtime(made["invite_expires_at"]))
+    waiting = [f"  waits: {row['grant']} ({', '.join(row['servers'])})" for row in made["waiting"]]
+    text = "\n".join(
+        [
+            f"{name}'s invite works once, until {until}:",
+            f"  {made['invite']}",
+            "On their device: percall login URL --invite CODE",
+            *(
+                waiting
+                or [f"No grant waits yet. Next: percall-broker grant create {name} --server NAME --tools 'get_*'"]
+            ),
+        ]
+    )
+    output.one(made, as_json=as_json, text=text)
+
+
+@people.command()
+def show(name: Name, as_json: Json = False) -> None:
+    """One person, with their devices, grants and groups."""
+    with administrator() as client:
+        row = client.json("GET", under("people", name))
+    if as_json:
+        output.one(row, as_json=True)
+        return
+    groups = ", ".join(row["groups"]) or "no group"
+    output.write(f"{name}: {row['state']}{', an administrator' if row['administrator'] else ''}, in {groups}")
+    if row["frozen"]:
+        output.write(f"  frozen by {row['frozen']['by']}: {row['frozen']['reason'] or 'no reason given'}")
+    output.write("")
+    columns: tuple[str, ...] = ("device", "name", "state", "agents", "grants", "created_at")
+    output.lines(row["devices"], as_json=False, columns=columns, empty="No devices.")
+    output.write("")
+    columns = ("grant", "agent", "device", "state", "expires_at", "servers")
+    output.lines(row["grants"], as_json=False, columns=columns, empty="No grants.")
+
+
+@people.command()
+def suspend(name: Name, as_json: Json = False) -> None:
+    """Refuse everything that they ask, from the next call on, until they are resumed."""
+    with administrator() as client:
+        row = client.json("POST", under("people", name, "suspend"))
+    output.one(row, as_json=as_json, text=f"{name} is suspended: the next call is refused.")
+
+
+@people.command()
+def resume(name: Name, as_json: Json = False) -> None:
+    """Let somebody who was suspended work again."""
+    with administrator() as client:
+        row = client.json("POST", under("people", name, "resume"))
+    output.one(row, as_json=as_json, text=f"{name} may work again.")
+
+
+@people.command()
+def remove(name: Name, as_json: Json = False) -> None:
+    """End every grant, device, invite and membership of theirs for good, at once; nobody else is affected."""
+    with administrator() as client:
+        row = client.json("POST", under("people", name, "remove"))
+    ended = ", ".join(f"{count} {what if count != 1 else what[:-1]}" for what, count in row["ended"].items())
+    text = f"{name} is removed. Ended: {ended}. Nobody else is affected."
+    output.one(row, as_json=as_json, text=text)

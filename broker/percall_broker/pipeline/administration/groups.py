@@ -1,0 +1,211 @@
+"""Groups: each member gets a grant of their own of what a group is granted; leaving ends those grants."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from percall_broker.log import changes
+from percall_broker.log.canonical import canonical
+from percall_broker.model.errors import Conflict, InvalidInput, NotFound
+from percall_broker.pipeline.administration.grants import check_scopes
+from percall_broker.pipeline.administration.names import check_name
+from percall_broker.store.protocol import Row, Statement
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from percall_broker.model.records import Identity
+    from percall_broker.pipeline.administration.ledger import Ledger
+
+PREFIX = "gg_"
+"""What the id of a group's grant begins with."""
+_ID_BYTES = 6
+_MOST_SECONDS = 100 * 366 * 86400
+
+Scopes = dict[str, dict[str, list[str]]]
+
+
+class Groups:
+    """The groups. `by` is None where a sign-in maps them. Every method raises Unavailable when the store cannot."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def listed(self) -> list[Row]:
+        """Every group, with how many members and grants it has."""
+        return [_group_row(row) for row in await self._ledger.fetch("list_groups")]
+
+    async def show(self, name: str) -> Row:
+        """A group, its members and what they are granted. Raises NotFound."""
+        for found in await self.listed():
+            if found["group"] == name:
+                break
+        else:
+            raise NotFound("group.unknown", f"There is no group {name!r}.", "See: percall-broker group list.")
+        members = await self._ledger.fetch("list_members", group_name=name)
+        grants = await self._ledger.fetch("list_group_grants", group_name=name)
+        return {
+            "group": name,
+            "created_at": found["created_at"],
+            "members": [_member_row(row) for row in members],
+            "grants": [_grant_row(row) for row in grants],
+        }
+
+    async def join(self, by: Identity | None, name: str, people: Sequence[str]) -> Row:
+        """Makes people members of a group, which may be new. Raises InvalidInput; NotFound for somebody unknown;
+        Conflict when nobody has joined.
+        """
+        check_name(name, "group")
+        if not people and await self._ledger.fetch("known_group", name=name):
+            raise Conflict("group.exists", f"There is a group {name!r} already.", "Name people who join it.")
+        now = int(time.time())
+        joining = [
+            statement
+            for person in dict.fromkeys(people)
+            for statement in (
+                Statement("known_person", {"name": person}, required=True),
+                Statement("add_member", {"group_name": name, "person": person, "id": _new_id(), "created_at": now}),
+                Statement(
+                    "add_grants_of_members", {"group_name": name, "person": person, "group_grant": "", "now": now}
+                ),
+                Statement("touch_grants", {"person": person, "device": ""}),
+            )
+        ]
+        done = await self._ledger.change(
+            Statement("add_group", {"name": name, "created_at": now}),
+            *joining,
+            changes.change(by, "group.add", group=name, people=list(people)),
+        )
+        if done is None:
+            raise await self._stranger(people)
+        joined = [row["person"] for rows in done[2:-1:4] for row in rows]
+        if people and not joined:
+            raise Conflict("group.member", f"Already in {name}: {', '.join(people)}.")
+        waiting = sum(map(len, done[3:-1:4]))
+        return {**await self.show(name), "joined": joined, "new_grants": waiting}
+
+    async def leave(self, by: Identity | None, name: str, people: Sequence[str]) -> Row:
+        """Takes people out of a group, and ends the grants that came from it. Raises NotFound; Conflict when none of
+        them was in it.
+        """
+        await self.show(name)
+        leaving = [
+            statement
+            for person in dict.fromkeys(people)
+            for statement in (
+                Statement("remove_member", {"group_name": name, "person": person}),
+                Statement("end_grants_of_members", {"group_name": name, "person": person, "group_grant": ""}),
+                Statement("touch_grants", {"person": person, "device": ""}),
+            )
+        ]
+        done = await self._ledger.change(*leaving, changes.change(by, "group.remove", group=name, people=list(people)))
+        left = [person for person, rows in zip(dict.fromkeys(people), (done or [])[:-1:3], strict=True) if rows]
+        if not left:
+            raise Conflict(
+                "group.member", f"Not in {name}: {', '.join(people)}.", f"See: percall-broker group show {name}"
+            )
+        return {**await self.show(name), "left": left, "ended_grants": sum(map(len, (done or [])[1:-1:3]))}
+
+    async def remove(self, by: Identity, name: str) -> Row:
+        """Ends a group, and every grant that came from it. Raises NotFound."""
+        done = await self._ledger.change(
+            Statement("end_grants_of_members", {"group_name": name, "person": "", "group_grant": ""}),
+            Statement("end_group_grants", {"group_name": name, "id": ""}),
+            Statement("touch_grants_of_members", {"group_name": name}),
+            Statement("remove_members", {"group_name": name}),
+            Statement("remove_group", {"name": name}, required=True),
+            changes.change(by, "group.end", group=name),
+        )
+        if done is None:
+            raise NotFound("group.unknown", f"There is no group {name!r}.", "See: percall-broker group list.")
+        return {"group": name, "state": "removed", "ended_grants": len(done[0])}
+
+    async def grant(self, by: Identity, name: str, servers: Scopes, agent: str, expires_seconds: int) -> Row:
+        """Grants something to each member, now and whenever somebody joins; each grant waits for its person's device.
+
+        `expires_seconds` counts from then; 0: never. Raises InvalidInput, NotFound.
+        """
+        if agent:
+            check_name(agent, "agent")
+        if not 0 <= expires_seconds <= _MOST_SECONDS:
+            raise InvalidInput("grant.expiry", "The grant would end at no time that there is.")
+        check_scopes(servers)
+        identifier, now = PREFIX + _new_id(), int(time.time())
+        row = {"id": identifier, "group_name": name, "scope": canonical({"servers": servers}), "agent": agent}
+        created = {"created_at": now, "created_by": by.grant.person}
+        done = await self._ledger.change(
+            Statement("known_group", {"name": name}, required=True),
+            *(Statement("known_server", {"name": server}, required=True) for server in sorted(servers)),
+            Statement("add_group_grant", {**row, "expires_seconds": expires_seconds, **created}),
+            Statement(
+                "add_grants_of_members", {"group_name": name, "person": "", "group_grant": identifier, "now": now}
+            ),
+            changes.change(by, "group.grant", group=name, grant=identifier, scope=servers, for_agent=agent),
+        )
+        if done is None:
+            await self.show(name)
+            known = {row["name"] for row in await self._ledger.fetch("list_servers")}
+            missing = ", ".join(sorted(set(servers) - known)) or "?"
+            raise NotFound("server.unknown", f"There is no server {missing}.", "See: percall-broker server list.")
+        members = (await self.show(name))["members"]
+        return {
+            "group_grant": identifier,
+            "group": name,
+            "grants": [{"grant": row["id"], "person": row["person"]} for row in done[-2]],
+            "without_device": [member["person"] for member in members if not member["has_device"]],
+        }
+
+    async def end_grant(self, by: Identity, identifier: str) -> Row:
+        """Ends what a group is granted, and every grant that came from it. Raises NotFound."""
+        done = await self._ledger.change(
+            Statement("end_group_grants", {"group_name": "", "id": identifier}, required=True),
+            Statement("end_grants_of_members", {"group_name": "", "person": "", "group_grant": identifier}),
+            changes.change(by, "group.grant_end", grant=identifier),
+        )
+        if done is None:
+            raise NotFound(
+                "grant.unknown", f"There is no grant {identifier!r} of a group, or it is ended.", "See: group show."
+            )
+        return {"group_grant": identifier, "state": "revoked", "ended_grants": len(done[1])}
+
+    async def _stranger(self, people: Sequence[str]) -> NotFound:
+        known = {row["name"] for row in await self._ledger.fetch("list_persons", now=0) if row["state"] != "removed"}
+        missing = ", ".join(sorted(set(people) - known)) or "?"
+        return NotFound("person.unknown", f"There is no person {missing}.", "First: percall-broker person invite NAME")
+
+
+def _new_id() -> str:
+    return secrets.token_urlsafe(_ID_BYTES)
+
+
+def _group_row(row: Row) -> Row:
+    return {
+        "group": row["name"],
+        "members": row["members"],
+        "grants": row["grants"],
+        "created_at": row["created_at"],
+    }
+
+
+def _member_row(row: Row) -> Row:
+    return {
+        "person": row["person"],
+        "state": row["state"],
+        "has_device": bool(row["device_keys"]),
+        "joined_at": row["created_at"],
+    }
+
+
+def _grant_row(row: Row) -> Row:
+    return {
+        "group_grant": row["id"],
+        "servers": msgspec.json.decode(row["scope"])["servers"],
+        "agent": row["agent"],
+        "expires_seconds": row["expires_seconds"],
+        "created_at": row["created_at"],
+        "created_by": row["created_by"],
+    }

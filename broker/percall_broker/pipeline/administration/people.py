@@ -1,0 +1,129 @@
+"""People: who may be here, and the end of everything that is one person's, at once."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from percall_broker.log import changes
+from percall_broker.model.errors import BrokerError, Conflict, NotFound
+from percall_broker.pipeline.administration.grants import grant_row, refuse_automation
+from percall_broker.pipeline.administration.ledger import keeping_an_administrator, last_administrator
+from percall_broker.pipeline.administration.rows import device_row, frozen_row
+from percall_broker.store.protocol import Row, Statement
+
+if TYPE_CHECKING:
+    from percall_broker.model.records import Identity
+    from percall_broker.pipeline.administration.grants import Grants, Invite
+    from percall_broker.pipeline.administration.ledger import Ledger
+
+
+class People:
+    """The people. Every method raises Unavailable when the store cannot."""
+
+    def __init__(self, ledger: Ledger, grants: Grants) -> None:
+        self._ledger = ledger
+        self._grants = grants
+
+    async def listed(self) -> list[Row]:
+        """Everybody, also those who are removed, by name."""
+        return [_person_row(row) for row in await self._ledger.fetch("list_persons", now=int(time.time()))]
+
+    async def show(self, name: str) -> Row:
+        """One person with their devices, grants and groups. Raises NotFound."""
+        found = await self._find(name)
+        devices = await self._ledger.fetch("list_devices", person=name)
+        grants = [grant_row(row) for row in await self._ledger.fetch("list_grants") if row["person"] == name]
+        groups = await self._ledger.fetch("groups_of", person=name)
+        return {
+            **found,
+            "groups": [row["name"] for row in groups],
+            "devices": [device_row(row) for row in devices],
+            "grants": grants,
+        }
+
+    async def invite(self, by: Identity | None, name: str) -> tuple[Invite, list[Row]]:
+        """A grant of no servers, whose invite enrols a further device (or the first) of a person who may be new.
+
+        With what waits for that device. Raises InvalidInput; Conflict when the person is suspended.
+        """
+        known = await self._ledger.fetch("known_person", name=name)
+        if known and known[0]["state"] != "active":
+            raise Conflict("person.state", f"{name} is suspended.", f"First: percall-broker person resume {name}")
+        made = await self._grants.for_device(by, name)
+        waiting = [row for row in await self._grants.listed() if row["person"] == name and row["state"] == "waiting"]
+        return made, waiting
+
+    async def suspend(self, by: Identity, name: str) -> Row:
+        """Refuses everything that a person asks, until resumed. Raises NotFound, Conflict."""
+        statements = (
+            keeping_an_administrator(person=name),
+            Statement("set_person_state", {"name": name, "state": "suspended", "from_state": "active"}, required=True),
+            Statement("touch_grants", {"person": name, "device": ""}),
+            changes.change(by, "person.suspend", person=name),
+        )
+        if await self._ledger.change(*statements) is None:
+            raise await self._why_not(name, "suspended")
+        return await self.show(name)
+
+    async def resume(self, by: Identity, name: str) -> Row:
+        """Lets a suspended person work again. Raises NotFound, Conflict; Forbidden to an automation, where it gives
+        an administrator's grants back.
+        """
+        await refuse_automation(self._ledger, by, name)
+        statements = (
+            Statement("set_person_state", {"name": name, "state": "active", "from_state": "suspended"}, required=True),
+            Statement("touch_grants", {"person": name, "device": ""}),
+            changes.change(by, "person.resume", person=name),
+        )
+        if await self._ledger.change(*statements) is None:
+            raise await self._why_not(name, "active")
+        return await self.show(name)
+
+    async def remove(self, by: Identity, name: str) -> Row:
+        """Ends every grant, device, invite and membership of a person, and nobody else's. Raises NotFound, Conflict.
+
+        Open streams are cut when those who hold them hear of the change.
+        """
+        done = await self._ledger.change(
+            keeping_an_administrator(person=name),
+            Statement("remove_person", {"name": name}, required=True),
+            Statement("revoke_grants", {"person": name, "device": "", "thumbprint": ""}),
+            Statement("remove_devices", {"person": name}),
+            Statement("end_invites", {"person": name, "now": int(time.time())}),
+            Statement("remove_member", {"group_name": "", "person": name}),
+            Statement("remove_presence_key", {"person": name}),
+            Statement("forget_vouched_device_keys", {"person": name}),
+            Statement("remove_freeze", {"kind": "person", "name": name}),
+            Statement("remove_device_freezes", {"person": name}),
+            changes.change(by, "person.remove", person=name),
+        )
+        if done is None:
+            raise await self._why_not(name, "removed")
+        ended = dict(zip(("grants", "devices", "invites", "groups"), map(len, done[2:6]), strict=True))
+        return {"person": name, "state": "removed", "ended": ended}
+
+    async def _find(self, name: str) -> Row:
+        for row in await self.listed():
+            if row["person"] == name:
+                return row
+        raise NotFound("person.unknown", f"There is no person {name!r}.", "See: percall-broker person list.")
+
+    async def _why_not(self, name: str, wanted: str) -> BrokerError:
+        found = await self._find(name)
+        if found["state"] in {wanted, "removed"}:
+            advice = f"To let them in again: percall-broker person invite {name}" if found["state"] == "removed" else ""
+            return Conflict("person.state", f"{name} is {found['state']} already.", advice)
+        return last_administrator(name)
+
+
+def _person_row(row: Row) -> Row:
+    return {
+        "person": row["name"],
+        "state": row["state"],
+        "administrator": bool(row["administrator"]),
+        "devices": row["devices"],
+        "grants": row["grants"],
+        "frozen": frozen_row(row),
+        "created_at": row["created_at"],
+    }
