@@ -10,20 +10,18 @@ import asyncio
 import contextlib
 import gc
 import logging
-import signal
 import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
-import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
 
 from percall import wire
-from percall_broker import watching
+from percall_broker import sealed, server, watching
 from percall_broker.api import admin
 from percall_broker.api.calls import CallDoor, OwnCallsDoor, SettlementsDoor
 from percall_broker.api.claims import ClaimDoor, DepartureDoor, WaitingDoor
@@ -42,7 +40,7 @@ from percall_broker.api.session import EnrolmentDoor, InvitationDoor, SessionDoo
 from percall_broker.asgi import ClientGone, ErrorAnswers, read_first, signed_request
 from percall_broker.compose import open_broker
 from percall_broker.egress.door import EgressDoor
-from percall_broker.listening import BACKLOG, authority, host_names, listening, protocol
+from percall_broker.listening import authority, host_names, listening
 from percall_broker.model.errors import BrokerError, InvalidInput, NotFound, Unavailable
 from percall_broker.model.peers import TrustedProxies
 from percall_broker.model.standing import barred, closed
@@ -54,16 +52,16 @@ from percall_broker.strangers import Front, Strangers
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
+
+    import uvicorn
 
     from percall_broker.asgi import Door, Message, Receive, Send
     from percall_broker.compose import Broker
     from percall_broker.model.records import Identity
     from percall_broker.settings import Settings
 
-KEEP_ALIVE_SECONDS = 300
 MAX_RELAY_CONNECTIONS = 4096
-_SHUTDOWN_SECONDS = 5
 _MAX_FORM_BYTES = 1024 * 1024
 
 log = structlog.get_logger()
@@ -253,27 +251,15 @@ async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
         scheme = "https" if settings.tls_cert else "http"
         at = f"{scheme}://{authority(address[0], address[1])}"
         public_url = settings.public_url or at
-        async with open_broker(settings, public_url) as broker, _upstreams() as upstreams:
+        async with contextlib.AsyncExitStack() as stack:
+            broker = await sealed.opened(stack, lambda: open_broker(settings, public_url), settings, listener)
+            if broker is None:
+                return
+            upstreams = await stack.enter_async_context(_upstreams())
             streams = OpenStreams()
             proxies = TrustedProxies(settings.trusted_proxies)
             doors = build(broker, upstreams, streams, host_names(public_url, at), proxies, token)
-            config = uvicorn.Config(
-                doors.public,
-                http=protocol(settings),
-                loop="none",  # the loop runs already
-                lifespan="off",
-                interface="asgi3",
-                ws="none",
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-                backlog=BACKLOG,
-                ssl_certfile=settings.tls_cert,
-                ssl_keyfile=settings.tls_key,
-            )
+            config = server.config(doors.public, settings)
             chores = [asyncio.create_task(_cut_streams(broker, streams))]
             if watched is not None:
                 chores.append(asyncio.create_task(watching.watch(doors.watching, watched)))
@@ -295,25 +281,14 @@ async def _upstreams() -> AsyncIterator[Upstreams]:
         await upstreams.relay.close()
 
 
-class _Server(uvicorn.Server):
-    """Says when it is ready, and ends its streams, then itself, on a signal: with the store closed and exit code 0."""
+class _Server(server.Server):
+    """Says when it is ready, and ends its streams before itself."""
 
     def __init__(self, config: uvicorn.Config, broker: Broker, streams: OpenStreams, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._broker = broker
         self._streams = streams
         self._ready = ready
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

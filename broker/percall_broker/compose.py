@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,7 +15,7 @@ from percall_broker.crypto import base64url, sodium
 from percall_broker.crypto.seals import Seals
 from percall_broker.crypto.tokens import CallCredentials, GrantTokens, Nonces
 from percall_broker.log.arguments import SealedArguments
-from percall_broker.model.errors import InvalidInput, Unavailable
+from percall_broker.model.errors import Unavailable
 from percall_broker.outbound.posting import Posting
 from percall_broker.pipeline.administration import Administration
 from percall_broker.pipeline.administration.ledger import Ledger
@@ -46,19 +44,17 @@ from percall_broker.store import Statement, check_schema, open_store
 from percall_broker.store.measured import MeasuredStore
 from percall_broker.telemetry.metrics import Metrics
 from percall_broker.vault import Vault
-from percall_broker.vault.sources import KeyFolder, KeySources
+from percall_broker.vault.sources.chosen import key_source
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from percall_broker.settings import Settings
     from percall_broker.store import Store
-    from percall_broker.vault import KeySource
 
 SWEEP_SECONDS = 10.0
 LONGEST_LIMIT_SECONDS = 86400
 _ISSUER_BYTES = 16
-_SYSTEMD_CREDENTIALS = "CREDENTIALS_DIRECTORY"
 
 log = structlog.get_logger()
 
@@ -128,20 +124,6 @@ async def open_vault(settings: Settings, metrics: Metrics | None = None) -> Asyn
             await vault.close()
     finally:
         await store.close()
-
-
-def key_source(settings: Settings) -> KeySource:
-    """The chosen source of key-encryption keys, with those that may have wrapped before it. Raises InvalidInput."""
-    given = os.environ.get(_SYSTEMD_CREDENTIALS, "")
-    if settings.key_source == "systemd":
-        if not given:
-            raise InvalidInput(
-                "keys.systemd",
-                f"key_source is systemd, and there is no {_SYSTEMD_CREDENTIALS}.",
-                "Run the broker from its unit, with LoadCredentialEncrypted=; or as `systemd-run` with the same.",
-            )
-        return KeyFolder(Path(given), is_given=True)
-    return KeySources("kek-", {"kek-": KeyFolder(settings.keys)})
 
 
 async def compose(store: Store, vault: Vault, public_url: str, metrics: Metrics | None = None) -> Broker:

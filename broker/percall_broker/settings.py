@@ -52,8 +52,17 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     metrics_listen: str = ""
     metrics_token_file: Path | None = None
-    key_source: Literal["file", "systemd"] = "file"
+    key_source: Literal["file", "systemd", "keyring", "transit", "aws"] = "file"
     data_keys_kept_seconds: int = Field(300, ge=0, le=7 * 86400)
+    transit_address: str = ""
+    transit_token_file: Path | None = None
+    transit_key: str = "percall"
+    transit_mount: str = "transit"
+    transit_namespace: str = ""
+    transit_ca_file: Path | None = None
+    aws_kms_key: str = ""
+    aws_region: str = ""
+    aws_kms_endpoint: str = ""
 
     @field_validator("public_url")
     @classmethod

@@ -74,9 +74,9 @@ def restore(file: File, as_json: Json = False) -> None:
     The keys that belong to it must be in place first. Afterwards: `serve`, `invite`, then `review show`.
     """
     from percall_broker.backup import restore as restored_from
-    from percall_broker.compose import key_source
     from percall_broker.settings import load
     from percall_broker.store.lock import alone
+    from percall_broker.vault.sources.chosen import key_source
 
     settings = load()
 
@@ -131,9 +131,9 @@ def migrate(
 
 async def _create(settings: Settings, file: Path, *, recorded: bool = True) -> Header:
     from percall_broker.backup import create as make
-    from percall_broker.compose import key_source
     from percall_broker.log import changes
     from percall_broker.store import open_store
+    from percall_broker.vault.sources.chosen import key_source
 
     if recorded:  # first, so that the backup tells of itself
         store = await open_store(settings.location)
@@ -150,8 +150,8 @@ async def _create(settings: Settings, file: Path, *, recorded: bool = True) -> H
 
 async def _authentic(archive: Archive) -> None:
     from percall_broker.backup import authentic
-    from percall_broker.compose import key_source
     from percall_broker.settings import load
+    from percall_broker.vault.sources.chosen import key_source
 
     source = key_source(load())
     try:

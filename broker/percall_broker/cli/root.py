@@ -132,10 +132,14 @@ def _make_folder(folder: Path, database: str) -> None:
 
 async def _first_key(settings: Settings) -> None:
     """Raises Unavailable where there is no source of keys, or it does not answer."""
-    from percall_broker.compose import key_source
+    from percall_broker.vault.sources.chosen import key_source
 
     source = key_source(settings)
     try:
+        await source.newest()
+    except Unavailable as error:
+        if error.code != "keys.missing":
+            raise
         await source.rotate()
     finally:
         await source.close()

@@ -31,10 +31,10 @@ DELETE FROM deliveries
 SELECT restored_at, backup_created_at, log_until_ms FROM restores ORDER BY seq DESC LIMIT 1
 
 -- name: grants_to_review()
--- Long reading. Grants that a restore suspended and nobody has changed since, with their use up to the backup.
+-- Long reading. Grants that a restore suspended and nobody has changed since, with their use up to the backup: permitted calls.
 SELECT r.grant_id, COUNT(l.seq) AS calls, COALESCE(MAX(l.time_ms), 0) AS last_call_ms
 FROM restored_grants r JOIN grants g ON g.id = r.grant_id AND g.version = r.version AND g.state = 'suspended'
-LEFT JOIN log l ON l.grant_id = r.grant_id AND l.kind = 'call'
+LEFT JOIN log l ON l.grant_id = r.grant_id AND l.kind = 'call' AND l.decision = 'permit'
 GROUP BY r.grant_id
 
 -- name: resume_restored_grant(id)

@@ -1,0 +1,58 @@
+"""The HTTP server that every application of a broker runs in: how it is set, and how a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from percall_broker.listening import BACKLOG, protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from percall_broker.asgi import Door
+    from percall_broker.settings import Settings
+
+KEEP_ALIVE_SECONDS = 300
+_SHUTDOWN_SECONDS = 5
+
+
+def config(application: Door, settings: Settings) -> uvicorn.Config:
+    """The server's settings."""
+    return uvicorn.Config(
+        application,
+        http=protocol(settings),
+        loop="none",  # the loop runs already
+        lifespan="off",
+        interface="asgi3",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        backlog=BACKLOG,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+    )
+
+
+class Server(uvicorn.Server):
+    """Ends on a signal, and lets what is around it end too: with the store closed and exit code 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT ask it to end."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)

@@ -1,0 +1,172 @@
+"""Backup, restore, review and migration by the commands, over brokers that serve."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from harness.openbao import openbao
+from harness.processes import COMMANDS, Line, automation_invite, command, keyed_entry
+from harness.signing import SigningLaptop
+from harness.upstream import CANARY, Upstream
+from integration.conftest import Served
+from percall_broker.store import migrate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+def broker(
+    *arguments: str, environment: Mapping[str, str], check: bool = True, file_bytes: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """`percall-broker`, where no file may grow beyond some bytes."""
+    if not file_bytes:
+        return command("percall-broker", *arguments, environment=environment, check=check)
+    bounded = (resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+    return subprocess.run(
+        [str(COMMANDS / "percall-broker"), *arguments],
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        preexec_fn=lambda: resource.setrlimit(*bounded),
+    )
+
+
+def test_a_restored_broker_refuses_everybody_until_an_administrator_has_looked(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    file = tmp_path / "a.backup"
+    with Served(tmp_path / "lost") as lost:
+        lost.add_server("keyed", keyed_entry(upstream.url), CANARY)
+        alice, kept = lost.enrol()
+        bob, revoked_later = lost.enrol()
+        carol, revoked = lost.enrol()
+        lost.change(revoked, "revoke")
+        assert alice.call("keyed", "get_item")["decision"] == "permit"
+        broker("backup", "create", str(file), environment=lost.environment)
+        lost.change(revoked_later, "revoke")  # which the backup does not know
+    assert CANARY.encode() not in file.read_bytes()
+    home = tmp_path / "new" / "broker"
+    home.mkdir(parents=True, mode=0o700)
+    shutil.copytree(tmp_path / "lost" / "broker" / "keys", home / "keys")
+    again = Served(tmp_path / "new", url=lost.url)
+    again.environment = {**lost.environment, "PERCALL_BROKER_HOME": str(home)}
+    assert "whole, and as it was made" in broker("backup", "check", str(file), environment=again.environment).stdout
+    broker("backup", "restore", str(file), environment=again.environment)
+    again.start()
+    try:
+        for laptop, code in ((alice, "suspended"), (bob, "suspended"), (carol, "revoked"), (lost.administrator, "")):
+            laptop.nonce = ""
+            answer = laptop.ask("keyed", "tools/call", {"name": "get_item", "arguments": {}})
+            said = answer.body.decode()
+            assert '"permit"' not in said
+            assert code in said
+        assert lost.administrator.send("GET", "/v1/admin/grants").status == 403
+        administrator = SigningLaptop.enrolled(again.url, automation_invite(again.environment))
+        review = administrator.administer("GET", "/v1/admin/review")
+        waiting = {row["grant"]: row["calls"] for row in review["grants"]}
+        assert waiting[kept] == 1
+        assert revoked_later in waiting
+        assert revoked not in waiting
+        refused = administrator.send("POST", "/v1/admin/review/resume", b'{"grants":["%s"]}' % revoked.encode())
+        assert refused.code == "review.grant"
+        administrator.administer("POST", f"/v1/admin/grants/{revoked_later}/revoke")
+        administrator.administer("POST", "/v1/admin/review/resume", {"grants": [kept]})
+        assert alice.call("keyed", "get_item")["decision"] == "permit"
+        assert bob.call("keyed", "get_item")["decision"] == "forbid"
+        left = {row["grant"] for row in administrator.administer("GET", "/v1/admin/review")["grants"]}
+        assert not left & {kept, revoked_later, revoked}
+    finally:
+        again.stop(signal.SIGKILL)
+
+
+def test_a_full_disk_leaves_no_backup(tmp_path: Path) -> None:
+    with Served(tmp_path / "b") as served:
+        target = tmp_path / "backups"
+        target.mkdir()
+        done = broker("backup", "create", str(target / "a"), environment=served.environment, file_bytes=1500)
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        assert list(target.iterdir()) == []
+        broker("backup", "create", str(target / "a"), environment=served.environment)
+        assert (target / "a").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_old_store_is_served_only_after_an_explicit_migration_with_a_backup(tmp_path: Path) -> None:
+    home = tmp_path / "broker"
+    environment = {"PATH": "/usr/bin:/bin", "PERCALL_BROKER_HOME": str(home)}
+    broker("init", environment=environment)
+    store = home / "store.sqlite3"
+    store.unlink()
+    asyncio.run(migrate(store, until=1))
+    refused = broker("serve", "--listen", "127.0.0.1:0", environment=environment, check=False)
+    assert refused.returncode == 1
+    assert "percall-broker migrate" in refused.stderr
+    (home / "keys").rename(tmp_path / "keys")
+    without = broker("migrate", environment=environment, check=False)
+    assert without.returncode == 1
+    assert "--no-backup" in without.stderr
+    (tmp_path / "keys").rename(home / "keys")
+    done = broker("migrate", environment=environment)
+    assert "0002" in done.stdout
+    (backup,) = (home / "backups").iterdir()
+    checked = broker("backup", "check", str(backup), "--json", environment=environment)
+    assert json.loads(checked.stdout)["migrations"] == ["0001_initial"]
+    assert "Nothing to do" in broker("migrate", environment=environment).stdout
+    served = Served(tmp_path, environment=environment)
+    served.start()
+    assert served.stop() == 0
+
+
+def test_a_store_is_not_migrated_under_a_broker_that_serves_it(tmp_path: Path) -> None:
+    with Served(tmp_path / "b") as served:
+        store = tmp_path / "b" / "broker" / "store.sqlite3"
+        with closing(sqlite3.connect(store)) as connection, connection:
+            connection.execute("DELETE FROM migrations WHERE number = (SELECT MAX(number) FROM migrations)")
+        done = broker("migrate", environment=served.environment, check=False)
+        assert done.returncode == 1
+        assert "Another broker serves" in done.stderr
+        assert not (tmp_path / "b" / "broker" / "backups").exists()
+
+
+def test_a_broker_whose_key_source_is_down_starts_sealed_and_opens_by_itself(tmp_path: Path) -> None:
+    with openbao(tmp_path) as bao:
+        bao.make_key("percall")
+        settings = {"key_source": "transit", "transit_address": bao.url, "transit_token_file": str(bao.token)}
+        with Served(tmp_path / "b", settings=settings) as served:
+            served.add_server("none", '[server]\ntitle = "n"\ndelivery = "none"\ncommand = ["true"]\n')
+            assert not (tmp_path / "b" / "broker" / "keys").exists()
+            file = tmp_path / "a.backup"
+            broker("backup", "create", str(file), environment=served.environment)
+            broker("key", "rotate", environment=served.environment)
+            assert "transit:percall:v1" in broker("backup", "check", str(file), environment=served.environment).stdout
+            served.stop()
+            token = bao.token.read_text()
+            bao.token.write_text("expired")
+            served.process = subprocess.Popen(
+                [str(COMMANDS / "percall-broker"), "serve", "--listen", served.url.removeprefix("http://")],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=served.environment,
+            )
+            served.stdout, served.stderr = Line(served.process.stdout), Line(served.process.stderr)
+            served.stderr.until(b"keys.forbidden")
+            administrator = served.administrator
+            answer = administrator.exchange("GET", "/v1/session", b"", {})
+            assert (answer.status, answer.code) == (503, "broker.sealed")
+            assert bao.url not in answer.body.decode()
+            assert administrator.exchange("GET", "/healthz", b"", {}).status == 200
+            bao.token.write_text(token)
+            served.stdout.until(b"listening on")
+            administrator.nonce = ""
+            assert administrator.administer("GET", "/v1/admin/servers")[0]["server"] == "none"

@@ -1,0 +1,175 @@
+"""Transit, of a real OpenBao; and what answers badly, on loopback."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.openbao import OpenBao, openbao
+from percall_broker.crypto.sodium import SealBrokenError
+from percall_broker.model.errors import InvalidInput, Unavailable
+from percall_broker.vault.sources import KeyFolder, KeySources, Sealed, Wrapped, transit
+from percall_broker.vault.sources.transit import TransitKeys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+KEY = b"k" * 32
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def bao(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBao]:
+    with openbao(tmp_path_factory.mktemp("openbao")) as running:
+        yield running
+
+
+async def test_a_data_key_comes_back_for_its_own_context_alone(bao: OpenBao) -> None:
+    bao.make_key("first")
+    source = TransitKeys(bao.url, bao.token, key="first")
+    wrapped = await source.wrap(KEY, b"row 1")
+    assert wrapped.key == await source.newest() == "transit:first:v1"
+    assert KEY not in wrapped.ciphertext
+    assert await source.unwrap(wrapped, b"row 1") == KEY
+    for broken, context in (
+        (wrapped, b"row 2"),
+        (Wrapped(wrapped.key, wrapped.ciphertext[:-8] + b"AAAAAAA="), b"row 1"),
+    ):
+        with pytest.raises(SealBrokenError):
+            await source.unwrap(broken, context)
+    await source.close()
+
+
+async def test_a_rotation_makes_a_version_and_the_old_one_still_opens(bao: OpenBao) -> None:
+    bao.make_key("turning")
+    source = TransitKeys(bao.url, bao.token, key="turning")
+    old = await source.wrap(KEY, b"c")
+    assert await source.rotate() == "transit:turning:v2"
+    new = await source.wrap(KEY, b"c")
+    assert new.key == "transit:turning:v2"
+    assert [await source.unwrap(wrapped, b"c") for wrapped in (old, new)] == [KEY, KEY]
+    await source.close()
+
+
+async def test_a_broker_moves_from_files_to_transit(bao: OpenBao, tmp_path: Path) -> None:
+    bao.make_key("moved")
+    files = KeyFolder(tmp_path / "keys")
+    files.add()
+    old = await files.wrap(KEY, b"c")
+    both = KeySources("transit:", {"kek-": files, "transit:": TransitKeys(bao.url, bao.token, key="moved")})
+    assert await both.unwrap(old, b"c") == KEY
+    assert (await both.wrap(KEY, b"c")).key == "transit:moved:v1"
+    with pytest.raises(Unavailable) as caught:
+        await both.unwrap(Wrapped("aws:arn", b""), b"c")
+    assert caught.value.code == "keys.source"
+    await both.close()
+
+
+async def test_a_token_that_was_renewed_is_read_again(bao: OpenBao, tmp_path: Path) -> None:
+    bao.make_key("renewed")
+    token = tmp_path / "token"
+    token.write_text("not a token")
+    source = TransitKeys(bao.url, token, key="renewed")
+    with pytest.raises(Sealed) as caught:
+        await source.newest()
+    assert caught.value.code == "keys.forbidden"
+    token.write_text(bao.token.read_text())
+    assert await source.newest() == "transit:renewed:v1"
+    await source.close()
+
+
+async def test_a_key_that_is_not_there_is_named(bao: OpenBao) -> None:
+    source = TransitKeys(bao.url, bao.token, key="nowhere")
+    with pytest.raises(Unavailable) as caught:
+        await source.newest()
+    assert caught.value.code == "keys.missing"
+    assert "nowhere" in caught.value.message
+    await source.close()
+
+
+@contextmanager
+def answering(status: int, body: bytes, held: threading.Event | None = None) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            if held is not None:
+                held.wait(30)
+                return
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        if held is not None:
+            held.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (503, b'{"errors":["Vault is sealed"]}', Sealed),
+        (500, b"", Sealed),
+        (429, b"{}", Sealed),
+        (403, b'{"errors":["permission denied"]}', Sealed),
+        (302, b"", Sealed),
+        (200, b"<html>", Unavailable),
+        (200, b"[]", Unavailable),
+        (200, b'{"data":{"ciphertext":7}}', Unavailable),
+        (200, b'{"data":{"ciphertext":"plain"}}', Unavailable),
+        (400, b'{"errors":["encryption key not found"]}', Unavailable),
+        (404, b"{}", Unavailable),
+    ],
+)
+async def test_a_source_that_answers_badly_wraps_nothing(
+    status: int, body: bytes, kind: type[Unavailable], tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("secret-token")
+    with answering(status, body) as url:
+        source = TransitKeys(url, tmp_path / "token")
+        with pytest.raises(Unavailable) as caught:
+            await source.wrap(KEY, b"c")
+        assert type(caught.value) is kind
+        assert "secret-token" not in caught.value.message + caught.value.next_step
+        await source.close()
+
+
+async def test_a_source_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transit, "TIMEOUT_SECONDS", 0.2)
+    (tmp_path / "token").write_text("t")
+    with answering(200, b"", threading.Event()) as url:
+        source = TransitKeys(url, tmp_path / "token")
+        with pytest.raises(Sealed) as caught:
+            await source.newest()
+        assert caught.value.code == "keys.source_down"
+        await source.close()
+
+
+@pytest.mark.parametrize("address", ["http://vault.example.com:8200", "vault", "https://v.example/path", "file:///x"])
+def test_a_token_goes_to_an_origin_over_tls_or_on_loopback_alone(address: str, tmp_path: Path) -> None:
+    if address == "vault":
+        address = "vault example"
+    with pytest.raises(InvalidInput):
+        TransitKeys(address, tmp_path / "token")

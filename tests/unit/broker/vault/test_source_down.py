@@ -1,0 +1,164 @@
+"""A source that comes and goes: what is kept works on, what is not is refused, and nothing asks in vain."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from percall_broker.store import Store, migrate, open_store
+from percall_broker.vault import KeyFolder, Sealed, Vault
+from percall_broker.vault import vault as vault_module
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from percall_broker.vault.sources import Wrapped
+
+pytestmark = pytest.mark.anyio
+SECRET = b"a key of an upstream"
+MANY = 10_000
+
+
+class Far(KeyFolder):
+    """Keys that are asked for across a network: it may be down, and it counts what it is asked."""
+
+    is_down = False
+    asked = 0
+
+    async def unwrap(self, wrapped: Wrapped, context: bytes) -> bytes:
+        self.asked += 1
+        await asyncio.sleep(0)
+        if self.is_down:
+            raise Sealed("keys.source_down", "The key source does not answer.")
+        return await super().unwrap(wrapped, context)
+
+
+class Clock:
+    """The time that the vault sees."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Far:
+    far = Far(tmp_path / "keys")
+    far.add()
+    return far
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(vault_module, "time", clock)
+    return clock
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    await migrate(tmp_path / "store.db")
+    store = await open_store(tmp_path / "store.db")
+    yield store
+    await store.close()
+
+
+async def settle() -> None:
+    """Lets what nobody waits for come to its end."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_a_running_broker_goes_on_for_as_long_as_it_may_keep_data_keys(
+    store: Store, source: Far, clock: Clock
+) -> None:
+    vault = Vault(store, source, kept_seconds=100)
+    await vault.seal("github", 1, SECRET)
+    await vault.seal("other", 1, SECRET)
+    assert await vault.unseal("github", 1) == SECRET
+    source.is_down = True
+    clock.now += 60  # past half: it asks anew, in vain, and does not wait for it
+    assert await vault.unseal("github", 1) == SECRET
+    await settle()
+    assert vault.source_failure is not None
+    asked = source.asked
+    assert await vault.unseal("github", 1) == SECRET
+    await settle()
+    assert source.asked == asked, "not at every call"
+    with pytest.raises(Sealed):
+        await vault.unseal("other", 1)
+    clock.now += 41
+    with pytest.raises(Sealed):
+        await vault.unseal("github", 1)
+    source.is_down = False
+    assert await vault.unseal("github", 1) == SECRET
+    assert vault.source_failure is None
+    await vault.close()
+
+
+async def test_a_secret_in_use_is_renewed_before_its_data_key_ends(store: Store, source: Far, clock: Clock) -> None:
+    vault = Vault(store, source, kept_seconds=100)
+    await vault.seal("github", 1, SECRET)
+    for _ in range(5):
+        assert await vault.unseal("github", 1) == SECRET
+        await settle()
+        clock.now += 60
+    source.is_down = True
+    clock.now -= 20  # 40 s after the last renewal
+    assert await vault.unseal("github", 1) == SECRET
+    await vault.close()
+
+
+async def test_many_who_wait_for_one_secret_ask_once(store: Store, source: Far) -> None:
+    vault = Vault(store, source)
+    await vault.seal("github", 1, SECRET)
+    assert set(await asyncio.gather(*(vault.unseal("github", 1) for _ in range(50)))) == {SECRET}
+    assert source.asked == 1
+    await vault.close()
+
+
+async def test_nothing_is_kept_where_nothing_may_be(store: Store, source: Far) -> None:
+    vault = Vault(store, source, kept_seconds=0)
+    await vault.seal("github", 1, SECRET)
+    assert await vault.unseal("github", 1) == await vault.unseal("github", 1) == SECRET
+    assert source.asked == 2
+    source.is_down = True
+    with pytest.raises(Sealed):
+        await vault.unseal("github", 1)
+    await vault.close()
+
+
+async def test_ten_thousand_secrets_are_wrapped_anew_while_they_are_used_and_none_fails(
+    store: Store, source: Far, tmp_path: Path
+) -> None:
+    serving = Vault(store, source, kept_seconds=0)  # each use asks for its key
+    for first in range(0, MANY, 500):
+        sealed = [await serving.sealing(f"s{number}", 1, SECRET) for number in range(first, first + 500)]
+        assert await store.transact(*sealed) is not None
+    elsewhere = await open_store(tmp_path / "store.db")
+    rotating = Vault(elsewhere, KeyFolder(tmp_path / "keys"))
+    done = asyncio.ensure_future(rotating.rotate())
+    used = 0
+    while not done.done():
+        assert await serving.unseal(f"s{(used * 7919) % MANY}", 1) == SECRET
+        used += 1
+    assert await done == ("kek-0002", MANY)
+    assert used > 100
+    assert await rotating.forget_unused_keys() == ["kek-0001"]
+    fresh = Vault(store, KeyFolder(tmp_path / "keys"))
+    for number in (0, 1, MANY // 2, MANY - 1):
+        assert await fresh.unseal(f"s{number}", 1) == SECRET
+    await elsewhere.close()
