@@ -37,6 +37,7 @@ from percall_broker.api.probes import (
     ReadyDoor,
 )
 from percall_broker.api.session import EnrolmentDoor, InvitationDoor, SessionDoor
+from percall_broker.api.sign_in import SignInDoor, SignInOfferDoor
 from percall_broker.asgi import ClientGone, ErrorAnswers, read_first, signed_request
 from percall_broker.compose import open_broker
 from percall_broker.egress.door import EgressDoor
@@ -176,6 +177,8 @@ def build(
         ("POST", wire.PATH_INVITATION): InvitationDoor(broker.enrol),
         ("POST", wire.PATH_ENROL): EnrolmentDoor(broker.enrol),
         ("PUT", wire.PATH_PRESENCE): PassphraseDoor(broker.own),
+        ("GET", wire.PATH_SIGN_IN): SignInOfferDoor(broker.sign_in),
+        ("POST", wire.PATH_SIGN_IN): SignInDoor(broker.sign_in),
         ("GET", wire.PATH_SESSION): SessionDoor(broker.signed, broker.sessions),
         ("GET", wire.PATH_CLAIMS): WaitingDoor(broker.signed, broker.claims),
         ("POST", wire.PATH_CLAIMS): ClaimDoor(broker.signed, broker.claims),

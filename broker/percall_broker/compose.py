@@ -16,6 +16,7 @@ from percall_broker.crypto.seals import Seals
 from percall_broker.crypto.tokens import CallCredentials, GrantTokens, Nonces
 from percall_broker.log.arguments import SealedArguments
 from percall_broker.model.errors import Unavailable
+from percall_broker.oidc import Client, Provider
 from percall_broker.outbound.posting import Posting
 from percall_broker.pipeline.administration import Administration
 from percall_broker.pipeline.administration.ledger import Ledger
@@ -34,6 +35,7 @@ from percall_broker.pipeline.replicas import Replicas
 from percall_broker.pipeline.request import RequestPipeline
 from percall_broker.pipeline.sessions import Sessions
 from percall_broker.pipeline.settle import Settle
+from percall_broker.pipeline.sign_in import SignIn
 from percall_broker.pipeline.signed import Signed
 from percall_broker.pipeline.webhooks import Webhooks
 from percall_broker.stages.authenticate import Authenticator
@@ -78,6 +80,7 @@ class Broker:
     enrol: Enrolment
     claims: Claims
     own: Own
+    sign_in: SignIn
     administration: Administration
     metrics: Metrics
     replicas: Replicas
@@ -95,7 +98,7 @@ async def open_broker(settings: Settings, public_url: str) -> AsyncIterator[Brok
     """
     metrics = Metrics()
     async with open_vault(settings, metrics) as (store, vault):
-        broker = await compose(store, vault, public_url, metrics)
+        broker = await compose(store, vault, public_url, metrics, settings)
         await broker.replicas.beat()
         running = (broker.changes.poll(), _sweep(broker), _look_ahead(broker), broker.webhooks.run())
         chores = [asyncio.create_task(chore) for chore in running]
@@ -126,8 +129,10 @@ async def open_vault(settings: Settings, metrics: Metrics | None = None) -> Asyn
         await store.close()
 
 
-async def compose(store: Store, vault: Vault, public_url: str, metrics: Metrics | None = None) -> Broker:
-    """A broker over an open store. Raises Unavailable."""
+async def compose(
+    store: Store, vault: Vault, public_url: str, metrics: Metrics | None = None, settings: Settings | None = None
+) -> Broker:
+    """A broker over an open store. Without `settings` nobody signs in at a provider. Raises Unavailable."""
     metrics = metrics or Metrics()
     signing = await vault.own_key("signing")
     # The issuer is the signing key itself, so that grants outlive a move to another URL.
@@ -146,6 +151,7 @@ async def compose(store: Store, vault: Vault, public_url: str, metrics: Metrics 
     recorder = Recorder(store, arguments.seal)
     settle = Settle(store, metrics)
     replicas = Replicas(store, public_url)
+    administration = Administration.over(store, vault, lookup, arguments, changes.announce)
     return Broker(
         public_url=public_url,
         store=store,
@@ -164,7 +170,10 @@ async def compose(store: Store, vault: Vault, public_url: str, metrics: Metrics 
         claims=Claims(store, Ledger(store, changes.announce), tokens, sessions, public_url),
         enrol=Enrolment(store, lookup, tokens, sessions, changes, presence, public_url),
         own=Own(Ledger(store, changes.announce), signed),
-        administration=Administration.over(store, vault, lookup, arguments, changes.announce),
+        administration=administration,
+        sign_in=SignIn(
+            Ledger(store, changes.announce), administration.people, administration.groups, *_provider(settings)
+        ),
         metrics=metrics,
         replicas=replicas,
         attacks=Attacks(store, lookup, metrics, replicas.own_id),
@@ -172,6 +181,21 @@ async def compose(store: Store, vault: Vault, public_url: str, metrics: Metrics 
         webhooks=Webhooks(store, vault, Posting(), metrics, replicas.own_id),
         readiness=Readiness(replicas.beat, partial(check_schema, store), vault),
     )
+
+
+def _provider(settings: Settings | None) -> tuple[Provider | None, Client | None, dict[str, str], int]:
+    """Where people sign in, where that is configured."""
+    if settings is None or not settings.oidc_issuer:
+        return None, None, {}, 1
+    client = Client(
+        settings.oidc_issuer,
+        settings.oidc_client_id,
+        settings.oidc_client_secret,
+        settings.oidc_scope,
+        settings.oidc_name_claim,
+        settings.oidc_groups_claim,
+    )
+    return Provider(client), client, settings.oidc_groups, settings.oidc_days
 
 
 async def _sweep(broker: Broker) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
@@ -38,7 +39,8 @@ class Settings(BaseSettings):
     """The broker's settings. `database` empty: the embedded store in the folder. `public_url` empty: as it listens.
 
     `trusted_proxies` are addresses and networks; with commas between them in a variable.
-    `metrics_listen` empty: no figures are served.
+    `metrics_listen` empty: no figures are served. `oidc_issuer` empty: nobody signs in, people have invites;
+    `oidc_groups` maps the provider's groups to groups here, `oidc_days` is how long a sign-in holds.
     """
 
     model_config = SettingsConfigDict(env_prefix="PERCALL_BROKER_", extra="forbid", frozen=True)
@@ -53,6 +55,14 @@ class Settings(BaseSettings):
     metrics_listen: str = ""
     metrics_token_file: Path | None = None
     key_source: Literal["file", "systemd", "keyring", "transit", "aws"] = "file"
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
+    oidc_client_secret: SecretStr = SecretStr("")
+    oidc_scope: str = "openid email groups"
+    oidc_name_claim: str = "email"
+    oidc_groups_claim: str = "groups"
+    oidc_groups: dict[str, str] = Field(default_factory=dict)
+    oidc_days: int = Field(7, ge=1, le=366)
     data_keys_kept_seconds: int = Field(300, ge=0, le=7 * 86400)
     transit_address: str = ""
     transit_token_file: Path | None = None
@@ -74,6 +84,16 @@ class Settings(BaseSettings):
             return parse_origin(value.rstrip("/"))
         except InvalidInput as error:
             raise ValueError(error.message) from None
+
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _issuer(cls, value: str) -> str:
+        """https, or http on loopback for tests and demos; kept as it is written, for issuers are compared so."""
+        parts = urlsplit(value)
+        local = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}
+        if value and not (parts.hostname and (parts.scheme == "https" or local)):
+            raise ValueError("not an https URL")
+        return value
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod

@@ -48,6 +48,7 @@ PATH_SETTLEMENTS = "/v1/settlements"
 PATH_EGRESS = "/v1/egress"
 PATH_EVENTS = "/v1/events"
 PATH_CLAIMS = "/v1/claims"
+PATH_SIGN_IN = "/v1/sign-in"
 PATH_AGENT = "/v1/agent"
 PATH_RELAY = "/mcp/"
 """A remote server's name follows."""
@@ -491,6 +492,35 @@ class Waiting:
     """What waits for a person's devices."""
 
     grants: tuple[WaitingGrant, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SignInOffer:
+    """Where the organisation's people sign in: the provider's authorization endpoint, and who asks there."""
+
+    issuer: str
+    authorization_endpoint: str
+    client_id: str
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """The provider's code, with what only this laptop knows of the sign-in: verifier (RFC 7636) and nonce."""
+
+    code: str
+    verifier: str
+    nonce: str
+    redirect_uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """Who that is here, a one-time invite for the device, and when to sign in again (seconds since the epoch)."""
+
+    person: str
+    invite: str
+    until: int
 
 
 @dataclass(frozen=True, slots=True)

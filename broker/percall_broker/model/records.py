@@ -39,7 +39,8 @@ class Grant:
 
     `state` is active, suspended or revoked; `expires_at` is in seconds since the epoch, 0 for never. The person is
     active, suspended or removed, the device (the machine that the key is on) active or revoked. `claimable`: a device
-    of the person picks it up, or did, without an invite. `group_grant`: what gave it to this member of a group. An
+    of the person picks it up, or did, without an invite. `sign_in_until`: when the person must have signed in at the
+    organisation's provider again, in seconds; 0 for never. `group_grant`: what gave it to this member of a group. An
     `automation` administers without a person's presence, in the areas that it `may` change (of `AREAS`).
     """
 
@@ -60,6 +61,7 @@ class Grant:
     person_state: str = "active"
     device_id: str = ""
     device_state: str = "active"
+    sign_in_until: int = 0
     freeze: Freeze | None = None
     automation: bool = False
     may: tuple[str, ...] = ()

@@ -19,6 +19,11 @@ def state_of(grant: Grant, now: float) -> str:
     return _stop(grant, now)[0]
 
 
+def ends_at(grant: Grant) -> int:
+    """When it ends by itself, in seconds: by its own end or the person's next sign-in, the earlier; 0: never."""
+    return min((end for end in (grant.expires_at, grant.sign_in_until) if end), default=0)
+
+
 def is_waiting(grant: Grant, now: float) -> bool:
     """Whether a device of the person's may still pick it up."""
     return grant.claimable and not grant.device and state_of(grant, now) == "active"
@@ -29,9 +34,9 @@ def barred(grant: Grant, now: float) -> Decision | None:
     return _stop(grant, now)[1]
 
 
-def key_barred(grant: Grant) -> Decision | None:
+def key_barred(grant: Grant, now: float) -> Decision | None:
     """The refusal of what a device key asks for itself, whichever grant it shows: whether person and device stand."""
-    return _stop_of_holder(grant)[1]
+    return _stop_of_holder(grant, now)[1]
 
 
 def require(refusal: Decision | None) -> None:
@@ -54,7 +59,7 @@ def closed(name: str, server: Server | None) -> Decision | None:
 
 def _stop(grant: Grant, now: float) -> tuple[str, Decision | None]:
     """The state, and the refusal. What is final comes first, then what concerns most."""
-    held = _stop_of_holder(grant)
+    held = _stop_of_holder(grant, now)
     if grant.state == "revoked" and held[0] != "revoked":
         return "revoked", _refusal("grant.revoked", "This agent's grant is revoked.")
     if held[1] is not None:
@@ -69,7 +74,7 @@ def _stop(grant: Grant, now: float) -> tuple[str, Decision | None]:
     return "active", None
 
 
-def _stop_of_holder(grant: Grant) -> tuple[str, Decision | None]:
+def _stop_of_holder(grant: Grant, now: float) -> tuple[str, Decision | None]:
     person = grant.person
     if grant.person_state == "removed":
         return "revoked", _refusal("person.removed", f"{person} was removed from this broker.")
@@ -82,6 +87,9 @@ def _stop_of_holder(grant: Grant) -> tuple[str, Decision | None]:
     if grant.person_state != "active":
         next_step = f"Ask your administrator, who can resume: percall-broker person resume {person}"
         return "suspended", _refusal("person.suspended", f"{person} is suspended at this broker.", next_step)
+    if grant.sign_in_until and grant.sign_in_until <= now:
+        next_step = "Sign in again, with the broker's URL: percall login URL"
+        return "expired", _refusal("person.sign_in", f"{person} has to sign in again.", next_step)
     # Somebody must be able to lift a freeze of everything.
     if grant.freeze is not None and not (grant.freeze.kind == "all" and grant.administrator):
         return "frozen", _frozen(grant.freeze)

@@ -45,7 +45,7 @@ class Claims:
 
     async def waiting(self, identity: Identity, now: float) -> wire.Waiting:
         """What the signer's person may pick up. Raises Forbidden."""
-        await self._check_signer(identity.grant)
+        await self._check_signer(identity.grant, now)
         rows = await self._waiting(identity.grant.person, now)
         return wire.Waiting(tuple(wire.WaitingGrant(row["id"], row["agent"], _servers(row["scope"])) for row in rows))
 
@@ -54,7 +54,7 @@ class Claims:
     ) -> wire.Claimed:
         """Binds what waits for one agent. Raises BrokerError."""
         signer = identity.grant
-        await self._check_signer(signer)  # 1
+        await self._check_signer(signer, now)  # 1
         check_name(asked.agent, "agent")
         key = jwk.parse(asked.device_key)
         if key.thumbprint != signer.device:  # 2
@@ -106,8 +106,8 @@ class Claims:
             raise last_administrator(f"The agent {grant.agent} of {grant.person}")
         return wire.Departed(tuple(row["id"] for row in done[1]))
 
-    async def _check_signer(self, signer: Grant) -> None:
-        require(key_barred(signer))
+    async def _check_signer(self, signer: Grant, now: float) -> None:
+        require(key_barred(signer, now))
         if not await self._store.fetch("known_device_key", thumbprint=signer.device):
             raise Forbidden(
                 "agent.removed",

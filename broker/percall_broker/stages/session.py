@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from percall import wire
 from percall_broker.model.entry_file import label
-from percall_broker.model.standing import barred, closed, state_of
+from percall_broker.model.standing import barred, closed, ends_at, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,7 +49,7 @@ def session_of(
         agent=grant.agent,
         device=grant.device_name,
         state=state_of(grant, now),
-        expires_at=grant.expires_at,
+        expires_at=ends_at(grant),
         administrator=grant.administrator,
         version=grant.version,
         servers=tuple(

@@ -8,7 +8,7 @@
 -- In whatever state it is, and what stops it; of several freezes the narrowest (person, device, all).
 SELECT g.id, g.person, g.agent, COALESCE(g.device, '') AS device, COALESCE(d.name, '') AS device_name,
        g.administrator, g.scope, g.state, g.version, g.expires_at, g.created_at, g.created_by,
-       g.claimable, g.group_grant, g.automation, g.may, p.state AS person_state,
+       g.claimable, g.group_grant, g.automation, g.may, p.state AS person_state, p.sign_in_until,
        COALESCE(d.id, '') AS device_id, COALESCE(d.state, '') AS device_state,
        f.kind AS frozen_kind, f.name AS frozen_name, f.reason AS frozen_reason, f.created_by AS frozen_by,
        f.created_at AS frozen_at
@@ -46,7 +46,9 @@ FROM grants g CROSS JOIN servers s
 WHERE g.id = :grant_id AND g.state = 'active' AND g.version = :grant_version AND g.device = :device
   AND (g.expires_at = 0 OR g.expires_at > :now)
   AND s.name = :server AND s.version = :server_version
-  AND EXISTS (SELECT 1 FROM standing t WHERE t.grant_id = g.id AND t.server = s.name)
+  AND EXISTS (
+    SELECT 1 FROM standing t WHERE t.grant_id = g.id AND t.server = s.name AND (t.sign_in_until = 0 OR t.sign_in_until > :now)
+  )
 /*+ FOR SHARE OF g, s */
 ON CONFLICT DO NOTHING
 RETURNING seq
@@ -77,7 +79,9 @@ FROM log c JOIN grants g ON g.id = c.grant_id
 WHERE c.kind = 'call' AND c.id = :call AND c.decision = 'permit' AND c.deadline_ms > :time_ms
   AND c.grant_id = :grant_id AND c.device = :device AND c.server = :server
   AND g.state = 'active' AND g.version = :grant_version AND (g.expires_at = 0 OR g.expires_at > :now)
-  AND EXISTS (SELECT 1 FROM standing t WHERE t.grant_id = g.id AND t.server = c.server)
+  AND EXISTS (
+    SELECT 1 FROM standing t WHERE t.grant_id = g.id AND t.server = c.server AND (t.sign_in_until = 0 OR t.sign_in_until > :now)
+  )
   AND NOT EXISTS (SELECT 1 FROM log o WHERE o.kind = 'outcome' AND o.id = :call)
 /*+ FOR SHARE OF g */
 ON CONFLICT DO NOTHING
@@ -94,7 +98,9 @@ WHERE c.kind = 'call' AND c.id = :call AND c.decision = 'permit' AND c.deadline_
   AND c.grant_id = :grant_id AND c.device = :device AND c.server = :server
   AND g.state = 'active' AND g.version = :grant_version AND (g.expires_at = 0 OR g.expires_at > :now)
   AND s.version = :server_version
-  AND EXISTS (SELECT 1 FROM standing t WHERE t.grant_id = g.id AND t.server = s.name)
+  AND EXISTS (
+    SELECT 1 FROM standing t WHERE t.grant_id = g.id AND t.server = s.name AND (t.sign_in_until = 0 OR t.sign_in_until > :now)
+  )
   AND EXISTS (SELECT 1 FROM log r WHERE r.kind = 'redemption' AND r.id = :call)
   AND NOT EXISTS (SELECT 1 FROM log o WHERE o.kind = 'outcome' AND o.id = :call)
   AND (SELECT COUNT(*) FROM log q WHERE q.call = :call AND q.kind = 'request' AND q.decision = 'permit') < :max_requests
@@ -112,7 +118,9 @@ FROM grants g CROSS JOIN servers s
 WHERE g.id = :grant_id AND g.state = 'active' AND g.version = :grant_version AND g.device = :device
   AND (g.expires_at = 0 OR g.expires_at > :now)
   AND s.name = :server AND s.version = :server_version
-  AND EXISTS (SELECT 1 FROM standing t WHERE t.grant_id = g.id AND t.server = s.name)
+  AND EXISTS (
+    SELECT 1 FROM standing t WHERE t.grant_id = g.id AND t.server = s.name AND (t.sign_in_until = 0 OR t.sign_in_until > :now)
+  )
 /*+ FOR SHARE OF g, s */
 ON CONFLICT DO NOTHING
 RETURNING seq

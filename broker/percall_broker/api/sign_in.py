@@ -1,0 +1,45 @@
+"""GET /v1/sign-in, where the organisation's people sign in, and POST /v1/sign-in with what came of it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from percall import wire
+from percall.errors import WireError
+from percall_broker.asgi import answer, read_body
+from percall_broker.model.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from percall_broker.asgi import Message, Receive, Send
+    from percall_broker.pipeline.sign_in import SignIn
+
+_MAX_BYTES = 16 * 1024
+
+
+class SignInOfferDoor:
+    """GET: the provider's sign-in page, for the laptop's browser."""
+
+    def __init__(self, sign_in: SignIn) -> None:
+        self._sign_in = sign_in
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:  # noqa: ARG002 - a door
+        """One request. Raises BrokerError before anything is answered."""
+        await read_body(receive, 0)
+        await answer(send, 200, wire.dump(wire.encode(await self._sign_in.offer())))
+
+
+class SignInDoor:
+    """POST: the provider's code, for an invite."""
+
+    def __init__(self, sign_in: SignIn) -> None:
+        self._sign_in = sign_in
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:  # noqa: ARG002 - a door
+        """One request. Raises BrokerError before anything is answered."""
+        body = await read_body(receive, _MAX_BYTES)
+        try:
+            asked = wire.decode(wire.SignIn, wire.strict_json(body))
+        except WireError as error:
+            raise InvalidInput(error.code, error.message) from None
+        await answer(send, 200, wire.dump(wire.encode(await self._sign_in(asked, time.time()))))

@@ -1,0 +1,173 @@
+"""The provider's endpoints: discovery (OpenID Connect Discovery 1.0), keys, and the exchange of a code for a token.
+
+The broker is the client that holds the secret; the laptop holds the code's verifier (RFC 7636). Neither redirects nor
+the environment's proxies are followed, and nothing larger than it should be is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import httpx
+from authlib.common.errors import AuthlibBaseError
+from authlib.integrations.httpx_client import AsyncOAuth2Client
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet, import_key
+
+from percall import wire
+from percall.errors import WireError
+from percall_broker.model.errors import Unauthenticated, UpstreamFailed
+from percall_broker.oidc import id_token
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from percall_broker.oidc.id_token import Account
+
+KEPT_SECONDS = 3600.0
+"""How long discovery and keys are believed."""
+_FRESH_SECONDS = 30.0
+_TIMEOUT_SECONDS = 10.0
+_MOST_BYTES = 1024 * 1024
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """What this broker is at the provider. `groups` maps the provider's groups to groups here."""
+
+    issuer: str
+    client_id: str
+    client_secret: SecretStr
+    scope: str
+    name_claim: str
+    groups_claim: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The provider's own description and keys, and when they were fetched (monotonic)."""
+
+    authorization_endpoint: str
+    token_endpoint: str
+    keys: KeySet
+    at: float
+
+
+class Provider:
+    """The provider, as far as signing in goes. Its methods raise UpstreamFailed when it answers as it should not."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._found: _Found | None = None
+
+    async def authorization_endpoint(self) -> str:
+        """Where a person's browser goes."""
+        return (await self._discovered()).authorization_endpoint
+
+    async def account(self, code: str, verifier: str, nonce: str, redirect_uri: str, now: float) -> Account:
+        """Whose code it is, once. Raises Unauthenticated when the provider, or its token, says no."""
+        found = await self._discovered()
+        token = await self._exchange(found.token_endpoint, code, verifier, redirect_uri)
+        if id_token.is_signed_by_unknown_key(token, found.keys):
+            found = await self._discovered(fresh=True)
+        expected = id_token.Expected(
+            self._client.issuer, self._client.client_id, nonce, self._client.name_claim, self._client.groups_claim
+        )
+        return id_token.verify(token, found.keys, expected, now)
+
+    async def _discovered(self, *, fresh: bool = False) -> _Found:
+        found, now = self._found, time.monotonic()
+        if found is not None and now - found.at < (_FRESH_SECONDS if fresh else KEPT_SECONDS):
+            return found
+        issuer = self._client.issuer
+        async with _http() as http:
+            described = await _json(http, issuer.rstrip("/") + "/.well-known/openid-configuration")
+            if described.get("issuer") != issuer:
+                raise _failed("issuer", f"{issuer} calls itself by another name.")
+            keys = await _json(http, _endpoint(described, "jwks_uri", issuer))
+        self._found = _Found(
+            _endpoint(described, "authorization_endpoint", issuer),
+            _endpoint(described, "token_endpoint", issuer),
+            _signing_keys(keys.get("keys"), issuer),
+            now,
+        )
+        return self._found
+
+    async def _exchange(self, endpoint: str, code: str, verifier: str, redirect_uri: str) -> str:
+        try:
+            async with AsyncOAuth2Client(
+                self._client.client_id,
+                self._client.client_secret.get_secret_value(),
+                redirect_uri=redirect_uri,
+                timeout=_TIMEOUT_SECONDS,
+                trust_env=False,
+                follow_redirects=False,
+            ) as http:
+                answer = await http.fetch_token(endpoint, code=code, code_verifier=verifier)
+        except AuthlibBaseError as error:
+            raise Unauthenticated(
+                "sign_in.code",
+                f"The provider does not take this sign-in ({error.error or 'no reason given'}).",
+                "Sign in again: percall login URL.",
+            ) from None
+        except (httpx.HTTPError, ValueError):
+            raise _failed("unreachable", f"{self._client.issuer} does not answer.") from None
+        token = answer.get("id_token")
+        if not isinstance(token, str) or len(token) > _MOST_BYTES:
+            raise _failed("token", f"{self._client.issuer} gave no ID token.")
+        return token
+
+
+def _http() -> httpx.AsyncClient:
+    return httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=_TIMEOUT_SECONDS)
+
+
+async def _json(http: httpx.AsyncClient, url: str) -> dict[str, Any]:
+    pieces, size = [], 0
+    try:
+        async with http.stream("GET", url) as answer:
+            answer.raise_for_status()
+            async for piece in answer.aiter_bytes():
+                size += len(piece)
+                if size > _MOST_BYTES:
+                    raise _failed("size", f"{url} answers with too much.")
+                pieces.append(piece)
+        value = wire.strict_json(b"".join(pieces))
+    except (httpx.HTTPError, httpx.InvalidURL):
+        raise _failed("unreachable", f"{url} does not answer as it should.") from None
+    except WireError:
+        value = None
+    if not isinstance(value, dict):
+        raise _failed("form", f"{url} answers with no JSON object.")
+    return value
+
+
+def _signing_keys(keys: Any, issuer: str) -> KeySet:
+    """The public keys that may have signed a token. A kind that is not known here signs nothing here."""
+    found = []
+    for key in keys if isinstance(keys, list) else []:
+        if isinstance(key, dict) and key.get("kty") in {"RSA", "EC", "OKP"} and key.get("use", "sig") == "sig":
+            with contextlib.suppress(JoseError, ValueError, KeyError, TypeError):
+                found.append(import_key(key))
+    if not found:
+        raise _failed("keys", f"{issuer} has no key that signs.")
+    return KeySet(found)
+
+
+def _endpoint(described: dict[str, Any], name: str, issuer: str) -> str:
+    """One of the provider's endpoints. As its issuer: https, or http on loopback for one that is there itself."""
+    url = described.get(name)
+    parts = urlsplit(url) if isinstance(url, str) else None
+    is_local = urlsplit(issuer).hostname in _LOOPBACK
+    if parts is None or not (parts.scheme == "https" or (is_local and parts.hostname in _LOOPBACK)):
+        raise _failed("endpoint", f"The {name} of {issuer} is no https URL.")
+    return str(url)
+
+
+def _failed(code: str, message: str) -> UpstreamFailed:
+    return UpstreamFailed(f"sign_in.{code}", message, "Try again; if it stays so, tell your administrator.")
