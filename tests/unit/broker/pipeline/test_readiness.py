@@ -34,7 +34,7 @@ def test_keys_that_do_not_open_and_a_schema_of_another_version_are_named(tmp_pat
             other.close()
             empty = Vault(store, KeyFolder(tmp_path / "elsewhere"))
             found = await Readiness(replicas.beat, check, empty).problems()
-            assert found == {"schema": "store.schema", "keys": "keys.missing"}
+            assert found == {"schema": "store.newer", "keys": "keys.missing"}
             await replicas.leave()
             assert await replicas.alive() == []
         finally:

@@ -47,6 +47,7 @@ async def with_call(folder: Path, story: Callable[[Store, Settle], Awaitable[Non
                     "expires_at": 0,
                     "created_at": 0,
                     "created_by": "admin",
+                    "claimable": 0,
                 },
             ),
             Statement("bind_grant", {"id": "g", "device": "thumb", "agent": "default"}),
