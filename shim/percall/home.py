@@ -135,6 +135,17 @@ def read(relative: str) -> bytes | None:
         ) from None
 
 
+def remove(relative: str) -> None:
+    """Deletes one file under the home, if it is there. Raises UsageError."""
+    target = path(relative)
+    try:
+        os.unlink(target)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UsageError("home.write", f"{target} cannot be deleted: {error.strerror}.", "Mend its folder.") from None
+
+
 def _make_private(relative: str) -> None:
     """Every folder from the home down to a file's own; what os.makedirs makes in between would be open to others."""
     parts = relative.split("/")
@@ -198,11 +209,19 @@ def save_session(record: wire.Session) -> None:
     write(record_path("sessions", record.grant), wire.dump(wire.encode(record)))
 
 
-def find_server(name: str, agent: str | None) -> Found:
-    """The newest login of `agent` (`default` when none is given) whose grant covers the server.
+def forget_login(grant: str) -> None:
+    """Deletes a login and its session, so that nothing starts from them any more. Raises UsageError."""
+    for relative in (record_path("logins", grant), record_path("sessions", grant)):
+        remove(relative)
+
+
+def find_server(name: str, agent: str | None, *, any_grant: bool = False) -> Found:
+    """The login of `agent` (`default` when none is given) whose grant covers the server.
 
     A grant that is active comes before one that was suspended, revoked or has expired: the shim starts with the latter
-    too, so that its refusals can say why. Raises UsageError, naming what was found and where it looked.
+    too, so that its refusals can say why. Of active grants that allow the same, the one that ends last is taken; those
+    that differ are for the person to tell apart, unless `any_grant` will do. Raises UsageError, naming what was found
+    and where it looked.
     """
     wanted = agent or DEFAULT_AGENT
     found: list[Found] = []
@@ -220,14 +239,35 @@ def find_server(name: str, agent: str | None) -> Found:
                     others.add(record.agent)
     if not found:
         raise _unknown_server(name, wanted, mine, others)
-    brokers = {item.login.broker for item in found if _usable(item.session)}
+    usable = sorted((item for item in found if _usable(item.session)), key=_ends, reverse=True)
+    brokers = {item.login.broker for item in usable}
     if len(brokers) > 1:
         raise UsageError(
             "run.ambiguous",
             f"Agent {wanted!r} may use a server {name!r} at {' and at '.join(sorted(brokers))}.",
             "Log in to one of them under another agent: `percall login URL --invite CODE --agent NAME`.",
         )
-    return next((item for item in found if _usable(item.session)), found[0])
+    if len({_allowed(item) for item in usable}) > 1 and not any_grant:
+        raise UsageError(
+            "run.ambiguous",
+            f"Agent {wanted!r} has several grants for the server {name!r}: {' and '.join(map(_told, usable))}.",
+            "Ask your administrator to revoke all but one: percall-broker grant revoke GRANT; then: percall status.",
+        )
+    return usable[0] if usable else found[0]
+
+
+def _ends(item: Found) -> float:
+    return item.session.expires_at or float("inf")
+
+
+def _allowed(item: Found) -> tuple[tuple[str, ...], ...]:
+    granted = item.granted
+    return tuple(tuple(sorted(patterns)) for patterns in (granted.tools, granted.prompts, granted.resources))
+
+
+def _told(item: Found) -> str:
+    patterns = (*item.granted.tools, *item.granted.prompts, *item.granted.resources)
+    return f"{item.login.grant} ({', '.join(patterns)})"
 
 
 _LOGIN = "Run `percall login URL --invite CODE`; the broker's administrator makes the invite."

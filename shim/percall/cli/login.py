@@ -11,7 +11,7 @@ import typer
 from percall.cli import output
 from percall.errors import UsageError
 from percall.home import DEFAULT_AGENT
-from percall.identity import enrolment, keyrings
+from percall.identity import claims, enrolment, keyrings
 
 if TYPE_CHECKING:
     from percall import wire
@@ -22,9 +22,21 @@ _MOST_NAME_CHARACTERS = 64
 def login(
     url: Annotated[str, typer.Argument(metavar="URL", help="The broker's public URL.")],
     *,
-    invite: Annotated[str, typer.Option("--invite", metavar="CODE", help="The one-time invite of the administrator.")],
+    invite: Annotated[
+        str,
+        typer.Option(
+            "--invite",
+            metavar="CODE",
+            help="The administrator's one-time invite; without one, this device picks up what waits for you.",
+        ),
+    ] = "",
     agent: Annotated[
-        str, typer.Option("--agent", metavar="NAME", help="The client application that this grant is for.")
+        str,
+        typer.Option(
+            "--agent",
+            metavar="NAME",
+            help="The client application that this grant is for: a name, declared and not proven.",
+        ),
     ] = DEFAULT_AGENT,
     device: Annotated[
         str | None, typer.Option("--device", metavar="NAME", help="This machine's name.  [default: its host name]")
@@ -40,21 +52,35 @@ def login(
     ca_file: Annotated[
         str, typer.Option("--ca-file", metavar="FILE", help="Trust only these certificates for the broker.")
     ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a grant.")] = False,
 ) -> None:
-    """Enrol this device with an invite; the device key is made here and its private half never leaves."""
-    done = enrolment.enrol(
-        url=url,
-        invite=invite.strip(),
-        agent=_name("--agent", agent),
-        device=_name("--device", device or platform.node() or "unnamed"),
-        ca_file=ca_file,
-        keyring=keyrings.keyring(keyring),
-    )
-    if as_json:
-        output.say_json(_as_json(done))
+    """Enrol this device with an invite; the device key is made here and its private half never leaves.
+
+    Run it again without an invite to pick up grants that wait for you, also for further agents on this device.
+    """
+    agent = _name("--agent", agent)
+    came: list[enrolment.Enrolment] = []
+    if invite:
+        first = enrolment.enrol(
+            url=url,
+            invite=invite.strip(),
+            agent=agent,
+            device=_name("--device", device or platform.node() or "unnamed"),
+            ca_file=ca_file,
+            keyring=keyrings.keyring(keyring),
+        )
+        came.append(first)
+        if not first.session.administrator:
+            came += claims.pick_up(first.login.broker, agent)
     else:
-        _tell(done)
+        came += claims.pick_up(enrolment.broker_url(url), agent)
+    if not came and not as_json:
+        output.say("Nothing waits for you there. A further server needs a grant: ask your administrator.")
+    for done in came:
+        if as_json:
+            output.say_json(as_json_of(done))
+        else:
+            tell(done)
 
 
 def _name(option: str, text: str) -> str:
@@ -63,7 +89,8 @@ def _name(option: str, text: str) -> str:
     return text
 
 
-def _tell(done: enrolment.Enrolment) -> None:
+def tell(done: enrolment.Enrolment) -> None:
+    """What came of a login, for a person."""
     login, session = done.login, done.session
     output.say(f"You are {session.person} on {session.device}, agent {session.agent}, at {login.broker}.")
     role = "automation's grant" if session.automation else "administrator's grant"
@@ -89,7 +116,8 @@ def _tell_server(done: enrolment.Enrolment, granted: wire.GrantedServer) -> None
     output.say(f"    in the client's config: percall run {flag}{entry.name}")
 
 
-def _as_json(done: enrolment.Enrolment) -> dict[str, object]:
+def as_json_of(done: enrolment.Enrolment) -> dict[str, object]:
+    """What came of a login, for a script."""
     login, session = done.login, done.session
     return {
         "broker": login.broker,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,9 @@ import typer
 
 from percall import home
 from percall.cli import output
+from percall.cli.login import tell
 from percall.errors import PercallError, UsageError
+from percall.identity import claims
 from percall.identity.client import SignedClient
 
 if TYPE_CHECKING:
@@ -40,13 +43,24 @@ def status(
         raise UsageError(
             "status.no_login", f"There is no login{whose} in {home.folder()}.", "Run `percall login URL --invite CODE`."
         )
-    standings = [_standing(login) for login in logins]
+    for broker in dict.fromkeys(login.broker for login in logins):
+        _pick_up(broker, as_json=as_json)
+    standings = [_standing(login) for login in home.logins(agent)]
     for standing in standings:
         if as_json:
             output.say_json(_as_json(standing))
         else:
             _tell(standing)
     raise typer.Exit(next((standing.error.exit_code for standing in standings if standing.error), 0))
+
+
+def _pick_up(broker: str, *, as_json: bool) -> None:
+    """What waits here becomes a login. A broker that cannot be asked is told of below, with each login."""
+    with contextlib.suppress(PercallError):
+        for done in claims.pick_up(broker):
+            if not as_json:
+                output.say(f"New: a grant that waited for you ({done.session.grant}).")
+                tell(done)
 
 
 def _standing(login: Login) -> Standing:
@@ -77,6 +91,7 @@ def _tell(standing: Standing) -> None:
         return
     old = "" if error is None else " (as last seen)"
     output.say(f"  grant    {session.grant}: {_role(session)}{session.state}{old}, {output.expiry(session.expires_at)}")
+    _tell_refusal(session.refusal)
     if not session.automation:
         known = "set" if session.stretch else "not set: nothing can be changed in your name"
         output.say(f"  presence passphrase {known}")
@@ -85,8 +100,14 @@ def _tell(standing: Standing) -> None:
     for granted in session.servers:
         entry = granted.entry
         output.say(f"  server   {entry.name}: {entry.label}; tools {', '.join(granted.tools) or 'none'}")
+        _tell_refusal(granted.refusal)
         if not _is_trusted(login, entry):
             output.say(f"           its command is not accepted on this device: see `percall trust {entry.name}`")
+
+
+def _tell_refusal(refusal: wire.Refusal | None) -> None:
+    if refusal is not None:
+        output.say(f"           {refusal.message} {refusal.next_step}".rstrip())
 
 
 def _role(session: wire.Session) -> str:

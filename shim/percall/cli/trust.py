@@ -48,7 +48,7 @@ def _find(server: str, agent: str | None) -> Found:
     first: UsageError | None = None
     for name in agents:
         try:
-            return home.find_server(server, name)
+            return home.find_server(server, name, any_grant=True)
         except UsageError as error:
             first = first or error
     assert first is not None  # noqa: S101 - there is always one agent to try
@@ -63,7 +63,7 @@ def _refreshed(found: Found) -> Found:
     except (BrokerUnreachable, BrokerRefusal, IdentityError) as error:
         output.say(f"The broker could not be asked ({error.message}) This is what it said last.")
         return found
-    return home.find_server(found.granted.entry.name, found.login.agent)
+    return home.find_server(found.granted.entry.name, found.login.agent, any_grant=True)
 
 
 def _show(before: Trust | None, entry: wire.ServerEntry) -> None:

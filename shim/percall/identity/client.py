@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from percall.home import Login
+    from percall.identity import Identity
     from percall.identity.presence import PresenceSigner
 
 TIMEOUT_SECONDS = 15.0
@@ -41,12 +42,18 @@ class SignedClient:
         self._proxy = proxy
         self._nonce = ""
         self._presence: PresenceSigner | None = None
+        self.more: dict[str, str] = {}
+        """Headers beside the signature's own, on each request."""
         self._http = open_http(ca_file, proxy)
 
     @classmethod
     def of(cls, login: Login) -> Self:
         """The client of a login; reads its keyring. Raises IdentityError or UsageError."""
-        found = keyrings.load(login)
+        return cls.with_identity(login, keyrings.load(login))
+
+    @classmethod
+    def with_identity(cls, login: Login, found: Identity) -> Self:
+        """The client of a login whose secrets have been read."""
         proxy = proxies.for_httpx(login.proxy, found.proxy_password)
         return cls(login.broker, DeviceKey(found.seed), found.token, login.ca_file, proxy)
 
@@ -155,6 +162,7 @@ class SignedClient:
             "dpop": proof,
             wire.HEADER_VERSION: str(wire.VERSION),
             "accept": "*/*",
+            **self.more,
         }
         if self._presence is not None:
             headers[wire.HEADER_PRESENCE] = self._presence.sign(wire.presence_text(method, url, body_digest, jti))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import ipaddress
 import os
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PORTS = {"https": 443, "http": 80}
+_OF_ANOTHER_LIFE = frozenset({"device.revoked", "device.other"})
+"""Refusals of the key that this agent had here before: another one may enrol with the same invite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +64,33 @@ def enrol(*, url: str, invite: str, agent: str, device: str, ca_file: str, keyri
     keyring.prepare()
     # 2. The key is made here, or was, for the same agent and broker.
     earlier = _earlier_seed(broker, agent)
-    seed = earlier or secrets.token_bytes(SEED_BYTES)
+    seed = earlier or new_seed()
     # 3. The person shows, at a terminal, that it is they; or sets the passphrase that will show it from now on.
     known, new = _presence(broker, reach, invite)
     # 4. Only the key's public half leaves, with a proof that we hold the other.
-    key = DeviceKey(seed)
     message = wire.Enrolment(
-        invite=invite, device_key=key.public_jwk(), agent=agent, device=device, presence=new.key if new else None
+        invite=invite,
+        device_key=DeviceKey(seed).public_jwk(),
+        agent=agent,
+        device=device,
+        device_id=_device_id(broker),
+        presence=new.key if new else None,
     )
-    enrolled = _introduce(broker, reach, message, key, known)
-    session = enrolled.session
+    try:
+        enrolled = _introduce(broker, reach, message, DeviceKey(seed), known)
+    except BrokerRefusal as error:
+        if earlier is None or error.code not in _OF_ANOTHER_LIFE:
+            raise
+        earlier, seed = None, new_seed()
+        message = dataclasses.replace(message, device_key=DeviceKey(seed).public_jwk(), device_id="")
+        enrolled = _introduce(broker, reach, message, DeviceKey(seed), known)
     # 5. The secrets go into the keyring; what is not secret into PERCALL_HOME.
-    keyring.store(session.grant, Identity(seed, enrolled.token, proxy_password))
     login = Login(
-        grant=session.grant,
+        grant=enrolled.session.grant,
         broker=broker,
-        agent=session.agent,
-        person=session.person,
-        device=session.device,
+        agent=enrolled.session.agent,
+        person=enrolled.session.person,
+        device=enrolled.session.device,
         keyring=keyring.choice,
         created_at=time.time_ns(),
         backend=keyring.backend,
@@ -86,11 +98,28 @@ def enrol(*, url: str, invite: str, agent: str, device: str, ca_file: str, keyri
         passphrase_file=keyring.passphrase_file,
         proxy=proxy,
     )
+    return keep(
+        login, enrolled, Identity(seed, enrolled.token, proxy_password), keyring, reused_key=earlier is not None
+    )
+
+
+def keep(
+    login: Login, enrolled: wire.Enrolled, secrets_of_it: Identity, keyring: Keyring, *, reused_key: bool
+) -> Enrolment:
+    """Keeps a grant that has come: secrets in the keyring, the rest under PERCALL_HOME; accepts launches that this
+    device sees for the first time, with the PATH of this terminal. Raises IdentityError or UsageError.
+    """
+    session = enrolled.session
+    keyring.store(session.grant, secrets_of_it)
     home.save_session(session)
     home.save_login(login)
-    # 6. Launches that this device sees for the first time are accepted, with the PATH of this terminal.
-    trusted, changed = _trust_first_seen(broker, session)
-    return Enrolment(login, session, earlier is not None, trusted, changed)
+    trusted, changed = _trust_first_seen(login.broker, session)
+    return Enrolment(login, session, reused_key, trusted, changed)
+
+
+def new_seed() -> bytes:
+    """A new device key's."""
+    return secrets.token_bytes(SEED_BYTES)
 
 
 def broker_url(text: str) -> str:
@@ -154,6 +183,16 @@ def _earlier_seed(broker: str, agent: str) -> bytes | None:
             except IdentityError:
                 return None  # the item is gone, or its keyring is no longer usable: the new grant gets a new key
     return None
+
+
+def _device_id(broker: str) -> str:
+    """Which of the person's machines the broker calls this one; empty where it does not know it yet."""
+    for login in home.logins():
+        if login.broker == broker:
+            cached = home.session(login.grant)
+            if cached is not None and cached.device_id:
+                return cached.device_id
+    return ""
 
 
 def _presence(broker: str, reach: Reach, invite: str) -> tuple[PresenceSigner | None, PresenceSigner | None]:

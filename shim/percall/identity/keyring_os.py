@@ -6,6 +6,7 @@ backend that keeps secrets in the clear, or drops them, is refused by name; ther
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import secrets
@@ -77,6 +78,14 @@ def get(backend: str, grant: str) -> str:
 def put(backend: str, grant: str, text: str) -> None:
     """Keeps the item of a grant. Raises IdentityError."""
     _with(backend).set_password(SERVICE, grant, text)
+
+
+def delete(backend: str, grant: str) -> None:
+    """Forgets a grant's item, if it is there."""
+    from keyring.errors import PasswordDeleteError  # noqa: PLC0415 - as above
+
+    with contextlib.suppress(PasswordDeleteError):
+        _with(backend).delete_password(SERVICE, grant)
 
 
 def probe(backend: str) -> None:

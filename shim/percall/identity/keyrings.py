@@ -30,8 +30,14 @@ class Keyring(Protocol):
     def prepare(self) -> None:
         """Makes sure that `store` will work, before an invite is spent. Raises IdentityError."""
 
+    def prepare_again(self) -> None:
+        """As `prepare`, where this keyring holds something of this device already. Raises IdentityError."""
+
     def store(self, grant: str, kept: Identity) -> None:
         """Keeps an identity. Raises IdentityError or UsageError."""
+
+    def delete(self, grant: str) -> None:
+        """Forgets an identity, if it is there. Raises IdentityError or UsageError."""
 
 
 class OsKeyring:
@@ -47,9 +53,16 @@ class OsKeyring:
         """Chooses the backend and tries it out. Raises IdentityError."""
         self.backend = _write("probe")["backend"]
 
+    def prepare_again(self) -> None:
+        """Nothing: the backend was chosen, and tried out, at the first login."""
+
     def store(self, grant: str, kept: Identity) -> None:
         """Keeps an identity. Raises IdentityError."""
         _write("store", self.backend, grant, given=identity.item(kept))
+
+    def delete(self, grant: str) -> None:
+        """Forgets an identity, if it is there. Raises IdentityError."""
+        _write("delete", self.backend, grant)
 
 
 class FileKeyring:
@@ -75,11 +88,19 @@ class FileKeyring:
         if sealed:
             keyring_file.unseal(sealed[0].grant, self._passphrase)
 
+    def prepare_again(self) -> None:
+        """The passphrase that opens the files that are there. Raises IdentityError."""
+        self.prepare()
+
     def store(self, grant: str, kept: Identity) -> None:
         """Keeps an identity. Raises UsageError."""
         from percall.identity import keyring_file  # noqa: PLC0415 - as above
 
         keyring_file.seal(grant, identity.item(kept), self._passphrase)
+
+    def delete(self, grant: str) -> None:
+        """Forgets an identity, if it is there. Raises UsageError."""
+        home.remove(home.record_path("keyring", grant, ".sealed"))
 
 
 def keyring(choice: str) -> Keyring:
@@ -87,6 +108,17 @@ def keyring(choice: str) -> Keyring:
     if choice not in CHOICES:
         raise UsageError("keyring.choice", f"There is no keyring {choice!r}.", "Say `os` or `file`.")
     return FileKeyring() if choice == "file" else OsKeyring()
+
+
+def of(login: Login) -> Keyring:
+    """The keyring of a login, for another grant on the same device."""
+    if login.keyring == "file":
+        keyring = FileKeyring()
+        keyring.passphrase_file = passphrase.file(login.passphrase_file)
+        return keyring
+    found = OsKeyring()
+    found.backend = login.backend
+    return found
 
 
 def load(login: Login) -> Identity:

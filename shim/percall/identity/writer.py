@@ -1,4 +1,4 @@
-"""The helper process that writes to the OS keyring: `python -m percall.identity.writer probe|store …`.
+"""The helper process that writes to the OS keyring: `python -m percall.identity.writer probe|store|delete …`.
 
 `probe` chooses the backend and tries it out; `store BACKEND GRANT` keeps the item that stands on stdin, never in argv.
 """
@@ -20,6 +20,9 @@ def write(arguments: list[str]) -> dict[str, str]:
             return {"backend": backend}
         case ["store", backend, grant]:
             keyring_os.put(backend, grant, sys.stdin.read())
+            return {"backend": backend}
+        case ["delete", backend, grant]:
+            keyring_os.delete(backend, grant)
             return {"backend": backend}
         case _:
             raise UsageError("keyring.writer", "The keyring's writer is started by `percall login`.")

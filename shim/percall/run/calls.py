@@ -27,8 +27,14 @@ _SWEEP_SECONDS = 1.0
 _MOST_WAITING = 1000
 _MOST_WAITING_BYTES = 32 * 1024 * 1024
 _REMEMBERED = 1000
-ENDED = frozenset({"grant.revoked", "grant.suspended", "grant.expired"})
-"""Refusals that end the whole grant, not one call."""
+ENDED = frozenset(
+    {
+        *("grant.revoked", "grant.suspended", "grant.expired"),
+        *("person.removed", "person.suspended", "person.frozen", "device.revoked", "device.frozen"),
+        *("broker.frozen", "server.suspended", "server.frozen"),
+    }
+)
+"""Refusals that stop everything of this grant at this server, not one call."""
 
 
 class Call:

@@ -1,7 +1,8 @@
 """The earliest start: the child of a server without a key runs before most of the shim is even imported.
 
-It looks at the cached records as plain JSON and starts only in the plain case: one login, an active grant, a launch
-that is trusted word for word. In every other case, and after it, `Launch` looks properly and has the last word.
+It looks at the cached records as plain JSON and starts only in the plain case: one active grant that covers the
+server, a launch that is trusted word for word. In every other case, and after it, `Launch` looks properly and has the
+last word.
 """
 
 from __future__ import annotations
@@ -25,15 +26,17 @@ def start(server: str, agent: str | None, command: list[str] | None) -> Child | 
     try:
         folder = os.environ.get("PERCALL_HOME") or os.path.expanduser("~/.percall")  # noqa: PTH111 - pathlib costs 5 ms
         logins = [record for record in _records(f"{folder}/logins") if record["agent"] == (agent or "default")]
-        if len(logins) != 1:
+        sessions = [(login, _granted(_record(f"{folder}/sessions/{login['grant']}.json"), server)) for login in logins]
+        found = [(login, entry) for login, entry in sessions if entry is not None]
+        if len(found) != 1:
             return None
-        entry = _granted(_record(f"{folder}/sessions/{logins[0]['grant']}.json"), server)
-        if entry is None or entry["delivery"] != "none":
+        login, entry = found[0]
+        if entry["delivery"] != "none":
             return None
         trusted = [
             record
             for record in _records(f"{folder}/trust")
-            if (record["broker"], record["server"]) == (logins[0]["broker"], server)
+            if (record["broker"], record["server"]) == (login["broker"], server)
             and all(record[name] == entry.get(name) for name in _LAUNCH)
         ]
         words = command or entry["command"]
@@ -52,7 +55,9 @@ def _granted(session: dict[str, Any], server: str) -> dict[str, Any] | None:
     expires_at = session["expires_at"]
     if session["state"] != "active" or (expires_at and expires_at <= time.time()):
         return None
-    entries: list[dict[str, Any]] = [item["entry"] for item in session["servers"] if item["entry"]["name"] == server]
+    entries: list[dict[str, Any]] = [
+        item["entry"] for item in session["servers"] if item["entry"]["name"] == server and not item.get("refusal")
+    ]
     return entries[0] if len(entries) == 1 else None
 
 

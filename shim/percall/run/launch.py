@@ -54,9 +54,10 @@ class Launch:
 
     @property
     def may_start(self) -> bool:
-        """Whether the grant was active when the broker last spoke of it."""
+        """Whether grant and server could be used when the broker last spoke of them."""
         session = self.found.session
-        return session.state == "active" and (not session.expires_at or session.expires_at > time.time())
+        stands = session.state == "active" and (not session.expires_at or session.expires_at > time.time())
+        return stands and self.found.granted.refusal is None
 
     def start(self) -> Child:
         """Start the child. Raises LaunchError."""

@@ -325,13 +325,15 @@ class Shim:
         self._relay.granted = granted
         self._relay.sampling = granted is not None and granted.entry.sampling
         if session.state != "active":
-            self._grant_ended(standing_refusal(session.state))
+            self._grant_ended(session.refusal or standing_refusal(session.state))
         elif granted is None:
             self._grant_ended(
                 wire.Refusal(
                     "grant.server", f"The grant no longer names the server {name!r}.", "Ask your administrator."
                 )
             )
+        elif granted.refusal is not None:
+            self._grant_ended(granted.refusal)
         elif self._child is None and not self._is_stopping and not self._finishing:
             self._start_again()
 
@@ -386,9 +388,10 @@ class Shim:
         self._loop.later(_KILL_SECONDS, end)
 
     def _no_standing(self) -> None:
-        """The last thing known of the grant is that it is not active, and the broker says nothing else."""
+        """The last thing known of the grant or its server is that it is stopped, and the broker says nothing else."""
         if self._awaits_standing:
-            self._grant_ended(standing_refusal(self._session.state))
+            of_server = self._launch.found.granted.refusal
+            self._grant_ended(self._session.refusal or of_server or standing_refusal(self._session.state))
 
     def _hear_client(self) -> None:
         if self._awaits_standing:

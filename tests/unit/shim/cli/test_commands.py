@@ -41,6 +41,12 @@ def invite(broker: Broker, person: str) -> str:
     return str(json.loads(done.stdout)["invite"])
 
 
+def further(broker: Broker, person: str) -> str:
+    """An invite for somebody who has a device already."""
+    done = broker.administrator.administer("person", "invite", person, "--json")
+    return str(json.loads(done.stdout)["invite"])
+
+
 def log_in(laptop: Laptop, url: str, code: str, *more: str) -> dict[str, Any]:
     return dict(json.loads(laptop.login(url, code, "--json", *more).stdout))
 
@@ -55,7 +61,7 @@ def test_login_says_who_you_are_what_you_may_use_and_what_was_accepted(broker: B
 
 def test_login_leaves_no_secret_in_the_clear(broker: Broker, tmp_path: Path) -> None:
     laptop = Laptop(tmp_path)
-    done = laptop.login(broker.url, invite(broker, "alice"))
+    done = laptop.login(broker.url, invite(broker, "ann"))
     secrets = json.loads(
         subprocess.run(
             [sys.executable, "-m", "percall.identity.reader", next((tmp_path / "percall" / "logins").iterdir()).stem],
@@ -75,14 +81,14 @@ def test_the_same_agent_at_the_same_broker_keeps_its_key_and_another_agent_gets_
     broker: Broker, tmp_path: Path
 ) -> None:
     laptop = Laptop(tmp_path)
-    assert log_in(laptop, broker.url, invite(broker, "alice"))["reused_key"] is False
-    assert log_in(laptop, broker.url, invite(broker, "alice"))["reused_key"] is True
-    assert log_in(laptop, broker.url, invite(broker, "alice"), "--agent", "cursor")["reused_key"] is False
+    assert log_in(laptop, broker.url, invite(broker, "bea"))["reused_key"] is False
+    assert log_in(laptop, broker.url, further(broker, "bea"))["reused_key"] is True
+    assert log_in(laptop, broker.url, further(broker, "bea"), "--agent", "cursor")["reused_key"] is False
 
 
 def test_a_machine_without_a_keyring_spends_no_invite(broker: Broker, tmp_path: Path) -> None:
     laptop = Laptop(tmp_path)
-    code = invite(broker, "alice")
+    code = invite(broker, "cleo")
     refused = laptop.run("login", broker.url, "--invite", code, check=False)
     assert refused.returncode == 3
     assert "--keyring file" in refused.stderr
@@ -91,9 +97,9 @@ def test_a_machine_without_a_keyring_spends_no_invite(broker: Broker, tmp_path: 
 
 def test_a_passphrase_that_does_not_open_the_earlier_items_spends_no_invite(broker: Broker, tmp_path: Path) -> None:
     laptop = Laptop(tmp_path)
-    log_in(laptop, broker.url, invite(broker, "alice"))
+    log_in(laptop, broker.url, invite(broker, "dora"))
     (tmp_path / "passphrase").write_text("another passphrase\n")
-    code = invite(broker, "alice")
+    code = further(broker, "dora")
     refused = laptop.run("login", broker.url, "--invite", code, "--keyring", "file", check=False)
     assert (refused.returncode, "keyring.passphrase" in refused.stderr) == (3, True)
     (tmp_path / "passphrase").write_text("a passphrase for the tests\n")
@@ -101,7 +107,7 @@ def test_a_passphrase_that_does_not_open_the_earlier_items_spends_no_invite(brok
 
 
 def test_a_used_invite_and_a_made_up_one_are_refused(broker: Broker, tmp_path: Path) -> None:
-    code = invite(broker, "alice")
+    code = invite(broker, "emma")
     Laptop(tmp_path / "a").login(broker.url, code)
     for bad in (code, "made-up"):
         refused = Laptop(tmp_path / "b").run("login", broker.url, "--invite", bad, "--keyring", "file", check=False)
@@ -111,7 +117,7 @@ def test_a_used_invite_and_a_made_up_one_are_refused(broker: Broker, tmp_path: P
 
 def test_status_tells_the_grant_the_broker_and_the_keyring(broker: Broker, tmp_path: Path) -> None:
     laptop = Laptop(tmp_path)
-    log_in(laptop, broker.url, invite(broker, "alice"))
+    log_in(laptop, broker.url, invite(broker, "fay"))
     said = laptop.run("status").stdout
     assert f"{broker.url}: reachable" in said
     standing = json.loads(laptop.run("status", "--json").stdout)

@@ -1,0 +1,205 @@
+"""People, agents and the brake, through the commands: what an administrator and a person at a laptop see."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.processes import Laptop, keyed_entry, wait_for
+from harness.upstream import CANARY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.processes import Broker
+    from harness.upstream import Upstream
+
+
+@pytest.fixture(scope="module")
+def second(broker: Broker, upstream: Upstream) -> str:
+    broker.add_server("second", keyed_entry(upstream.url), CANARY)
+    return "second"
+
+
+def say(broker: Broker, *arguments: str) -> str:
+    return broker.administrator.administer(*arguments).stdout
+
+
+def refused(laptop: Laptop, *arguments: str, administer: bool = False) -> str:
+    done = (laptop.administer if administer else laptop.run)(*arguments, check=False)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def logins(laptop: Laptop) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in laptop.run("status", "--json").stdout.splitlines()]
+
+
+def text_of(result: dict[str, Any]) -> str:
+    return str(result["content"][0]["text"])
+
+
+def test_a_person_is_invited_joins_a_group_and_leaves_without_a_second_invite(
+    broker: Broker, second: str, person: str, tmp_path: Path
+) -> None:
+    say(broker, "group", "add", f"g-{person}")
+    scope = ("--server", "keyed", "--server", second, "--tools", "get_*", "--expires", "1h")
+    assert "0 members" in say(broker, "grant", "create", "--group", f"g-{person}", *scope)
+    invite = json.loads(say(broker, "person", "invite", person, "--json"))
+    assert f"{person} has no device yet" in say(broker, "group", "add", f"g-{person}", person)
+    laptop = Laptop(tmp_path / "laptop")
+    said = laptop.login(broker.url, invite["invite"]).stdout
+    assert f"server {second}" in said, "what waited came with the login"
+    with laptop.client(second) as client:
+        client.initialize()
+        assert client.call_text("get_item").startswith("200 ")
+        assert f"Left g-{person}: {person}. 1 grants ended." in say(broker, "group", "remove", f"g-{person}", person)
+        assert "revoked" in text_of(client.call("get_item"))
+
+
+def test_a_further_grant_waits_and_status_picks_it_up(broker: Broker, second: str, person: str) -> None:
+    laptop = broker.enrol(person, "keyed")
+    said = say(broker, "grant", "create", person, "--server", second, "--tools", "get_*")
+    assert "needs no invite" in said
+    assert "waiting" in say(broker, "person", "show", person)
+    assert "a grant that waited for you" in laptop.run("status").stdout
+    assert "a grant that waited for you" not in laptop.run("status").stdout
+    with laptop.client(second) as client:
+        client.initialize()
+        assert client.call_text("get_item").startswith("200 ")
+
+
+def test_a_further_agent_gets_a_key_of_its_own_and_is_removed_alone(broker: Broker, person: str) -> None:
+    laptop = broker.enrol(person, "keyed")
+    say(broker, "grant", "create", person, "--server", "keyed", "--tools", "get_*", "--agent", "cursor")
+    said = laptop.run("login", broker.url).stdout
+    assert "agent cursor" in said
+    assert "device key made on this device" in said
+    (device,) = broker.rows("device", "list", "--person", person)
+    assert (device["agents"], device["grants"]) == (2, 2)
+    assert {row["agent"] for row in map(json.loads, laptop.run("agent", "list", "--json").stdout.splitlines())} == {
+        "cursor",
+        "default",
+    }
+    grant = next(row["grant"] for row in logins(laptop) if row["agent"] == "cursor")
+    sealed = laptop.home / "percall" / "keyring" / f"{grant}.sealed"
+    assert sealed.exists()
+    assert "1 grants ended" in laptop.run("agent", "remove", "cursor").stdout
+    assert not sealed.exists()
+    assert broker.rows("grant", "show", grant)[0]["state"] == "revoked"
+    assert "There is no agent 'cursor'" in refused(laptop, "agent", "remove", "cursor")
+    with laptop.client("keyed") as client:
+        client.initialize()
+        assert client.call_text("get_item").startswith("200 ")
+
+
+def test_two_grants_that_fit_and_differ_are_both_named(broker: Broker, person: str) -> None:
+    laptop = broker.enrol(person, "keyed")
+    say(broker, "grant", "create", person, "--server", "keyed", "--tools", "get_*")
+    laptop.run("status")
+    with laptop.client("keyed") as client:
+        client.initialize()
+        assert client.call_text("get_item").startswith("200 "), "two that allow the same are one"
+    say(broker, "grant", "create", person, "--server", "keyed", "--tools", "get_*,create_*")
+    laptop.run("status")
+    said = refused(laptop, "run", "keyed")
+    for row in logins(laptop):
+        assert row["grant"] in said
+    assert "create_*" in said
+    assert "revoke" in said
+    for row in logins(laptop)[1:]:
+        say(broker, "grant", "revoke", row["grant"])
+    laptop.run("status")
+    with laptop.client("keyed") as client:
+        client.initialize()
+        assert client.call_text("get_item").startswith("200 ")
+
+
+@pytest.mark.parametrize("kind", ["person", "device", "server", "all"])
+def test_a_freeze_is_read_in_the_client_and_lifted_in_the_same_session(
+    broker: Broker, upstream: Upstream, person: str, kind: str
+) -> None:
+    laptop = broker.enrol(person, "keyed")
+    device = broker.rows("device", "list", "--person", person)[0]["device"]
+    name = {"person": (person,), "device": (device,), "server": ("keyed",), "all": ()}[kind]
+    with laptop.client("keyed") as client:
+        client.initialize()
+        before = sum(seen.path == "/stream" for seen in upstream.seen)
+        call = client.send("tools/call", {"name": "get_stream", "arguments": {}})
+        wait_for(lambda: sum(seen.path == "/stream" for seen in upstream.seen) > before, "the stream is open")
+        said = say(broker, "freeze", f"--{kind}", *name, "--reason", "odd calls at night")
+        assert "the next call is refused" in said
+        try:
+            assert client.receive(call, 5)["result"]["isError"] is True
+            text = text_of(client.call("get_item"))
+            assert "admin froze" in text
+            assert "odd calls at night" in text
+            assert "frozen already" in refused(broker.administrator, "freeze", f"--{kind}", *name, administer=True)
+            assert "odd calls at night" in say(broker, "freeze")
+            assert "odd calls at night" in laptop.run("status").stdout
+        finally:
+            say(broker, "unfreeze", f"--{kind}", *name)
+        wait_for(lambda: not client.call("get_item").get("isError"), "the session goes on")
+
+
+def test_a_suspended_person_reads_why_and_a_removed_one_cannot_come_back_by_themselves(
+    broker: Broker, person: str
+) -> None:
+    laptop = broker.enrol(person, "keyed")
+    with laptop.client("keyed") as client:
+        client.initialize()
+        say(broker, "person", "suspend", person)
+        assert f"{person} is suspended" in text_of(client.call("get_item"))
+        say(broker, "person", "resume", person)
+        wait_for(lambda: not client.call("get_item").get("isError"), "the session goes on")
+        assert "Ended: 1 grant, 1 device, 0 invites, 0 groups" in say(broker, "person", "remove", person)
+        assert f"{person} was removed" in text_of(client.call("get_item"))
+    assert "removed already" in refused(broker.administrator, "person", "remove", person, administer=True)
+    assert "was removed" in refused(laptop, "login", broker.url)
+    invite = json.loads(say(broker, "person", "invite", person, "--json"))["invite"]
+    said = laptop.login(broker.url, invite).stdout
+    assert "device key made on this device" in said, "the old key is not taken up again"
+
+
+def test_a_suspended_server_stops_for_everybody_until_resumed(broker: Broker, second: str, person: str) -> None:
+    laptop = broker.enrol(person, second)
+    say(broker, "server", "suspend", second)
+    try:
+        with laptop.client(second) as client:
+            client.initialize()
+            assert "is suspended" in text_of(client.call("get_item"))
+            say(broker, "server", "resume", second)
+            wait_for(lambda: not client.call("get_item").get("isError"), "the session goes on")
+    finally:
+        broker.administrator.administer("server", "resume", second, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("person", "show", "nobody"), "no person"),
+        (("person", "show", "a b?c#d%2e"), "no person"),
+        (("person", "show", "../servers"), "cannot be a name"),
+        (("person", "remove", "nobody"), "no person"),
+        (("person", "invite", "a/b"), "cannot be a name"),
+        (("person", "invite", "-x y"), "cannot be"),
+        (("device", "revoke", "nothing"), "no device"),
+        (("group", "show", "nothing"), "no group"),
+        (("group", "add", "g", "nobody"), "no person nobody"),
+        (("group", "remove", "nothing", "nobody"), "no group"),
+        (("freeze", "--person", "nobody"), "no person"),
+        (("freeze", "--person", "a", "--all"), "Name one thing"),
+        (("unfreeze",), "Name one thing"),
+        (("unfreeze", "--server", "keyed"), "not frozen"),
+        (("grant", "create", "--server", "keyed", "--tools", "*"), "one person's or one group's"),
+        (("grant", "create", "--group", "nothing", "--server", "keyed", "--tools", "*"), "no group"),
+        (("grant", "revoke", "gg_none"), "no grant"),
+        (("server", "suspend", "nothing"), "no server"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_sentence(broker: Broker, arguments: tuple[str, ...], said: str) -> None:
+    words = arguments if arguments[-1] != "-x y" else (*arguments[:-1], "--", arguments[-1])
+    assert said in refused(broker.administrator, *words, administer=True)
