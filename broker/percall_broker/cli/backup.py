@@ -87,6 +87,7 @@ def restore(file: File, as_json: Json = False) -> None:
         finally:
             await source.close()
 
+    _make_folder(settings.home)
     with alone(settings.home):
         done = asyncio.run(run())
     text = (
@@ -166,11 +167,15 @@ async def _authentic(archive: Archive) -> None:
 
 def _file_before_migration(settings: Settings) -> Path:
     folder = settings.home / "backups"
+    _make_folder(folder)
+    return folder / time.strftime("before-migration-%Y%m%dT%H%M%SZ.backup", time.gmtime())
+
+
+def _make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise Unavailable("backup.write", f"{folder} cannot be made: {error.strerror}.") from None
-    return folder / time.strftime("before-migration-%Y%m%dT%H%M%SZ.backup", time.gmtime())
 
 
 def _described(header: Header) -> dict[str, Any]:

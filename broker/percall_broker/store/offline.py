@@ -119,7 +119,11 @@ def _sqlite(path: Path, *, reading: bool) -> Iterator[Offline]:
         )
     except (OSError, sqlite3.Error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise Unavailable("store.missing", f"The store {path} cannot be opened: {reason}.") from error
+        raise Unavailable(
+            "store.missing",
+            f"The store {path} cannot be opened: {reason}.",
+            "Run `percall-broker init`, or restore it.",
+        ) from error
     try:
         with contextlib.closing(connection):
             if not reading:

@@ -173,7 +173,7 @@ class Vault:
 
     def _unwrapping_ended(self, name: str, version: int, task: asyncio.Task[_Unwrapped]) -> None:
         del self._under_way[name, version]
-        if not task.cancelled() and task.exception() is not None:
+        if not task.cancelled() and isinstance(task.exception(), Sealed):
             self._renew_from = time.monotonic() + _PAUSE_SECONDS
 
     async def _unwrap(self, name: str, version: int) -> _Unwrapped:

@@ -39,7 +39,9 @@ class AwsKeys:
                 "kms", region_name=region or None, endpoint_url=endpoint or None, config=config
             )
         except (BotoCoreError, ValueError) as error:
-            raise Unavailable("keys.aws", f"AWS KMS cannot be asked: {error}.", "Set aws_region.") from None
+            raise Unavailable(
+                "keys.aws", f"AWS KMS cannot be asked: {str(error).rstrip('.')}.", "Set aws_region."
+            ) from None
 
     async def newest(self) -> str:
         """The ARN of the key that the settings name."""
