@@ -67,15 +67,43 @@ class Captured:
 
 
 @dataclass
+class World:
+    """What stops more than one grant: freezes by kind and name, and whether the server is suspended."""
+
+    frozen: set[tuple[str, str]] = field(default_factory=set)
+    server: str = "active"
+
+
+@dataclass
 class Grant:
-    """A grant as the model knows it, and the laptop that holds it."""
+    """A grant as the model knows it, its person, and the laptop that holds it. `group`: where it came from, if so."""
 
     laptop: SigningLaptop = field(repr=False)
     id: str
     scope: str
+    world: World
+    person: str
+    group: str = ""
+    person_state: str = "active"
     state: str = "active"
     decisions: list[tuple[str, str]] = field(default_factory=list)
     captured: list[Captured] = field(default_factory=list, repr=False)
+
+    @property
+    def stop(self) -> str:
+        """Why nothing is permitted: the code that each refusal must name, the first that holds; empty for nothing."""
+        frozen = self.world.frozen
+        reasons = [
+            (self.person_state == "removed", "person.removed"),
+            (self.state == "revoked", "grant.revoked"),
+            (self.person_state == "suspended", "person.suspended"),
+            (("person", self.person) in frozen, "person.frozen"),
+            (("all", "") in frozen, "broker.frozen"),
+            (self.state == "suspended", "grant.suspended"),
+            (("server", "keyed") in frozen, "server.frozen"),
+            (self.world.server == "suspended", "server.suspended"),
+        ]
+        return next((code for holds, code in reasons if holds), "")
 
 
 @dataclass
@@ -92,7 +120,7 @@ class Call:
     def permits(self, method: str, *, presented: bool) -> bool:
         """Whether a request may be made: the one definition of what may be executed."""
         return (
-            self.grant.state == "active"
+            not self.grant.stop
             and not self.settled
             and presented is not self.redeemed
             and method == METHOD_OF[self.tool]
@@ -114,6 +142,7 @@ class Permissions(RuleBasedStateMachine):
         self._permitted: list[str] = []
         self._in_flight: list[str] = []
         self._grants: list[Grant] = []
+        self._world = World()
 
     # --- grants -------------------------------------------------------------------------------------------------------
 
@@ -121,17 +150,80 @@ class Permissions(RuleBasedStateMachine):
     def first_grant(self) -> Grant:
         return self._enrol("both")
 
-    @precondition(lambda self: len(self._grants) < MOST_GRANTS)
+    @precondition(lambda self: len(self._grants) < MOST_GRANTS and ("all", "") not in self._world.frozen)
     @rule(target=grants, scope=st.sampled_from(sorted(SCOPES)))
     def create_grant(self, scope: str) -> Grant:
         return self._enrol(scope)
 
+    @precondition(lambda self: len(self._grants) < MOST_GRANTS and ("all", "") not in self._world.frozen)
+    @rule(target=grants, scope=st.sampled_from(sorted(SCOPES)))
+    def join_a_group(self, scope: str) -> Grant:
+        """A member's own grant of what the group is granted, picked up by their device."""
+        laptop, _ = self._served.enrol()
+        person = f"person{self._served.people}"
+        group = f"g-{person}"
+        self._change(f"/groups/{group}/join", {"people": [person]})
+        self._change(f"/groups/{group}/grants", {"servers": {"keyed": {"tools": list(SCOPES[scope])}}})
+        (claimed,) = laptop.claimed()
+        identifier = claimed.send("GET", wire.PATH_SESSION).json["grant"]
+        return self._added(Grant(claimed, identifier, scope, self._world, person, group))
+
     def _enrol(self, scope: str) -> Grant:
         laptop, identifier = self._served.enrol(tools=list(SCOPES[scope]))
         laptop.send("GET", wire.PATH_SESSION)  # for a nonce: what is sent from now on is complete, and worth capturing
-        grant = Grant(laptop, identifier, scope)
+        return self._added(Grant(laptop, identifier, scope, self._world, f"person{self._served.people}"))
+
+    def _added(self, grant: Grant) -> Grant:
         self._grants.append(grant)
         return grant
+
+    def _change(self, path: str, form: object = None, *, may_be_so: str = "") -> bool:
+        """Whether the administrator's change was made; `may_be_so` is the code that says it was so already."""
+        body = b"" if form is None else wire.dump(form)
+        answer = self._served.administrator.send("POST", f"/v1/admin{path}", body)
+        if answer.status != 200:
+            assert answer.code == may_be_so, answer.body
+        return answer.status == 200
+
+    @precondition(lambda self: any(grant.group for grant in self._grants))
+    @rule(grant=grants)
+    def leave_the_group(self, grant: Grant) -> None:
+        if grant.group and grant.person_state != "removed":
+            self._change(f"/groups/{grant.group}/leave", {"people": [grant.person]})
+            grant.group, grant.state = "", "revoked"
+
+    @rule(grant=grants, verb=st.sampled_from(["suspend", "resume", "resume", "remove"]))
+    def change_the_person(self, grant: Grant, verb: str) -> None:
+        state = {"suspend": "suspended", "resume": "active", "remove": "removed"}[verb]
+        done = self._change(f"/people/{grant.person}/{verb}", may_be_so="person.state")
+        assert done is (grant.person_state not in {state, "removed"})
+        if done:
+            grant.person_state = state
+        if grant.person_state == "removed":
+            grant.state = "revoked"
+            self._world.frozen.discard(("person", grant.person))
+
+    @rule(grant=grants, kind=st.sampled_from(["person", "server", "all"]))
+    def freeze(self, grant: Grant, kind: str) -> None:
+        named = (kind, {"person": grant.person, "server": "keyed", "all": ""}[kind])
+        if kind == "person" and grant.person_state == "removed":
+            return
+        done = self._change("/freezes", {"kind": kind, "name": named[1]}, may_be_so="freeze.state")
+        assert done is (named not in self._world.frozen)
+        self._world.frozen.add(named)
+
+    @precondition(lambda self: self._world.frozen)
+    @rule(which=st.integers(0, 1000))
+    def lift(self, which: int) -> None:
+        kind, name = sorted(self._world.frozen)[which % len(self._world.frozen)]
+        assert self._change("/freezes/lift", {"kind": kind, "name": name})
+        self._world.frozen.remove((kind, name))
+
+    @rule(verb=st.sampled_from(["suspend", "resume", "resume"]))
+    def change_the_server(self, verb: str) -> None:
+        state = STATE_AFTER[verb]
+        assert self._change(f"/servers/keyed/{verb}", may_be_so="server.state") is (self._world.server != state)
+        self._world.server = state
 
     @rule(grant=grants, verb=st.sampled_from(["suspend", "resume", "resume", "revoke"]))
     def change(self, grant: Grant, verb: str) -> None:
@@ -164,14 +256,14 @@ class Permissions(RuleBasedStateMachine):
         assert answer.status == 200, answer.body
         decided = wire.decode(wire.CallAnswer, answer.json)
         grant.decisions.append((tool, decided.decision))
-        if grant.state == "active" and tool in COVERED[grant.scope]:
+        if not grant.stop and tool in COVERED[grant.scope]:
             assert decided.decision == "permit"
             assert decided.credential
             return Call(grant, decided.call, tool, decided.credential)
         assert decided.decision == "forbid"
         assert decided.credential is None
         assert decided.refusal is not None
-        assert decided.refusal.code == ("grant.tool" if grant.state == "active" else f"grant.{grant.state}")
+        assert decided.refusal.code == (grant.stop or "grant.tool")
         return None
 
     @rule(call=calls, outcome=st.sampled_from(["done", "failed", "unknown"]))
@@ -215,7 +307,7 @@ class Permissions(RuleBasedStateMachine):
     def _why(call: Call, method: str, *, presented: bool) -> str:
         """The reason that the refusal must name: the first that holds."""
         reasons = [
-            (call.grant.state != "active", f"grant.{call.grant.state}"),
+            (bool(call.grant.stop), call.grant.stop),
             (method != METHOD_OF[call.tool], "request.rule"),
             (call.settled, "window.closed"),
             (presented, "credential.used"),
@@ -237,16 +329,23 @@ class Permissions(RuleBasedStateMachine):
             self._permitted.append(line)
             call.redeemed = True
 
-    @rule(call=calls)
-    def suspend_while_it_requests(self, call: Call) -> None:
-        """Each request may come before the suspension or after it; one whose answer came was permitted."""
+    @rule(call=calls, what=st.sampled_from(["grant", "person", "freeze", "server"]))
+    def stop_while_it_requests(self, call: Call, what: str) -> None:
+        """Each request may come before the stop or after it; one whose answer came was permitted."""
         method, window = METHOD_OF[call.tool], wire.Window(call.id)
         is_permitted = call.permits(method, presented=False)
         asked = [self._api_request(method, window) for _ in range(AT_ONCE)]
         signed = [self._capture(call.grant, wire.PATH_EGRESS, message) for _, message in asked]
         with ThreadPoolExecutor(AT_ONCE) as pool:
             came = pool.map(lambda request: self._exchange_or_cut(call.grant, request), signed)
-            self.change(call.grant, "suspend")
+            if what == "grant":
+                self.change(call.grant, "suspend")
+            elif what == "person":
+                self.change_the_person(call.grant, "suspend")
+            elif what == "server":
+                self.change_the_server("suspend")
+            else:
+                self.freeze(call.grant, "all")
             answers = list(came)
         for (line, _), answer in zip(asked, answers, strict=True):
             if answer is not None and answer.status == 200:
@@ -264,7 +363,7 @@ class Permissions(RuleBasedStateMachine):
             return
         _, message = self._api_request(METHOD_OF[call.tool], wire.Window(call.id, call.credential))
         answer = self._send(thief, wire.PATH_EGRESS, message)
-        expected = "window.unknown" if thief.state == "active" else f"grant.{thief.state}"
+        expected = thief.stop or "window.unknown"
         assert (answer.status, answer.code) == (403, expected)
 
     @rule(call=calls, other=calls)
@@ -274,14 +373,14 @@ class Permissions(RuleBasedStateMachine):
             return
         _, message = self._api_request(METHOD_OF[call.tool], wire.Window(call.id, other.credential))
         answer = self._send(call.grant, wire.PATH_EGRESS, message)
-        expected = "credential.binding" if call.grant.state == "active" else f"grant.{call.grant.state}"
+        expected = call.grant.stop or "credential.binding"
         assert (answer.status, answer.code) == (403, expected)
 
     @rule(grant=grants, method=METHODS)
     def request_without_a_call(self, grant: Grant, method: str) -> None:
         _, message = self._api_request(method)
         answer = self._send(grant, wire.PATH_EGRESS, message)
-        expected = "request.no_call" if grant.state == "active" else f"grant.{grant.state}"
+        expected = grant.stop or "request.no_call"
         assert (answer.status, answer.code) == (403, expected)
 
     @rule(grant=grants, which=st.integers(0, 1000))
@@ -317,7 +416,10 @@ class Permissions(RuleBasedStateMachine):
         assert came - permitted <= Counter(self._in_flight), "what was executed was permitted"
 
     def teardown(self) -> None:
-        """The record tells the same story."""
+        """The record tells the same story. What stops others is lifted."""
+        for kind, name in sorted(self._world.frozen):
+            self._change("/freezes/lift", {"kind": kind, "name": name})
+        self._change("/servers/keyed/resume", may_be_so="server.state")
         for grant in self._grants:
             rows = self._served.administrator.administer("GET", f"/v1/admin/calls?grant={grant.id}")
             assert sorted((row["tool"], row["decision"]) for row in rows) == sorted(grant.decisions)
