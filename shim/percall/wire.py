@@ -489,9 +489,10 @@ class WaitingGrant:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What waits for a person's devices."""
+    """What waits for a person's devices, and what this device has `taken`: the answer may not have reached it."""
 
     grants: tuple[WaitingGrant, ...] = ()
+    taken: tuple[WaitingGrant, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

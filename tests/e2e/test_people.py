@@ -72,6 +72,20 @@ def test_a_further_grant_waits_and_status_picks_it_up(broker: Broker, second: st
         assert client.call_text("get_item").startswith("200 ")
 
 
+def test_what_was_picked_up_and_never_arrived_is_picked_up_again(broker: Broker, second: str, person: str) -> None:
+    """As if the laptop lost its power between the broker's answer and its own disk."""
+    laptop = broker.enrol(person, "keyed")
+    made = json.loads(say(broker, "grant", "create", person, "--server", second, "--tools", "get_*", "--json"))
+    laptop.run("status")
+    for kind in ("logins", "sessions"):
+        (laptop.home / "percall" / kind / f"{made['grant']}.json").unlink()
+    (laptop.home / "percall" / "keyring" / f"{made['grant']}.sealed").unlink()
+    assert made["grant"] in laptop.run("status").stdout
+    with laptop.client(second) as client:
+        client.initialize()
+        assert client.call_text("get_item").startswith("200 ")
+
+
 def test_a_further_agent_gets_a_key_of_its_own_and_is_removed_alone(broker: Broker, person: str) -> None:
     laptop = broker.enrol(person, "keyed")
     say(broker, "grant", "create", person, "--server", "keyed", "--tools", "get_*", "--agent", "cursor")

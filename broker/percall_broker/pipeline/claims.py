@@ -44,10 +44,11 @@ class Claims:
         self._url = public_url + wire.PATH_CLAIMS
 
     async def waiting(self, identity: Identity, now: float) -> wire.Waiting:
-        """What the signer's person may pick up. Raises Forbidden."""
+        """What the signer's person may pick up, and what the signer's device has. Raises Forbidden."""
         await self._check_signer(identity.grant, now)
-        rows = await self._waiting(identity.grant.person, now)
-        return wire.Waiting(tuple(wire.WaitingGrant(row["id"], row["agent"], _servers(row["scope"])) for row in rows))
+        waiting = await self._waiting(identity.grant.person, now)
+        taken = await self._store.fetch("taken_grants", device=identity.grant.device_id, now=int(now))
+        return wire.Waiting(_told(waiting), _told(taken))
 
     async def claim(
         self, identity: Identity, asked: wire.Claim, introduction: str, body_digest: str, now: float
@@ -119,5 +120,7 @@ class Claims:
         return await self._store.fetch("waiting_grants", person=person, now=int(now))
 
 
-def _servers(scope: str) -> tuple[str, ...]:
-    return tuple(msgspec.json.decode(scope)["servers"])
+def _told(rows: list[Row]) -> tuple[wire.WaitingGrant, ...]:
+    return tuple(
+        wire.WaitingGrant(row["id"], row["agent"], tuple(msgspec.json.decode(row["scope"])["servers"])) for row in rows
+    )

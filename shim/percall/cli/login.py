@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import shlex
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from percall.cli import output
-from percall.errors import UsageError
+from percall.errors import PercallError, UsageError
 from percall.home import DEFAULT_AGENT
 from percall.identity import claims, enrolment, keyrings
 
@@ -71,7 +72,10 @@ def login(
         )
         came.append(first)
         if not first.session.administrator:
-            came += claims.pick_up(first.login.broker, agent)
+            with contextlib.suppress(
+                PercallError
+            ):  # the login stands; status picks up what waits, and says what is wrong
+                came += claims.pick_up(first.login.broker, agent)
     else:
         came += claims.pick_up(enrolment.broker_url(url), agent)
     if not came and not as_json:

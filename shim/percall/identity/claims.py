@@ -48,12 +48,14 @@ def pick_up(broker: str, agent: str | None = None) -> tuple[Enrolment, ...]:
     signer, waiting = _asked(logins)
     whose = agent or (DEFAULT_AGENT if any(one.agent == DEFAULT_AGENT for one in logins) else signer.login.agent)
     kept: list[Enrolment] = []
-    for wanted in dict.fromkeys(one.agent or whose for one in waiting):
+    here, agents = {login.grant for login in logins}, {login.agent for login in logins}
+    lost = [one.agent for one in waiting.taken if one.grant not in here and one.agent in agents]
+    for wanted in dict.fromkeys([*(one.agent or whose for one in waiting.grants), *lost]):
         kept += _pick_up_for(wanted, signer, logins)
     return tuple(kept)
 
 
-def _asked(logins: Sequence[Login]) -> tuple[_Signer, tuple[wire.WaitingGrant, ...]]:
+def _asked(logins: Sequence[Login]) -> tuple[_Signer, wire.Waiting]:
     """The newest login that the broker listens to, and what waits."""
     failure: PercallError | None = None
     for login in logins:
@@ -67,13 +69,13 @@ def _asked(logins: Sequence[Login]) -> tuple[_Signer, tuple[wire.WaitingGrant, .
     )
 
 
-def _waiting(signer: _Signer) -> tuple[wire.WaitingGrant, ...]:
+def _waiting(signer: _Signer) -> wire.Waiting:
     try:
         with signer.client() as client:
-            return wire.decode(wire.Waiting, client.json("GET", wire.PATH_CLAIMS)).grants
+            return wire.decode(wire.Waiting, client.json("GET", wire.PATH_CLAIMS))
     except BrokerRefusal as error:
         if error.code == _UNKNOWN_PATH:
-            return ()
+            return wire.Waiting()
         raise
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import subprocess
 import sys
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from percall.identity import Identity
 
 CHOICES = ("os", "file")
+_typed: list[bytes] = []
 
 
 class Keyring(Protocol):
@@ -84,7 +84,7 @@ class FileKeyring:
         if self.passphrase_file:
             self._passphrase = passphrase.from_file(self.passphrase_file)
         else:
-            self._passphrase = typed_passphrase() if sealed else passphrase.from_terminal(new=True)
+            self._passphrase = typed_passphrase(new=not sealed)
         if sealed:
             keyring_file.unseal(sealed[0].grant, self._passphrase)
 
@@ -131,10 +131,11 @@ def load(login: Login) -> Identity:
     return identity.read_answer(answer)
 
 
-@functools.cache
-def typed_passphrase() -> bytes:
-    """The passphrase, asked for once in a command."""
-    return passphrase.from_terminal(new=False)
+def typed_passphrase(*, new: bool = False) -> bytes:
+    """The passphrase, asked for once in a command; twice at that one time where it is new."""
+    if not _typed:
+        _typed.append(passphrase.from_terminal(new=new))
+    return _typed[0]
 
 
 def _write(*arguments: str, given: str = "") -> dict[str, str]:

@@ -23,10 +23,19 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "percall"
 
 
-def log_in(grant: str, *, agent: str = "default", broker: str = BROKER, state: str = "active", at: int = 1) -> None:
+def log_in(
+    grant: str,
+    *,
+    agent: str = "default",
+    broker: str = BROKER,
+    state: str = "active",
+    at: int = 1,
+    expires_at: int = 0,
+    tools: tuple[str, ...] = ("get_*",),
+) -> None:
     home.save_login(home.Login(grant, broker, agent, "alice", "laptop", "file", at))
-    servers = (wire.GrantedServer(ENTRY, ("get_*",)),)
-    home.save_session(wire.Session(grant, "alice", agent, "laptop", state, 0, False, 1, servers))
+    servers = (wire.GrantedServer(ENTRY, tools),)
+    home.save_session(wire.Session(grant, "alice", agent, "laptop", state, expires_at, False, 1, servers))
 
 
 def test_what_was_saved_is_read_back(place: Path) -> None:
@@ -51,6 +60,35 @@ def test_the_newest_usable_grant_of_a_broker_is_the_one_that_runs() -> None:
     log_in("new", at=2)
     log_in("newest", at=3, state="revoked")
     assert home.find_server("github", None).login.grant == "new"
+
+
+def test_of_grants_that_allow_the_same_the_one_that_ends_last_runs() -> None:
+    log_in("long", at=1, expires_at=2**40)
+    log_in("short", at=2, expires_at=2**39)
+    assert home.find_server("github", None).login.grant == "long"
+    log_in("endless", at=1)
+    assert home.find_server("github", None).login.grant == "endless"
+
+
+def test_grants_that_differ_are_both_named_and_nothing_is_guessed() -> None:
+    log_in("reads", tools=("get_*",))
+    log_in("writes", tools=("get_*", "create_*"))
+    with pytest.raises(UsageError) as caught:
+        home.find_server("github", None)
+    assert caught.value.code == "run.ambiguous"
+    for named in ("reads", "writes", "create_*"):
+        assert named in caught.value.message
+    assert home.find_server("github", None, any_grant=True).granted.entry == ENTRY
+    log_in("writes", tools=("create_*",), state="revoked")
+    assert home.find_server("github", None).login.grant == "reads"
+
+
+def test_a_forgotten_login_leaves_nothing_to_start_from() -> None:
+    log_in("g1")
+    home.forget_login("g1")
+    home.forget_login("g1")
+    with pytest.raises(UsageError, match="No login"):
+        home.find_server("github", None)
 
 
 def test_a_revoked_grant_is_found_when_there_is_no_other_so_that_refusals_can_say_why() -> None:

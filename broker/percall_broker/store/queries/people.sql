@@ -229,6 +229,13 @@ WHERE g.person = :person AND g.claimable = 1 AND g.device IS NULL AND g.state = 
   AND (g.expires_at = 0 OR g.expires_at > :now)
 ORDER BY g.created_at, g.id
 
+-- name: taken_grants(device, now)
+-- What the agents of a device have picked up, and still stands.
+SELECT g.id, g.agent, g.scope FROM grants g JOIN device_keys k ON k.thumbprint = g.device
+WHERE k.device = :device AND k.state = 'active' AND g.claimable = 1 AND g.state <> 'revoked' AND g.administrator = 0
+  AND (g.expires_at = 0 OR g.expires_at > :now)
+ORDER BY g.created_at, g.id
+
 -- name: claim_grants(person, thumbprint, agent, now)
 -- Binds what waits for this person to a device key of theirs: grants for that agent, and for any.
 UPDATE grants SET device = :thumbprint, agent = :agent, version = version + 1
