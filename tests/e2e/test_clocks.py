@@ -40,7 +40,7 @@ def test_clocks_two_hours_apart_are_named_with_their_difference(
         assert refused["isError"] is True
         assert words in refused["content"][0]["text"]
 
-        made = broker.administrator.administer("grant", "create", person, "--server", "keyed", "--tools", "*", "--json")
+        made = broker.administrator.administer("person", "invite", person, "--json")
         late = Laptop(tmp_path / "late", off_by(laptops))
         login = late.run(
             "login", broker.url, "--invite", json.loads(made.stdout)["invite"], "--keyring", "file", check=False
