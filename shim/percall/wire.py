@@ -507,21 +507,25 @@ class SignInOffer:
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """The provider's code, with what only this laptop knows of the sign-in: verifier (RFC 7636) and nonce."""
+    """The provider's code, with what only this laptop knows of the sign-in: verifier (RFC 7636) and nonce.
+
+    `enrol`: this device has no key there yet, and needs an invite.
+    """
 
     code: str
     verifier: str
     nonce: str
     redirect_uri: str
+    enrol: bool
 
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """Who that is here, a one-time invite for the device, and when to sign in again (seconds since the epoch)."""
+    """Who that is here, when to sign in again (seconds since the epoch), and an invite where one was asked for."""
 
     person: str
-    invite: str
     until: int
+    invite: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ def enrolled(served: Served, login: str) -> SigningLaptop:
 
 
 def present(served: Served, code: str, nonce: str, verifier: str = "v" * 43) -> Answer:
-    body = wire.dump(wire.encode(wire.SignIn(code, verifier, nonce, REDIRECT)))
+    body = wire.dump(wire.encode(wire.SignIn(code, verifier, nonce, REDIRECT, enrol=True)))
     return SigningLaptop(served.url).exchange("POST", wire.PATH_SIGN_IN, body, {})
 
 
@@ -135,7 +135,13 @@ def test_who_is_in_no_mapped_group_stays_a_stranger(signing_in: Served) -> None:
 @pytest.mark.node
 def test_another_account_of_the_same_name_does_not_become_that_person(signing_in: Served) -> None:
     assert sign_in(signing_in, "alice").status == 200
-    assert sign_in(signing_in, "second").code == "sign_in.other"
+    refused = sign_in(signing_in, "second")
+    assert refused.code == "sign_in.other"
+    assert "person unlink alice@example.com" in refused.json["error"]["next_step"]
+    signing_in.administrator.administer("POST", "/v1/admin/people/alice@example.com/unlink")
+    assert sign_in(signing_in, "second").status == 200
+    assert sign_in(signing_in, "alice").code == "sign_in.other"
+    signing_in.administrator.administer("POST", "/v1/admin/people/alice@example.com/unlink")
 
 
 @pytest.mark.node

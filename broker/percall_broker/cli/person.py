@@ -86,6 +86,14 @@ def resume(name: Name, as_json: Json = False) -> None:
 
 
 @people.command()
+def unlink(name: Name, as_json: Json = False) -> None:
+    """Forget which account of the organisation's provider they are: when a name has changed hands there."""
+    with administrator() as client:
+        row = client.json("POST", under("people", name, "unlink"))
+    output.one(row, as_json=as_json, text=f"The next account that signs in as {name} becomes {name} here.")
+
+
+@people.command()
 def remove(name: Name, as_json: Json = False) -> None:
     """End every grant, device, invite and membership of theirs for good, at once; nobody else is affected."""
     with administrator() as client:

@@ -4,7 +4,7 @@
 2  the account is a person here: the one that it was the first time, or a new one under its name
 3  the groups that the provider's are mapped to become theirs, and those that are no longer, not
 4  until the next sign-in is due, the person's grants hold
-5  an invite for the device that signs in, as an administrator's would be
+5  an invite for the device, as an administrator's would be, where it has no key here yet
 """
 
 from __future__ import annotations
@@ -70,8 +70,10 @@ class SignIn:
             Statement("touch_grants", {"person": person, "device": ""}),
             log.change(None, "person.sign_in", person=person, issuer=client.issuer, until=until),
         )
+        if not asked.enrol:
+            return wire.SignedIn(person, until)
         invite, _ = await self._people.invite(None, person)  # 5
-        return wire.SignedIn(person, invite.code, until)
+        return wire.SignedIn(person, until, invite.code)
 
     def _configured(self) -> tuple[Provider, Client]:
         if self._provider is None or self._client is None:
@@ -122,7 +124,7 @@ class SignIn:
         return Conflict(
             "sign_in.other",
             f"Another account signed in as {name} before.",
-            f"If the name has changed hands, an administrator says: percall-broker person remove {name}",
+            f"If the name has changed hands, an administrator says: percall-broker person unlink {name}",
         )
 
     def _mapped(self, account: Account) -> set[str]:

@@ -12,7 +12,7 @@ import typer
 from percall.cli import output
 from percall.errors import PercallError, UsageError
 from percall.home import DEFAULT_AGENT
-from percall.identity import claims, enrolment, keyrings
+from percall.identity import claims, enrolment, keyrings, sign_in
 
 if TYPE_CHECKING:
     from percall import wire
@@ -55,15 +55,22 @@ def login(
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a grant.")] = False,
 ) -> None:
-    """Enrol this device with an invite; the device key is made here and its private half never leaves.
+    """Enrol this device with an invite, or by signing in with your browser where the broker's organisation has that.
 
-    Run it again without an invite to pick up grants that wait for you, also for further agents on this device.
+    The device key is made here and its private half never leaves. Run it again without an invite to sign in again, and
+    to pick up grants that wait for you, also for further agents on this device.
     """
     agent = _name("--agent", agent)
+    broker = enrolment.broker_url(url)
     came: list[enrolment.Enrolment] = []
+    if not invite:
+        signed = sign_in.sign_in(broker, ca_file, enrol=not enrolment.has_login(broker))
+        invite = (signed.invite or "") if signed else ""
+        if signed and not as_json:
+            output.say(f"Signed in as {signed.person}. Sign in again before {output.when(signed.until)}.")
     if invite:
         first = enrolment.enrol(
-            url=url,
+            url=broker,
             invite=invite.strip(),
             agent=agent,
             device=_name("--device", device or platform.node() or "unnamed"),
@@ -72,12 +79,11 @@ def login(
         )
         came.append(first)
         if not first.session.administrator:
-            with contextlib.suppress(
-                PercallError
-            ):  # the login stands; status picks up what waits, and says what is wrong
-                came += claims.pick_up(first.login.broker, agent)
+            # The login stands; `status` picks up what waits, and says what is wrong.
+            with contextlib.suppress(PercallError):
+                came += claims.pick_up(broker, agent)
     else:
-        came += claims.pick_up(enrolment.broker_url(url), agent)
+        came += claims.pick_up(broker, agent)
     if not came and not as_json:
         output.say("Nothing waits for you there. A further server needs a grant: ask your administrator.")
     for done in came:

@@ -10,7 +10,7 @@ import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from percall import home, wire
@@ -52,6 +52,11 @@ class Reach:
 
     ca_file: str
     proxy: httpx.Proxy | None
+
+    @classmethod
+    def of(cls, broker: str, ca_file: str) -> Self:
+        """As it is now, from this terminal. Raises UsageError."""
+        return cls(ca_file, proxies.for_httpx(*proxies.of_environment(broker)))
 
 
 def enrol(*, url: str, invite: str, agent: str, device: str, ca_file: str, keyring: Keyring) -> Enrolment:
@@ -237,10 +242,25 @@ def _introduce(
     return enrolled
 
 
+def ask(kind: type[T], broker: str, reach: Reach, path: str, message: object = None) -> T:
+    """What a broker answers to somebody that it need not know: a GET, or a POST of a message.
+
+    Raises BrokerUnreachable, BrokerRefusal or WireError.
+    """
+    return _read(kind, broker, _send(broker, reach, path, message, {}))
+
+
+def has_login(broker: str) -> bool:
+    """Whether a device key of this machine is known to a broker, as far as this machine knows."""
+    return any(login.broker == broker for login in home.logins())
+
+
 def _send(broker: str, reach: Reach, path: str, message: object, headers: dict[str, str]) -> bytes:
     common = {"content-type": "application/json", wire.HEADER_VERSION: str(wire.VERSION)}
+    body = b"" if message is None else wire.dump(wire.encode(message))
     with open_http(reach.ca_file, reach.proxy) as http, named_failures(broker, reach.proxy):
-        answer = http.post(broker + path, content=wire.dump(wire.encode(message)), headers={**common, **headers})
+        method = "GET" if message is None else "POST"
+        answer = http.request(method, broker + path, content=body, headers={**common, **headers})
     if not answer.is_success:
         raise refusal(broker, answer)
     return answer.content

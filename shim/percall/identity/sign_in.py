@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import secrets
 import sys
+import threading
 import time
 import webbrowser
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from percall import wire
-from percall.errors import IdentityError, UsageError
+from percall.errors import BrokerRefusal, IdentityError, UsageError
+from percall.identity import enrolment
 from percall.proof import base64url
 
 if TYPE_CHECKING:
@@ -42,8 +44,24 @@ class _Answer:
     error: str = ""
 
 
+def sign_in(broker: str, ca_file: str, *, enrol: bool) -> wire.SignedIn | None:
+    """Signs the person in where the broker has a provider for it; None where it has none. `enrol`: ask for an invite.
+
+    Raises UsageError, IdentityError, BrokerUnreachable, BrokerRefusal or WireError.
+    """
+    reach = enrolment.Reach.of(broker, ca_file)
+    try:
+        offer = enrolment.ask(wire.SignInOffer, broker, reach, wire.PATH_SIGN_IN)
+    except BrokerRefusal as error:
+        if error.code in {"sign_in.none", "request.path"}:  # the latter: a broker from before there were sign-ins
+            return None
+        raise
+    answer = through_browser(offer, _tell, enrol=enrol)
+    return enrolment.ask(wire.SignedIn, broker, reach, wire.PATH_SIGN_IN, answer)
+
+
 def through_browser(
-    offer: wire.SignInOffer, tell: Callable[[str], None], patience: float = PATIENCE_SECONDS
+    offer: wire.SignInOffer, tell: Callable[[str], None], *, enrol: bool, patience: float = PATIENCE_SECONDS
 ) -> wire.SignIn:
     """Has the person sign in, in their browser; `tell` is given what to say to them.
 
@@ -55,13 +73,14 @@ def through_browser(
         redirect_uri = f"http://127.0.0.1:{listener.server_port}{PATH}"
         url = _authorization_url(offer, verifier, state, nonce, redirect_uri)
         tell(f"Sign in with your browser: {url}")
-        webbrowser.open(url)
+        # A text browser keeps this call until it ends, and it ends only when it was answered here.
+        threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
         answer = _wait(listener, state, offer.issuer, patience)
     if answer.error:
         raise IdentityError(
             "sign_in.refused", f"The provider did not sign you in ({answer.error}).", "Run `percall login` again."
         )
-    return wire.SignIn(answer.code, verifier, nonce, redirect_uri)
+    return wire.SignIn(answer.code, verifier, nonce, redirect_uri, enrol=enrol)
 
 
 def _authorization_url(offer: wire.SignInOffer, verifier: str, state: str, nonce: str, redirect_uri: str) -> str:
@@ -147,7 +166,7 @@ def _plain(text: str) -> str:
     return "".join(character for character in text[:200] if character.isprintable())
 
 
-def tell(text: str) -> None:
+def _tell(text: str) -> None:
     """Says it to the person, beside whatever the command prints for scripts."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()

@@ -32,7 +32,12 @@ def router(people: People, administrator: Administrator) -> APIRouter:
 
     @routes.post("/{name}/{verb}")
     async def change(by: By, name: str, verb: str) -> dict[str, Any]:
-        verbs = {"suspend": people.suspend, "resume": people.resume, "remove": people.remove}
+        verbs = {
+            "suspend": people.suspend,
+            "resume": people.resume,
+            "unlink": people.unlink,
+            "remove": people.remove,
+        }
         if verb not in verbs:
             raise InvalidInput("person.verb", f"A person cannot be {verb!r}.")
         return await verbs[verb](by, name)

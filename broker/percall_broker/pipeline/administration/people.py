@@ -80,6 +80,19 @@ class People:
             raise await self._why_not(name, "active")
         return await self.show(name)
 
+    async def unlink(self, by: Identity, name: str) -> Row:
+        """Forgets which account of the organisation's provider a person is: the next that signs in under the name
+        becomes them. Raises NotFound, Conflict.
+        """
+        found = await self._find(name)
+        done = await self._ledger.change(
+            Statement("unlink_accounts", {"person": name}, required=True),
+            changes.change(by, "person.unlink", person=name),
+        )
+        if done is None:
+            raise Conflict("person.account", f"{name} has signed in with no account.")
+        return {**found, "accounts": len(done[0])}
+
     async def remove(self, by: Identity, name: str) -> Row:
         """Ends every grant, device, invite and membership of a person, and nobody else's. Raises NotFound, Conflict.
 

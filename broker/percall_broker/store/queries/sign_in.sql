@@ -4,9 +4,6 @@
 SELECT a.person, p.state, p.sign_in_until FROM accounts a JOIN persons p ON p.name = a.person
 WHERE a.issuer = :issuer AND a.subject = :subject
 
--- name: accounts_of(person)
-SELECT issuer, subject, linked_at FROM accounts WHERE person = :person ORDER BY linked_at
-
 -- name: link_account(issuer, subject, person, linked_at)
 -- Required after add_person. No row: the person is another account's already, or is not active.
 INSERT INTO accounts (issuer, subject, person, linked_at)
@@ -21,8 +18,5 @@ UPDATE persons SET sign_in_until = :until WHERE name = :person AND state = 'acti
 RETURNING name
 
 -- name: unlink_accounts(person)
--- So that somebody who gets the name later may sign in under it.
-DELETE FROM accounts WHERE person = :person
-
--- name: sign_in_lapsed(person, now)
-SELECT sign_in_until FROM persons WHERE name = :person AND sign_in_until <> 0 AND sign_in_until <= :now
+-- So that somebody who has the name now may sign in under it.
+DELETE FROM accounts WHERE person = :person RETURNING issuer
