@@ -273,6 +273,11 @@ def _told(item: Found) -> str:
 _LOGIN = "Run `percall login URL --invite CODE`; the broker's administrator makes the invite."
 
 
+def may_run(found: Found) -> bool:
+    """Whether grant and server could be used when the broker last spoke of them."""
+    return _usable(found.session) and found.granted.refusal is None
+
+
 def _usable(cached: wire.Session) -> bool:
     return cached.state == "active" and (not cached.expires_at or cached.expires_at > time.time())
 
@@ -296,7 +301,9 @@ def _unknown_server(name: str, agent: str, mine: set[str], others: set[str]) -> 
 
 
 def is_trusted(record: Trust | None, entry: wire.ServerEntry) -> bool:
-    """Whether all that decides which code an entry runs on this laptop is what was accepted."""
+    """Whether all that decides which code an entry runs on this laptop is what was accepted; a remote one runs none."""
+    if entry.delivery == "relay":
+        return True
     return record is not None and (record.command, record.environment, record.pass_environment) == (
         entry.command,
         entry.environment,

@@ -6,10 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from harness.processes import COMMANDS, SERVERS, Broker, Laptop, Line
+from harness.remote import entry
+from harness.signing import SigningLaptop
+from harness.signing_proxy import SigningProxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -51,17 +54,40 @@ def direct(_folder: Path) -> Iterator[str]:
 @contextmanager
 def spawned(folder: Path) -> Iterator[str]:
     """The fixture server over stdio, behind `percall run`, behind a front that makes it HTTP again."""
-    with ExitStack() as stack:
-        broker = stack.enter_context(Broker(folder / "broker"))
+    with Broker(folder / "broker") as broker:
         broker.add_server("fixtures", spawned_entry(), "")
-        yield stack.enter_context(fronted(laptop(broker, "fixtures")))
+        with fronted(laptop(broker, "fixtures")) as url:
+            yield url
+
+
+@contextmanager
+def bridged(folder: Path) -> Iterator[str]:
+    """The fixture server over HTTP, behind the broker, behind `percall run`, behind the front."""
+    with Broker(folder / "broker") as broker, direct(folder) as remote:
+        broker.add_server("fixtures", remote_entry(remote), "")
+        with fronted(laptop(broker, "fixtures")) as url:
+            yield url
+
+
+@contextmanager
+def relayed(folder: Path) -> Iterator[str]:
+    """The fixture server over HTTP, behind the broker, behind a front that signs for a client who cannot."""
+    with Broker(folder / "broker") as broker, direct(folder) as remote:
+        broker.add_server("fixtures", remote_entry(remote), "")
+        with SigningProxy(SigningLaptop.enrolled(broker.url, invite(broker, "fixtures"))) as proxy:
+            yield proxy.url("fixtures")
+
+
+def invite(broker: Broker, server: str) -> str:
+    """An invite to a grant that names all that the server has."""
+    grant = broker.administrator.administer("grant", "create", "someone", "--server", server, *_EVERYTHING, "--json")
+    return str(json.loads(grant.stdout)["invite"])
 
 
 def laptop(broker: Broker, server: str) -> Laptop:
     """A person's side whose grant names all that the server has."""
-    grant = broker.administrator.administer("grant", "create", "someone", "--server", server, *_EVERYTHING, "--json")
     enrolled = Laptop(broker.folder / "laptop")
-    enrolled.login(broker.url, str(json.loads(grant.stdout)["invite"]))
+    enrolled.login(broker.url, invite(broker, server))
     return enrolled
 
 
@@ -83,5 +109,10 @@ sampling = true
 """
 
 
-ALL = {"direct": direct, "spawned": spawned}
-"""The columns of the table. `spawned`: through the shim, which starts the server."""
+def remote_entry(url: str) -> str:
+    """The fixture server as a remote one, without a key."""
+    return entry(url.removesuffix("/mcp"), more="sampling = true", slots="")
+
+
+ALL = {"direct": direct, "spawned": spawned, "bridged": bridged, "broker": relayed}
+"""The columns of the table: through the shim, which starts the server or reaches a remote one; through the broker."""

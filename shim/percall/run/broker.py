@@ -17,7 +17,7 @@ from percall.run.loop import READ
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from percall.home import Login
     from percall.http1 import Address
@@ -150,15 +150,43 @@ class Broker:
 
         With `stream`, that gets the body of a success piece by piece, and `failed` tells of its end.
         """
-        attempt = _Attempt(self, method, path, body, done, failed, stream)
+
+        def answered(status: int, _headers: dict[str, str], answer: bytes) -> None:
+            if status in _OK:
+                done(answer)
+            else:
+                failed(refusal_of(status, answer, self.signer.address))
+
+        headers = (("content-type", wire.MEDIA_TYPE),) if body else ()
+        self.send(SignedRequest(self, method, path, body, answered, failed, stream, headers=headers))
+
+    def send(self, request: SignedRequest) -> None:
+        """Send a request as soon as there is an identity to sign it with."""
         if not self.signer.is_ready:
-            self._waiting.append(attempt.send)
+            self._waiting.append(request.send)
             self.wanted()
         elif self.signer.failure is not None and time.monotonic() > self._failed_at + _READ_AGAIN_SECONDS:
-            self._waiting.append(attempt.send)
+            self._waiting.append(request.send)
             self.read_identity()
         else:
-            attempt.send()
+            request.send()
+
+    def cancel(self, exchange: Exchange) -> None:
+        """Nobody waits for its answer any more."""
+        self._pool.cancel(exchange)
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes of requests wait for the broker to take them."""
+        return self._pool.unsent
+
+    def pause(self) -> None:
+        """Read no streamed answer for now."""
+        self._pool.pause()
+
+    def resume(self) -> None:
+        """Read them again."""
+        self._pool.resume()
 
     def answered(self) -> None:
         """The broker has answered, whatever it said."""
@@ -251,10 +279,29 @@ class Broker:
             send()
 
 
-class _Attempt:
-    """One request on its way, with the one repetition that a nonce may take."""
+class SignedRequest:
+    """One request on its way, signed when it is sent, with the one repetition that a nonce may take.
 
-    __slots__ = ("_body", "_broker", "_done", "_failed", "_is_repeated", "_method", "_path", "_stream")
+    `answered` gets the status, the headers and the body, whatever the status. `headers` come on top of those that sign.
+    For the rest see `Exchange`.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_began",
+        "_body",
+        "_broker",
+        "_ended",
+        "_exchange",
+        "_failed",
+        "_headers",
+        "_is_repeated",
+        "_method",
+        "_path",
+        "_patience",
+        "_stream",
+        "is_cancelled",
+    )
 
     def __init__(
         self,
@@ -262,20 +309,45 @@ class _Attempt:
         method: str,
         path: str,
         body: bytes,
-        done: Callable[[bytes], None],
+        answered: Callable[[int, dict[str, str], bytes], None],
         failed: Callable[[PercallError], None],
-        stream: Callable[[bytes], None] | None,
+        stream: Callable[[bytes], None] | None = None,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        began: Callable[[dict[str, str]], None] | None = None,
+        ended: Callable[[], None] | None = None,
+        patience: float | None = None,
     ) -> None:
         self._broker = broker
         self._method = method
         self._path = path
         self._body = body
-        self._done = done
+        self._answered = answered
         self._failed = failed
         self._stream = stream
+        self._headers = headers
+        self._began = began
+        self._ended = ended
+        self._patience = patience
         self._is_repeated = False
+        self._exchange: Exchange | None = None
+        self.is_cancelled = False
+
+    @property
+    def was_sent(self) -> bool:
+        """Whether the broker may have seen any of it."""
+        return self._exchange is not None and self._exchange.was_sent
+
+    def cancel(self) -> None:
+        """Nobody waits for the answer any more: nothing is told of it, and its connection is closed."""
+        self.is_cancelled = True
+        if self._exchange is not None:
+            self._broker.cancel(self._exchange)
 
     def send(self) -> None:
+        """Sign and send."""
+        if self.is_cancelled:
+            return
         signer = self._broker.signer
         if signer.failure is not None:
             self._failed(signer.failure)
@@ -284,28 +356,32 @@ class _Attempt:
         from percall.proof import digest  # noqa: PLC0415 - the same
 
         _, headers = signer.headers(self._method, self._path, digest(self._body))
-        if self._body:
-            headers.append(("content-type", wire.MEDIA_TYPE))
-        head = request_head(signer.address, self._method, self._path, headers, len(self._body))
-        stream = self._streamed if self._stream is not None else None
-        self._broker.exchange(Exchange(head + self._body, self._answered, self._broken, stream))
+        head = request_head(signer.address, self._method, self._path, [*headers, *self._headers], len(self._body))
+        self._exchange = Exchange(
+            head + self._body,
+            self._came,
+            self._broken,
+            self._streamed if self._stream is not None else None,
+            began=self._began,
+            ended=self._ended,
+            patience=self._patience,
+        )
+        self._broker.exchange(self._exchange)
 
     def _streamed(self, piece: bytes) -> None:
         self._broker.answered()
         if self._stream is not None:
             self._stream(piece)
 
-    def _answered(self, status: int, headers: dict[str, str], body: bytes) -> None:
+    def _came(self, status: int, headers: dict[str, str], body: bytes) -> None:
         signer = self._broker.signer
         signer.take_nonce(headers)
         self._broker.answered()
-        if status in _OK:
-            self._done(body)
-        elif wants_nonce(status, headers) and not self._is_repeated:
+        if wants_nonce(status, headers) and not self._is_repeated:
             self._is_repeated = True
             self.send()
         else:
-            self._failed(refusal_of(status, body, signer.address))
+            self._answered(status, headers, body)
 
     def _broken(self, error: PercallError) -> None:
         self._failed(self._broker.away(error))

@@ -33,6 +33,7 @@ STREAM_SECONDS = 35.0
 """How long a stream may be silent: two heartbeats."""
 _SWEEP_SECONDS = 1.0
 _RECEIVE_BYTES = 128 * 1024
+_READS_AT_ONCE = 16
 _MAX_BODY_BYTES = 1024 * 1024
 
 
@@ -40,10 +41,24 @@ class Exchange:
     """One request and what becomes of its answer.
 
     `done` gets the status, the headers and the body; `failed` a PercallError. With `stream`, that gets the body of a
-    200 piece by piece, and `failed` tells of its end.
+    200 piece by piece, after `began` got its headers; then `ended` tells of its end, or `failed` of one that came too
+    soon (without `ended`: of any). A streamed answer with `ended` waits while the pool is paused. `patience`, if given,
+    is how many seconds the broker may be silent. `was_sent`: the broker may have seen some of the request.
     """
 
-    __slots__ = ("asked", "done", "failed", "is_retry", "request", "stream")
+    __slots__ = (
+        "asked",
+        "began",
+        "connection",
+        "done",
+        "ended",
+        "failed",
+        "is_retry",
+        "patience",
+        "request",
+        "stream",
+        "was_sent",
+    )
 
     def __init__(
         self,
@@ -51,13 +66,22 @@ class Exchange:
         done: Callable[[int, dict[str, str], bytes], None],
         failed: Callable[[PercallError], None],
         stream: Callable[[bytes], None] | None = None,
+        *,
+        began: Callable[[dict[str, str]], None] | None = None,
+        ended: Callable[[], None] | None = None,
+        patience: float | None = None,
     ) -> None:
         self.request = request
         self.done = done
         self.failed = failed
         self.stream = stream
+        self.began = began
+        self.ended = ended
+        self.patience = patience
         self.is_retry = False
+        self.was_sent = False
         self.asked = 0.0
+        self.connection: _Connection | None = None
 
 
 class Pool:
@@ -76,11 +100,19 @@ class Pool:
         self._queue: deque[Exchange] = deque()
         self._sweeping = False
         self.is_silent = False
+        self.is_paused = False
 
     @property
     def patience(self) -> float:
         """How many seconds to wait for the broker's next byte."""
         return SILENT_ANSWER_SECONDS if self.is_silent else ANSWER_SECONDS
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes of requests wait for the broker to take them."""
+        return sum(len(exchange.request) for exchange in self._queue) + sum(
+            connection.unsent for connection in self._streaming
+        )
 
     def send(self, exchange: Exchange) -> None:
         """Send a request on a free connection, or as soon as there is one."""
@@ -97,6 +129,26 @@ class Pool:
         """Open a connection ahead of the first request."""
         if not self._idle and not self._opening:
             self._open()
+
+    def cancel(self, exchange: Exchange) -> None:
+        """Nobody waits for this answer any more: its connection is closed, and nothing is told of it."""
+        if exchange.connection is not None:
+            exchange.connection.abandon()
+        elif exchange in self._queue:
+            self._queue.remove(exchange)
+
+    def pause(self) -> None:
+        """Read no streamed answer for now: whoever gets them is behind."""
+        if not self.is_paused:
+            self.is_paused = True
+            for connection in self._streaming:
+                connection.pause()
+
+    def resume(self) -> None:
+        """Read them again."""
+        self.is_paused = False
+        for connection in tuple(self._streaming):
+            connection.resume()
 
     def close(self) -> None:
         """Close all connections without telling anyone."""
@@ -117,8 +169,10 @@ class Pool:
                 self._open()
         elif self._queue:
             self._start(connection, self._queue.popleft())
-        else:
+        elif len(self._idle) < self._limit:
             self._idle.append(connection)
+        else:
+            connection.close()
 
     def lost(self, connection: _Connection) -> None:
         """An idle connection was closed by the broker."""
@@ -206,6 +260,8 @@ class _Connection:
         self._pending: bytes | memoryview = b""
         self._deadline = 0.0
         self._is_fresh = True
+        self._has_begun = False
+        self._is_paused = False
         tls = sys.modules.get("ssl") if pool.address.secure else None
         self._would_block: tuple[type[OSError], ...] = (BlockingIOError,)
         if tls is not None:
@@ -216,15 +272,55 @@ class _Connection:
         from percall.http1 import ResponseReader  # noqa: PLC0415 - already imported by the thread that connected
 
         self._exchange = exchange
+        exchange.connection = self
+        exchange.was_sent = True
         self._reader = ResponseReader()
+        self._has_begun = False
         self._pending = exchange.request
         self._wait()
         self._flush()
+        if self._pool.is_paused:
+            self.pause()
 
     def _wait(self) -> None:
         """From now on, the broker may be silent for so long."""
-        is_stream = self._exchange is not None and self._exchange.stream is not None
-        self._deadline = time.monotonic() + (STREAM_SECONDS if is_stream else self._pool.patience)
+        if self._exchange is None:
+            return
+        usual = self._pool.patience if self._exchange.stream is None else STREAM_SECONDS
+        patience = self._exchange.patience
+        self._deadline = time.monotonic() + (usual if patience is None else patience)
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes of the request have not been taken yet."""
+        return len(self._pending)
+
+    def abandon(self) -> None:
+        """Close in the middle of the exchange, and say nothing."""
+        self._exchange = self._reader = None
+        self._pool.released(self, reusable=False)
+
+    def pause(self) -> None:
+        """Read nothing until `resume`, unless the exchange is one that cannot wait."""
+        if self._exchange is not None and self._exchange.ended is not None and not self._is_paused:
+            self._is_paused = True
+            self._watch()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._is_paused:
+            self._is_paused = False
+            self._watch()
+            self._pool.loop.later(0.0, self._receive)  # what TLS has read already wakes nobody
+
+    def _watch(self) -> None:
+        events = (0 if self._is_paused else READ) | (WRITE if self._pending else 0)
+        if self._socket.fileno() < 0:
+            return
+        if events:
+            self._pool.loop.watch(self._socket.fileno(), events, self._ready)
+        else:
+            self._pool.loop.unwatch(self._socket.fileno())
 
     def check(self, now: float) -> None:
         """Give up when the broker has been silent for too long."""
@@ -243,7 +339,7 @@ class _Connection:
                 self._pending = memoryview(self._pending)[sent:]
                 self._wait()
         except self._would_block:
-            self._pool.loop.watch(self._socket.fileno(), READ | WRITE, self._ready)
+            self._watch()
             return
         except OSError as error:
             self._broken(error)
@@ -253,13 +349,15 @@ class _Connection:
     def _ready(self, events: int) -> None:
         if self._pending and events & WRITE:
             self._flush()
-            if self._socket.fileno() >= 0 and not self._pending:
-                self._pool.loop.watch(self._socket.fileno(), READ, self._ready)
+            if not self._pending:
+                self._watch()
         if events & ~WRITE:
             self._receive()
 
-    def _receive(self) -> None:
-        while self._socket.fileno() >= 0:
+    def _receive(self) -> None:  # noqa: PLR0911 - one for each way that reading may stop
+        for _ in range(_READS_AT_ONCE):
+            if self._socket.fileno() < 0 or self._is_paused:
+                return
             try:
                 data = self._socket.recv(_RECEIVE_BYTES)
             except self._would_block:
@@ -282,27 +380,42 @@ class _Connection:
             except PercallError as error:
                 self._fail(error)
                 return
+        self._pool.loop.later(0.0, self._receive)  # the others first
 
     def _advance(self, exchange: Exchange, reader: ResponseReader) -> bool:
         """Hand on what has arrived. Whether the exchange is over."""
         if exchange.stream is not None and reader.status == 200:  # noqa: PLR2004
+            if exchange.began is not None and not self._has_begun:
+                self._has_begun = True
+                exchange.began(reader.headers)
             piece = reader.take()
-            if piece:
+            if piece and self._exchange is exchange:
                 exchange.stream(piece)
-            if not reader.complete:
+            if not reader.complete or self._exchange is not exchange:
                 return self._exchange is not exchange
+            if exchange.ended is not None:
+                self._release(exchange, reader)
+                exchange.ended()
+                return True
             self._fail(BrokerUnreachable("broker.cut", "The broker ended the event stream."))
             return True
         if not reader.complete:
             if reader.buffered > _MAX_BODY_BYTES:
                 raise BrokerUnreachable("broker.strange", "The broker's answer is too long.")
             return False
-        self._exchange = self._reader = None
-        self._is_fresh = False
         body = reader.take()
-        self._pool.released(self, reusable=reader.reusable and not reader.leftover)
+        self._release(exchange, reader)
         exchange.done(reader.status, reader.headers, body)
         return True
+
+    def _release(self, exchange: Exchange, reader: ResponseReader) -> None:
+        """The answer is whole: the connection may carry another request."""
+        self._exchange = self._reader = exchange.connection = None
+        self._is_fresh = False
+        if self._is_paused:
+            self._is_paused = False
+            self._watch()
+        self._pool.released(self, reusable=reader.reusable and not reader.leftover)
 
     def _closed(self) -> None:
         """The broker closed the connection."""
@@ -320,7 +433,7 @@ class _Connection:
         untouched = self._reader is None or self._reader.untouched
         if untouched and not self._is_fresh and not exchange.is_retry:
             exchange.is_retry = True
-            self._exchange = self._reader = None
+            self._exchange = self._reader = exchange.connection = None
             self._pool.released(self, reusable=False)
             self._pool.send(exchange)
             return
@@ -332,4 +445,5 @@ class _Connection:
         exchange, self._exchange, self._reader = self._exchange, None, None
         self._pool.released(self, reusable=False)
         if exchange is not None:
+            exchange.connection = None
             exchange.failed(error)

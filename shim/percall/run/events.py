@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 
 from percall import wire
-from percall.errors import BrokerRefusal, PercallError, WireError
+from percall.errors import BrokerRefusal, PercallError
+from percall.run.sse import EventParser
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
@@ -20,36 +21,6 @@ if TYPE_CHECKING:
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 _MAX_EVENT_BYTES = 1024 * 1024
-
-
-class EventParser:
-    """Cuts a `text/event-stream` into (event, data) pairs. Raises WireError when an event is too long."""
-
-    def __init__(self) -> None:
-        self._buffer = b""
-        self._event = ""
-        self._data: list[str] = []
-
-    def feed(self, data: bytes) -> list[tuple[str, str]]:
-        """The events that are complete now."""
-        *lines, self._buffer = (self._buffer + data).split(b"\n")
-        if len(self._buffer) + sum(map(len, self._data)) > _MAX_EVENT_BYTES:
-            raise WireError("events.long", "The broker sent too long an event.")
-        events: list[tuple[str, str]] = []
-        for raw in lines:
-            line = raw.decode(errors="replace").rstrip("\r")
-            if not line:
-                if self._data:
-                    events.append((self._event or "message", "\n".join(self._data)))
-                self._event, self._data = "", []
-                continue
-            name, _, value = line.partition(":")
-            value = value.removeprefix(" ")
-            if name == "event":
-                self._event = value
-            elif name == "data":
-                self._data.append(value)
-        return events
 
 
 class EventStream:
@@ -69,7 +40,7 @@ class EventStream:
         self._broker = broker
         self._on_session = on_session
         self._on_refusal = on_refusal
-        self._parser = EventParser()
+        self._parser = EventParser(_MAX_EVENT_BYTES)
         self._pause = _FIRST_PAUSE
         self._timer: Timer | None = None
         self._closed = False
@@ -78,7 +49,7 @@ class EventStream:
         """Ask the broker for the stream."""
         self._timer = None
         if not self._closed:
-            self._parser = EventParser()
+            self._parser = EventParser(_MAX_EVENT_BYTES)
             self._broker.request("GET", wire.PATH_EVENTS, b"", lambda _body: None, self._ended, self._arrived)
 
     def close(self) -> None:
@@ -88,14 +59,16 @@ class EventStream:
             self._timer.cancel()
 
     def _arrived(self, piece: bytes) -> None:
-        for event, data in self._parser.feed(piece):
+        for event in self._parser.feed(piece):
+            if event.data is None:
+                continue
             self._pause = _FIRST_PAUSE
-            if event == "nonce":
-                members = wire.strict_json(data.encode())
+            if event.kind == "nonce":
+                members = wire.strict_json(event.data)
                 if isinstance(members, dict) and isinstance(members.get("nonce"), str):
                     self._broker.signer.nonce = members["nonce"]
-            elif event == "session":
-                self._on_session(wire.decode(wire.Session, wire.strict_json(data.encode())))
+            elif event.kind == "session":
+                self._on_session(wire.decode(wire.Session, wire.strict_json(event.data)))
 
     def _ended(self, error: PercallError) -> None:
         if isinstance(error, BrokerRefusal):

@@ -6,7 +6,6 @@ The child is the first thing that is started; whatever can wait until it runs is
 from __future__ import annotations
 
 import os
-import time
 
 from percall import home
 from percall.errors import LaunchError
@@ -35,19 +34,19 @@ class Egress:
 class Launch:
     """One server, ready to be started, and started again should its grant be resumed.
 
-    Raises UsageError when the server is unknown or its launch is not trusted.
+    Raises UsageError when its launch is not trusted.
     """
 
-    def __init__(self, server: str, agent: str | None, command: list[str] | None) -> None:
-        self.found = home.find_server(server, agent)
-        entry = self.found.granted.entry
-        trust = home.require_trust(self.found.login.broker, entry)
+    def __init__(self, found: home.Found, command: list[str] | None) -> None:
+        self.found = found
+        entry = found.granted.entry
+        trust = home.require_trust(found.login.broker, entry)
         self._command = tuple(command or ()) or entry.command
         if not self._command:
             raise LaunchError(
                 "launch.command",
-                f"Server {server!r} has no launch command.",
-                f"Give one: percall run {server} -- COMMAND ARGUMENTS",
+                f"Server {entry.name!r} has no launch command.",
+                f"Give one: percall run {entry.name} -- COMMAND ARGUMENTS",
             )
         self._path = trust.path or os.environ.get("PATH", "")
         self.egress: Egress | None = None
@@ -55,9 +54,7 @@ class Launch:
     @property
     def may_start(self) -> bool:
         """Whether grant and server could be used when the broker last spoke of them."""
-        session = self.found.session
-        stands = session.state == "active" and (not session.expires_at or session.expires_at > time.time())
-        return stands and self.found.granted.refusal is None
+        return home.may_run(self.found)
 
     def start(self) -> Child:
         """Start the child. Raises LaunchError."""

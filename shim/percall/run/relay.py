@@ -10,6 +10,7 @@ import os
 from percall import wire
 from percall.errors import FrameError
 from percall.rpc import frames, gate, refusals
+from percall.run import intake
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
@@ -57,19 +58,9 @@ class Relay:
         if self._replay_id:
             self._held.append(line)
             return
-        if line is None:
-            too_long = FrameError("frame.long", f"A frame is longer than {wire.MAX_FRAME_BYTES} bytes.")
-            self._client.write(refusals.bad_frame(too_long))
-            return
-        line = line.removesuffix(b"\r")
-        if not line or line.isspace():
-            return
-        try:
-            frame = frames.client_frame(line)
-        except FrameError as error:
-            self._client.write(refusals.bad_frame(error))
-            return
-        self._dispatch(frame, line)
+        read = intake.read(line, self._client.write)
+        if read is not None:
+            self._dispatch(*read)
 
     def _dispatch(self, frame: dict[str, Any], line: bytes) -> None:
         method = frame.get("method")
@@ -152,7 +143,7 @@ class Relay:
             problem = FrameError("frame.id", f"A {frame['method']} request has no id that could be answered.")
             self._client.write(refusals.bad_frame(problem))
         elif self._is_known(key):
-            self._refuse_id(frame)
+            self._client.write(intake.repeated_id(frame))
         else:
             self._calls.submit(frame, line)
 
@@ -161,11 +152,10 @@ class Relay:
         key = frames.id_key(frame.get("id"))
         if key is not None:
             if self._is_known(key):
-                self._refuse_id(frame)
+                self._client.write(intake.repeated_id(frame))
                 return
             if len(self._requests) >= _MOST_OPEN_REQUESTS:
-                full = wire.Refusal("frame.flood", "Too many requests wait for an answer.", "Wait for some of them.")
-                self._client.write(refusals.answer(frame, full))
+                self._client.write(refusals.answer(frame, intake.FLOOD))
                 return
             kept = ("id", "method", "params") if method == "initialize" else ("id", "method")
             self._requests[key] = {name: frame[name] for name in kept if name in frame}
@@ -173,10 +163,6 @@ class Relay:
 
     def _is_known(self, key: Any) -> bool:
         return key in self._requests or self._calls.knows(key)
-
-    def _refuse_id(self, frame: dict[str, Any]) -> None:
-        problem = wire.Refusal("frame.id", "A request with this id has not been answered yet.", "Use a new id.")
-        self._client.write(refusals.error_line(frame["id"], frames.INVALID_REQUEST, problem))
 
     def _cancel(self, frame: dict[str, Any], line: bytes) -> None:
         params = frame.get("params")

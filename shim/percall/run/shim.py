@@ -1,6 +1,7 @@
-"""The shim from its child's start to its own end: joins the parts under one loop, and takes everything down in order.
+"""The shim from its start to its end: one client, one server (a child, or a remote one), one broker, under one loop.
 
-Outside the broker's word nothing here decides: it starts, stops and cleans up.
+Outside the broker's word nothing here decides: it hands the client's lines to the server, starts and stops it as the
+grant says, and takes everything down in order.
 """
 
 from __future__ import annotations
@@ -13,119 +14,134 @@ from functools import partial
 
 from percall import home, wire
 from percall.errors import PercallError, UsageError
-from percall.http1 import Address
 from percall.rpc import frames, refusals
-from percall.run.broker import Broker, Signer
-from percall.run.calls import ENDED, Calls
+from percall.run.broker import Broker
+from percall.run.calls import ENDED
 from percall.run.events import EventStream
 from percall.run.loop import READ, Loop
-from percall.run.relay import Relay
-from percall.run.settle import Settlements
 from percall.run.streams import READ_BYTES, Stderr, Writer
-from percall.run.windows import Windows
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
-    from percall.run.child import Child
-    from percall.run.launch import Launch
+    from percall.home import Found
+    from percall.run.broker import Signer
 
-CHILD_ENDED = 7
-"""The exit code when the server ended by itself."""
+    class Server(Protocol):
+        """What stands behind the shim."""
+
+        @property
+        def is_running(self) -> bool:
+            """Whether it takes requests."""
+
+        @property
+        def is_behind(self) -> bool:
+            """Whether so much waits for it that no more should be read."""
+
+        @property
+        def is_settled(self) -> bool:
+            """Whether the client waits for nothing."""
+
+        def begin(self) -> None:
+            """Be ready for the client's first line."""
+
+        def from_client(self, line: bytes | None) -> None:
+            """A line of the client's; None stands for one that was too long."""
+
+        def granted(self, granted: wire.GrantedServer | None) -> None:
+            """What the grant names of it now."""
+
+        def resume(self) -> None:
+            """The grant is active (again). Raises PercallError."""
+
+        def refuse_all(self, refusal: wire.Refusal) -> bool:
+            """Answer everything with the refusal, now and from now on. Whether this is news."""
+
+        def cut(self) -> None:
+            """The grant has ended."""
+
+        def client_drained(self) -> None:
+            """The client has taken what waited for it."""
+
+        def stop(self, grace: float) -> None:
+            """The client has left: end within about `grace` seconds, then call `finish`."""
+
+        def settle(self, settled: Callable[[], None]) -> None:
+            """Give the broker what it is owed, then call back."""
+
+        def close(self) -> None:
+            """Leave nothing behind."""
+
+
 _STDIN, _STDOUT = 0, 1
-_ENOUGH_WAITING = 4 * 1024 * 1024
 _LOOK_AGAIN_SECONDS = 0.02
 _OPEN_CALLS_SECONDS = 30.0
 _GRACE_SECONDS = 1.5
-_KILL_SECONDS = 0.5
-_LAST_WORDS_SECONDS = 0.2
 _FLUSH_SECONDS = 2.0
 _STANDING_SECONDS = 5.0
-_IDENTITY_SECONDS = 0.15
 
 
 class Shim:
-    """One client, one server, one broker."""
+    """The client's side, the broker's word, and the order of the end. `run` is given the server."""
 
-    def __init__(self, launch: Launch, child: Child | None) -> None:
-        self._launch = launch
-        self._login = launch.found.login
-        self._session = launch.found.session
-        self._child = child
+    def __init__(self, found: Found, signer: Signer) -> None:
+        self.loop = loop = Loop()
+        self.stderr = Stderr(loop)
+        self.broker = Broker(loop, found.login, signer)
+        self.broker.wanted = self.connect
+        self.client = Writer(loop, _STDOUT, self._client_gone, self._client_drained)
+        self.client_left = False
+        self._found = found
+        self._session = found.session
+        self._name = found.granted.entry.name
+        self._events = EventStream(loop, self.broker, self._session_came, self._stream_refused)
+        self._lines = frames.LineReader(wire.MAX_FRAME_BYTES)
+        self._server: Server
         self._exit_code: int | None = None
-        self._is_stopping = False
         self._is_connected = False
-        self._client_left = False
-        self._child_out_ended = False
+        self._is_stopping = False
         self._finishing = False
-        self._stdin_paused = self._stdout_paused = False
-        self._awaits_standing = child is None
-        self._ending: Callable[[], None] | None = None
+        self._awaits_standing = False
 
-        entry = launch.found.granted.entry
-        egress = launch.egress
-        self._loop = loop = Loop()
-        self._stderr = Stderr(loop)
-        self._windows = egress.windows if egress else Windows()
-        self._signer = egress.signer if egress else Signer(Address.parse(self._login.broker, self._login.proxy))
-        self._broker = Broker(loop, self._login, self._signer)
-        self._broker.wanted = self._connect
-        self._settlements = Settlements(loop, self._broker)
-        self._events = EventStream(loop, self._broker, self._session_came, self._stream_refused)
-        self._client = Writer(loop, _STDOUT, self._client_gone, self._client_drained)
-        self._child_in: Writer | None = None
-        self._relay = Relay(granted=launch.found.granted, stderr=self._stderr)
-        self._calls = Calls(
-            loop=loop,
-            broker=self._broker,
-            settlements=self._settlements,
-            windows=self._windows,
-            server=entry.name,
-            one_at_a_time=entry.delivery == "egress" and entry.attribution == "exact",
-            forward=self._relay.to_child,
-            answer=self._client.write,
-            grant_ended=self._grant_ended,
-        )
-        self._relay.connect(calls=self._calls, client=self._client)
-        self._client_lines = frames.LineReader(wire.MAX_FRAME_BYTES)
-        self._child_lines = frames.LineReader(wire.MAX_FRAME_BYTES)
-
-    def run(self) -> int:
-        """Serve until the client leaves or the server ends; the exit code."""
+    def run(self, server: Server, connect_after: float) -> int:
+        """Serve until the client leaves or the server ends; the exit code. The broker is met after some seconds."""
+        self._server = server
         restored = [(descriptor, os.get_blocking(descriptor)) for descriptor in (_STDOUT,) if not os.isatty(descriptor)]
         for descriptor, _ in restored:
             os.set_blocking(descriptor, False)
-        loop = self._loop
-        loop.on_signal(signal.SIGCHLD, self._child_changed)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.on_signal(number, partial(self._terminated, number))
-        loop.later(0.0 if self._child is None else _IDENTITY_SECONDS, self._connect)
-        if self._child is not None:
-            self._attach(self._child)
-            self._listen_to_client()
+            self.loop.on_signal(number, partial(self._terminated, number))
+        self._awaits_standing = not server.is_running
+        self.loop.later(0.0 if self._awaits_standing else connect_after, self.connect)
+        server.begin()
+        if self._awaits_standing:
+            self.loop.later(_STANDING_SECONDS, self._no_standing)
         else:
-            loop.later(_STANDING_SECONDS, self._no_standing)
+            self._listen_to_client()
         try:
-            loop.run()
+            self.loop.run()
         finally:
-            self._close()
+            self._server.close()
+            self.broker.close()
+            self.stderr.finish()
             for descriptor, was_blocking in restored:
                 os.set_blocking(descriptor, was_blocking)
         return self._exit_code or 0
 
-    def _connect(self) -> None:
+    def connect(self) -> None:
         """Read the identity, and open the stream with it. Not before the session is open: a start must be quick."""
         if not self._is_connected:
             self._is_connected = True
-            self._broker.read_identity()
+            self.broker.read_identity()
             self._events.open()
-            self._broker.warm()
+            self.broker.warm()
 
     # --- The client ---------------------------------------------------------------------------------------------------
 
     def _listen_to_client(self) -> None:
-        self._loop.watch(_STDIN, READ, self._client_ready)
+        self.loop.watch(_STDIN, READ, self._client_ready)
 
     def _client_ready(self, _events: int) -> None:
         try:
@@ -134,47 +150,37 @@ class Shim:
             return
         except OSError:
             data = b""
-        lines = self._client_lines.feed(data) if data else self._client_lines.feed_eof()
-        for line in lines:
-            self._relay.from_client(line)
+        for line in self._lines.feed(data) if data else self._lines.feed_eof():
+            self._server.from_client(line)
         if not data:
             self._client_closed()
-        elif self._is_child_behind():
-            self._stdin_paused = True
-            self._loop.unwatch(_STDIN)
-            self._loop.later(_LOOK_AGAIN_SECONDS, self._resume_stdin)
-
-    def _is_child_behind(self) -> bool:
-        waiting = self._child_in.waiting if self._child_in is not None else 0
-        return waiting > _ENOUGH_WAITING or self._calls.is_full
+        elif self._server.is_behind:
+            self.loop.unwatch(_STDIN)
+            self.loop.later(_LOOK_AGAIN_SECONDS, self._resume_stdin)
 
     def _resume_stdin(self) -> None:
-        if self._client_left or self._finishing:
+        if self.client_left or self._finishing:
             return
-        if self._is_child_behind():
-            self._loop.later(_LOOK_AGAIN_SECONDS, self._resume_stdin)
+        if self._server.is_behind:
+            self.loop.later(_LOOK_AGAIN_SECONDS, self._resume_stdin)
         else:
-            self._stdin_paused = False
             self._listen_to_client()
 
     def _client_closed(self) -> None:
         """End of the client's input: what it asked for is answered, then the server is told."""
-        self._client_left = True
-        self._loop.unwatch(_STDIN)
+        self.client_left = True
+        self.loop.unwatch(_STDIN)
         self._drain(time.monotonic() + _OPEN_CALLS_SECONDS)
 
     def _drain(self, end: float) -> None:
         if self._finishing or self._is_stopping:
             return
-        if self._child is None:
-            self._finish(0)
-        elif self._is_settled() or time.monotonic() > end or self._is_client_deaf():
-            self._stop_child(_GRACE_SECONDS)
+        if not self._server.is_running:
+            self.finish(0)
+        elif self._server.is_settled or time.monotonic() > end or self._is_client_deaf():
+            self._stop(_GRACE_SECONDS)
         else:
-            self._loop.later(_LOOK_AGAIN_SECONDS, lambda: self._drain(end))
-
-    def _is_settled(self) -> bool:
-        return self._relay.is_idle and not (self._child_in is not None and self._child_in.waiting)
+            self.loop.later(_LOOK_AGAIN_SECONDS, lambda: self._drain(end))
 
     @staticmethod
     def _is_client_deaf() -> bool:
@@ -184,131 +190,23 @@ class Shim:
 
     def _client_gone(self) -> None:
         """Nobody reads our output."""
-        self._client_left = True
-        self._loop.unwatch(_STDIN)
-        if not self._finishing and not self._is_stopping:
-            self._stop_child(0.0)
+        self.client_left = True
+        self.loop.unwatch(_STDIN)
+        self._stop(0.0)
 
     def _client_drained(self) -> None:
-        if self._stdout_paused and self._child is not None:
-            self._stdout_paused = False
-            self._loop.watch(self._child.stdout, READ, self._child_ready)
+        self._server.client_drained()
 
     def _terminated(self, number: int) -> None:
-        self._client_left = True
+        self.client_left = True
         self._exit_code = 128 + number
-        self._loop.unwatch(_STDIN)
+        self.loop.unwatch(_STDIN)
+        self._stop(0.0)
+
+    def _stop(self, grace: float) -> None:
         if not self._finishing and not self._is_stopping:
-            self._stop_child(0.0)
-
-    # --- The child ----------------------------------------------------------------------------------------------------
-
-    def _attach(self, child: Child) -> None:
-        self._child = child
-        self._child_out_ended = False
-        self._child_lines = frames.LineReader(wire.MAX_FRAME_BYTES)
-        self._child_in = Writer(self._loop, child.stdin, lambda: None, lambda: None)
-        self._relay.resume(self._child_in)
-        self._loop.watch(child.stdout, READ, self._child_ready)
-        self._loop.watch(child.stderr, READ, self._child_stderr)
-        self._loop.later(0.0, self._child_changed)  # it may have ended before we listened for that
-
-    def _child_ready(self, _events: int) -> None:
-        if self._child is None:
-            return
-        try:
-            data = os.read(self._child.stdout, READ_BYTES)
-        except BlockingIOError:
-            return
-        for line in self._child_lines.feed(data) if data else self._child_lines.feed_eof():
-            self._relay.from_child(line, self._child_lines.dropped_head)
-            if self._child is None:
-                return
-        self._connect()
-        if not data:
-            self._child_out_ended = True
-            self._loop.unwatch(self._child.stdout)
-            self._child_changed()
-        elif self._client.waiting > _ENOUGH_WAITING:
-            self._stdout_paused = True
-            self._loop.unwatch(self._child.stdout)
-
-    def _child_stderr(self, _events: int) -> None:
-        if self._child is None:
-            return
-        try:
-            data = os.read(self._child.stderr, READ_BYTES)
-        except BlockingIOError:
-            return
-        if data:
-            self._stderr.copy(data)
-        else:
-            self._loop.unwatch(self._child.stderr)
-
-    def _child_changed(self) -> None:
-        """A process ended. When it was the child, its last words are read before we say so."""
-        child = self._child
-        if child is None or not child.reap():
-            return
-        if self._child_out_ended:
-            self._child_ended(child)
-        else:
-            self._loop.later(_LAST_WORDS_SECONDS, lambda: self._child_ended(child))
-
-    def _child_ended(self, child: Child) -> None:
-        if self._child is not child:
-            return
-        self._drop_child()
-        if self._client_left or self._is_stopping:
-            self._finish(0)
-            return
-        how = f"exit code {child.status}" if (child.status or 0) >= 0 else f"signal {-(child.status or 0)}"
-        refusal = wire.Refusal(
-            "child.ended",
-            f"The server {self._relay_server()!r} ended by itself ({how}).",
-            "Its stderr may say why; restart it in your client.",
-        )
-        self._relay.refuse_all(refusal)
-        self._stderr.say(f"{refusal.message} [{refusal.code}]")
-        self._finish(CHILD_ENDED)
-
-    def _relay_server(self) -> str:
-        return self._launch.found.granted.entry.name
-
-    def _stop_child(self, grace: float) -> None:
-        """End the child: its input closes, then its group is told to end, then made to."""
-        self._is_stopping = True
-        child = self._child
-        if child is None:
-            self._finish(0)
-            return
-        if self._child_in is not None:
-            self._child_in.close()
-        child.close_stdin()
-        self._loop.later(grace, lambda: self._terminate(child))
-        self._loop.later(grace + _GRACE_SECONDS, lambda: self._kill(child))
-
-    def _terminate(self, child: Child) -> None:
-        if self._child is child:
-            child.signal_group(signal.SIGTERM)
-
-    def _kill(self, child: Child) -> None:
-        if self._child is child:
-            child.signal_group(signal.SIGKILL)
-            self._loop.later(_KILL_SECONDS, lambda: self._child_ended(child))
-
-    def _drop_child(self) -> None:
-        """Forget the child, and kill what is left of its group."""
-        child, self._child = self._child, None
-        if child is None:
-            return
-        if self._child_in is not None:
-            self._child_in.close()
-        for descriptor in (child.stdout, child.stderr):
-            self._loop.unwatch(descriptor)
-            os.close(descriptor)
-        child.close_stdin()
-        child.release()
+            self._is_stopping = True
+            self._server.stop(grace)
 
     # --- The grant ----------------------------------------------------------------------------------------------------
 
@@ -318,80 +216,51 @@ class Shim:
             try:
                 home.save_session(session)
             except UsageError as error:
-                self._stderr.say(str(error))
+                self.stderr.say(str(error))
         self._session = session
-        name = self._relay_server()
-        granted = next((item for item in session.servers if item.entry.name == name), None)
-        self._relay.granted = granted
-        self._relay.sampling = granted is not None and granted.entry.sampling
+        granted = next((item for item in session.servers if item.entry.name == self._name), None)
+        self._server.granted(granted)
         if session.state != "active":
-            self._grant_ended(session.refusal or standing_refusal(session.state))
+            self.grant_ended(session.refusal or standing_refusal(session.state))
         elif granted is None:
-            self._grant_ended(
+            self.grant_ended(
                 wire.Refusal(
-                    "grant.server", f"The grant no longer names the server {name!r}.", "Ask your administrator."
+                    "grant.server", f"The grant no longer names the server {self._name!r}.", "Ask your administrator."
                 )
             )
         elif granted.refusal is not None:
-            self._grant_ended(granted.refusal)
-        elif self._child is None and not self._is_stopping and not self._finishing:
+            self.grant_ended(granted.refusal)
+        elif not self._server.is_running and not self._is_stopping and not self._finishing:
             self._start_again()
 
     def _start_again(self) -> None:
-        """The grant is active (again), and there is no child."""
+        """The grant is active (again), and there is no server."""
         try:
-            child = self._launch.start()
+            self._server.resume()
         except PercallError as error:
-            self._grant_ended(refusals.of_error(error))
+            self.grant_ended(refusals.of_error(error))
             return
-        self._attach(child)
         self._hear_client()
 
     def _stream_refused(self, error: PercallError) -> None:
         if error.code in ENDED or error.code == "grant.unknown":
-            self._grant_ended(refusals.of_error(error))
+            self.grant_ended(refusals.of_error(error))
         elif self._awaits_standing:
-            self._grant_ended(refusals.of_error(error))  # says more than what was cached, such as that a clock is off
+            self.grant_ended(refusals.of_error(error))  # says more than what was cached, such as that a clock is off
 
-    def _grant_ended(self, refusal: wire.Refusal) -> None:
-        """Stop the child at once; the shim stays, and its refusals say why."""
-        if self._relay.refusing is None:
-            self._stderr.say(f"{refusal.message} {refusal.next_step}".rstrip() + f" [{refusal.code}]")
-        if self._launch.egress is not None:
-            self._launch.egress.listener.cut()
-        self._relay.refuse_all(refusal)
-        child = self._child
-        if child is not None and not self._is_stopping:
-            child.signal_group(signal.SIGTERM)
-            self._drop_child_soon(child)
+    def grant_ended(self, refusal: wire.Refusal) -> None:
+        """Cut the server off at once; the shim stays, and its refusals say why."""
+        is_news = self._server.refuse_all(refusal)
+        if is_news:
+            self.stderr.say(f"{refusal.message} {refusal.next_step}".rstrip() + f" [{refusal.code}]")
+        self._server.cut()
         self._hear_client()
-
-    def _drop_child_soon(self, child: Child) -> None:
-        """The group has a moment to end by itself; nothing that it still says is passed on."""
-        self._child = None
-        if self._child_in is not None:
-            self._child_in.close()
-        for descriptor in (child.stdout, child.stderr):
-            self._loop.unwatch(descriptor)
-            os.close(descriptor)
-        child.close_stdin()
-
-        def end() -> None:
-            if self._ending is end:
-                self._ending = None
-                child.release()
-                child.reap()
-
-        if self._ending is not None:
-            self._ending()
-        self._ending = end
-        self._loop.later(_KILL_SECONDS, end)
 
     def _no_standing(self) -> None:
         """The last thing known of the grant or its server is that it is stopped, and the broker says nothing else."""
         if self._awaits_standing:
-            of_server = self._launch.found.granted.refusal
-            self._grant_ended(self._session.refusal or of_server or standing_refusal(self._session.state))
+            of_server = self._found.granted.refusal
+            self.grant_ended(self._session.refusal or of_server or standing_refusal(self._session.state))
 
     def _hear_client(self) -> None:
         if self._awaits_standing:
@@ -400,35 +269,24 @@ class Shim:
 
     # --- The end ------------------------------------------------------------------------------------------------------
 
-    def _finish(self, code: int) -> None:
+    def finish(self, code: int) -> None:
         """Give the client and the broker what they are owed, for a moment at most, then stop."""
         if self._finishing:
             return
         self._finishing = True
         if self._exit_code is None:
             self._exit_code = code
-        self._loop.unwatch(_STDIN)
+        self.loop.unwatch(_STDIN)
         self._events.close()
-        if self._relay.refusing is None:
-            self._relay.refuse_all(wire.Refusal("shim.ended", "Percall is ending, because its client asked for it."))
-        self._loop.later(_FLUSH_SECONDS, self._loop.stop)
-        self._settlements.finish(self._flush)
+        self._server.refuse_all(wire.Refusal("shim.ended", "Percall is ending, because its client asked for it."))
+        self.loop.later(_FLUSH_SECONDS, self.loop.stop)
+        self._server.settle(self._flush)
 
     def _flush(self) -> None:
-        if self._client.waiting:
-            self._loop.later(_LOOK_AGAIN_SECONDS, self._flush)
+        if self.client.waiting:
+            self.loop.later(_LOOK_AGAIN_SECONDS, self._flush)
         else:
-            self._loop.stop()
-
-    def _close(self) -> None:
-        self._drop_child()
-        if self._ending is not None:
-            self._ending()
-        if self._launch.egress is not None:
-            self._launch.egress.listener.close()
-            self._launch.egress.sender.close()
-        self._broker.close()
-        self._stderr.finish()
+            self.loop.stop()
 
 
 def standing_refusal(state: str) -> wire.Refusal:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from percall.run.loop import Loop
 
 READ_BYTES = 128 * 1024
+ENOUGH_WAITING = 4 * 1024 * 1024
+"""Once so many bytes wait for a reader, nothing more is read for it."""
 _PIPE_BYTES = 4096
 _STDERR = 2
 _STDERR_PAUSE_SECONDS = 0.05

@@ -9,7 +9,7 @@ import pytest
 from percall import wire
 from percall.errors import FrameError, WireError
 from percall.rpc import frames, gate, refusals
-from percall.run.events import EventParser
+from percall.run.sse import EventParser
 
 
 def granted(
@@ -93,12 +93,18 @@ def test_a_method_that_a_revision_has_removed_is_refused_in_its_words() -> None:
 def test_events_are_cut_across_any_borders() -> None:
     stream = b": hello\n\nevent: nonce\r\ndata: a\ndata: b\n\ndata:c\n\nevent: lost\n\n"
     for size in (1, 2, 7, len(stream)):
-        parser = EventParser()
+        parser = EventParser(100)
         events = [e for at in range(0, len(stream), size) for e in parser.feed(stream[at : at + size])]
-        assert events == [("nonce", "a\nb"), ("message", "c")]
+        assert [(event.kind, event.data) for event in events] == [("nonce", b"a\nb"), ("message", b"c")]
+
+
+def test_an_event_says_where_to_go_on_and_when() -> None:
+    (primed, full) = EventParser(100).feed(b"id: 7\nretry: 1500\ndata:\n\nid: 8\ndata: x\n\n:\n\n")
+    assert (primed.id, primed.retry, primed.data) == ("7", 1.5, b"")
+    assert (full.id, full.retry, full.data) == ("8", None, b"x")
 
 
 def test_an_endless_event_is_refused() -> None:
-    parser = EventParser()
-    with pytest.raises(WireError):
-        parser.feed(b"data: " + b"x" * (2 * 1024 * 1024))
+    for endless in (b"data: " + b"x" * 101, b"data: x\n" * 101):
+        with pytest.raises(WireError):
+            EventParser(100).feed(endless)

@@ -1,0 +1,137 @@
+"""One request of the client's to a remote server, until its answer has come.
+
+Its POST is made once. Where the old era's answer breaks off and the server has said how to go on (an event's id), the
+rest is fetched; the request itself is never sent again, unless the server has not known its session and it is no call.
+"""
+
+from __future__ import annotations
+
+from percall import wire
+from percall.errors import BrokerUnreachable, IdentityError, PercallError
+from percall.rpc import frames, gate, refusals
+from percall.run.broker import refusal_of
+
+TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
+if TYPE_CHECKING:
+    from typing import Any
+
+    from percall.run.bridge import Bridge
+    from percall.run.fetch import Fetch
+    from percall.run.sse import Event
+
+_MOST_ATTEMPTS = 8
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 10.0
+_NOT_FOUND = 404
+_UNKNOWN = "Whether the server did anything is unknown."
+_LOOK = "Look at the upstream before trying again."
+
+
+class Pending:
+    """The request. `frame` is what its answers need of it; `line` the bytes to send, while they are needed."""
+
+    def __init__(self, bridge: Bridge, frame: dict[str, Any], line: bytes, headers: list[tuple[str, str]]) -> None:
+        params = frame.get("params")
+        kept = (
+            {name: params[name] for name in ("_meta", "protocolVersion") if name in params}
+            if isinstance(params, dict)
+            else {}
+        )
+        self.frame: dict[str, Any] = {"id": frame["id"], "method": frame["method"], "params": kept}
+        self.key = frames.id_key(frame["id"])
+        self.method: str = frame["method"]
+        self.line = line
+        self.size = len(line)
+        self.headers = headers
+        self.is_stateless = any(name == "mcp-method" for name, _ in headers)
+        self.is_cancelled = False
+        self.is_repeated = False
+        self.has_started = False
+        self._bridge = bridge
+        self._fetch: Fetch | None = None
+        self._place: str | None = None
+        self._pause: float | None = None
+        self._attempts = 0
+        self._is_answered = False
+
+    def start(self) -> None:
+        """Send it."""
+        self.has_started = True
+        self._fetch = self._bridge.fetch(self, "POST", self.line, self.headers)
+        self._fetch.start()
+
+    def abandon(self) -> None:
+        """Close its stream: nobody waits for the answer any more."""
+        self.is_cancelled = self._is_answered = True
+        if self._fetch is not None:
+            self._fetch.cancel()
+
+    # --- What comes back ----------------------------------------------------------------------------------------------
+
+    def began(self, headers: dict[str, str]) -> None:
+        """The server takes the request."""
+        self._bridge.began(self, headers)
+
+    def heard(self, event: Event) -> None:
+        """A message: the answer, or something that the server says on the way to it."""
+        if event.retry is not None:
+            self._pause = event.retry
+        if event.id is not None and event.id != self._place:
+            self._place, self._attempts = event.id or None, 0
+        if not event.data:
+            return
+        frame, line = self._bridge.message(event.data)
+        if frame is None:
+            return
+        if "method" not in frame and frames.id_key(frame.get("id")) == self.key and not self._is_answered:
+            self._is_answered = True
+            self._bridge.answered(self, frame, line)
+        else:
+            self._bridge.pass_on(line)
+
+    def ended(self, error: PercallError | None) -> None:
+        """Nothing more comes on this stream."""
+        if self._is_answered:
+            self._bridge.over(self)
+        elif self.is_cancelled:
+            self._bridge.forget(self)
+        elif self._place is not None and not self.is_stateless and self._attempts < _MOST_ATTEMPTS:
+            pause = self._pause if self._pause is not None else _FIRST_PAUSE
+            self._attempts += 1
+            self._bridge.later(min(pause * 2 ** (self._attempts - 1), max(pause, _LONGEST_PAUSE)), self._go_on)
+        else:
+            self._bridge.refuse(self, self._why(error))
+
+    def refused(self, status: int, body: bytes) -> None:
+        """No success: the server's own JSON-RPC error, or the broker's."""
+        frame = frames.server_frame(body)
+        if frame is not None and frame.get("jsonrpc") == "2.0" and ("error" in frame or "result" in frame):
+            self._is_answered = True
+            line = wire.dump({**frame, "id": self.frame["id"]})
+            self._bridge.answered(self, frame, line)
+            return
+        error = refusal_of(status, body, self._bridge.address)
+        if status == _NOT_FOUND and error.code == "session.ended":
+            self._bridge.session_ended(self)
+        else:
+            self._bridge.refuse(self, refusals.of_error(error))
+
+    def _go_on(self) -> None:
+        """Fetch the rest of an answer that broke off."""
+        if self.is_cancelled or self._is_answered:
+            return
+        headers = [
+            *self._bridge.session_headers(),
+            ("accept", "text/event-stream"),
+            ("last-event-id", self._place or ""),
+        ]
+        self._fetch = self._bridge.fetch(self, "GET", b"", headers)
+        self._fetch.start()
+
+    def _why(self, error: PercallError | None) -> wire.Refusal:
+        if error is None:
+            error = BrokerUnreachable("server.closed", "The server's answer ended before it was whole.")
+        was_sent = self._fetch is not None and self._fetch.was_sent and not isinstance(error, IdentityError)
+        if was_sent and gate.is_gated(self.method):
+            return wire.Refusal("call.unknown", f"{error.message} {_UNKNOWN}", _LOOK)
+        return refusals.of_error(error)

@@ -1,0 +1,159 @@
+"""What the bridge asks of a remote server on its own account: the session's standing stream, and short requests."""
+
+from __future__ import annotations
+
+from percall.errors import BrokerUnreachable, PercallError
+from percall.rpc import frames, refusals
+from percall.run.broker import refusal_of
+
+TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from percall import wire
+    from percall.run.bridge import Bridge
+    from percall.run.fetch import Fetch
+    from percall.run.sse import Event
+
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 30.0
+_SERVER_ERROR = 500
+_NOT_FOUND = 404
+
+
+class Note:
+    """A message that has no answer: a notification, or the client's answer to the server. `over` is told of its end."""
+
+    def __init__(self, bridge: Bridge, over: Callable[[], None] = lambda: None) -> None:
+        self._bridge = bridge
+        self._over = over
+
+    def began(self, _headers: dict[str, str]) -> None:
+        """Nothing depends on it."""
+
+    def heard(self, event: Event) -> None:
+        """Some servers answer a notification all the same; nobody waits for that."""
+
+    def ended(self, error: PercallError | None) -> None:
+        """It has arrived, or not."""
+        if error is not None:
+            self._bridge.say(error)
+        self._over()
+
+    def refused(self, status: int, body: bytes) -> None:
+        """Mostly 202: it has arrived."""
+        if status == _NOT_FOUND and refusal_of(status, body, self._bridge.address).code == "session.ended":
+            self._bridge.session_ended(None)
+        self._over()
+
+
+class Question:
+    """A request of the bridge's own. `answered` gets the answer's frame, `failed` why there is none."""
+
+    def __init__(
+        self, bridge: Bridge, answered: Callable[[dict[str, Any]], None], failed: Callable[[wire.Refusal], None]
+    ) -> None:
+        self._bridge = bridge
+        self._answered = answered
+        self._failed = failed
+        self._is_over = False
+        self.headers: dict[str, str] = {}
+
+    def began(self, headers: dict[str, str]) -> None:
+        """Remember what the answer's headers say."""
+        self.headers = headers
+
+    def heard(self, event: Event) -> None:
+        """The answer, or what the server says on the way to it, which is passed on."""
+        if not event.data:
+            return
+        frame, line = self._bridge.message(event.data)
+        if frame is None or self._is_over:
+            return
+        if "method" in frame:
+            self._bridge.pass_on(line)
+        else:
+            self._is_over = True
+            self._answered(frame)
+
+    def ended(self, error: PercallError | None) -> None:
+        """Nothing more comes."""
+        if not self._is_over:
+            self._is_over = True
+            self._failed(refusals.of_error(error or _cut()))
+
+    def refused(self, status: int, body: bytes) -> None:
+        """No success."""
+        self._is_over = True
+        frame = frames.server_frame(body)
+        if frame is not None and frame.get("jsonrpc") == "2.0":
+            self._answered(frame)
+        else:
+            self._failed(refusals.of_error(refusal_of(status, body, self._bridge.address)))
+
+
+class Standing:
+    """The stream on which an old-era server speaks outside of any answer; opened again, from where it broke off."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+        self._fetch: Fetch | None = None
+        self._place = ""
+        self._said_pause: float | None = None
+        self._pause = _FIRST_PAUSE
+
+    def open(self) -> None:
+        """Ask for the stream, unless it is open."""
+        if self._fetch is None and self._bridge.has_session:
+            headers = [*self._bridge.session_headers(), ("accept", "text/event-stream")]
+            if self._place:
+                headers.append(("last-event-id", self._place))
+            self._fetch = self._bridge.fetch(self, "GET", b"", headers)
+            self._fetch.start()
+
+    def close(self) -> None:
+        """The session is over, or nobody may listen to it."""
+        fetch, self._fetch = self._fetch, None
+        self._place, self._pause = "", _FIRST_PAUSE
+        if fetch is not None:
+            fetch.cancel()
+
+    def began(self, _headers: dict[str, str]) -> None:
+        """The server has such a stream."""
+        self._pause = _FIRST_PAUSE
+
+    def heard(self, event: Event) -> None:
+        """Something for the client, or a place to go on from."""
+        if event.retry is not None:
+            self._said_pause = event.retry
+        if event.id is not None:
+            self._place = event.id
+        if event.data:
+            frame, line = self._bridge.message(event.data)
+            if frame is not None:
+                self._bridge.pass_on(line)
+
+    def ended(self, error: PercallError | None) -> None:
+        """Open it again, with growing pauses while that fails."""
+        fetch = self._fetch
+        pause = self._said_pause if error is None and self._said_pause is not None else self._pause
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+
+        def again() -> None:
+            if self._fetch is fetch and fetch is not None:
+                self._fetch = None
+                self.open()
+
+        self._bridge.later(pause, again)
+
+    def refused(self, status: int, body: bytes) -> None:
+        """Most servers have none (405)."""
+        if status >= _SERVER_ERROR:
+            self.ended(BrokerUnreachable("stream.refused", f"The stream was answered with {status}."))
+        elif status == _NOT_FOUND and refusal_of(status, body, self._bridge.address).code == "session.ended":
+            self._bridge.session_ended(None)
+
+
+def _cut() -> BrokerUnreachable:
+    return BrokerUnreachable("server.closed", "The server's answer ended before it was whole.")
