@@ -12,6 +12,7 @@ import threading
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -22,7 +23,7 @@ from percall import wire
 if TYPE_CHECKING:
     from types import TracebackType
 
-_OF_A_CONNECTION = frozenset({"host", "connection", "content-length", "transfer-encoding", "keep-alive"})
+_OF_A_CONNECTION = frozenset({"host", "origin", "connection", "content-length", "transfer-encoding", "keep-alive"})
 _PIECE = 64 * 1024
 
 
@@ -86,11 +87,20 @@ class _Handler(BaseHTTPRequestHandler):
             over.set()
             upstream.close()
 
+    def _meant(self) -> dict[str, str]:
+        """A client that means this front means the broker; any other host or site is the broker's to refuse."""
+        here = {f"{name}:{self.connection.getsockname()[1]}" for name in ("127.0.0.1", "localhost")}
+        host, origin = self.headers.get("Host", ""), self.headers.get("Origin", "")
+        meant = {"Host": urlsplit(self.laptop.url).netloc if host in here else host}
+        if origin:
+            meant["Origin"] = self.laptop.url if urlsplit(origin).netloc in here else origin
+        return meant
+
     def _signed(self, body: bytes) -> tuple[http.client.HTTPResponse, http.client.HTTPConnection]:
         own = {name: value for name, value in self.headers.items() if name.lower() not in _OF_A_CONNECTION}
         connection = self.laptop.connection()
         connection.timeout = None
-        headers = {**own, **self.laptop.headers(self.command, self.path, body)}
+        headers = {**own, **self._meant(), **self.laptop.headers(self.command, self.path, body)}
         connection.request(self.command, self.path, body or None, headers)
         return connection.getresponse(), connection
 

@@ -1,6 +1,6 @@
 """A real MCP server over streamable HTTP, of the `mcp` SDK, that answers only to its key.
 
-`remote_mcp.py KEY [--json] [--stateless]` prints its URL. Both eras: the SDK chooses by what the client says.
+`remote_mcp.py KEY [--json] [--stateless] [--port N]` prints its URL. Both eras: the SDK goes by what the client says.
 """
 
 import argparse
@@ -65,9 +65,10 @@ def main():
     options.add_argument("key")
     options.add_argument("--json", action="store_true")
     options.add_argument("--stateless", action="store_true")
+    options.add_argument("--port", type=int, default=0)
     given = options.parse_args()
     application = Keyed(server.streamable_http_app(json_response=given.json, stateless_http=given.stateless), given.key)
-    listening = socket.create_server(("127.0.0.1", 0), backlog=512)
+    listening = socket.create_server(("127.0.0.1", given.port), backlog=512)
     print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
     config = uvicorn.Config(application, log_level="error", timeout_graceful_shutdown=1)
     asyncio.run(uvicorn.Server(config).serve(sockets=[listening]))

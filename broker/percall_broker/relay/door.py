@@ -16,7 +16,7 @@ from percall_broker.model.errors import BrokerError, InvalidInput, NotFound, Una
 from percall_broker.pipeline.relay import Asked
 from percall_broker.relay import heads
 from percall_broker.relay.exchange import Exchange
-from percall_broker.stages.message import HeaderMismatch
+from percall_broker.stages.message import HeaderMismatch, MethodNotFound
 
 if TYPE_CHECKING:
     from percall_broker.asgi import Message as AsgiMessage
@@ -30,6 +30,7 @@ _METHODS = frozenset({"POST", "GET", "DELETE"})
 _CLIENT = b"percall-client"
 HEADER_MISMATCH = -32020
 """The specification's own code for headers that say another thing than the body."""
+METHOD_NOT_FOUND = -32601
 
 
 class RelayDoor:
@@ -68,7 +69,8 @@ class RelayDoor:
 
 async def _refuse(send: Send, said: Message, error: BrokerError) -> None:
     refusal = wire.Refusal(error.code, error.message, error.next_step)
-    if isinstance(error, HeaderMismatch):
-        await answer(send, error.status, refusals.error_line(said.id, HEADER_MISMATCH, refusal).rstrip(b"\n"))
+    codes: dict[type[BrokerError], int] = {HeaderMismatch: HEADER_MISMATCH, MethodNotFound: METHOD_NOT_FOUND}
+    if type(error) in codes:
+        await answer(send, error.status, refusals.error_line(said.id, codes[type(error)], refusal).rstrip(b"\n"))
     else:
         await answer(send, 200, refusals.answer(said.value, refusal).rstrip(b"\n"))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from percall import wire
+from percall.errors import WireError
 from percall.rpc import frames, refusals
 from percall_broker.asgi import ClientGone
 from percall_broker.model.errors import BrokerError, NotFound, TooMany, UpstreamFailed
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _OK, _ACCEPTED, _NO_CONTENT, _REDIRECTS, _BAD, _SERVER_ERROR = 200, 202, 204, 300, 400, 500
 _UNAUTHORIZED, _NOT_FOUND = 401, 404
+_METHOD_NOT_FOUND = -32601
 _MAX_ERROR_BYTES = 64 * 1024
 _REFUSING_SECONDS = 10.0
 _MAX_OPEN = 256
@@ -166,10 +168,10 @@ class Exchange:
         body = Redactor(permitted.key).redact(await _beginning(came))
         message = watch.look(body) if heads.content_type(came) == heads.JSON else None
         outcome = f"The server answered with the HTTP status {came.status}."
+        if came.status == _NOT_FOUND and permitted.session and not _knows_no_method(message):
+            raise NotFound("session.ended", "The server does not know this session any more.", "Begin anew.")
         if message is not None:
             await self._answer(came.status, heads.to_client(heads.JSON, seen.call), message)
-        elif came.status == _NOT_FOUND and permitted.session:
-            raise NotFound("session.ended", "The server does not know this session any more.", "Begin anew.")
         elif self._method != "POST" and came.status < _SERVER_ERROR:
             await self._answer(came.status, heads.to_client("text/plain", ""), outcome.encode())
         else:
@@ -305,6 +307,17 @@ def _put(held: Held, data: bytes, look: Callable[[bytes], bytes | None]) -> bool
     if message is not None and message is not data:
         held.replace(message)
     return message is not None
+
+
+def _knows_no_method(message: bytes | None) -> bool:
+    """Whether a 404 is about the method: with a session, it otherwise says that the session is gone, in any words."""
+    if message is None:
+        return False
+    try:
+        error = wire.strict_json(message).get("error")
+    except WireError:
+        return False
+    return isinstance(error, dict) and error.get("code") == _METHOD_NOT_FOUND
 
 
 async def _beginning(came: UpstreamAnswer) -> bytes:

@@ -84,7 +84,7 @@ class Watch:
             return data
         try:
             result = _decode_result(said.result)
-            asked = gate.requested_by_server(wire.strict_json(said.result)) if result.input_requests else []
+            asked = gate.requested_by_server(wire.strict_json(bytes(said.result))) if result.input_requests else []
         except (msgspec.DecodeError, UnicodeDecodeError, WireError):
             asked, result = [], _Result()
         for method in asked:

@@ -28,6 +28,8 @@ MODERN_SINCE = "2026-07-28"
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _ENCODED = re.compile(r"=\?base64\?(.*)\?=")
+_GONE = frozenset({"resources/subscribe", "resources/unsubscribe"})
+"""What the stateless era no longer has, of the methods that name something."""
 _NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 
 
@@ -36,6 +38,15 @@ class HeaderMismatch(InvalidInput):
 
     def __init__(self, message: str) -> None:
         super().__init__("request.header_mismatch", message)
+
+
+class MethodNotFound(InvalidInput):
+    """A message of the stateless era asks for what that era no longer has."""
+
+    status = 404
+
+    def __init__(self, method: str) -> None:
+        super().__init__("frame.method", f"The revision {MODERN_SINCE} has no method {method!r}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +79,7 @@ def read(body: bytes) -> Message:
     if answers:
         raise InvalidInput("frame.method", "The frame is a request and an answer at once.")
     has_id = frames.id_key(value.get("id")) is not None
-    if not gate.is_gated(method):
+    if not gate.is_gated(method) or _is_gone(method, value):
         return Message("request" if has_id else "notification", method, value)
     if not has_id:
         raise InvalidInput("frame.id", f"A {method} request has no id that could be answered.")
@@ -76,10 +87,12 @@ def read(body: bytes) -> Message:
 
 
 def check_headers(message: Message, headers: Mapping[str, str]) -> None:
-    """The headers of the new era against the body that they repeat. Raises HeaderMismatch.
+    """The headers of the new era against the body that they repeat. Raises HeaderMismatch, and MethodNotFound.
 
     Whatever stands between would route by the headers, the server acts on the body, and we decided on the body.
     """
+    if _is_gone(message.method, message.value):
+        raise MethodNotFound(message.method)
     said = headers.get(VERSION, "")
     written = frames.meta(message.value).get(frames.MODERN)
     modern = written is not None or bool(_DATE.fullmatch(said) and said >= MODERN_SINCE)
@@ -102,6 +115,10 @@ def check_headers(message: Message, headers: Mapping[str, str]) -> None:
         written_arguments = set(_rendered(params.get("arguments")))
         for name in repeated:
             _must_be(_comparable(_decoded(headers[name])), written_arguments, f"{name} is no argument of the call")
+
+
+def _is_gone(method: str, value: dict[str, Any]) -> bool:
+    return method in _GONE and frames.is_modern(value)
 
 
 def _must_be(said: str | None, written: set[Any], problem: str) -> None:
