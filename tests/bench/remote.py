@@ -1,0 +1,128 @@
+"""A remote server: straight over HTTP, by `percall run` and the broker, by mcp-proxy, by mcp-remote; in one run."""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from driver import SMALL, Candidate, Session, median, percentile
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from harness.processes import COMMANDS, Broker
+
+HERE = Path(__file__).resolve().parent
+CACHE = HERE.parent.parent / ".cache"
+PLAIN = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "LANG": "C.UTF-8"}
+KEY = "the-key-of-the-bench"
+MCP_REMOTE = "mcp-remote@0.15.1"
+
+
+class Direct:
+    """A client that speaks HTTP itself, on one connection."""
+
+    def __init__(self, url: str) -> None:
+        self.started = time.perf_counter()
+        parts = urlsplit(url)
+        self._path = parts.path
+        self._connection = http.client.HTTPConnection(str(parts.hostname), parts.port)
+        self._connection.connect()
+        self._identifier = 0
+
+    def _ask(self, method: str, params: Any) -> dict[str, Any]:
+        self._identifier += 1
+        message = {"jsonrpc": "2.0", "id": self._identifier, "method": method, "params": params}
+        headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+        self._connection.request("POST", self._path, json.dumps(message, separators=(",", ":")), headers)
+        return dict(json.loads(self._connection.getresponse().read()))
+
+    def initialize(self) -> float:
+        client = {"name": "bench", "version": "1"}
+        self._ask("initialize", {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client})
+        return (time.perf_counter() - self.started) * 1000
+
+    def call(self, argument: str) -> float:
+        begun = time.perf_counter()
+        answer = self._ask("tools/call", {"name": "echo", "arguments": {"message": argument}})
+        assert "result" in answer, answer
+        return (time.perf_counter() - begun) * 1000
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def mcp_remote(url: str) -> Candidate:
+    """npm's, installed once under .cache."""
+    folder = CACHE / "mcp-remote"
+    if not (folder / "node_modules").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder), MCP_REMOTE]
+        subprocess.run(command, check=True, capture_output=True)
+    program = folder / "node_modules" / ".bin" / "mcp-remote"
+    return Candidate("mcp-remote", [str(program), url, "--allow-http", "--transport", "http-only"], PLAIN)
+
+
+def main() -> None:
+    """Measures, and prints the machine with the figures."""
+    options = argparse.ArgumentParser()
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--calls", type=int, default=300)
+    options.add_argument("--starts", type=int, default=3)
+    given = options.parse_args()
+    from run import installed  # noqa: PLC0415 - the other bench's competitors
+
+    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}: a remote server")
+    with tempfile.TemporaryDirectory(prefix="percall-bench-") as name, ExitStack() as stack:
+        server = subprocess.Popen([sys.executable, str(HERE / "echo_http.py")], stdout=subprocess.PIPE, text=True)
+        stack.callback(server.wait)
+        stack.callback(server.terminate)
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        broker = stack.enter_context(Broker(Path(name)))
+        entry = f'[server]\ntitle = "Echo"\ndelivery = "relay"\nurl = "{url}"\n[[key.slot]]\nheader = "X-Api-Key"\n'
+        broker.add_server("echo", entry, KEY)
+        laptop = broker.enrol("bench", "echo", tools="*")
+        proxy = str(installed("mcp-proxy") / "mcp-proxy")
+        candidates: dict[str, Candidate | None] = {
+            "direct": None,
+            "percall": Candidate("percall", [str(COMMANDS / "percall"), "run", "echo"], laptop.environment),
+            "mcp-proxy": Candidate("mcp-proxy", [proxy, "--transport", "streamablehttp", url], PLAIN),
+        }
+        if shutil.which("npm"):
+            candidates["mcp-remote"] = mcp_remote(url)
+        initialize: dict[str, list[float]] = {name: [] for name in candidates}
+        small: dict[str, list[float]] = {name: [] for name in candidates}
+        for _ in range(given.rounds):
+            for which, candidate in candidates.items():
+                for start in range(given.starts):
+                    session = Session(candidate) if candidate else Direct(url)
+                    initialize[which].append(session.initialize())
+                    if start == 0:
+                        for _ in range(30):
+                            session.call(SMALL)
+                        small[which] += [session.call(SMALL) for _ in range(given.calls)]
+                    session.close()
+    print(f"{'candidate':>12}{'init':>10}{'+init':>10}{'p50':>10}{'+p50':>10}{'p99':>10}{'+p99':>10}")
+    for which in candidates:
+        row = [median(initialize[which]), median(initialize[which]) - median(initialize["direct"])]
+        for share in (0.5, 0.99):
+            row += [
+                percentile(small[which], share),
+                percentile(small[which], share) - percentile(small["direct"], share),
+            ]
+        print(f"{which:>12}" + "".join(f"{value:10.2f}" for value in row))
+
+
+if __name__ == "__main__":
+    main()
