@@ -11,7 +11,7 @@ from urllib.parse import quote
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from percall_broker.outbound.redaction import Redactor, forms
+from percall_broker.outbound.redaction import MUCH_BYTES, Redactor, forms
 
 # Few letters, so that forms overlap, begin again and nearly end, all the time.
 small = st.lists(st.sampled_from([b"a", b"b", b"/", b"+"]), min_size=1, max_size=7).map(b"".join)
@@ -27,8 +27,9 @@ def naive(secret: bytes, data: bytes) -> bytes:
     return bytes(masked)
 
 
-def streamed(secret: bytes, data: bytes, cuts: list[int]) -> bytes:
+def streamed(secret: bytes, data: bytes, cuts: list[int], before: bytes = b"") -> bytes:
     redactor = Redactor(secret)
+    assert redactor.feed(before) == before
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     parts = [redactor.feed(data[start:end]) for start, end in pairwise(edges)]
     return b"".join([*parts, redactor.flush()])
@@ -55,6 +56,16 @@ def test_any_chunking_gives_what_a_naive_replacement_gives(secret: bytes, data: 
     text = b"".join(data.draw(st.lists(pieces, max_size=12)))
     cuts = data.draw(st.lists(st.integers(0, 10_000), max_size=20))
     assert streamed(secret, text, cuts) == naive(secret, text)
+
+
+@settings(max_examples=200, deadline=None)
+@given(secret=keys, data=st.data())
+def test_so_does_a_stream_that_was_long_before(secret: bytes, data: st.DataObject) -> None:
+    unlike = next(bytes([letter]) for letter in range(256) if all(letter not in form for form in forms(secret)))
+    pieces = st.one_of(small, st.binary(max_size=12), st.sampled_from([*forms(secret), secret[:-1], secret[1:]]))
+    text = b"".join(data.draw(st.lists(pieces, max_size=12)))
+    cuts = data.draw(st.lists(st.integers(0, 10_000), max_size=20))
+    assert streamed(secret, text, cuts, before=unlike * MUCH_BYTES) == naive(secret, text)
 
 
 @settings(max_examples=200, deadline=None)

@@ -2,6 +2,7 @@
 
 Looks for the forms in which an API may give a key back: as it is, URL-encoded, in base64 (whatever stands before it),
 in hex and escaped in JSON. A second line of defence: an upstream that splits or enciphers the key is not caught.
+Much data is first searched for all forms at once; only where one is there, form by form.
 """
 
 from __future__ import annotations
@@ -10,9 +11,13 @@ import base64
 import json
 from urllib.parse import quote, quote_plus
 
+from ahocorasick_rs import BytesAhoCorasick, MatchKind
+
 MASK = b"*"
 MIN_BASE64_BYTES = 6
 """Shorter secrets are not sought in base64: their few certain characters occur in any text."""
+MUCH_BYTES = 64 * 1024
+"""A stream that has grown to this is searched for all forms at once: to build that search costs 0.3 ms."""
 
 
 def forms(secret: bytes) -> tuple[bytes, ...]:
@@ -73,11 +78,13 @@ class Redactor:
     have begun in it, so that a stream of events is not delayed; `flush` gives what was held.
     """
 
-    __slots__ = ("_forms", "_held", "_masked")
+    __slots__ = ("_any_form", "_forms", "_held", "_masked", "_seen")
 
     def __init__(self, secret: bytes) -> None:
         self._forms = forms(secret)
         self._held = b""
+        self._any_form: BytesAhoCorasick | None = None
+        self._seen = 0
         self._masked = 0  # so many of the held bytes belong to a form that was seen whole
 
     def __repr__(self) -> str:
@@ -87,6 +94,10 @@ class Redactor:
     def feed(self, chunk: bytes) -> bytes:
         """What can be said of the stream so far."""
         data = self._held + chunk if self._held else chunk
+        self._seen += len(chunk)
+        if self._any_form is None and self._seen >= MUCH_BYTES:
+            # This kind of match is the one that the library finds many bytes at a time.
+            self._any_form = BytesAhoCorasick(self._forms, matchkind=MatchKind.LeftmostLongest)
         return self._release(data, self._undecided(data))
 
     def flush(self) -> bytes:
@@ -114,7 +125,9 @@ class Redactor:
         return _mask(data if until == len(data) else data[:until], spans)
 
     def _spans(self, data: bytes) -> list[tuple[int, int]]:
-        spans = []
+        spans: list[tuple[int, int]] = []
+        if self._any_form is not None and not self._any_form.find_matches_as_indexes(data):
+            return spans
         for form in self._forms:
             at = data.find(form)
             while at >= 0:

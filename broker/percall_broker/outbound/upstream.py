@@ -20,7 +20,7 @@ from percall_broker.outbound.addresses import loopback_addresses, public_address
 from percall_broker.outbound.network import Backend, CheckedStream, Deadlines
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 
     from percall_broker.model.rules import Target
     from percall_broker.outbound.addresses import Resolver
@@ -30,6 +30,8 @@ MAX_IDLE_CONNECTIONS = 64
 IDLE_SECONDS = 55.0
 """Below the 60 s after which load balancers drop idle connections."""
 MAX_ANSWER_BYTES = 4 * 1024 * 1024 * 1024
+LONG_BYTES = 1024 * 1024
+"""The rest of a body from which it is read past httpcore, at the price of the connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,9 @@ class Upstream:
             stream = response.extensions["network_stream"]
             if not isinstance(stream, CheckedStream) or stream.head_pending:
                 raise UpstreamFailed("upstream.framing", "The upstream answered before it was asked.")
-            yield UpstreamAnswer(response.status, response.headers, _pieces(response))
+            yield UpstreamAnswer(
+                response.status, response.headers, _pieces(response, stream, math.inf if patient else None)
+            )
         finally:
             await response.aclose()
 
@@ -150,15 +154,27 @@ class Upstream:
         await self._loopback.aclose()
 
 
-async def _pieces(response: httpcore.Response) -> AsyncIterator[bytes]:
+async def _pieces(response: httpcore.Response, network: CheckedStream, patience: float | None) -> AsyncIterator[bytes]:
     total = 0
+    async with aclosing(_body(response, network, patience)) as body:
+        async for piece in body:
+            total += len(piece)
+            if total > MAX_ANSWER_BYTES:
+                raise UpstreamFailed("upstream.size", f"The answer is longer than {MAX_ANSWER_BYTES} bytes.")
+            yield piece
+
+
+async def _body(
+    response: httpcore.Response, network: CheckedStream, patience: float | None
+) -> AsyncGenerator[bytes, None]:
     try:
         async with aclosing(response.aiter_stream()) as stream:  # type: ignore[type-var]
             async for piece in stream:
-                total += len(piece)
-                if total > MAX_ANSWER_BYTES:
-                    raise UpstreamFailed("upstream.size", f"The answer is longer than {MAX_ANSWER_BYTES} bytes.")
-                yield piece
+                yield piece  # all that httpcore has read of a body of known length
+                if network.left >= LONG_BYTES:
+                    async for later in network.rest(patience):
+                        yield later
+                    return
     except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
         raise _failure(error) from None
 

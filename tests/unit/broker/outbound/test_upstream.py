@@ -200,6 +200,29 @@ def test_an_answer_that_ends_early_is_a_failure_and_is_not_tried_again(script: b
     assert refusal(script, end=True) == "upstream.protocol"
 
 
+LONG = bytes(range(256)) * 4 * 1024 * 3
+
+
+def long_answer(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(LONG) + body
+
+
+def test_a_long_body_is_whole_and_takes_the_connection_with_it() -> None:
+    scripted, answers = answered(long_answer(LONG), OK, times=2)
+    assert answers == [(200, LONG), (200, b"ok")]
+    assert scripted.connections == 2
+
+
+def test_bytes_behind_a_long_body_are_dropped() -> None:
+    _, answers = answered(long_answer(LONG + OK), OK, times=2)
+    assert answers == [(200, LONG), (200, b"ok")]
+
+
+def test_a_long_body_that_ends_early_or_stops_is_a_failure() -> None:
+    assert refusal(long_answer(LONG[:-1]), end=True) == "upstream.protocol"
+    assert refusal(long_answer(LONG[:-1]), None) == "upstream.timeout"
+
+
 def test_a_body_that_ends_with_its_connection_is_whole() -> None:
     assert answered(b"HTTP/1.1 200 OK\r\n\r\nuntil the end", end=True)[1] == [(200, b"until the end")]
 
