@@ -47,6 +47,18 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class Recognition:
+    """How a client's config shows that it means this server.
+
+    `launches` are what `percall.clients.launches` reads from a config: `npm:PACKAGE`, `pypi:PACKAGE`, `docker:IMAGE`,
+    `program:NAME`, or a URL. `keys` are further variables and options that hold the key, besides the entry's own.
+    """
+
+    launches: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A server entry, validated. `delivery` is egress, relay or none (others come later).
 
@@ -75,3 +87,4 @@ class Entry:
     default_tools: tuple[str, ...] = ()
     probe: Probe | None = None
     url: str = ""
+    recognition: Recognition = Recognition()

@@ -6,11 +6,12 @@ be a rule that is silently absent.
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from typing import Any
 
-from percall_broker.model.entry import Entry, Probe, RequestRule, Slot, ToolRule
+from percall_broker.model.entry import Entry, Probe, Recognition, RequestRule, Slot, ToolRule
 from percall_broker.model.errors import InvalidInput
 from percall_broker.model.rules import is_loopback_name, parse_origin, parse_url
 
@@ -21,6 +22,8 @@ _RANDOM = re.compile(r"\{random:(\d{1,3})\}")
 _TEMPLATE = re.compile(r"\{[^{}]*\}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_LAUNCH = re.compile(r"(npm|pypi|docker|program):[A-Za-z0-9@._/-]{1,200}|https?://[!-~]{1,500}")
+_KEY_NAME = re.compile(r"[A-Za-z_-][A-Za-z0-9_-]*")
 _METHODS = re.compile(r"[A-Z]+(,[A-Z]+)*")
 _SLOT_KINDS = ("header", "basic", "query", "json", "form")
 MIN_RANDOM_CHARACTERS = 16
@@ -45,6 +48,7 @@ def read(text: str, *, connect: dict[str, str] | None = None) -> Entry:
     root = _Table(document, "")
     server, key, egress = root.table("server"), root.table("key"), root.table("egress")
     startup, defaults, probe = root.table("startup"), root.table("defaults"), root.table("probe")
+    recognise = root.table("recognise")
     tools = tuple(_tool_rule(table) for table in root.tables("tool"))
     root.end()
 
@@ -70,10 +74,11 @@ def read(text: str, *, connect: dict[str, str] | None = None) -> Entry:
         deadline_seconds=server.number("deadline_seconds", 600, _MAX_DEADLINE_SECONDS),
         max_requests=server.number("max_requests", 1000, 1_000_000),
         default_tools=defaults.texts("tools"),
-        probe=Probe(probe.text("tool", required=True), probe.text("arguments") or "{}") if probe else None,
+        probe=_probe(probe),
         url=url,
+        recognition=_recognition(recognise),
     )
-    for table in (server, key, egress, startup, defaults, probe):
+    for table in (server, key, egress, startup, defaults, probe, recognise):
         table.end()
     _check(entry)
     return entry
@@ -186,6 +191,30 @@ def _tool_rule(table: _Table) -> ToolRule:
     rule = ToolRule(table.texts("match", required=True), _requests(table, "requests"))
     table.end()
     return rule
+
+
+def _recognition(table: _Table) -> Recognition:
+    launches, keys = table.texts("launches"), table.texts("keys")
+    for launch in launches:
+        if not _LAUNCH.fullmatch(launch):
+            raise _wrong(table.path("launches"), f"{launch!r} is not npm:, pypi:, docker: or program:NAME, nor a URL")
+    for name in keys:
+        if not _KEY_NAME.fullmatch(name):
+            raise _wrong(table.path("keys"), f"{name!r} is not the name of a variable or an option")
+    return Recognition(launches, keys)
+
+
+def _probe(table: _Table) -> Probe | None:
+    if not table:
+        return None
+    tool, arguments = table.text("tool", required=True), table.text("arguments") or "{}"
+    try:
+        fits = type(json.loads(arguments)) is dict
+    except ValueError:
+        fits = False
+    if not fits:
+        raise _wrong(table.path("arguments"), "it must be a JSON object, in a string")
+    return Probe(tool, arguments)
 
 
 def _requests(table: _Table, name: str) -> tuple[RequestRule, ...]:

@@ -35,6 +35,37 @@ def parameters(text: str) -> dict[str, str]:
     return {name: str(value) for name, value in tomllib.loads(found[2]).items()} if found else {}
 
 
+def recognised(launch: str) -> list[str]:
+    """The recipes for what a client's config launches, as `percall.clients.launches` reads it; most often one or none.
+
+    A remote server's URL is recognised by itself and by whatever lies below it.
+    """
+    return [name for name in names() if launch_fits(launch, _launches(text_of(name)))]
+
+
+def launch_fits(launch: str, known: tuple[str, ...]) -> bool:
+    """Whether a launch is one of those that an entry names."""
+    return any(launch == one or ("://" in one and launch.startswith(f"{one}/")) for one in known if launch)
+
+
+def _launches(text: str) -> tuple[str, ...]:
+    return tuple(tomllib.loads(text)["recognise"]["launches"])
+
+
+def parameters_of(text: str, environment: dict[str, str]) -> dict[str, str]:
+    """A recipe's parameters as a config's environment shows them; those that it does not show are left out.
+
+    A recipe that sets `JIRA_URL = "https://{{site}}"` finds its site in the config's own JIRA_URL.
+    """
+    found: dict[str, str] = {}
+    for name, template in tomllib.loads(text)["server"].get("environment", {}).items():
+        pieces = re.split(r"\{\{(\w+)\}\}", re.sub(r"\{listener:([^{}]*(?:\{\{\w+\}\}[^{}]*)*)\}", r"\1", template))
+        pattern = "".join(f"(?P<{p}>{_VALUE.pattern})" if i % 2 else re.escape(p) for i, p in enumerate(pieces))
+        shown = re.fullmatch(pattern, environment.get(name, "").strip().rstrip("/")) if len(pieces) > 1 else None
+        found |= shown.groupdict() if shown else {}
+    return found
+
+
 def fill(text: str, values: dict[str, str]) -> str:
     """The entry of a recipe. Raises InvalidInput when a value is missing, unknown, or could break out of its string."""
     wanted = parameters(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +141,16 @@ def _server_row(row: Row) -> Row:
             for rule in entry.tools
         ],
         "default_tools": list(entry.default_tools),
+        "probe": {"tool": entry.probe.tool, "arguments": json.loads(entry.probe.arguments)} if entry.probe else None,
+        "launches": list(entry.recognition.launches),
+        "keys": _keys(entry),
     }
+
+
+def _keys(entry: Entry) -> list[str]:
+    """The variables and options that hold this server's key in a client's config."""
+    held = [name for name, value in entry.environment.items() if "{key}" in value]
+    return list(dict.fromkeys([*held, *entry.recognition.keys]))
 
 
 def _request_text(rule: Any) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import pytest
 
@@ -140,6 +142,24 @@ def test_a_mistake_is_answered_with_its_place(said: str, instead: str, place: st
         entry_file.read(WHOLE.replace(said, instead, 1))
     assert place in refused.value.message
     assert refused.value.code.startswith("entry.")
+
+
+@pytest.mark.parametrize(
+    ("table", "place"),
+    [
+        ('[probe]\ntool = "get_me"\narguments = "[]"', "probe.arguments: it must be a JSON object"),
+        ('[probe]\ntool = "get_me"\narguments = "{"', "probe.arguments: it must be a JSON object"),
+        ('[probe]\narguments = "{}"', "probe.tool: it is missing"),
+        ('[recognise]\nlaunches = ["tracker-mcp"]', "recognise.launches"),
+        ('[recognise]\nkeys = ["A B"]', "recognise.keys"),
+        ('[recognise]\nlaunch = "npm:tracker-mcp"', "recognise.launch: there is no such setting"),
+    ],
+)
+def test_a_mistake_in_probe_or_recognition_is_answered_with_its_place(table: str, place: str) -> None:
+    text = re.sub(r"\[probe\]\n(?:[^\[].*\n?)*", "", WHOLE) + "\n" + table + "\n"
+    with pytest.raises(InvalidInput) as refused:
+        entry_file.read(text)
+    assert place in refused.value.message
 
 
 def test_what_is_no_toml_is_refused() -> None:

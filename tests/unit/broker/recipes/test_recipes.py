@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from percall.clients.launches import launched
 from percall_broker import recipes
 from percall_broker.model import entry_file, rules
 from percall_broker.model.errors import InvalidInput, NotFound
@@ -172,6 +173,33 @@ def test_a_recipe_asks_for_its_parameters_and_takes_no_others() -> None:
 def test_a_parameter_cannot_break_out_of_its_string(site: str) -> None:
     with pytest.raises(InvalidInput):
         recipes.fill(recipes.text_of("atlassian"), {**EXAMPLES, "site": site})
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_recognises_its_own_launch_in_a_config(name: str) -> None:
+    entry = entry_of(name)
+    assert name in recipes.recognised(launched(entry.command, entry.url))
+
+
+def test_what_no_recipe_knows_is_recognised_by_none() -> None:
+    assert recipes.recognised("npm:nobodys-server") == []
+    assert recipes.recognised("") == []
+
+
+def test_a_url_is_recognised_with_what_lies_below_it_and_no_other_host() -> None:
+    known = ("https://mcp.example/mcp",)
+    assert recipes.launch_fits("https://mcp.example/mcp", known)
+    assert recipes.launch_fits("https://mcp.example/mcp/x", known)
+    assert not recipes.launch_fits("https://mcp.example/mcp-other", known)
+    assert not recipes.launch_fits("https://mcp.example.evil/mcp", known)
+
+
+def test_parameters_are_read_from_the_environment_of_a_config() -> None:
+    text = recipes.text_of("atlassian")
+    pasted = {"JIRA_URL": "https://acme.atlassian.net/", "JIRA_USERNAME": "robin@acme.example", "JIRA_API_TOKEN": "x"}
+    assert recipes.parameters_of(text, pasted) == EXAMPLES
+    assert recipes.parameters_of(text, {"JIRA_URL": "http://acme.atlassian.net"}) == {}
+    assert recipes.parameters_of(recipes.text_of("github"), pasted) == {}
 
 
 def test_an_unknown_recipe_is_answered_with_those_there_are() -> None:
