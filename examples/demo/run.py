@@ -70,7 +70,9 @@ def install_server() -> Path:
             say("Installing mcp-atlassian, unmodified, into .cache/ (once) …")
             venv.create(SERVER_ENVIRONMENT, with_pip=True, clear=True)
             pip = [str(SERVER_ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "-qq"]
-            subprocess.run([*pip, "--disable-pip-version-check", "--require-hashes", "-r", str(LOCK)], check=True)
+            subprocess.run(
+                [*pip, "--disable-pip-version-check", "--require-hashes", "--no-deps", "-r", str(LOCK)], check=True
+            )
             ready.write_text(LOCK.read_text())
     return command
 

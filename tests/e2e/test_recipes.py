@@ -65,7 +65,7 @@ def atlassian() -> Path:
         if not ready.exists() or ready.read_text() != lock.read_text():
             venv.create(folder, with_pip=True, clear=True)
             pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            subprocess.run([*pip, "--require-hashes", "-r", str(lock)], check=True, timeout=240)
+            subprocess.run([*pip, "--require-hashes", "--no-deps", "-r", str(lock)], check=True, timeout=240)
             ready.write_text(lock.read_text())
     return folder / "bin" / "mcp-atlassian"
 
