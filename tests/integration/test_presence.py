@@ -97,6 +97,16 @@ def test_a_person_who_is_there_changes_things(ada: SigningLaptop) -> None:
     assert ada.send("POST", f"/v1/admin/grants/{made.json['grant']}/revoke").json["state"] == "revoked"
 
 
+def test_the_record_says_how_presence_was_proven(served: Served, ada: SigningLaptop) -> None:
+    made = invite_for(ada, "gil").json["grant"]
+    served.change(made, "suspend")  # by an automation
+    rows = served.administrator.administer("GET", "/v1/admin/changes?limit=2")
+    assert [(row["action"], row["presence"]) for row in rows] == [
+        ("grant.suspended", "automation"),
+        ("grant.create", "passphrase"),
+    ]
+
+
 def test_a_captured_presence_signature_serves_for_nothing_else(served: Served, ada: SigningLaptop) -> None:
     ada.send("GET", wire.PATH_SESSION)  # for a nonce
     path, body = "/v1/admin/grants", json.dumps({"person": "gus", "servers": SCOPE}).encode()

@@ -104,7 +104,7 @@ def changes(
     query = {"since_ms": str(milliseconds_of(since)), "until_ms": str(milliseconds_of(until)), "limit": str(limit)}
     with administrator() as client:
         rows = client.json("GET", under("changes"), query=query)
-    columns = ("time", "person", "action", "server", "call", "details")
+    columns = ("time", "person", "presence", "action", "server", "call", "details")
     output.lines(rows, as_json=as_json, columns=columns, empty="No changes.")
 
 

@@ -1,6 +1,7 @@
 """Entries for what administrators do: changes, and readings of arguments. They go into the change's own transaction.
 
-An entry never holds a secret, an invite or a token: `details` is shown to every administrator.
+An entry never holds a secret, an invite or a token: `details` is shown to every administrator. Its `presence` says how
+the person showed that they were there: passphrase, passkey; `automation`, or `machine` for the broker's own.
 """
 
 from __future__ import annotations
@@ -40,9 +41,10 @@ def _entry(
         "agent": by.grant.agent if by else "",
         "device": by.grant.device if by else "",
     }
+    presence = by.presence if by is not None else "machine"
     time_ms = int(time.time() * 1000)
     entry = {"kind": kind, "id": identifier, "call": call, "time_ms": time_ms}
-    entry |= {**who, "server": server, "action": action}
+    entry |= {**who, "server": server, "action": action, "presence": presence}
     parameters = {
         "kind": kind,
         "id": identifier,

@@ -85,10 +85,15 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who signed a request: the grant, and the id (`jti`) of the proof, which names the call or request it opens."""
+    """Who asked: the grant, and the id (`jti`) of the proof, which names the call, request or change that it opens.
+
+    `presence` is how the person showed that they were there: passphrase, passkey, or empty where they did not;
+    `automation` where a program changes something, which has no presence.
+    """
 
     grant: Grant
     jti: str
+    presence: str = ""
 
 
 @dataclass(frozen=True, slots=True)

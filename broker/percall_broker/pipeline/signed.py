@@ -14,6 +14,7 @@ other is remembered by its proof's id (`identify_once`).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from percall_broker.crypto.proofs import MAX_SKEW_SECONDS
@@ -93,13 +94,14 @@ class Signed:
         with naming(identity):
             if not identity.grant.automation:
                 await self._presence.require(identity.grant.person, request, identity.jti, now)  # 4
-            elif area not in identity.grant.may:  # 4
+                return replace(identity, presence="passphrase")
+            if area not in identity.grant.may:  # 4
                 raise Forbidden(
                     "automation.area",
                     f"The automation {identity.grant.person} may not change {area or 'this'}.",
                     "An administrator can do it, or make an automation grant that may.",
                 )
-        return identity
+        return replace(identity, presence="automation")
 
     async def present(self, request: SignedRequest, now: float) -> tuple[Identity, str]:
         """A person who is there, and the public key that says so: for what is their own. Raises Forbidden too."""
@@ -107,7 +109,8 @@ class Signed:
         with naming(identity):
             if identity.grant.automation:
                 raise Forbidden("automation.presence", "An automation has no presence and no keys of its own.")
-            return identity, await self._presence.require(identity.grant.person, request, identity.jti, now)  # 4
+            key = await self._presence.require(identity.grant.person, request, identity.jti, now)  # 4
+            return replace(identity, presence="passphrase"), key
 
     async def _standing(self, request: SignedRequest, now: float) -> Identity:
         identity = await self.identify_once(request, now)

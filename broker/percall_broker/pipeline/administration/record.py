@@ -84,6 +84,7 @@ def _change_row(entry: Row) -> Row:
         "person": entry["person"],
         "agent": entry["agent"],
         "action": entry["action"],
+        "presence": entry.get("presence", ""),  # empty in what was recorded before it was
         "server": entry["server"],
         "call": entry["call"],
         "details": entry["details"],
