@@ -42,6 +42,7 @@ from percall_broker.stages.authenticate import Authenticator
 from percall_broker.stages.lookup import Lookup
 from percall_broker.stages.presence import Presence
 from percall_broker.stages.record import Recorder
+from percall_broker.stages.tasks import Tasks
 from percall_broker.store import Statement, check_schema, open_store
 from percall_broker.store.measured import MeasuredStore
 from percall_broker.telemetry.metrics import Metrics
@@ -77,6 +78,7 @@ class Broker:
     request: RequestPipeline
     relay: RelayPipeline
     settle: Settle
+    tasks: Tasks
     enrol: Enrolment
     claims: Claims
     own: Own
@@ -149,6 +151,7 @@ async def compose(
     sessions = Sessions(store, lookup, presence)
     signed = Signed(store, lookup, Authenticator(tokens, nonces, public_url), presence)
     recorder = Recorder(store, arguments.seal)
+    tasks = Tasks(store)
     settle = Settle(store, metrics)
     replicas = Replicas(store, public_url)
     administration = Administration.over(store, vault, lookup, arguments, changes.announce)
@@ -161,12 +164,21 @@ async def compose(
         signed=signed,
         changes=changes,
         sessions=sessions,
-        call=CallPipeline(signed, Deciding(lookup, recorder, metrics, relayed=False), credentials, settle, metrics),
+        call=CallPipeline(signed, Deciding(lookup, recorder, metrics), credentials, settle, metrics),
         request=RequestPipeline(store, signed, lookup, recorder, credentials, settle, vault, metrics),
         relay=RelayPipeline(
-            signed, lookup, Deciding(lookup, recorder, metrics, relayed=True), recorder, settle, vault, seals, metrics
+            signed,
+            lookup,
+            Deciding(lookup, recorder, metrics, tasks),
+            recorder,
+            settle,
+            vault,
+            seals,
+            tasks,
+            metrics,
         ),
         settle=settle,
+        tasks=tasks,
         claims=Claims(store, Ledger(store, changes.announce), tokens, sessions, public_url),
         enrol=Enrolment(store, lookup, tokens, sessions, changes, presence, public_url),
         own=Own(Ledger(store, changes.announce), signed),
@@ -225,6 +237,7 @@ async def _look_ahead(broker: Broker) -> None:
         try:
             await broker.expiries.announce(now)
             await broker.webhooks.purge(now)
+            await broker.tasks.forget(now)
         except Unavailable as error:
             log.warning("looking ahead failed", code=error.code)
         await asyncio.sleep(EXPIRIES_SECONDS)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.processes import Broker
+    from harness.remote import Exchange
 
 ERAS = ["legacy", "2026-07-28"]
 KEYED = [sys.executable, str(SERVERS / "remote_mcp.py"), CANARY]
@@ -219,6 +223,96 @@ def test_a_call_that_broke_off_is_never_sent_again(broker: Broker, person: str, 
             assert client.call("get_item")["isError"] is True
         calls = [one for one in far.seen if b'"tools/call"' in one.body]
         assert len(calls) == 1
+
+
+def test_an_answer_that_broke_off_is_fetched_to_its_end(broker: Broker, person: str, tmp_path: Path) -> None:
+    asked: list[Any] = []
+
+    def broken_off(exchange: Exchange) -> None:
+        asked.append(exchange.message["id"])
+        exchange.head(200, "text/event-stream", {})
+        exchange.write(b"id: event-1\nretry: 1\ndata:\n\n")
+
+    def resumed(exchange: Exchange) -> None:
+        if exchange.headers["last-event-id"] is None:
+            exchange.json(b"", 405)
+            return
+        assert exchange.headers["last-event-id"] == "event-1"
+        exchange.events({"jsonrpc": "2.0", "id": asked[0], "result": {"content": [{"type": "text", "text": "rest"}]}})
+
+    with Remote() as far:
+        broker.add_server("resumed", entry(far.url), CANARY)
+        far.behaviours |= {"get_item": broken_off, "GET": resumed}
+        laptop = laptop_of(broker, tmp_path, person, "resumed", "get_*")
+        with laptop.client("resumed") as client:
+            client.initialize()
+            assert client.call_text("get_item") == "rest"
+    assert len(asked) == 1
+    wait_for(lambda: [row["outcome"] for row in broker.log("--person", person)] == ["done"], "the outcome")
+
+
+@pytest.mark.parametrize("era", ["", "2026-07-28"])
+def test_a_cancellation_reaches_the_server_in_its_eras_way(
+    broker: Broker, person: str, tmp_path: Path, era: str
+) -> None:
+    """The stateless era closes the stream; the old one sends a notification."""
+
+    def beating(exchange: Exchange) -> None:
+        exchange.head(200, "text/event-stream", {})
+        exchange.until_the_client_leaves()
+
+    who, name = person + era[:4], f"cancelled{era[:4]}"
+    with Remote() as far:
+        broker.add_server(name, entry(far.url), CANARY)
+        far.behaviours |= {"get_item": beating, "GET": lambda exchange: exchange.json(b"", 405)}
+        laptop = laptop_of(broker, tmp_path, who, name, "get_*")
+        with laptop.client(name) as client:
+            if not era:
+                client.initialize()
+            call = client.send("tools/call", {"name": "get_item", "arguments": {}}, era=era)
+            wait_for(lambda: any(b'"get_item"' in body for body in far.bodies()), "the call")
+            client.notify("notifications/cancelled", {"requestId": call})
+            if era:
+                assert far.gone.wait(20)
+            wait_for(lambda: bool(era) or any(b"notifications/cancelled" in body for body in far.bodies()), "the word")
+            assert far.gone.wait(20)
+    wait_for(lambda: [row["outcome"] for row in broker.log("--person", who)] == ["unknown"], "the outcome")
+
+
+def test_a_client_that_does_not_read_holds_the_server_back_through_shim_and_broker(
+    broker: Broker, person: str, tmp_path: Path
+) -> None:
+    held_back, megabyte = threading.Event(), 1024 * 1024
+
+    def flooding(exchange: Exchange) -> None:
+        exchange.head(200, "text/event-stream", {})
+        exchange.impatient(2.0)
+        try:
+            for _ in range(512):
+                exchange.event(
+                    {"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": "x" * megabyte}}
+                )
+        except TimeoutError:
+            held_back.set()
+
+    with Remote() as far:
+        broker.add_server("flooding", entry(far.url), CANARY)
+        far.behaviours["get_item"] = flooding
+        laptop = laptop_of(broker, tmp_path, person, "flooding", "get_*")
+        meta = {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }
+        call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "get_item", "_meta": meta}}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        command = [str(COMMANDS / "percall"), "run", "flooding"]
+        with subprocess.Popen(command, **pipes, env=laptop.environment) as shim:  # type: ignore[call-overload]
+            shim.stdin.write(json.dumps(call).encode() + b"\n")
+            shim.stdin.flush()
+            assert held_back.wait(30)
+            for process in (shim.pid, broker.process.pid):
+                assert psutil.Process(process).memory_info().rss < 256 * megabyte
+            shim.kill()
 
 
 def test_a_remote_server_has_no_command_to_replace(broker: Broker, remote: str, person: str, tmp_path: Path) -> None:

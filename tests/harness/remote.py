@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import parse_qsl, urlsplit
 
 from harness.upstream import CANARY, RoomyServer, Seen
 
@@ -39,6 +40,8 @@ class Remote:
     behaviours: dict[str, Callable[[Exchange], None]] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
+    anyone: bool = False
+    """Whether it answers without its key too."""
     gone: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Self:
@@ -71,6 +74,8 @@ class Exchange:
         self._handler = handler
         self.remote = handler.remote
         self.headers = handler.headers
+        self.path = handler.path
+        self.query = dict(parse_qsl(urlsplit(handler.path).query))
         self.message = message
 
     def result(self, value: Any) -> dict[str, Any]:
@@ -91,6 +96,10 @@ class Exchange:
         else:
             self._handler.send_header("Content-Length", str(length))
         self._handler.end_headers()
+
+    def impatient(self, seconds: float) -> None:
+        """A write that nobody takes for so long raises TimeoutError."""
+        self._handler.connection.settimeout(seconds)
 
     def write(self, data: bytes) -> None:
         self._handler.wfile.write(data)
@@ -135,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
         method = message.get("method", self.command)
         name = str((message.get("params") or {}).get("name")) if method == "tools/call" else method
         behaviour = self.remote.behaviours.get(name) or self.remote.behaviours.get(method)
-        if not real:
+        if not (real or self.remote.anyone):
             return exchange.json({"error": "no key"}, 401, WWW_Authenticate="Bearer")
         if behaviour is not None:
             return behaviour(exchange)

@@ -133,4 +133,5 @@ def remote(shared_remote: Remote) -> Remote:
     shared_remote.seen.clear()
     shared_remote.gone.clear()
     shared_remote.released.clear()
+    shared_remote.anyone = False
     return shared_remote

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
 from harness.processes import wait_for
+from percall import wire
 
 if TYPE_CHECKING:
+    import http.client
+    from collections.abc import Iterator
+
     from harness.signing import Answer, SigningLaptop
 
 
@@ -36,3 +41,28 @@ def refusal_code(answer: Answer) -> str:
     text = str(answer.json["result"]["content"][0]["text"])
     assert answer.json["result"]["isError"] is True
     return text.rpartition("[")[2].rstrip("]")
+
+
+def opened(laptop: SigningLaptop, server: str = "remote") -> dict[str, str]:
+    """The headers of a session of the old era."""
+    answer = laptop.relay(server, request("initialize", {"protocolVersion": "2025-06-18"}))
+    return {"Mcp-Session-Id": answer.headers["mcp-session-id"]}
+
+
+def first_id(answer: Answer) -> str:
+    return next(line.removeprefix("id: ") for line in answer.body.decode().splitlines() if line.startswith("id: "))
+
+
+@contextlib.contextmanager
+def begun(
+    laptop: SigningLaptop, method: str, message: Any = None, *, server: str = "remote"
+) -> Iterator[http.client.HTTPResponse]:
+    """An answer that is read as it comes; leaving the block is leaving the server."""
+    laptop.send("GET", wire.PATH_SESSION)
+    body = json.dumps(message).encode() if message else b""
+    connection = laptop.connection()
+    path = wire.PATH_RELAY + server
+    connection.request(method, path, body or None, laptop.headers(method, path, body))
+    with contextlib.closing(connection), connection.getresponse() as answer:
+        assert answer.status == 200, answer.read()
+        yield answer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
 from typing import TYPE_CHECKING, Any
@@ -14,14 +13,12 @@ from harness.processes import wait_for
 from harness.remote import SESSION, Exchange, Remote
 from harness.signing import SigningLaptop
 from harness.upstream import CANARY
-from integration.relaying import call, events_of, refusal_code, request, settled
+from integration.relaying import begun, call, events_of, first_id, opened, refusal_code, request, settled
 from percall import wire
 
 if TYPE_CHECKING:
-    import http.client
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from harness.signing import Answer
     from integration.conftest import Served
 
 MODERN = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "get_item"}
@@ -210,15 +207,6 @@ def test_the_other_doors_do_not_serve_remote_servers(relayed: Served, remote: Re
 # --- Sessions and streams ---------------------------------------------------------------------------------------------
 
 
-def opened(laptop: SigningLaptop) -> dict[str, str]:
-    answer = laptop.relay("remote", request("initialize", {"protocolVersion": "2025-06-18"}))
-    return {"Mcp-Session-Id": answer.headers["mcp-session-id"]}
-
-
-def first_id(answer: Answer) -> str:
-    return next(line.removeprefix("id: ") for line in answer.body.decode().splitlines() if line.startswith("id: "))
-
-
 def test_a_stream_is_resumed_in_its_own_session_alone(relayed: Served, remote: Remote) -> None:
     def broken_off(exchange: Exchange) -> None:
         exchange.head(200, "text/event-stream", {})
@@ -256,21 +244,6 @@ def test_a_session_ends_with_delete_for_its_own_grant_alone(relayed: Served, rem
     assert [seen.method for seen in remote.seen] == ["POST"]
     assert laptop.send("DELETE", "/mcp/remote", more=session).status == 202
     assert (remote.seen[-1].method, remote.seen[-1].headers["mcp-session-id"]) == ("DELETE", SESSION)
-
-
-@contextlib.contextmanager
-def begun(
-    laptop: SigningLaptop, method: str, message: Any = None, *, server: str = "remote"
-) -> Iterator[http.client.HTTPResponse]:
-    """An answer that is read as it comes; leaving the block is leaving the server."""
-    laptop.send("GET", wire.PATH_SESSION)
-    body = json.dumps(message).encode() if message else b""
-    connection = laptop.connection()
-    path = wire.PATH_RELAY + server
-    connection.request(method, path, body or None, laptop.headers(method, path, body))
-    with contextlib.closing(connection), connection.getresponse() as answer:
-        assert answer.status == 200, answer.read()
-        yield answer
 
 
 def beating(exchange: Exchange) -> None:

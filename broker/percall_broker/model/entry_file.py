@@ -10,6 +10,7 @@ import json
 import re
 import tomllib
 from typing import Any
+from urllib.parse import parse_qsl
 
 from percall_broker.model.entry import Entry, Probe, Recognition, RequestRule, Slot, ToolRule
 from percall_broker.model.errors import InvalidInput
@@ -278,6 +279,8 @@ def _check_relay(entry: Entry) -> None:
     for slot in entry.slots:
         if slot.kind not in {"header", "query"}:
             raise _wrong("key.slot", "a remote server's key goes into a header or the query")
+        if slot.kind == "query" and slot.name in dict(parse_qsl(parse_url(entry.url).query or "")):
+            raise _wrong("key.slot", f"server.url has the parameter {slot.name!r} already")
         if slot.kind == "header" and (slot.name.lower() in _TAKEN or slot.name.lower().startswith(_TAKEN_PREFIXES)):
             raise _wrong("key.slot", f"the header {slot.name!r} has a meaning of its own")
 

@@ -16,10 +16,11 @@ from percall_broker.stages.decide import decide
 from percall_broker.stages.policy import PolicyStage
 
 if TYPE_CHECKING:
-    from percall_broker.model.records import Identity, Server
+    from percall_broker.model.records import Grant, Identity, Server
     from percall_broker.stages.frame import Frame
     from percall_broker.stages.lookup import Lookup
     from percall_broker.stages.record import Recorder
+    from percall_broker.stages.tasks import Tasks
     from percall_broker.telemetry.metrics import Metrics
     from percall_broker.telemetry.steps import Steps
 
@@ -36,14 +37,14 @@ class Decided:
 
 
 class Deciding:
-    """Decides and records. `relayed` says whether the calls of this door are those of remote servers."""
+    """Decides and records. `tasks` are there where the calls of this door are those of remote servers."""
 
-    def __init__(self, lookup: Lookup, recorder: Recorder, metrics: Metrics, *, relayed: bool) -> None:
+    def __init__(self, lookup: Lookup, recorder: Recorder, metrics: Metrics, tasks: Tasks | None = None) -> None:
         self._lookup = lookup
         self._policy = PolicyStage(lookup)
         self._recorder = recorder
         self._metrics = metrics
-        self._relayed = relayed
+        self._tasks = tasks
 
     async def __call__(
         self, identity: Identity, name: str, asked: Frame, client: str, steps: Steps, now: float
@@ -56,9 +57,7 @@ class Deciding:
             identity = renewed(identity, grant)
             decision = decide(grant, name, server, asked, now)
             if decision.permitted and server is not None:
-                decision = another_door(server, relayed=self._relayed) or await self._policy(
-                    decision, grant, server, asked, client, now
-                )
+                decision = await self._narrowed(decision, grant, server, asked, client, now)
             steps.done("decide")
 
             if not decision.permitted or server is None:
@@ -79,6 +78,16 @@ class Deciding:
                 raise replayed()
             seen = (grant.version, server.version) if attempt else None
         raise Conflict("call.changing", "The grant or the server keeps changing.", "Try again.")
+
+    async def _narrowed(
+        self, permitted: Decision, grant: Grant, server: Server, asked: Frame, client: str, now: float
+    ) -> Decision:
+        """What is left of a grant's permission: at this door, for its own tasks, under the policies."""
+        if shut := another_door(server, relayed=self._tasks is not None):
+            return shut
+        if self._tasks is not None and (refused := await self._tasks.refusal(server.name, grant.id, asked)):
+            return refused
+        return await self._policy(permitted, grant, server, asked, client, now)
 
     async def _refused(
         self,

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from percall_broker.stages.lookup import Lookup
     from percall_broker.stages.message import Message
     from percall_broker.stages.record import Recorder
+    from percall_broker.stages.tasks import Tasks
     from percall_broker.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
@@ -127,7 +128,8 @@ class Permitted:
     """A request that may be forwarded. `target` and `headers` have the key in them: SECRET, never log.
 
     `method` and `id` name the request whose answer will come; `deadline` is in seconds since the epoch, None for as
-    long as the client likes; `call` is empty where it belongs to none; `session` is the upstream's own id.
+    long as the client likes; `call` is empty where it belongs to none; `session` is the upstream's own id; `tasks` are
+    those that a list of tasks may show.
     """
 
     identity: Identity
@@ -140,6 +142,7 @@ class Permitted:
     deadline: float | None
     call: str
     session: str
+    tasks: frozenset[str]
     body: bytes = field(repr=False)
     target: Target = field(repr=False)
     headers: tuple[tuple[str, str], ...] = field(repr=False)
@@ -182,6 +185,7 @@ class RelayPipeline:
         settle: Settle,
         vault: Unsealer,
         seals: Seals,
+        tasks: Tasks,
         metrics: Metrics,
     ) -> None:
         self._signed = signed
@@ -191,6 +195,7 @@ class RelayPipeline:
         self._settle = settle
         self._vault = vault
         self._seals = seals
+        self._tasks = tasks
         self._metrics = metrics
 
     def admit(self, request: SignedRequest) -> None:
@@ -208,6 +213,19 @@ class RelayPipeline:
         """
         if not permitted.call:
             await self._recorder.observation(permitted.identity, permitted.server.name, method, time.time())
+
+    async def became_task(self, permitted: Permitted, task: str) -> None:
+        """A call has become a task, which is this grant's alone: recorded before the client hears of it.
+
+        Raises Unavailable.
+        """
+        await self._tasks.made(permitted.server.name, task, permitted.identity.grant.id, time.time())
+
+    async def begun(self, permitted: Permitted, seen: Seen) -> None:
+        """The answer begins. A subscription is settled by that: it lasts as long as the client likes."""
+        if permitted.method == gate.LONG_LIVED:
+            seen.outcome = "done"
+            await self._settled(permitted.identity, seen)
 
     async def why_cut(self, permitted: Permitted) -> BrokerError:
         """Why what was permitted may not go on, by a fresh reading: the grant, the server, else the deadline."""
@@ -284,7 +302,9 @@ class RelayPipeline:
             headers[RESUME] = place.event
             method, awaited = place.method, place.id
             seen.call, seen.began_ms, seen.outcome = place.call, place.began_ms, ""
-        endless = method == gate.LONG_LIVED or asked.signed.method == "GET"
+        # The rest of a call's answer has the call's own deadline; a session's standing stream has none.
+        endless = method == gate.LONG_LIVED or (asked.signed.method == "GET" and not seen.call)
+        began = seen.began_ms / 1000 if seen.call else asked.at
         key = await self._vault.unseal(server.name, server.secret_version) if server.secret_version else b""  # 5
         target, sent = keyed(server.entry, key, headers)
         return Permitted(
@@ -295,9 +315,10 @@ class RelayPipeline:
             message=said,
             method=method,
             id=awaited,
-            deadline=None if endless else asked.at + server.entry.deadline_seconds,
+            deadline=None if endless else began + server.entry.deadline_seconds,
             call=seen.call,
             session=session,
+            tasks=await self._tasks.of(server.name, identity.grant.id) if method == gate.TASKS else frozenset(),
             body=asked.body,
             target=target,
             headers=sent,

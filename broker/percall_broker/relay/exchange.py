@@ -90,6 +90,7 @@ class Exchange:
             except (TimeoutError, StreamCut):
                 if leaving.has_left:
                     raise ClientGone from None
+                seen.outcome = seen.outcome or "unknown"
                 raise await self._pipeline.why_cut(permitted) from None
         except ClientGone:
             if self._resumable and not watch.answered:
@@ -118,6 +119,7 @@ class Exchange:
             elif came.status != _OK:
                 await self._other_status(permitted, seen, watch, came)
             elif content == heads.EVENTS:  # 7
+                await self._pipeline.begun(permitted, seen)
                 await self._events(permitted, seen, watch, came, headers, session or permitted.session)
             elif content == heads.JSON:
                 await self._whole(permitted, watch, came, headers)
@@ -140,6 +142,7 @@ class Exchange:
             held.add(redactor.flush())
             if not await _looked_at(held, watch.look) or not watch.answered:
                 raise UpstreamFailed("upstream.message", "The server's answer is not the answer to the request.")
+            await self._act(permitted, watch)
             await self._begin(_OK, [*headers, (b"content-length", b"%d" % held.size)])
             for piece in held.pieces():
                 await self._piece(piece)
@@ -230,6 +233,8 @@ class Exchange:
         """What a message asks of us, before it goes on: a record, or an answer in the client's place."""
         while watch.first_seen:
             await self._pipeline.observed(permitted, watch.first_seen.pop())
+        while watch.tasks:
+            await self._pipeline.became_task(permitted, watch.tasks.pop())
         while watch.refused:
             await self._refuse(permitted, watch.refused.pop())
 

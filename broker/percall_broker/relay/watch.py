@@ -27,18 +27,25 @@ class _Said(msgspec.Struct):
     error: msgspec.Raw = msgspec.Raw(b"")
 
 
+class _Task(msgspec.Struct, rename="camel"):
+    task_id: str = ""
+
+
 class _Result(msgspec.Struct, rename="camel"):
     is_error: msgspec.Raw = msgspec.Raw(b"")
     input_requests: msgspec.Raw = msgspec.Raw(b"")
+    task: _Task | None = None
+    task_id: str = ""
 
 
+_MEMBERS = frozenset({"jsonrpc", "id", "method", "result", "error"})
 _decode = msgspec.json.Decoder(_Said).decode
 _decode_result = msgspec.json.Decoder(_Result).decode
 
 
 class Watch:
     """One exchange. `refused` are the ids of the upstream's requests that are to be answered on the client's behalf;
-    `first_seen` the methods that it asks of the client for the first time.
+    `first_seen` the methods that it asks of the client for the first time; `tasks` those that the call has become.
     """
 
     def __init__(self, permitted: Permitted, seen: Seen) -> None:
@@ -46,6 +53,7 @@ class Watch:
         self._seen = seen
         self.refused: list[Any] = []
         self.first_seen: list[str] = []
+        self.tasks: list[str] = []
         self._awaited = frames.id_key(permitted.id)
         self.answered = self._awaited is None
 
@@ -57,10 +65,10 @@ class Watch:
             return None
         if said.method:
             return self._request(data)
-        if not (said.result or said.error):
+        if bool(said.result) == bool(said.error):
             return None
         if self._awaited is None or frames.id_key(said.id) != self._awaited:
-            return data
+            return None  # an answer to another request would get past what is done with that one's
         self.answered = True
         return self._answer(said, data)
 
@@ -94,7 +102,10 @@ class Watch:
             self._seen.outcome = "refused"
             return self._instead(refusals.SAMPLING_REFUSED)
         self._seen.outcome = "failed" if bytes(result.is_error) == b"true" else "done"
-        return self._filtered(data) if self._permitted.method in gate.LIST_METHODS else data
+        method = self._permitted.method
+        if not method.startswith("tasks/"):
+            self.tasks += [task for task in (result.task_id, result.task.task_id if result.task else "") if task]
+        return self._filtered(data) if method in gate.LIST_METHODS or method == gate.TASKS else data
 
     def _observe(self, method: str) -> None:
         if method not in self._seen.observed:
@@ -106,8 +117,20 @@ class Watch:
             value = wire.strict_json(data)
         except WireError:
             return None
-        changed = gate.filter_list(self._permitted.method, value.get("result"), self._permitted.scope)
+        if any(name.lower() in _MEMBERS and name not in _MEMBERS for name in value):
+            return None  # a reader that ignores case would take another result than we look at
+        result, method = value.get("result"), self._permitted.method
+        changed = self._own_tasks(result) if method == gate.TASKS else self._granted(result)
         return data if changed is None else wire.dump({**value, "result": changed})
+
+    def _granted(self, result: Any) -> Any | None:
+        return gate.filter_list(self._permitted.method, result, self._permitted.scope)
+
+    def _own_tasks(self, result: Any) -> Any:
+        tasks = result.get("tasks") if isinstance(result, dict) else None
+        listed = tasks if isinstance(tasks, list) else []
+        own = [task for task in listed if isinstance(task, dict) and task.get("taskId") in self._permitted.tasks]
+        return {**result, "tasks": own} if isinstance(result, dict) else {"tasks": own}
 
     def _instead(self, refusal: wire.Refusal) -> bytes:
         """Our answer in the place of the upstream's."""

@@ -46,8 +46,8 @@ _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 class Frame:
     """What a frame asks for. `kind` is tool, prompt, resource, task, or empty where we know no such method.
 
-    `subjects` are what the grant must name: a tool, a prompt, or URIs. `arguments` are the exact bytes of a tool
-    call's arguments, of any other request's parameters; `digest` is theirs.
+    `subjects` are what the grant must name: a tool, a prompt, or URIs; the id of a task. `arguments` are the exact
+    bytes of a tool call's arguments, of any other request's parameters; `digest` is theirs.
     """
 
     method: str
@@ -124,7 +124,7 @@ def _subjects(  # noqa: PLR0911 - one line for each method
     if method == "subscriptions/listen":
         return "resource", _listened(params)
     if method.startswith("tasks/"):
-        return "task", ()
+        return "task", () if method == "tasks/list" else (_text(params, "taskId"),)
     return "", ()
 
 

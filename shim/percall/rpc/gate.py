@@ -47,6 +47,7 @@ OBSERVED = frozenset({SAMPLING, "elicitation/create", "roots/list"})
 
 LISTS = {"tools/list": "tools", "prompts/list": "prompts", "resources/list": "resources"}
 _TEMPLATES = "resources/templates/list"
+TASKS = "tasks/list"
 LIST_METHODS = frozenset({*LISTS, _TEMPLATES})
 
 
