@@ -220,7 +220,7 @@ def _rest(broker: Broker, errors: ErrorAnswers) -> FastAPI:
     async def nothing(request: Request, _error: Exception) -> Response:
         return await refuse(request, NotFound("request.path", "There is nothing at this path."))
 
-    rest.include_router(admin.router(broker.administration, broker.webhooks, reader, changer))
+    rest.include_router(admin.router(broker.administration, broker.webhooks, broker.status, reader, changer))
     return rest
 
 

@@ -20,6 +20,7 @@ from percall_broker.oidc import Client, Provider
 from percall_broker.outbound.posting import Posting
 from percall_broker.pipeline.administration import Administration
 from percall_broker.pipeline.administration.ledger import Ledger
+from percall_broker.pipeline.administration.status import Running, Status
 from percall_broker.pipeline.attacks import Attacks
 from percall_broker.pipeline.call import CallPipeline
 from percall_broker.pipeline.changes import Changes
@@ -45,6 +46,7 @@ from percall_broker.stages.record import Recorder
 from percall_broker.stages.tasks import Tasks
 from percall_broker.store import Statement, check_schema, open_store
 from percall_broker.store.measured import MeasuredStore
+from percall_broker.store.opening import is_postgresql
 from percall_broker.telemetry.metrics import Metrics
 from percall_broker.vault import Vault
 from percall_broker.vault.sources.chosen import key_source
@@ -56,7 +58,8 @@ if TYPE_CHECKING:
     from percall_broker.store import Store
 
 SWEEP_SECONDS = 10.0
-LONGEST_LIMIT_SECONDS = 86400
+DAY_SECONDS = 86400
+LONGEST_LIMIT_SECONDS = DAY_SECONDS
 _ISSUER_BYTES = 16
 
 log = structlog.get_logger()
@@ -84,6 +87,7 @@ class Broker:
     own: Own
     sign_in: SignIn
     administration: Administration
+    status: Status
     metrics: Metrics
     replicas: Replicas
     readiness: Readiness
@@ -155,6 +159,8 @@ async def compose(
     settle = Settle(store, metrics)
     replicas = Replicas(store, public_url)
     administration = Administration.over(store, vault, lookup, arguments, changes.announce)
+    readiness = Readiness(replicas.beat, partial(check_schema, store), vault)
+    expiries = Expiries(store, settings.key_days * DAY_SECONDS if settings is not None else 0)
     return Broker(
         public_url=public_url,
         store=store,
@@ -183,16 +189,33 @@ async def compose(
         enrol=Enrolment(store, lookup, tokens, sessions, changes, presence, public_url),
         own=Own(Ledger(store, changes.announce), signed),
         administration=administration,
+        status=Status(
+            store,
+            vault,
+            _running(settings),
+            replicas,
+            readiness,
+            expiries,
+            administration.freezes,
+            administration.webhooks,
+            administration.review,
+        ),
         sign_in=SignIn(
             Ledger(store, changes.announce), administration.people, administration.groups, *_provider(settings)
         ),
         metrics=metrics,
         replicas=replicas,
         attacks=Attacks(store, lookup, metrics, replicas.own_id),
-        expiries=Expiries(store),
+        expiries=expiries,
         webhooks=Webhooks(store, vault, Posting(), metrics, replicas.own_id),
-        readiness=Readiness(replicas.beat, partial(check_schema, store), vault),
+        readiness=readiness,
     )
+
+
+def _running(settings: Settings | None) -> Running:
+    if settings is None:
+        return Running("", "")
+    return Running("postgresql" if is_postgresql(settings.location) else "sqlite", settings.key_source)
 
 
 def _provider(settings: Settings | None) -> tuple[Provider | None, Client | None, dict[str, str], int]:

@@ -23,6 +23,7 @@ from percall_broker.cli.person import people
 from percall_broker.cli.policy import policies
 from percall_broker.cli.review import reviews
 from percall_broker.cli.server import servers
+from percall_broker.cli.status import status
 from percall_broker.cli.webhook import webhooks
 from percall_broker.model.errors import Conflict, Unavailable
 
@@ -49,6 +50,7 @@ application.add_typer(grants, name="grant")
 application.add_typer(people, name="person")
 application.add_typer(devices, name="device")
 application.add_typer(groups, name="group")
+application.command("status")(status)
 application.command("freeze")(freeze)
 application.command("unfreeze")(unfreeze)
 application.add_typer(policies, name="policy")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +14,12 @@ from percall.errors import UsageError
 from percall_broker import recipes
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
+from percall_broker.cli.grant import seconds_of
 from percall_broker.model import entry_file
 
 servers = typer.Typer(help="The catalogue of MCP servers, and their keys.", no_args_is_help=True)
 
-_COLUMNS = ("server", "title", "label", "state", "frozen", "secret_created_at", "version")
+_COLUMNS = ("server", "title", "label", "state", "frozen", "secret_created_at", "secret_expires_at", "version")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Name = Annotated[str, typer.Argument(help="The server's name, as `percall run NAME` says it.")]
 Recipe = Annotated[str, typer.Option(help=f"A recipe that ships with Percall: {', '.join(recipes.names())}.")]
@@ -32,6 +34,16 @@ Connect = Annotated[
     ),
 ]
 SecretStdin = Annotated[bool, typer.Option("--secret-stdin", help="Read the key from standard input.")]
+
+KeyExpires = Annotated[
+    str,
+    typer.Option("--key-expires", help="How long it holds at its issuer, so that you are told before.", metavar="90d"),
+]
+
+
+def _end(duration: str) -> int:
+    """When a key ends that holds for so long; 0 where nobody says."""
+    return int(time.time()) + seconds_of(duration) if duration else 0
 
 
 def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
@@ -73,13 +85,14 @@ def add(
     given: Set = None,
     connect: Connect = None,
     secret_stdin: SecretStdin = False,
+    key_expires: KeyExpires = "",
     as_json: Json = False,
 ) -> None:
     """Add a server. Its key is asked for at a prompt, and nobody can read it back."""
     text, stand_ins = _entry_text(recipe, file, given), _pairs(connect, "--connect")
     entry = entry_file.read(text, connect=stand_ins)  # a mistake is told before the key is asked for
     secret = _secret(name, from_stdin=secret_stdin) if entry.slots else ""
-    form = {"name": name, "entry": text, "connect": stand_ins, "secret": secret}
+    form = {"name": name, "entry": text, "connect": stand_ins, "secret": secret, "expires_at": _end(key_expires)}
     with administrator() as client:
         row = client.json("POST", under("servers"), value=form)
     suggestion = ",".join(row["default_tools"]) or "get_*"
@@ -146,10 +159,27 @@ def resume(name: Name, as_json: Json = False) -> None:
 
 
 @servers.command("rotate-key")
-def rotate_key(name: Name, secret_stdin: SecretStdin = False, as_json: Json = False) -> None:
+def rotate_key(
+    name: Name, secret_stdin: SecretStdin = False, key_expires: KeyExpires = "", as_json: Json = False
+) -> None:
     """Give a server a new key while calls run: the next request uses it, with nothing to do on any laptop."""
-    secret = _secret(name, from_stdin=secret_stdin)
+    ends = _end(key_expires)
+    form = {"secret": _secret(name, from_stdin=secret_stdin), "expires_at": ends}
     with administrator() as client:
-        row = client.json("POST", under("servers", name, "key"), value={"secret": secret})
+        row = client.json("POST", under("servers", name, "key"), value=form)
     text = f"{name} uses version {row['secret_version']} of its key from now on. Revoke the old one at its issuer."
     output.one(row, as_json=as_json, text=text)
+
+
+@servers.command("key-end")
+def key_end(
+    name: Name,
+    duration: Annotated[str, typer.Argument(help="How long it still holds, 90d for one; or `never`.", metavar="WHEN")],
+    as_json: Json = False,
+) -> None:
+    """Say when the key in use ends at its issuer, so that you are told before. Nothing stops it here."""
+    ends = 0 if duration == "never" else _end(duration)
+    with administrator() as client:
+        row = client.json("PUT", under("servers", name, "key", "end"), value={"expires_at": ends})
+    until = time.strftime("%Y-%m-%d %H:%M", time.localtime(ends)) if ends else "never"
+    output.one(row, as_json=as_json, text=f"The key of {name} ends: {until}.")

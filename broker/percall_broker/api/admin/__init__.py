@@ -20,18 +20,21 @@ from percall_broker.api.admin import (
     record,
     review,
     servers,
+    status,
     webhooks,
 )
 from percall_broker.api.admin.forms import Administrator
 from percall_broker.model.errors import InvalidInput
 from percall_broker.model.records import Identity
 from percall_broker.pipeline.administration import Administration
+from percall_broker.pipeline.administration.status import Status
 from percall_broker.pipeline.webhooks import Webhooks
 
 
 def router(
     administration: Administration,
     sending: Webhooks,
+    at_a_glance: Status,
     reader: Callable[[Request], Awaitable[Identity]],
     changer: Callable[[Request, str], Awaitable[Identity]],
 ) -> APIRouter:
@@ -60,5 +63,6 @@ def router(
     routes.include_router(record.router(administration.record, asking(""), reader))
     routes.include_router(policies.router(administration.policies, asking("policies"), reader))
     routes.include_router(webhooks.router(administration.webhooks, sending, asking("webhooks")))
+    routes.include_router(status.router(at_a_glance, asking("")))
     routes.include_router(review.router(administration.review, asking("grants")))
     return routes

@@ -10,6 +10,8 @@ from percall_broker.api.admin.forms import Administrator, Form
 from percall_broker.model.records import Identity
 from percall_broker.pipeline.administration.servers import Servers
 
+Seconds = Annotated[int, Field(ge=0, lt=2**40)]
+
 
 class EntryForm(Form):
     """A server entry in TOML; `connect` maps https origins to loopback stand-ins."""
@@ -19,16 +21,24 @@ class EntryForm(Form):
 
 
 class ServerForm(EntryForm):
-    """A new server, with its key where it needs one."""
+    """A new server, with its key where it needs one; `expires_at` is when that key ends at its issuer, in seconds."""
 
     name: str
     secret: SecretStr = SecretStr("")
+    expires_at: Seconds = 0
 
 
 class SecretForm(Form):
     """A new key."""
 
     secret: SecretStr
+    expires_at: Seconds = 0
+
+
+class KeyEndForm(Form):
+    """When the key in use ends; 0 for never."""
+
+    expires_at: Seconds
 
 
 def router(servers: Servers, administrator: Administrator, keeper: Administrator) -> APIRouter:
@@ -44,7 +54,7 @@ def router(servers: Servers, administrator: Administrator, keeper: Administrator
     @routes.post("")
     async def add(by: By, form: ServerForm) -> dict[str, Any]:
         secret = form.secret.get_secret_value().encode()
-        return await servers.add(by, form.name, form.entry, form.connect, secret)
+        return await servers.add(by, form.name, form.entry, form.connect, secret, form.expires_at)
 
     @routes.get("/{name}")
     async def show(by: By, name: str) -> dict[str, Any]:  # noqa: ARG001
@@ -69,6 +79,10 @@ def router(servers: Servers, administrator: Administrator, keeper: Administrator
 
     @routes.post("/{name}/key")
     async def rotate_key(by: ByKeeper, name: str, form: SecretForm) -> dict[str, Any]:
-        return await servers.rotate_key(by, name, form.secret.get_secret_value().encode())
+        return await servers.rotate_key(by, name, form.secret.get_secret_value().encode(), form.expires_at)
+
+    @routes.put("/{name}/key/end")
+    async def set_key_end(by: ByKeeper, name: str, form: KeyEndForm) -> dict[str, Any]:
+        return await servers.set_key_end(by, name, form.expires_at)
 
     return routes

@@ -33,14 +33,19 @@ class Servers:
         self._ledger = ledger
         self._vault = vault
 
-    async def add(self, by: Identity, name: str, text: str, connect: dict[str, str], secret: bytes) -> Row:
-        """A server of the catalogue, with its key where it needs one. Raises InvalidInput, Conflict."""
+    async def add(
+        self, by: Identity, name: str, text: str, connect: dict[str, str], secret: bytes, expires_at: int = 0
+    ) -> Row:
+        """A server of the catalogue, with its key where it needs one. Raises InvalidInput, Conflict.
+
+        `expires_at` is when that key ends at its issuer, in seconds; 0 where nobody said.
+        """
         check_name(name, "server")
         entry = entry_file.read(text, connect=connect)
-        if not entry.slots and secret:
+        if not entry.slots and (secret or expires_at):
             raise InvalidInput("server.key", "This server has no key to be given.")
         version = await self._next_secret_version(name) if entry.slots else 0
-        sealed = [await self._vault.sealing(name, version, _checked_secret(secret))] if entry.slots else []
+        sealed = [*await self._sealing(name, version, secret, expires_at)] if entry.slots else []
         parameters = {"name": name, "entry": _text_of(entry), "secret_version": version, "created_at": int(time.time())}
         done = await self._ledger.change(
             Statement("add_server", parameters, required=True),
@@ -84,7 +89,7 @@ class Servers:
             raise Conflict("server.state", f"The server {name!r} is {before['state']} already.")
         return await self.show(name)
 
-    async def rotate_key(self, by: Identity, name: str, secret: bytes) -> Row:
+    async def rotate_key(self, by: Identity, name: str, secret: bytes, expires_at: int = 0) -> Row:
         """Gives a server a new key: the next request uses it, and no call fails. Raises InvalidInput, NotFound."""
         before = await self.show(name)
         if not before["secret_version"]:
@@ -93,8 +98,23 @@ class Servers:
         await self._change(
             name,
             Statement("set_secret_version", {"name": name, "secret_version": version}, required=True),
-            await self._vault.sealing(name, version, _checked_secret(secret)),
+            *await self._sealing(name, version, secret, expires_at),
             changes.change(by, "server.rotate_key", server=name, secret_version=version),
+        )
+        return await self.show(name)
+
+    async def set_key_end(self, by: Identity, name: str, expires_at: int) -> Row:
+        """Says when the key in use ends at its issuer; 0 for never. It goes on being used. Raises InvalidInput,
+        NotFound.
+        """
+        before = await self.show(name)
+        version = before["secret_version"]
+        if not version:
+            raise InvalidInput("server.key", f"The server {name!r} has no key.")
+        await self._change(
+            name,
+            _key_end(name, version, expires_at),
+            changes.change(by, "server.key_end", server=name, secret_version=version, expires_at=expires_at),
         )
         return await self.show(name)
 
@@ -113,6 +133,10 @@ class Servers:
         if await self._ledger.change(*statements) is None:
             raise NotFound("server.unknown", f"There is no server {name!r}.", "See: percall-broker server list.")
 
+    async def _sealing(self, name: str, version: int, secret: bytes, expires_at: int) -> tuple[Statement, ...]:
+        sealing = await self._vault.sealing(name, version, _checked_secret(secret))
+        return (sealing, _key_end(name, version, expires_at)) if expires_at else (sealing,)
+
     async def _next_secret_version(self, name: str) -> int:
         rows = await self._ledger.fetch("newest_secret_version", name=name)
         return int(rows[0]["version"]) + 1
@@ -130,6 +154,7 @@ def _server_row(row: Row) -> Row:
         "version": row["version"],
         "secret_version": row["secret_version"],
         "secret_created_at": row["secret_created_at"],
+        "secret_expires_at": row["secret_expires_at"],
         "command": list(entry.command),
         "url": entry.url,
         "ways": list(entry.ways),
@@ -159,6 +184,12 @@ def _request_text(rule: Any) -> str:
 
 def _text_of(entry: Entry) -> str:
     return canonical(msgspec.to_builtins(entry))
+
+
+def _key_end(name: str, version: int, expires_at: int) -> Statement:
+    if expires_at and expires_at <= time.time():
+        raise InvalidInput("secret.expired", "A key that has ended already is of no use.", "Check its end.")
+    return Statement("set_secret_end", {"name": name, "version": version, "expires_at": expires_at}, required=True)
 
 
 def _checked_secret(secret: bytes) -> bytes:

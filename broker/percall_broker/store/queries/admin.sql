@@ -82,7 +82,7 @@ UPDATE servers SET secret_version = :secret_version WHERE name = :name AND state
 
 -- name: list_servers()
 SELECT s.name, s.version, s.entry, s.state, s.secret_version, s.created_at,
-       COALESCE(k.created_at, 0) AS secret_created_at,
+       COALESCE(k.created_at, 0) AS secret_created_at, COALESCE(k.expires_at, 0) AS secret_expires_at,
        f.kind AS frozen_kind, f.name AS frozen_name, f.reason AS frozen_reason, f.created_by AS frozen_by,
        f.created_at AS frozen_at
 FROM servers s LEFT JOIN secrets k ON k.name = s.name AND k.version = s.secret_version

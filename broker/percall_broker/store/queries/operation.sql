@@ -85,6 +85,42 @@ DELETE FROM deliveries WHERE event IN (SELECT id FROM events WHERE time_ms < :be
 -- name: purge_events(before_ms)
 DELETE FROM events WHERE time_ms < :before_ms
 
+-- name: keys_in_use(most_seconds)
+-- Long reading. The newest version of each key, and when it ends: as was told of it, else by its age where there is a
+-- bound on that (0: none). person is empty for a shared key.
+SELECT s.name AS server, '' AS person, k.version, k.created_at,
+       CASE WHEN k.expires_at > 0 THEN k.expires_at WHEN :most_seconds > 0 THEN k.created_at + :most_seconds
+            ELSE 0 END AS expires_at
+FROM servers s JOIN secrets k ON k.name = s.name AND k.version = s.secret_version
+WHERE s.state <> 'removed'
+UNION ALL
+SELECT s.name, p.person, k.version, k.created_at,
+       CASE WHEN k.expires_at > 0 THEN k.expires_at WHEN :most_seconds > 0 THEN k.created_at + :most_seconds
+            ELSE 0 END
+FROM personal_keys p JOIN servers s ON s.name = p.server
+JOIN secrets k ON k.name = 'personal/' || p.person || '/' || p.server AND k.version = p.secret_version
+WHERE s.state <> 'removed'
+ORDER BY 1, 2
+
+-- name: count_standing(now)
+-- Long reading. How many of each there are that are not ended.
+SELECT (SELECT COUNT(*) FROM persons WHERE state <> 'removed') AS people,
+       (SELECT COUNT(*) FROM devices WHERE state = 'active') AS devices,
+       (SELECT COUNT(*) FROM grants g WHERE g.state <> 'revoked' AND (g.expires_at = 0 OR g.expires_at > :now)) AS grants,
+       (SELECT COUNT(*) FROM servers WHERE state <> 'removed') AS servers
+
+-- name: automations(now)
+SELECT id, person, may, expires_at FROM grants
+WHERE automation = 1 AND state = 'active' AND (expires_at = 0 OR expires_at > :now) ORDER BY created_at, id
+
+-- name: count_unknown(since_ms)
+-- Long reading. Outcomes that nobody reported, or that nobody knew.
+SELECT COUNT(*) AS calls FROM log WHERE outcome = 'unknown' AND time_ms >= :since_ms
+
+-- name: last_backup()
+-- Long reading.
+SELECT time_ms FROM log WHERE kind = 'change' AND reason = 'backup.create' ORDER BY seq DESC LIMIT 1
+
 -- name: expiring_grants(now, until)
 -- Long reading. Enrolled, active grants that expire in that time.
 SELECT id, person, agent, expires_at FROM grants

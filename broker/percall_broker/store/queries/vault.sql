@@ -13,6 +13,10 @@ VALUES (:name, :version, :sealed, :wrapped_key, :key_encryption_key, :created_at
 ON CONFLICT DO NOTHING
 RETURNING version
 
+-- name: set_secret_end(name, version, expires_at)
+-- No row: there is no such version.
+UPDATE secrets SET expires_at = :expires_at WHERE name = :name AND version = :version RETURNING version
+
 -- name: secrets_wrapped_by_others(key_encryption_key, limit)
 -- Long reading. What a rotation has still to wrap anew.
 SELECT name, version, wrapped_key, key_encryption_key FROM secrets

@@ -1,0 +1,74 @@
+"""`percall-broker status`: the broker at a glance."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from percall_broker.cli import output
+from percall_broker.cli.connection import administrator, under
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def status(as_json: Json = False) -> None:
+    """The broker at a glance: what runs, what ends soon, what waits, and what is stopped."""
+    with administrator() as client:
+        row = client.json("GET", under("status"))
+    output.one(row, as_json=as_json, text="\n".join(_lines(row)))
+
+
+def _lines(row: dict[str, Any]) -> Iterator[str]:
+    """What is well in a line each; what is not gets a line of its own that begins with `!`."""
+    yield f"percall-broker {row['version']}, {row['store']} at schema {row['schema']:04}"
+    for replica in row["replicas"]:
+        yield f"  replica {replica['id']} at {replica['url']}, {replica['version']}, since {_at(replica['started_at'])}"
+    yield f"  keys from {row['key_source']}: {', '.join(row['key_encryption_keys']) or 'none in use'}"
+    counts = (_many(row[name], name) for name in ("people", "devices", "grants", "servers"))
+    yield f"  {', '.join(counts)}; {_many(row['open_calls'], 'open calls')}"
+    for one in row["automations"]:
+        yield f"  automation {one['name']} ({one['grant']}) may change {', '.join(one['may'])}"
+    yield f"  last backup: {_at(row['last_backup_at'])}"
+    for one in row["webhooks"]:
+        yield f"  webhook {one['webhook']} at {one['origin']}: {_many(one['waiting'], 'events')} waiting"
+    yield from (f"! {line}" for line in _troubles(row))
+
+
+def _troubles(row: dict[str, Any]) -> Iterator[str]:
+    for name, code in row["problems"].items():
+        yield f"not ready: {name} ({code})"
+    if row["key_source_problem"]:
+        yield f"the source of keys: {row['key_source_problem']}"
+    if row["grants_to_review"]:
+        yield f"{_many(row['grants_to_review'], 'grants')} wait after a restore: percall-broker review show"
+    for one in row["freezes"]:
+        named = "everything" if one["kind"] == "all" else f"{one['kind']} {one['name']}"
+        yield f"frozen: {named}, by {one['by']} since {_at(one['created_at'])}{_because(one['reason'])}"
+    for one in row["expiring_keys"]:
+        whose = f"{one['person']}'s key of {one['server']}" if one["person"] else f"the key of {one['server']}"
+        yield f"{whose} ends {_at(one['expires_at'])}: percall-broker server rotate-key {one['server']}"
+    for one in row["expiring_grants"]:
+        yield f"grant {one['id']} of {one['person']} ({one['agent']}) ends {_at(one['expires_at'])}"
+    if row["unknown_outcomes_in_a_day"]:
+        yield f"{_many(row['unknown_outcomes_in_a_day'], 'calls')} of the last day ended with an unknown outcome"
+    for one in row["webhooks"]:
+        if one["problem"]:
+            yield f"webhook {one['webhook']}: {_many(one['failed_attempts'], 'attempts')} failed; {one['problem']}"
+
+
+def _at(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds)) if seconds else "never"
+
+
+def _many(number: int, what: str) -> str:
+    singular = {"people": "person"}.get(what, what.removesuffix("s"))
+    return f"{number} {singular if number == 1 else what}"
+
+
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""
