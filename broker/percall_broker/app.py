@@ -172,7 +172,9 @@ def build(
         ("POST", wire.PATH_CALLS): CallDoor(broker.call),
         ("GET", wire.PATH_CALLS): OwnCallsDoor(broker.signed, broker.administration.record),
         ("POST", wire.PATH_SETTLEMENTS): SettlementsDoor(broker.signed, broker.settle),
-        ("POST", wire.PATH_EGRESS): EgressDoor(broker.request, upstreams.egress, streams, errors.of, broker.metrics),
+        ("POST", wire.PATH_EGRESS): EgressDoor(
+            broker.request, upstreams.egress, streams, errors.of, broker.metrics, broker.tracing
+        ),
         ("GET", wire.PATH_EVENTS): events,
         ("POST", wire.PATH_INVITATION): InvitationDoor(broker.enrol),
         ("POST", wire.PATH_ENROL): EnrolmentDoor(broker.enrol),

@@ -15,7 +15,7 @@ from percall_broker.crypto import base64url, sodium
 from percall_broker.crypto.seals import Seals
 from percall_broker.crypto.tokens import CallCredentials, GrantTokens, Nonces
 from percall_broker.log.arguments import SealedArguments
-from percall_broker.model.errors import Unavailable
+from percall_broker.model.errors import InvalidInput, Unavailable
 from percall_broker.oidc import Client, Provider
 from percall_broker.outbound.posting import Posting
 from percall_broker.pipeline.administration import Administration
@@ -48,6 +48,7 @@ from percall_broker.store import Statement, check_schema, open_store
 from percall_broker.store.measured import MeasuredStore
 from percall_broker.store.opening import is_postgresql
 from percall_broker.telemetry.metrics import Metrics
+from percall_broker.telemetry.steps import NoTracing
 from percall_broker.vault import Vault
 from percall_broker.vault.sources.chosen import key_source
 
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 
     from percall_broker.settings import Settings
     from percall_broker.store import Store
+    from percall_broker.telemetry.steps import Tracing
 
 SWEEP_SECONDS = 10.0
 DAY_SECONDS = 86400
@@ -89,6 +91,7 @@ class Broker:
     administration: Administration
     status: Status
     metrics: Metrics
+    tracing: Tracing
     replicas: Replicas
     readiness: Readiness
     attacks: Attacks
@@ -104,7 +107,7 @@ async def open_broker(settings: Settings, public_url: str) -> AsyncIterator[Brok
     """
     metrics = Metrics()
     async with open_vault(settings, metrics) as (store, vault):
-        broker = await compose(store, vault, public_url, metrics, settings)
+        broker = await compose(store, vault, public_url, metrics, settings, _tracing(settings))
         await broker.replicas.beat()
         running = (broker.changes.poll(), _sweep(broker), _look_ahead(broker), broker.webhooks.run())
         chores = [asyncio.create_task(chore) for chore in running]
@@ -117,6 +120,7 @@ async def open_broker(settings: Settings, public_url: str) -> AsyncIterator[Brok
             await broker.attacks.close()
             with contextlib.suppress(Unavailable):
                 await broker.replicas.leave()
+            await asyncio.to_thread(broker.tracing.close)
 
 
 @contextlib.asynccontextmanager
@@ -136,10 +140,15 @@ async def open_vault(settings: Settings, metrics: Metrics | None = None) -> Asyn
 
 
 async def compose(
-    store: Store, vault: Vault, public_url: str, metrics: Metrics | None = None, settings: Settings | None = None
+    store: Store,
+    vault: Vault,
+    public_url: str,
+    metrics: Metrics | None = None,
+    settings: Settings | None = None,
+    tracing: Tracing | None = None,
 ) -> Broker:
     """A broker over an open store. Without `settings` nobody signs in at a provider. Raises Unavailable."""
-    metrics = metrics or Metrics()
+    metrics, tracing = metrics or Metrics(), tracing or NoTracing()
     signing = await vault.own_key("signing")
     # The issuer is the signing key itself, so that grants outlive a move to another URL.
     issuer = f"urn:percall:{base64url.encode(sodium.public_key(signing)[:_ISSUER_BYTES])}"
@@ -170,7 +179,7 @@ async def compose(
         signed=signed,
         changes=changes,
         sessions=sessions,
-        call=CallPipeline(signed, Deciding(lookup, recorder, metrics), credentials, settle, metrics),
+        call=CallPipeline(signed, Deciding(lookup, recorder, metrics), credentials, settle, metrics, tracing),
         request=RequestPipeline(store, signed, lookup, recorder, credentials, settle, vault, metrics),
         relay=RelayPipeline(
             signed,
@@ -182,6 +191,7 @@ async def compose(
             seals,
             tasks,
             metrics,
+            tracing,
         ),
         settle=settle,
         tasks=tasks,
@@ -204,12 +214,28 @@ async def compose(
             Ledger(store, changes.announce), administration.people, administration.groups, *_provider(settings)
         ),
         metrics=metrics,
+        tracing=tracing,
         replicas=replicas,
         attacks=Attacks(store, lookup, metrics, replicas.own_id),
         expiries=expiries,
         webhooks=Webhooks(store, vault, Posting(), metrics, replicas.own_id),
         readiness=readiness,
     )
+
+
+def _tracing(settings: Settings) -> Tracing:
+    """Raises InvalidInput where spans are asked for and the extra is not there."""
+    if not settings.traces_endpoint:
+        return NoTracing()
+    try:
+        from percall_broker.telemetry.spans import Spans  # noqa: PLC0415 - an extra, and none of its cost without it
+    except ImportError:
+        raise InvalidInput(
+            "settings.traces",
+            "Spans (`traces_endpoint`) need OpenTelemetry, which is not installed here.",
+            "pip install 'percall[broker,otel]'",
+        ) from None
+    return Spans(settings.traces_endpoint)
 
 
 def _running(settings: Settings | None) -> Running:

@@ -39,8 +39,9 @@ class Settings(BaseSettings):
     """The broker's settings. `database` empty: the embedded store in the folder. `public_url` empty: as it listens.
 
     `trusted_proxies` are addresses and networks; with commas between them in a variable.
-    `metrics_listen` empty: no figures are served. `oidc_issuer` empty: nobody signs in, people have invites;
-    `oidc_groups` maps the provider's groups to groups here, `oidc_days` is how long a sign-in holds.
+    `metrics_listen` empty: no figures are served. `traces_endpoint` empty: no spans are made.
+    `oidc_issuer` empty: nobody signs in, people have invites; `oidc_groups` maps the provider's groups to groups here,
+    `oidc_days` is how long a sign-in holds.
     `key_days` is how old an upstream key may become before that is told; 0 for any age.
     """
 
@@ -55,6 +56,7 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     metrics_listen: str = ""
     metrics_token_file: Path | None = None
+    traces_endpoint: str = ""
     key_source: Literal["file", "systemd", "keyring", "transit", "aws"] = "file"
     oidc_issuer: str = ""
     oidc_client_id: str = ""
@@ -95,6 +97,15 @@ class Settings(BaseSettings):
         local = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}
         if value and not (parts.hostname and (parts.scheme == "https" or local)):
             raise ValueError("not an https URL")
+        return value
+
+    @field_validator("traces_endpoint")
+    @classmethod
+    def _collector(cls, value: str) -> str:
+        """A URL of http or https, without credentials: those are OTEL_EXPORTER_OTLP_HEADERS's."""
+        parts = urlsplit(value)
+        if value and (parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc):
+            raise ValueError("not a collector's http or https URL")
         return value
 
     @field_validator("trusted_proxies", mode="before")

@@ -258,12 +258,13 @@ class CallRequest:
     """The head of a request to decide one call; the exact bytes of the JSON-RPC frame follow it.
 
     The proof's `jti` becomes the call's id. `client` is the client's `clientInfo` name and version, as claimed;
-    `settle` carries outcomes of earlier calls along.
+    `settle` carries outcomes of earlier calls along; `traceparent` is the client's (W3C Trace Context), as it came.
     """
 
     server: str
     client: str = ""
     settle: tuple[Settlement, ...] = ()
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +273,7 @@ class CallAnswer:
 
     `credential` is the call credential (absent where the delivery has no key); it is single use, and redeemed within
     CREDENTIAL_LIFETIME_SECONDS by the call's first egress request. The window closes after `deadline_seconds`.
+    `traceparent` names the broker's span of this call, where it traces.
     """
 
     call: str
@@ -279,6 +281,7 @@ class CallAnswer:
     deadline_seconds: int = 0
     credential: str | None = None
     refusal: Refusal | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,10 +293,14 @@ class Settlements:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One open call that an egress request may belong to; `credential` until it has been redeemed."""
+    """One open call that an egress request may belong to; `credential` until it has been redeemed.
+
+    `traceparent` is what the broker answered of the call.
+    """
 
     call: str
     credential: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

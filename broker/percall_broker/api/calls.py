@@ -55,6 +55,8 @@ def _members(decided: wire.CallAnswer) -> dict[str, Any]:
     members["deadline_seconds"] = decided.deadline_seconds
     if decided.credential is not None:
         members["credential"] = decided.credential
+    if decided.traceparent is not None:
+        members["traceparent"] = decided.traceparent
     return members
 
 

@@ -228,6 +228,10 @@ def serve(
     metrics_token_file: Annotated[
         Path | None, typer.Option(help="The token that it must show, in a file of mode 0600.", metavar="FILE")
     ] = None,
+    traces_endpoint: Annotated[
+        str | None,
+        typer.Option(help="An OpenTelemetry collector (OTLP over HTTP) that gets a span of each call.", metavar="URL"),
+    ] = None,
 ) -> None:
     """Serve until told to stop; prints `listening on URL` when ready."""
     from percall_broker.app import serve as run_server
@@ -241,6 +245,7 @@ def serve(
         trusted_proxies=trusted_proxy or None,
         metrics_listen=metrics_listen,
         metrics_token_file=metrics_token_file,
+        traces_endpoint=traces_endpoint,
     )
     run_server(told)
 

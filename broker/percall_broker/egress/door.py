@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from percall_broker.outbound.upstream import Upstream, UpstreamAnswer
     from percall_broker.pipeline.request import Permitted
     from percall_broker.telemetry.metrics import Metrics
+    from percall_broker.telemetry.steps import Steps, Tracing
 
     Message = dict[str, Any]
     Receive = Callable[[], Awaitable[Message]]
@@ -53,7 +54,12 @@ class RequestPipeline(Protocol):
         """Refuse whoever shows no grant, before the body is read. Raises Unauthenticated."""
 
     async def __call__(
-        self, request: SignedRequest, head: wire.EgressRequest, now: float, objection: BrokerError | None
+        self,
+        request: SignedRequest,
+        head: wire.EgressRequest,
+        now: float,
+        steps: Steps,
+        objection: BrokerError | None,
     ) -> Permitted:
         """A request that is permitted and durably recorded. Raises BrokerError otherwise; so it does the objection."""
 
@@ -68,12 +74,14 @@ class EgressDoor:
         streams: OpenStreams,
         answer_error: Callable[[BrokerError], ErrorAnswer],
         metrics: Metrics,
+        tracing: Tracing,
     ) -> None:
         self._pipeline = pipeline
         self._upstream = upstream
         self._streams = streams
         self._answer_error = answer_error
         self._metrics = metrics
+        self._tracing = tracing
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """One request. Where it is cut, the answer stays incomplete, so that the laptop cannot take it as whole."""
@@ -94,21 +102,34 @@ class EgressDoor:
             head = wire.decode(wire.EgressRequest, spool.head())
         except WireError as error:
             raise InvalidInput(error.code, error.message) from None
+        with self._tracing.begin("percall.request", head.windows[0].traceparent if head.windows else None) as steps:
+            await self._decided(_signed(scope, spool.digest), receive, spool, head, answer, steps)
+
+    async def _decided(
+        self,
+        signed: SignedRequest,
+        receive: Receive,
+        spool: Spool,
+        head: wire.EgressRequest,
+        answer: _Answer,
+        steps: Steps,
+    ) -> None:
         mark = self._streams.mark()
-        signed = _signed(scope, spool.digest)
-        permitted = await self._pipeline(signed, head, time.time(), _objection(head))  # 2
+        permitted = await self._pipeline(signed, head, time.time(), steps, _objection(head))  # 2
         try:
             async with asyncio.timeout(permitted.deadline - time.time()) as limit:
                 use = (permitted.identity.grant.id, permitted.server.name)
                 with self._streams.hold(use, mark, limit), ended_by_leaving(receive, limit):
-                    await self._forward(permitted, head, spool, answer)
+                    await self._forward(permitted, head, spool, answer, steps)
         except (TimeoutError, StreamCut):
             raise Forbidden(
                 "request.cut",
                 "The grant was revoked, suspended or frozen, or the call's time was over, so this was cut off.",
             ) from None
 
-    async def _forward(self, permitted: Permitted, head: wire.EgressRequest, spool: Spool, answer: _Answer) -> None:
+    async def _forward(
+        self, permitted: Permitted, head: wire.EgressRequest, spool: Spool, answer: _Answer, steps: Steps
+    ) -> None:
         entry = permitted.server.entry
         target = parse_url(head.url)
         outgoing = await _with_key(permitted, head, target.query, spool)  # 3
@@ -125,7 +146,9 @@ class EgressDoor:
         sending = self._upstream.send(head.method, replace(target, query=outgoing.query), headers, body, entry.connect)
         async with sending as came:  # 4
             self._metrics.answered(permitted.server, time.perf_counter() - start)
+            steps.done("upstream")
             await _pass_on(came, head.method, redactor, answer)
+            steps.done("answer")
 
 
 class _Answer:

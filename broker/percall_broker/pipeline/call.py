@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from percall import wire
 from percall_broker.pipeline.signed import naming
 from percall_broker.stages import credential, frame
-from percall_broker.telemetry.steps import Steps
 
 if TYPE_CHECKING:
     from percall_broker.crypto.tokens import CallCredentials
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from percall_broker.pipeline.signed import Signed
     from percall_broker.stages.authenticate import SignedRequest
     from percall_broker.telemetry.metrics import Metrics
+    from percall_broker.telemetry.steps import Steps, Tracing
 
 MAX_CLIENT_CHARACTERS = 200
 
@@ -35,30 +35,37 @@ class CallPipeline:
     """Decides calls."""
 
     def __init__(
-        self, signed: Signed, deciding: Deciding, credentials: CallCredentials, settle: Settle, metrics: Metrics
+        self,
+        signed: Signed,
+        deciding: Deciding,
+        credentials: CallCredentials,
+        settle: Settle,
+        metrics: Metrics,
+        tracing: Tracing,
     ) -> None:
         self._signed = signed
         self._deciding = deciding
         self._credentials = credentials
         self._settle = settle
         self._metrics = metrics
+        self._tracing = tracing
 
     async def __call__(
         self, request: SignedRequest, head: wire.CallRequest, body: bytes, now: float
     ) -> wire.CallAnswer:
         """The decision on one call. Raises BrokerError where nothing can be decided."""
-        steps = Steps()
-        identity = await self._signed.identify(request, now)  # 1
-        steps.done("authenticate")
-        with naming(identity):
-            asked = frame.parse(body)  # 2
-            steps.done("parse")
-            settling = self._settle.start(identity, head.settle, now)
-            try:
-                return await self._decide_and_record(identity, head, asked, steps, now)  # 3 to 6
-            finally:
-                await settling
-                self._metrics.decided(steps.seconds())
+        with self._tracing.begin("percall.call", head.traceparent) as steps:
+            identity = await self._signed.identify(request, now)  # 1
+            steps.done("authenticate")
+            with naming(identity):
+                asked = frame.parse(body)  # 2
+                steps.done("parse")
+                settling = self._settle.start(identity, head.settle, now)
+                try:
+                    return await self._decide_and_record(identity, head, asked, steps, now)  # 3 to 6
+                finally:
+                    await settling
+                    self._metrics.decided(steps.seconds())
 
     async def _decide_and_record(
         self, identity: Identity, head: wire.CallRequest, asked: frame.Frame, steps: Steps, now: float
@@ -71,4 +78,4 @@ class CallPipeline:
             return wire.CallAnswer(call, "forbid", refusal=refusal)
         issued = credential.issue(self._credentials, decided.identity, server, asked, now)  # 6
         steps.done("issue")
-        return wire.CallAnswer(call, "permit", server.entry.deadline_seconds, issued)
+        return wire.CallAnswer(call, "permit", server.entry.deadline_seconds, issued, traceparent=steps.traceparent)

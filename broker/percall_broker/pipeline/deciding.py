@@ -68,6 +68,7 @@ class Deciding:
             if await self._recorder.intent(identity, server, asked, decision, client, now):
                 steps.done("record")
                 self._metrics.call_permitted(server)
+                _note(steps, identity, server, decision, asked)
                 return Decided(identity, decision, server)
 
             if spent := await self._recorder.spent(identity, decision, now):
@@ -104,7 +105,27 @@ class Deciding:
             raise replayed()
         steps.done("record")
         self._metrics.call_refused(server, decision.code)
+        _note(steps, identity, server, decision)
         return Decided(identity, decision, None)
+
+
+def _note(
+    steps: Steps, identity: Identity, server: Server | None, decision: Decision, permitted: Frame | None = None
+) -> None:
+    """What a call's span shows. What was asked for is shown of a permitted call alone: the rest may be anything."""
+    if steps.traceparent is None:
+        return
+    told = {
+        "percall.call": identity.jti,
+        "percall.server": server.name if server is not None else "unknown",
+        "percall.decision": "permit" if decision.permitted else "forbid",
+        "percall.reason": decision.code,
+    }
+    if permitted is not None:
+        told["mcp.method.name"] = permitted.method
+        if permitted.kind == "tool":
+            told["gen_ai.tool.name"] = permitted.label
+    steps.note(told)
 
 
 def another_door(server: Server, *, relayed: bool) -> Decision | None:

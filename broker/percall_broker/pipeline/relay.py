@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from percall import wire
-from percall.rpc import gate, refusals
+from percall.rpc import frames, gate, refusals
 from percall_broker.crypto.seals import SealBroken
 from percall_broker.model.errors import BrokerError, Forbidden, NotFound, Unavailable
 from percall_broker.model.standing import barred, closed, require
@@ -32,7 +32,6 @@ from percall_broker.pipeline.deciding import another_door
 from percall_broker.pipeline.signed import naming
 from percall_broker.stages import message
 from percall_broker.stages.inject import keyed
-from percall_broker.telemetry.steps import Steps
 
 if TYPE_CHECKING:
     from percall_broker.crypto.seals import Seals
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from percall_broker.stages.record import Recorder
     from percall_broker.stages.tasks import Tasks
     from percall_broker.telemetry.metrics import Metrics
+    from percall_broker.telemetry.steps import Steps, Tracing
 
 log = structlog.get_logger()
 
@@ -56,7 +56,10 @@ SESSION, RESUME = "mcp-session-id", "last-event-id"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request at the door: `headers` are MCP's own, in lower case, each once; `body` the client's exact bytes."""
+    """A request at the door: `headers` are MCP's own, in lower case, each once; `body` the client's exact bytes.
+
+    `traceparent` is the header of that name, whatever it says; a message's own is in its `_meta`.
+    """
 
     signed: SignedRequest
     server: str
@@ -64,6 +67,7 @@ class Asked:
     body: bytes
     client: str
     at: float
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +191,7 @@ class RelayPipeline:
         seals: Seals,
         tasks: Tasks,
         metrics: Metrics,
+        tracing: Tracing,
     ) -> None:
         self._signed = signed
         self._lookup = lookup
@@ -197,6 +202,7 @@ class RelayPipeline:
         self._seals = seals
         self._tasks = tasks
         self._metrics = metrics
+        self._tracing = tracing
 
     def admit(self, request: SignedRequest) -> None:
         """Refuse whoever shows no grant token of ours, before the body is read. Raises Unauthenticated."""
@@ -247,17 +253,22 @@ class RelayPipeline:
         if said is not None:
             message.check_headers(said, asked.headers)  # 1
         if said is not None and said.frame is not None:
-            steps = Steps()
-            identity = await self._signed.identify(asked.signed, asked.at)  # 2
-            steps.done("authenticate")
-            with naming(identity):
-                identity, server = await self._decide_and_record(asked, identity, said.frame, steps)  # 3, 4
-            self._metrics.decided(steps.seconds())
-            seen = Seen(identity.jti, int(asked.at * 1000))
+            with self._tracing.begin("percall.call", frames.traceparent(said.value) or asked.traceparent) as steps:
+                identity = await self._signed.identify(asked.signed, asked.at)  # 2
+                steps.done("authenticate")
+                with naming(identity):
+                    identity, server = await self._decide_and_record(asked, identity, said.frame, steps)  # 3, 4
+                self._metrics.decided(steps.seconds())
+                await self._forwarded(asked, said, identity, server, Seen(identity.jti, int(asked.at * 1000)), forward)
+                steps.done("upstream")
         else:
             identity = await self._signed.identify_once(asked.signed, asked.at)  # 2
             server = await self._standing(identity, asked)  # 3
-            seen = Seen()
+            await self._forwarded(asked, said, identity, server, Seen(), forward)
+
+    async def _forwarded(
+        self, asked: Asked, said: Message | None, identity: Identity, server: Server, seen: Seen, forward: Forward
+    ) -> None:
         try:
             await forward(await self._permitted(asked, said, identity, server, seen), seen)  # 5, 6, 7
         except BrokerError as error:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from percall_broker.stages.record import Recorder
     from percall_broker.store.protocol import Row, Store
     from percall_broker.telemetry.metrics import Metrics
+    from percall_broker.telemetry.steps import Steps
 
 _ATTEMPTS = 4
 _MAX_WINDOWS = 1000
@@ -89,25 +90,32 @@ class RequestPipeline:
         self._signed.admit(request)
 
     async def __call__(
-        self, request: SignedRequest, head: wire.EgressRequest, now: float, objection: BrokerError | None = None
+        self,
+        request: SignedRequest,
+        head: wire.EgressRequest,
+        now: float,
+        steps: Steps,
+        objection: BrokerError | None = None,
     ) -> Permitted:
         """The permission to forward, with the key. Raises Forbidden, whose code is recorded, or another BrokerError.
 
         `objection` is what the door found wrong with the request's head: refused like the rest, so that it is recorded.
         """
         identity = await self._signed.identify(request, now)  # 1
+        steps.done("authenticate")
         with naming(identity):
             settling = self._settle.start(identity, head.settle, now)
             try:
-                identity, server, calls = await self._decide_and_record(identity, head, objection, now)  # 2 to 4
+                identity, server, calls = await self._decide_and_record(identity, head, objection, steps, now)  # 2 to 4
             finally:
                 await settling
         key = await self._vault.unseal(server.name, server.secret_version)  # 5
+        steps.done("unseal")
         deadline = self._calls[calls[0]]["deadline_ms"] / 1000 if calls else now + server.entry.deadline_seconds
         return Permitted(identity, server, calls, deadline, key)
 
     async def _decide_and_record(
-        self, identity: Identity, head: wire.EgressRequest, objection: BrokerError | None, now: float
+        self, identity: Identity, head: wire.EgressRequest, objection: BrokerError | None, steps: Steps, now: float
     ) -> tuple[Identity, Server, tuple[str, ...]]:
         seen = None
         for attempt in range(_ATTEMPTS):
@@ -122,6 +130,7 @@ class RequestPipeline:
                 if objection is not None:
                     raise objection
                 candidates = _decide(standing, attributed, head)  # 3
+                steps.done("decide")
             except BrokerError as refusal:
                 if attempt == 0:
                     continue
@@ -131,6 +140,8 @@ class RequestPipeline:
             for calls, decision in candidates:
                 if await self._recorder.request(identity, standing, head, calls, decision, now):  # 4
                     self._metrics.request_permitted(standing)
+                    steps.done("record")
+                    _note(steps, identity, standing, calls, head)
                     return identity, standing, calls
             # Not recorded, though nothing has changed since the last look: then the window is why.
             if seen == (grant.version, standing.version):
@@ -211,6 +222,24 @@ class RequestPipeline:
         decision = Decision(permitted=False, code=refusal.code, message=refusal.message)
         if not await self._recorder.request_refusal(identity, head, calls, tool, decision, now):
             raise replayed()
+
+
+def _note(
+    steps: Steps, identity: Identity, server: Server, calls: tuple[str, ...], permitted: wire.EgressRequest
+) -> None:
+    """What a permitted request's span shows: of its URL the host alone, for paths and queries may hold anything."""
+    if steps.traceparent is None:
+        return
+    target = rules.parse_url(permitted.url)
+    steps.note(
+        {
+            "percall.request": identity.jti,
+            "percall.call": calls[0] if calls else "",
+            "percall.server": server.name,
+            "http.request.method": permitted.method,
+            "server.address": target.host,
+        }
+    )
 
 
 def _standing(grant: Grant, name: str, server: Server | None, now: float) -> Server:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _METHODS = frozenset({"POST", "GET", "DELETE"})
 _CLIENT = b"percall-client"
+_TRACEPARENT = b"traceparent"
 HEADER_MISMATCH = -32020
 """The specification's own code for headers that say another thing than the body."""
 METHOD_NOT_FOUND = -32601
@@ -53,7 +54,8 @@ class RelayDoor:
         client = next((value for name, value in scope["headers"] if name == _CLIENT), b"").decode("latin-1")
         server = scope["path"].removeprefix(wire.PATH_RELAY)
         mark = self._streams.mark()
-        asked = Asked(signed_request(scope, body), server, headers, body, client, time.time())
+        traceparent = next((value.decode("latin-1") for name, value in scope["headers"] if name == _TRACEPARENT), None)
+        asked = Asked(signed_request(scope, body), server, headers, body, client, time.time(), traceparent)
         said = self._pipeline.read(asked)
         try:
             await self._pipeline(

@@ -38,7 +38,7 @@ class Redemptions:
                 if not waiting or left <= 0:
                     break
                 self._condition.wait(left)
-            claimed = tuple(Window(w.call) if w.call in self._on_its_way else w for w in windows)
+            claimed = tuple(Window(w.call, None, w.traceparent) if w.call in self._on_its_way else w for w in windows)
             self._on_its_way.update(window.call for window in claimed if window.credential)
             return claimed
 

@@ -20,6 +20,7 @@ INVALID_REQUEST = -32600
 
 MODERN = "io.modelcontextprotocol/protocolVersion"
 """The member of `params._meta` that each request of the 2026-07-28 revision carries."""
+_TRACEPARENT_CHARACTERS = 55
 CLIENT_INFO = "io.modelcontextprotocol/clientInfo"
 
 _ENVELOPE = ("jsonrpc", "id", "method", "params", "result", "error")
@@ -130,6 +131,18 @@ def meta(frame: dict[str, Any]) -> dict[str, Any]:
     params = frame.get("params")
     found = params.get("_meta") if isinstance(params, dict) else None
     return found if isinstance(found, dict) else {}
+
+
+def traceparent(frame: dict[str, Any]) -> str | None:
+    """Which span a request belongs to, as its `_meta` says (SEP-414)."""
+    return checked_traceparent(meta(frame).get("traceparent"))
+
+
+def checked_traceparent(value: Any) -> str | None:
+    """The value where it could be a `traceparent` (W3C Trace Context); what it means, whoever traces finds out."""
+    if not isinstance(value, str) or len(value) != _TRACEPARENT_CHARACTERS or not value.isascii():
+        return None
+    return value if value.replace("-", "").isalnum() else None
 
 
 def is_modern(frame: dict[str, Any]) -> bool:

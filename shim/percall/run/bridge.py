@@ -12,7 +12,7 @@ from collections import deque
 from percall import home, wire
 from percall.errors import FrameError, PercallError
 from percall.rpc import frames, gate, refusals
-from percall.run import http_headers, intake
+from percall.run import http_headers, intake, trace
 from percall.run.calls import ENDED
 from percall.run.fetch import Fetch
 from percall.run.pending import Pending
@@ -256,6 +256,8 @@ class Bridge:
     def fetch(self, listener: Listener, method: str, body: bytes, headers: Sequence[tuple[str, str]]) -> Fetch:
         """A request to the server's door."""
         own = [("percall-client", http_headers.encoded(self._client))] if self._client else []
+        if inherited := trace.inherited():
+            own.append(("traceparent", inherited))
         if body:
             own += [_JSON, _BOTH]
         return Fetch(self._shim.broker, listener, method, self._path, body, [*headers, *own])

@@ -12,6 +12,7 @@ from collections import deque
 from percall import wire
 from percall.errors import PercallError, WireError
 from percall.rpc import frames, gate, refusals
+from percall.run import trace
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
@@ -189,7 +190,8 @@ class Calls:
             self._settlements.put_back(settled)
             self._refuse(call, refusals.of_error(error))
 
-        message = wire.join(wire.encode(wire.CallRequest(self._server, self.client, settled)), call.line)
+        head = wire.CallRequest(self._server, self.client, settled, trace.parent(call.frame))
+        message = wire.join(wire.encode(head), call.line)
         self._broker.request("POST", wire.PATH_CALLS, message, done, failed)
 
     def _decided(self, call: Call, answer: wire.CallAnswer) -> None:
@@ -208,7 +210,7 @@ class Calls:
             return
         call.deadline = time.monotonic() + answer.deadline_seconds if answer.deadline_seconds else float("inf")
         self._open[call.key] = call
-        self._windows.open(answer.call, answer.credential)
+        self._windows.open(answer.call, answer.credential, answer.traceparent)
         self._forward(call.line)
         call.line = b""
         if not self._sweeping:

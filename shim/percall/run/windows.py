@@ -18,15 +18,17 @@ class Windows:
         """The windows that are open now."""
         return self._open
 
-    def open(self, call: str, credential: str | None) -> None:
+    def open(self, call: str, credential: str | None, traceparent: str | None = None) -> None:
         """A call has been permitted and goes to the child."""
         with self._lock:
-            self._open = (Window(call, credential), *self._open)
+            self._open = (Window(call, credential, traceparent), *self._open)
 
     def redeemed(self, call: str) -> None:
         """The call's credential has been used; the window stays open."""
         with self._lock:
-            self._open = tuple(Window(call) if window.call == call else window for window in self._open)
+            self._open = tuple(
+                Window(call, None, window.traceparent) if window.call == call else window for window in self._open
+            )
 
     def close(self, call: str) -> None:
         """The call has its answer, or nobody waits for one any more."""

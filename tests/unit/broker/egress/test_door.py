@@ -30,12 +30,14 @@ from percall_broker.outbound.streams import OpenStreams
 from percall_broker.outbound.upstream import Upstream
 from percall_broker.pipeline.request import Permitted
 from percall_broker.telemetry.metrics import Metrics
+from percall_broker.telemetry.steps import NoTracing
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
     from percall_broker.outbound.network import Deadlines
     from percall_broker.stages.authenticate import SignedRequest
+    from percall_broker.telemetry.steps import Steps
 
 PLACEHOLDER = "test_PLACEHOLDER0123456789"
 BEARER = (("Authorization", f"Bearer {PLACEHOLDER}"),)
@@ -61,8 +63,9 @@ class Pipeline:
         """Whoever asks."""
 
     async def __call__(
-        self, request: SignedRequest, head: wire.EgressRequest, now: float, objection: BrokerError | None
+        self, request: SignedRequest, head: wire.EgressRequest, now: float, steps: Steps, objection: BrokerError | None
     ) -> Permitted:
+        steps.done("decide")
         if objection is not None:
             raise objection
         self.asked.append((request, head))
@@ -128,7 +131,7 @@ def served(entry: Entry, deadlines: Deadlines | None = None) -> Iterator[Door]:
     async def run() -> None:
         pipeline, streams = Pipeline(entry), OpenStreams()
         upstream = Upstream(deadlines=deadlines)
-        door = EgressDoor(pipeline, upstream, streams, answer_error, Metrics())
+        door = EgressDoor(pipeline, upstream, streams, answer_error, Metrics(), NoTracing())
         server = uvicorn.Server(
             uvicorn.Config(door, host="127.0.0.1", port=0, http="httptools", log_level="error", lifespan="off")
         )
