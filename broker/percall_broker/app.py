@@ -40,6 +40,8 @@ from percall_broker.api.session import EnrolmentDoor, InvitationDoor, SessionDoo
 from percall_broker.api.sign_in import SignInDoor, SignInOfferDoor
 from percall_broker.asgi import ClientGone, ErrorAnswers, read_first, signed_request
 from percall_broker.compose import open_broker
+from percall_broker.console.door import PATH as PATH_CONSOLE
+from percall_broker.console.door import ConsoleDoor
 from percall_broker.egress.door import EgressDoor
 from percall_broker.listening import authority, host_names, listening
 from percall_broker.model.errors import BrokerError, InvalidInput, NotFound, Unavailable
@@ -47,6 +49,7 @@ from percall_broker.model.peers import TrustedProxies
 from percall_broker.model.standing import barred, closed
 from percall_broker.outbound.streams import OpenStreams
 from percall_broker.outbound.upstream import Upstream
+from percall_broker.pipeline.console import origin_of
 from percall_broker.relay.door import RelayDoor
 from percall_broker.store.lock import alone
 from percall_broker.strangers import Front, Strangers
@@ -77,12 +80,13 @@ class Upstreams:
 
 
 class Application:
-    """The ASGI application. `relay` answers every path below /mcp/."""
+    """The ASGI application. `relay` answers every path below /mcp/, `console` those below /console."""
 
     def __init__(
         self,
         doors: dict[tuple[str, str], Door],
         relay: Door,
+        console: Door,
         probes: dict[str, Door],
         rest: Door,
         errors: ErrorAnswers,
@@ -90,6 +94,7 @@ class Application:
     ) -> None:
         self._doors = doors
         self._relay = relay
+        self._console = console
         self._paths = {path for _, path in doors}
         self._probes = probes
         self._rest = rest
@@ -130,6 +135,8 @@ class Application:
         if len(named) != 1 or named[0].lower() not in self._hosts:
             raise InvalidInput("request.host", "The request names another host than this broker.")
         path = scope["path"]
+        if path == PATH_CONSOLE or path.startswith(PATH_CONSOLE + "/"):
+            return self._console
         door = self._relay if path.startswith(wire.PATH_RELAY) else self._doors.get((scope["method"], path))
         if door is None:
             if path in self._paths:
@@ -191,7 +198,9 @@ def build(
     probes: dict[str, Door] = {PATH_HEALTH: HealthDoor(), PATH_READY: ReadyDoor(broker.readiness)}
     figures = MetricsDoor(broker.metrics, broker.store, lambda: (len(streams), events.open), metrics_token)
     watching = ProbeApplication({**probes, PATH_METRICS: figures})
-    application = Application(doors, relay, probes, read_first(rest, _MAX_FORM_BYTES), errors, hosts)
+    application = Application(
+        doors, relay, ConsoleDoor(broker, errors), probes, read_first(rest, _MAX_FORM_BYTES), errors, hosts
+    )
     return Doors(Front(application, strangers, broker.signed, errors), watching)
 
 
@@ -222,7 +231,9 @@ def _rest(broker: Broker, errors: ErrorAnswers) -> FastAPI:
     async def nothing(request: Request, _error: Exception) -> Response:
         return await refuse(request, NotFound("request.path", "There is nothing at this path."))
 
-    rest.include_router(admin.router(broker.administration, broker.webhooks, broker.status, reader, changer))
+    rest.include_router(
+        admin.router(broker.administration, broker.webhooks, broker.status, broker.console, reader, changer)
+    )
     return rest
 
 
@@ -263,7 +274,7 @@ async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
             upstreams = await stack.enter_async_context(_upstreams())
             streams = OpenStreams()
             proxies = TrustedProxies(settings.trusted_proxies)
-            doors = build(broker, upstreams, streams, host_names(public_url, at), proxies, token)
+            doors = build(broker, upstreams, streams, host_names(public_url, at, origin_of(public_url)), proxies, token)
             config = server.config(doors.public, settings)
             chores = [asyncio.create_task(_cut_streams(broker, streams))]
             if watched is not None:

@@ -25,6 +25,7 @@ from percall_broker.pipeline.attacks import Attacks
 from percall_broker.pipeline.call import CallPipeline
 from percall_broker.pipeline.changes import Changes
 from percall_broker.pipeline.claims import Claims
+from percall_broker.pipeline.console import Console
 from percall_broker.pipeline.deciding import Deciding
 from percall_broker.pipeline.enrol import Enrolment
 from percall_broker.pipeline.expiries import LOOK_SECONDS as EXPIRIES_SECONDS
@@ -97,6 +98,7 @@ class Broker:
     attacks: Attacks
     expiries: Expiries
     webhooks: Webhooks
+    console: Console
 
 
 @contextlib.asynccontextmanager
@@ -220,6 +222,7 @@ async def compose(
         expiries=expiries,
         webhooks=Webhooks(store, vault, Posting(), metrics, replicas.own_id),
         readiness=readiness,
+        console=Console.over(store, lookup, nonces, administration, public_url),
     )
 
 

@@ -27,6 +27,7 @@ READINGS = {
     ("POST", "/v1/admin/calls/{call}/arguments"),
     ("POST", "/v1/admin/policies/explain"),
     ("POST", "/v1/admin/policies/replay"),
+    ("POST", "/v1/admin/console/link"),
 }
 """What changes nothing, save that some record that they were read: the exceptions."""
 
@@ -35,7 +36,7 @@ def routes() -> set[tuple[str, str]]:
     """Every route of the administrator's door, by method and path: also those that somebody adds tomorrow."""
     subjects = Administration(**dict.fromkeys(Administration.__dataclass_fields__, UNUSED))
     application = FastAPI()
-    application.include_router(admin.router(subjects, UNUSED, UNUSED, UNUSED, UNUSED))
+    application.include_router(admin.router(subjects, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED))
     paths = application.openapi()["paths"]
     return {(method.upper(), path) for path, methods in paths.items() for method in methods}
 

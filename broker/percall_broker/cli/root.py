@@ -14,6 +14,7 @@ import typer
 from percall import __version__
 from percall_broker.cli import output
 from percall_broker.cli.backup import backups, migrate
+from percall_broker.cli.console import console, passkeys
 from percall_broker.cli.device import devices
 from percall_broker.cli.freeze import freeze, unfreeze
 from percall_broker.cli.grant import grants
@@ -59,6 +60,8 @@ application.add_typer(webhooks, name="webhook")
 application.add_typer(keys, name="key")
 application.add_typer(backups, name="backup")
 application.add_typer(reviews, name="review")
+application.command("console")(console)
+application.add_typer(passkeys, name="passkey")
 application.command()(migrate)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]

@@ -50,6 +50,11 @@ class SignIn:
         self._groups_here = dict(groups_here)
         self._days = days
 
+    @property
+    def is_configured(self) -> bool:
+        """Whether there is a provider."""
+        return self._provider is not None
+
     async def offer(self) -> wire.SignInOffer:
         """Where a browser signs in. Raises NotFound where no provider is configured, UpstreamFailed."""
         provider, client = self._configured()

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from fastapi import APIRouter, Request
 
 from percall_broker.api.admin import (
+    console,
     devices,
     freezes,
     grants,
@@ -28,6 +29,7 @@ from percall_broker.model.errors import InvalidInput
 from percall_broker.model.records import Identity
 from percall_broker.pipeline.administration import Administration
 from percall_broker.pipeline.administration.status import Status
+from percall_broker.pipeline.console import Console
 from percall_broker.pipeline.webhooks import Webhooks
 
 
@@ -35,6 +37,7 @@ def router(
     administration: Administration,
     sending: Webhooks,
     at_a_glance: Status,
+    consoles: Console,
     reader: Callable[[Request], Awaitable[Identity]],
     changer: Callable[[Request, str], Awaitable[Identity]],
 ) -> APIRouter:
@@ -65,4 +68,5 @@ def router(
     routes.include_router(webhooks.router(administration.webhooks, sending, asking("webhooks")))
     routes.include_router(status.router(at_a_glance, asking("")))
     routes.include_router(review.router(administration.review, asking("grants")))
+    routes.include_router(console.router(consoles, asking(""), reader))
     return routes

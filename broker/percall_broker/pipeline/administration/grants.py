@@ -198,6 +198,7 @@ def grant_row(row: Row) -> Row:
         "device_id": row["device_id"],
         "state": "waiting" if is_waiting(grant, time.time()) else state_of(grant, time.time()),
         "own_state": row["state"],
+        "version": row["version"],
         "enrolled": bool(row["device"]),
         "administrator": grant.administrator,
         "automation": grant.automation,

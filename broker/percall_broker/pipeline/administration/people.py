@@ -106,6 +106,7 @@ class People:
             Statement("end_invites", {"person": name, "now": int(time.time())}),
             Statement("remove_member", {"group_name": "", "person": name}),
             Statement("remove_presence_key", {"person": name}),
+            Statement("remove_passkeys", {"person": name}),
             Statement("forget_vouched_device_keys", {"person": name}),
             Statement("remove_freeze", {"kind": "person", "name": name}),
             Statement("remove_device_freezes", {"person": name}),

@@ -96,6 +96,7 @@ def call_row(row: Row) -> Row:
     return {
         "call": row["call"],
         "time": _written(row["time_ms"]),
+        "time_ms": row["time_ms"],
         "person": row["person"],
         "agent": row["agent"],
         "device": row["device_name"] or row["device"],

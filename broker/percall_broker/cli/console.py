@@ -1,0 +1,53 @@
+"""`percall-broker console`, a link into the console, and `percall-broker passkey …`."""
+
+from __future__ import annotations
+
+import time
+import webbrowser
+from typing import Annotated
+
+import typer
+
+from percall_broker.cli import output
+from percall_broker.cli.connection import administrator, under
+
+passkeys = typer.Typer(help="The passkeys with which people change things in the console.", no_args_is_help=True)
+
+_COLUMNS = ("passkey", "person", "name", "created_at", "used_at")
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def console(
+    enrol: Annotated[
+        bool, typer.Option("--enrol", help="A link that also enrols one passkey; asks for your passphrase.")
+    ] = False,
+    browser: Annotated[bool, typer.Option("--open", help="Open it in this machine's browser.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Print a link that signs you in to the console, once, within five minutes.
+
+    Signed in, you read. To change something you need a passkey, which --enrol makes.
+    """
+    with administrator() as client:
+        made = client.json("POST", under("console", "enrolment" if enrol else "link"))
+    what = "signs you in and enrols one passkey" if enrol else "signs you in"
+    until = time.strftime("%H:%M", time.localtime(made["expires_at"]))
+    output.one(made, as_json=as_json, text=f"This link {what}, once, until {until}:\n  {made['link']}")
+    if browser:
+        webbrowser.open(made["link"])
+
+
+@passkeys.command("list")
+def list_passkeys(person: Annotated[str, typer.Option(help="Only this person's.")] = "", as_json: Json = False) -> None:
+    """The passkeys, and when each was last used."""
+    with administrator() as client:
+        rows = client.json("GET", under("passkeys"), query={"person": person})
+    output.lines(rows, as_json=as_json, columns=_COLUMNS, empty="No passkeys. Next: percall-broker console --enrol")
+
+
+@passkeys.command()
+def remove(passkey: Annotated[str, typer.Argument(help="The passkey's id.")], as_json: Json = False) -> None:
+    """Forget a passkey: it was lost, or is not its person's any more. It changes nothing from now on."""
+    with administrator() as client:
+        row = client.json("DELETE", under("passkeys", passkey))
+    output.one(row, as_json=as_json, text=f"The passkey {row['name']!r} of {row['person']} is forgotten.")

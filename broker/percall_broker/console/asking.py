@@ -1,0 +1,99 @@
+"""What pages share: who asks, how forms are read, and how a page is answered."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from starlette.responses import HTMLResponse, Response
+
+from percall import wire
+from percall.errors import WireError
+from percall_broker.console import rendering, security
+from percall_broker.model.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from fastapi import Request
+
+    from percall_broker.compose import Broker
+    from percall_broker.pipeline.console.sessions import Session
+
+_MOST_FIELDS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """The broker, as its pages see it."""
+
+    broker: Broker
+
+    @property
+    def origin(self) -> str:
+        """Where the console is."""
+        return self.broker.console.presence.origin.url
+
+    async def session(self, request: Request) -> Session:
+        """Who asks. A part of a page that looks anew by itself keeps nobody signed in. Raises Unauthenticated."""
+        token = security.token_of(dict(request.scope), self.origin)
+        by_itself = "live" in request.query_params
+        return await self.broker.console.sessions.of(token, time.time(), touch=not by_itself)
+
+    async def page(self, session: Session, name: str, /, **context: Any) -> HTMLResponse:
+        """A whole page for somebody who is signed in."""
+        passkeys = await self.broker.console.presence.listed(session.person)
+        freezes = await self.broker.administration.freezes.listed()
+        frame = {"session": session, "has_passkey": bool(passkeys), "freezes": freezes}
+        return HTMLResponse(rendering.page(name, **frame, **context))
+
+
+async def form(request: Request) -> dict[str, str]:
+    """The fields of a form; each once. Raises InvalidInput."""
+    try:
+        fields = parse_qsl(
+            (await request.body()).decode(),
+            keep_blank_values=True,
+            strict_parsing=False,
+            encoding="utf-8",
+            errors="strict",
+            max_num_fields=_MOST_FIELDS,
+        )
+    except (ValueError, UnicodeDecodeError):
+        raise InvalidInput("request.form", "The form cannot be read.") from None
+    found = dict(fields)
+    if len(found) != len(fields):
+        raise InvalidInput("request.form", "The form has a field twice.")
+    return found
+
+
+async def message(request: Request) -> dict[str, Any]:
+    """A JSON object. Raises InvalidInput."""
+    try:
+        found = wire.strict_json(await request.body())
+    except WireError as error:
+        raise InvalidInput(error.code, error.message) from None
+    if not isinstance(found, dict):
+        raise InvalidInput("request.form", "Not a JSON object.")
+    return found
+
+
+def text(found: dict[str, Any], name: str) -> str:
+    """A member that is a text. Raises InvalidInput."""
+    value = found.get(name)
+    if not isinstance(value, str):
+        raise InvalidInput("request.form", f"The member {name!r} is no text.")
+    return value
+
+
+def texts(found: dict[str, Any], name: str) -> dict[str, str]:
+    """A member that is an object of texts. Raises InvalidInput."""
+    value = found.get(name)
+    if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
+        raise InvalidInput("request.form", f"The member {name!r} holds more than texts.")
+    return value
+
+
+def told(value: Any, headers: dict[str, str] | None = None) -> Response:
+    """A JSON answer."""
+    return Response(wire.dump(value), media_type="application/json", headers=headers)

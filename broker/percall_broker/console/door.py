@@ -1,0 +1,113 @@
+"""The way into the console: everything below /console.
+
+1  the request comes from a page of ours, if it may change anything (`security.check_origin`)
+2  its body is here, and bounded
+3  a page, or a part of one, by its path; each asks who is signed in
+4  the headers that hold for all of them
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from percall_broker.asgi import read_first
+from percall_broker.console import rendering, security
+from percall_broker.console.asking import Pages
+from percall_broker.console.pages import calls, changes, live, overview, passkeys, sign_in
+from percall_broker.model.errors import BrokerError, InvalidInput, NotFound, Unauthenticated
+
+if TYPE_CHECKING:
+    from percall_broker.asgi import Door, ErrorAnswers, Message, Receive, Send
+    from percall_broker.compose import Broker
+
+PATH = "/console"
+_MAX_BYTES = 64 * 1024
+
+
+class ConsoleDoor:
+    """Everything below /console."""
+
+    def __init__(self, broker: Broker, errors: ErrorAnswers) -> None:
+        self._pages = Pages(broker)
+        self._errors = errors
+        inside: Any = self._application()  # its types are wider than an ASGI server's messages
+        self._inside: Door = read_first(inside, _MAX_BYTES)
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """One request."""
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                own = {name for name, _ in message["headers"]}
+                keeping = [] if b"cache-control" in own else [(b"cache-control", b"no-store")]
+                message = {**message, "headers": [*message["headers"], *security.HEADERS, *keeping]}
+            await send(message)
+
+        try:
+            security.check_origin(scope, self._pages.origin)  # 1
+            await self._inside(scope, receive, guarded)  # 2, 3, 4
+        except BrokerError as error:
+            answer: Any = self._refusal(error, scope)
+            await answer(scope, receive, guarded)
+
+    def _application(self) -> FastAPI:
+        application = FastAPI(title="Percall console", docs_url=None, redoc_url=None, openapi_url=None)
+
+        @application.exception_handler(BrokerError)
+        async def refuse(request: Request, error: BrokerError) -> Response:
+            return self._refusal(error, dict(request.scope))
+
+        @application.exception_handler(RequestValidationError)
+        async def invalid(request: Request, _error: RequestValidationError) -> Response:
+            return await refuse(request, InvalidInput("request.form", "The address or form is not as it must be."))
+
+        @application.exception_handler(404)
+        @application.exception_handler(405)
+        async def nothing(request: Request, _error: Exception) -> Response:
+            return await refuse(request, NotFound("request.path", "There is no such page."))
+
+        @application.exception_handler(Exception)
+        async def failed(request: Request, _error: Exception) -> Response:
+            # What failed goes on to the outermost edge, which logs it; a person gets a page.
+            return await refuse(request, BrokerError("broker.failed", "The broker failed to answer this."))
+
+        routes = APIRouter(prefix=PATH)
+
+        @routes.get("")
+        async def home() -> Response:
+            return RedirectResponse(PATH + "/")
+
+        @routes.get("/static/{name}")
+        async def static(name: str) -> Response:
+            if name not in rendering.FILES:
+                raise NotFound("request.path", "There is no such file.")
+            kind, content = rendering.FILES[name]
+            # Its path changes with it, and it holds nothing of anybody's.
+            headers = {"cache-control": "public, max-age=31536000, immutable", "content-type": kind}
+            return Response(content, headers=headers)
+
+        for module in (sign_in, passkeys, changes, live, overview, calls):
+            routes.include_router(module.router(self._pages))
+        application.include_router(routes)
+        return application
+
+    def _refusal(self, error: BrokerError, scope: Message) -> Response:
+        """An error: JSON for our script, a part for a part of a page, a page for a person."""
+        status, headers, body = self._errors.of(error)
+        names = {name: value for name, value in scope["headers"]}  # noqa: C416 - the last of each is enough here
+        if names.get(b"accept", b"").startswith(b"application/json"):
+            return Response(body, status, {name.decode(): value.decode() for name, value in headers})
+        is_stranger = isinstance(error, Unauthenticated)
+        if b"hx-request" in names:
+            # The sign-in page would not fit where the part goes: have the browser load the page anew.
+            again = {"HX-Refresh": "true"} if is_stranger else {}
+            return HTMLResponse(rendering.page("part_error.html", error=error), status, again)
+        name = "sign_in.html" if is_stranger else "error.html"
+        context: dict[str, Any] = {"error": error}
+        if is_stranger:
+            context |= sign_in.context(self._pages)
+        return HTMLResponse(rendering.page(name, **context), status)

@@ -1,0 +1,63 @@
+"""Text from elsewhere, so that a reader sees what is there: characters that hide, reorder or control are shown by name.
+
+A tool's name or an argument may hold a right-to-left override, a zero-width space or an escape sequence; what looks
+harmless would then not be what is approved.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+
+_INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_INVISIBLE = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5")
+"""Letters and marks that take no ink."""
+_SPACES = frozenset({" "})
+_LAYOUT = frozenset("\n\t")
+_MOST_MARKS = 4  # combining marks on one letter; more of them pile up over the lines around
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A piece of a text. `hidden`: it stands for one character that would not be seen, and `text` is its name."""
+
+    text: str
+    hidden: bool
+
+
+def runs(text: str) -> list[Run]:
+    """The text in pieces, in order. Line breaks and tabs stay what they are."""
+    found: list[Run] = []
+    plain: list[str] = []
+    marks = 0
+    for character in text:
+        marks = marks + 1 if unicodedata.category(character) in {"Mn", "Me"} else 0
+        if character not in _LAYOUT and (is_hidden(character) or marks > _MOST_MARKS):
+            if plain:
+                found.append(Run("".join(plain), hidden=False))
+                plain = []
+            found.append(Run(name_of(character), hidden=True))
+        else:
+            plain.append(character)
+    if plain:
+        found.append(Run("".join(plain), hidden=False))
+    return found
+
+
+def visible(text: str) -> str:
+    """The text on one line, hidden characters named in place: `pay⟨U+202E⟩fdp`."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(f"⟨{run.text.split()[0]}⟩" if run.hidden else run.text for run in runs(text))
+
+
+def is_hidden(character: str) -> bool:
+    """Whether a character would not be seen, or would change how others are."""
+    category = unicodedata.category(character)
+    is_other_space = category == "Zs" and character not in _SPACES
+    return category in _INVISIBLE_CATEGORIES or is_other_space or character in _INVISIBLE
+
+
+def name_of(character: str) -> str:
+    """`U+202E RIGHT-TO-LEFT OVERRIDE`."""
+    return f"U+{ord(character):04X} {unicodedata.name(character, '')}".rstrip()

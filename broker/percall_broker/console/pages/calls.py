@@ -1,0 +1,89 @@
+"""Calls as they come, with filters, and one call's story from request to outcome."""
+
+# No postponed annotations here: FastAPI reads them.
+import time
+from typing import Any, Literal
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse, Response
+
+from percall_broker.console import rendering, story
+from percall_broker.console.asking import Pages
+from percall_broker.pipeline.administration.record import Filters
+
+Decision = Literal["", "permit", "forbid"]
+Since = Literal["", "1h", "24h", "7d"]
+_SECONDS = {"": 0, "1h": 3600, "24h": 86400, "7d": 7 * 86400}
+_ROWS = 100
+
+
+def router(pages: Pages) -> APIRouter:
+    """The routes under /calls."""
+    routes = APIRouter()
+    record = pages.broker.administration.record
+
+    async def listed(request: Request) -> dict[str, Any]:
+        query = request.query_params
+        asked = {name: query.get(name, "") for name in ("person", "agent", "server", "tool", "grant", "decision")}
+        since = query.get("since", "")
+        before = query.get("before", "")
+        filters = Filters(
+            person=asked["person"],
+            agent=asked["agent"],
+            server=asked["server"],
+            tool=asked["tool"],
+            grant_id=asked["grant"],
+            decision=asked["decision"] if asked["decision"] in {"permit", "forbid"} else "",
+            since_ms=int((time.time() - _SECONDS[since]) * 1000) if _SECONDS.get(since) else 0,
+            until_ms=int(before) if before.isascii() and before.isdecimal() and len(before) < 16 else 0,  # noqa: PLR2004
+            limit=_ROWS + 1,
+        )
+        rows = await record.calls(filters)
+        asked |= {"since": since if since in _SECONDS else ""}
+        given = {name: value for name, value in asked.items() if value}
+        older = ""
+        if len(rows) > _ROWS:
+            older = urlencode({**given, "before": rows[_ROWS - 1]["time_ms"]})
+        newest = not filters.until_ms
+        return {
+            "rows": rows[:_ROWS],
+            "asked": asked,
+            "query": urlencode(given),
+            "older": older,
+            "newest": newest,
+            "is_filtered": bool(given),
+        }
+
+    @routes.get("/calls")
+    async def show(request: Request) -> Response:
+        session = await pages.session(request)
+        found = await listed(request)
+        administration = pages.broker.administration
+        people = [(row["person"], row["person"]) for row in await administration.people.listed()]
+        servers = [(row["server"], row["server"]) for row in await administration.servers.listed()]
+        return await pages.page(session, "calls.html", people=people, servers=servers, **found)
+
+    @routes.get("/calls/rows")
+    async def part(request: Request) -> Response:
+        await pages.session(request)
+        return HTMLResponse(rendering.page("part_calls.html", **await listed(request)))
+
+    @routes.get("/calls/{call}")
+    async def one(request: Request, call: str) -> Response:
+        session = await pages.session(request)
+        told = story.of(await record.story(call))
+        return await pages.page(session, "call.html", call=call, story=told)
+
+    @routes.get("/calls/{call}/story")
+    async def part_of_one(request: Request, call: str) -> Response:
+        await pages.session(request)
+        return HTMLResponse(rendering.page("part_story.html", call=call, story=story.of(await record.story(call))))
+
+    @routes.post("/calls/{call}/arguments")
+    async def arguments(request: Request, call: str) -> Response:
+        session = await pages.session(request)
+        text = await record.read_arguments(session.asking(), call)
+        return HTMLResponse(rendering.page("part_arguments.html", arguments=story.arguments_of(text)))
+
+    return routes

@@ -1,0 +1,203 @@
+// The console's own script: passkeys, forms that change something, and the stream that says what is new.
+// Everything else is links, forms and htmx. Nothing here builds HTML from text.
+"use strict";
+(() => {
+  const JSON_TYPE = "application/json";
+
+  class Refused extends Error {
+    constructor(error) {
+      super([error.message, error.next_step].filter(Boolean).join(" "));
+      this.code = error.code;
+    }
+  }
+
+  async function post(path, value) {
+    const answer = await fetch(path, {
+      method: "POST",
+      headers: { "Content-Type": JSON_TYPE, Accept: JSON_TYPE },
+      body: JSON.stringify(value ?? {}),
+      credentials: "same-origin",
+    });
+    const told = await answer.json().catch(() => ({}));
+    if (!answer.ok) {
+      if (answer.status === 401 && document.body.classList.contains("signed-in")) location.reload();
+      throw new Refused(told.error ?? { code: "console.failed", message: "The broker does not answer. Nothing was changed." });
+    }
+    return told;
+  }
+
+  // --- notices ---
+
+  function notice(text, tone) {
+    const box = document.createElement("p");
+    box.className = `notice ${tone}`;
+    box.textContent = text;
+    const close = document.createElement("button");
+    close.type = "button";
+    close.className = "quiet";
+    close.setAttribute("aria-label", "Dismiss");
+    close.textContent = "×";
+    close.addEventListener("click", () => box.remove());
+    box.append(close);
+    const all = document.getElementById("notices");
+    all.replaceChildren(box);
+    if (tone === "good") setTimeout(() => box.remove(), 8000);
+  }
+
+  function explained(error) {
+    if (error instanceof Refused) return error.message;
+    if (error?.name === "NotAllowedError" || error?.name === "AbortError") return "The passkey did not answer. Nothing was changed.";
+    if (error?.name === "InvalidStateError") return "This device has a passkey of yours already.";
+    return "This did not work. Nothing was changed.";
+  }
+
+  // --- passkeys ---
+
+  async function asserted(options) {
+    const publicKey = PublicKeyCredential.parseRequestOptionsFromJSON(options);
+    return (await navigator.credentials.get({ publicKey })).toJSON();
+  }
+
+  async function made(options) {
+    const publicKey = PublicKeyCredential.parseCreationOptionsFromJSON(options);
+    return (await navigator.credentials.create({ publicKey })).toJSON();
+  }
+
+  function fields(form) {
+    return Object.fromEntries([...new FormData(form)].filter(([, value]) => typeof value === "string"));
+  }
+
+  const NOTICE = "percall-notice";
+
+  async function change(form) {
+    const { action, subject, shown, ...values } = fields(form);
+    const asked = { action, subject, shown, values };
+    const { id, nonce, options } = await post("/console/changes/ask", asked);
+    notice("Confirm with your passkey.", "busy");
+    const credential = await asserted(options);
+    const done = await post("/console/changes", { ...asked, id, nonce, credential });
+    sessionStorage.setItem(NOTICE, done.notice);
+    location.assign(done.next ?? form.dataset.next ?? location.href.split("#")[0]);
+  }
+
+  async function enrol(form) {
+    const values = fields(form);
+    const { id, nonce, options } = await post("/console/passkeys/ask", { values });
+    const credential = await made(options);
+    const done = await post("/console/passkeys", { values, id, nonce, credential });
+    sessionStorage.setItem(NOTICE, done.notice);
+    location.reload();
+  }
+
+  // --- signing in ---
+
+  const SIGN_IN = {
+    async link() {
+      return post("/console/sign-in/link", { code });
+    },
+    async passkey() {
+      const { id, nonce, options } = await post("/console/sign-in/passkey/ask");
+      return post("/console/sign-in/passkey", { id, nonce, credential: await asserted(options) });
+    },
+    async provider() {
+      return { next: (await post("/console/sign-in/provider/ask")).location };
+    },
+    async answer() {
+      return post("/console/sign-in/provider", answer);
+    },
+  };
+
+  let code = "";
+  let answer = null;
+
+  function prepareSignIn() {
+    const byLink = document.getElementById("by-link");
+    if (!byLink) return;
+    code = location.hash.slice(1);
+    const query = new URLSearchParams(location.search);
+    if (query.has("code")) answer = { code: query.get("code"), state: query.get("state") ?? "" };
+    // Neither stays in the address bar, the history, or what the next page is told.
+    if (code || answer) history.replaceState(null, "", "/console/sign-in");
+    const shown = answer ? document.getElementById("by-provider-answer") : code ? byLink : null;
+    if (!shown) return;
+    shown.hidden = false;
+    document.getElementById("ways").hidden = true;
+    shown.querySelector("button").focus();
+  }
+
+  async function signIn(form) {
+    const problem = document.getElementById("problem");
+    problem.hidden = true;
+    try {
+      location.assign((await SIGN_IN[form.dataset.signIn]()).next);
+    } catch (error) {
+      problem.textContent = explained(error);
+      problem.hidden = false;
+      document.getElementById("ways").hidden = false;
+      for (const one of document.querySelectorAll("#by-link, #by-provider-answer")) one.hidden = true;
+    }
+  }
+
+  async function leave(form) {
+    location.assign((await post(form.getAttribute("action"))).next);
+  }
+
+  // --- forms ---
+
+  const HANDLERS = [
+    ["data-change", change],
+    ["data-enrol", enrol],
+    ["data-sign-in", signIn],
+    ["data-post", leave],
+  ];
+
+  document.addEventListener("submit", async (event) => {
+    const form = event.target;
+    const handler = HANDLERS.find(([name]) => form.hasAttribute(name))?.[1];
+    if (!handler) return;
+    event.preventDefault();
+    if (form.dataset.busy) return;
+    form.dataset.busy = "yes";
+    const buttons = form.querySelectorAll("button");
+    for (const button of buttons) button.setAttribute("aria-disabled", "true");
+    try {
+      await handler(form);
+    } catch (error) {
+      notice(explained(error), "bad");
+    } finally {
+      delete form.dataset.busy;
+      for (const button of buttons) button.removeAttribute("aria-disabled");
+    }
+  });
+
+  // A choice in a row of filters applies at once; a text when it is done.
+  document.addEventListener("change", (event) => {
+    if (event.target.form?.hasAttribute("data-filters")) event.target.form.requestSubmit();
+  });
+
+  // --- what is new ---
+
+  function listen() {
+    const stream = new EventSource("/console/events");
+    const tell = (name) => document.body.dispatchEvent(new CustomEvent(`${name}-changed`));
+    for (const name of ["calls", "changes"]) stream.addEventListener(name, () => tell(name));
+    stream.addEventListener("ended", () => {
+      stream.close();
+      location.reload();
+    });
+    const lamps = document.querySelectorAll("[data-live]");
+    stream.addEventListener("open", () => lamps.forEach((lamp) => lamp.classList.remove("off")));
+    stream.addEventListener("error", () => lamps.forEach((lamp) => lamp.classList.add("off")));
+    addEventListener("pagehide", () => stream.close());
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    prepareSignIn();
+    const waiting = sessionStorage.getItem(NOTICE);
+    if (waiting) {
+      sessionStorage.removeItem(NOTICE);
+      notice(waiting, "good");
+    }
+    if (document.body.classList.contains("signed-in")) listen();
+  });
+})();

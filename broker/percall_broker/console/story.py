@@ -1,0 +1,152 @@
+"""One call's story, as its page tells it: the rows of the log that belong to it, each a step with its words."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from percall_broker.crypto import base64url
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_TONES = {"permit": "good", "forbid": "bad", "done": "good", "failed": "bad", "refused": "bad", "unknown": "warn"}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One row. `tone` is good, bad, warn, or empty; `facts` are names with values, for the curious."""
+
+    time_ms: int
+    after_ms: int
+    title: str
+    words: str
+    tone: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """The call's own row, and all steps in order. `outcome` is empty while the call is open."""
+
+    call: dict[str, Any]
+    steps: tuple[Step, ...]
+    outcome: str
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """A call's arguments as they were sent; `pretty` the same values with line breaks, where that is JSON."""
+
+    text: str
+    pretty: str
+    size: int
+    digest: str
+
+
+def of(entries: Sequence[dict[str, Any]]) -> Story:
+    """The story of a call's entries, oldest first."""
+    first = entries[0]
+    steps = tuple(_step(entry, first["time_ms"]) for entry in entries)
+    outcomes = [entry for entry in entries if entry["kind"] == "outcome"]
+    outcome = outcomes[0]["outcome"] if outcomes else "refused" if first.get("decision") == "forbid" else ""
+    return Story(first, steps, outcome, outcomes[0]["duration_ms"] if outcomes else 0)
+
+
+def arguments_of(text: str) -> Arguments:
+    """Arguments to be shown."""
+    try:
+        pretty = json.dumps(json.loads(text), indent=2, ensure_ascii=False) if text else ""
+    except (ValueError, RecursionError):
+        pretty = text
+    encoded = text.encode("utf-8", "surrogatepass")
+    return Arguments(text, pretty, len(encoded), base64url.encode(sha256(encoded).digest()))
+
+
+def _step(entry: dict[str, Any], start_ms: int) -> Step:
+    title, words, tone, facts = _KINDS.get(entry["kind"], _other)(entry)
+    shown = tuple((name, str(value)) for name, value in facts if value not in ("", None, [], {}))
+    return Step(entry["time_ms"], entry["time_ms"] - start_ms, title, words, tone, shown)
+
+
+_Told = tuple[str, str, str, list[tuple[str, Any]]]
+
+
+def _call(entry: dict[str, Any]) -> _Told:
+    permitted = entry["decision"] == "permit"
+    title = "Permitted" if permitted else "Refused"
+    policies = ", ".join(entry.get("policies", []))
+    return (
+        title,
+        f"{entry['method']} {entry['tool']} was {'permitted' if permitted else 'refused'}: {entry['reason']}.",
+        _TONES[entry["decision"]],
+        [
+            ("policies", policies),
+            ("policy version", entry.get("policy_version", 0)),
+            ("observed", entry.get("observed", "")),
+            ("client, as it says", entry.get("client", "")),
+            ("arguments' digest", entry.get("arguments", "")),
+            ("delivery", entry.get("delivery", "")),
+            ("grant", entry["grant_id"]),
+            ("device key", entry.get("device", "")),
+        ],
+    )
+
+
+def _redemption(entry: dict[str, Any]) -> _Told:
+    return "Window opened", "The call credential was used, once.", "", [("request", entry.get("request", ""))]
+
+
+def _request(entry: dict[str, Any]) -> _Told:
+    permitted = entry["decision"] == "permit"
+    tail = "went out with the key." if permitted else f"was refused: {entry['reason']}."
+    shared = entry.get("calls", [])
+    return (
+        "API request" if permitted else "API request refused",
+        f"{entry['method']} {entry['url']} {tail}",
+        "" if permitted else "bad",
+        [
+            ("rule", entry["reason"]),
+            ("shared with calls", ", ".join(shared[1:])),
+            ("key", f"version {entry['secret_version']}" if entry.get("secret_version") else ""),
+        ],
+    )
+
+
+def _outcome(entry: dict[str, Any]) -> _Told:
+    words = {
+        "done": "The tool answered.",
+        "failed": "The tool answered with an error.",
+        "refused": "The call was refused.",
+        "unknown": "Nobody reported how it ended; it is never repeated.",
+    }
+    observed = entry.get("observed", {})
+    facts = [(f"observed {name}", value) for name, value in observed.items()] if isinstance(observed, dict) else []
+    return (
+        str(entry["outcome"]).capitalize(),
+        words.get(entry["outcome"], ""),
+        _TONES.get(entry["outcome"], ""),
+        [*facts, ("settled by", entry.get("reason", ""))],
+    )
+
+
+def _reading(entry: dict[str, Any]) -> _Told:
+    return "Arguments read", f"{entry['person']} read the arguments.", "", [("action", entry.get("action", ""))]
+
+
+def _other(entry: dict[str, Any]) -> _Told:
+    names = sorted(set(entry) - {"kind", "time_ms", "details", "id", "call"})
+    words = str(entry.get("action") or entry.get("reason") or entry["kind"])
+    return str(entry["kind"]).capitalize(), words, "", [(name, entry[name]) for name in names]
+
+
+_KINDS = {
+    "call": _call,
+    "redemption": _redemption,
+    "request": _request,
+    "outcome": _outcome,
+    "reading": _reading,
+}

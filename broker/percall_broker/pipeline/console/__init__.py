@@ -1,0 +1,50 @@
+"""What the console's pages do: sessions, passkeys, changes that a passkey signs, and the figures that they show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+
+from percall_broker.crypto.passkeys import Origin
+from percall_broker.pipeline.console.actions import Actions
+from percall_broker.pipeline.console.figures import Figures
+from percall_broker.pipeline.console.presence import PasskeyPresence
+from percall_broker.pipeline.console.sessions import ConsoleSessions
+
+if TYPE_CHECKING:
+    from percall_broker.crypto.tokens import Nonces
+    from percall_broker.pipeline.administration import Administration
+    from percall_broker.stages.lookup import Lookup
+    from percall_broker.store.protocol import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """The parts, over one store."""
+
+    sessions: ConsoleSessions
+    presence: PasskeyPresence
+    actions: Actions
+    figures: Figures
+
+    @classmethod
+    def over(
+        cls, store: Store, lookup: Lookup, nonces: Nonces, administration: Administration, public_url: str
+    ) -> Self:
+        """All of them. `public_url` is the broker's configured URL, without a path."""
+        presence = PasskeyPresence(store, nonces, Origin(origin_of(public_url)))
+        return cls(ConsoleSessions(store, lookup), presence, Actions(administration, presence), Figures(store))
+
+
+def origin_of(public_url: str) -> str:
+    """Where a browser finds the console: at the public URL; for a loopback address, under the name localhost, since
+    passkeys are for names.
+    """
+    parts = urlsplit(public_url)
+    try:
+        local = ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        return public_url
+    return f"{parts.scheme}://localhost:{parts.port}" if local and parts.port else public_url

@@ -1,0 +1,336 @@
+"""The console over HTTP alone: who may sign in, what a session and a passkey may do, and what other sites may not."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import TYPE_CHECKING, Any
+from unittest.mock import MagicMock
+
+import pytest
+
+from harness.console import ConsoleBrowser
+from harness.passkeys import PRESENT, Passkey
+from harness.signing import SigningLaptop
+from percall_broker.console.door import ConsoleDoor
+
+if TYPE_CHECKING:
+    from integration.conftest import Served
+
+READING = ("", "figures", "calls", "calls/rows", "passkeys", "events")
+POSTS = (
+    "sign-in/link",
+    "sign-in/passkey/ask",
+    "sign-in/passkey",
+    "sign-in/provider/ask",
+    "sign-in/provider",
+    "sign-out",
+    "passkeys/ask",
+    "passkeys",
+    "changes/ask",
+    "changes",
+    "calls/x/arguments",
+)
+
+
+@pytest.fixture(scope="module")
+def ada(served: Served) -> SigningLaptop:
+    """An administrator with a passphrase."""
+    return SigningLaptop.of_person(served.url, served.local_invite("ada"))
+
+
+@pytest.fixture(scope="module")
+def browser(ada: SigningLaptop) -> ConsoleBrowser:
+    """Ada's, signed in, with a passkey."""
+    return ConsoleBrowser.signed_in(ada, enrol=True)
+
+
+def shown(served: Served, grant: str) -> str:
+    """A grant's state, as its page shows it."""
+    row = served.administrator.administer("GET", f"/v1/admin/grants/{grant}")
+    return f"{row['own_state']} {row['version']} {row['state']}"
+
+
+def state_of(served: Served, grant: str) -> str:
+    return str(served.administrator.administer("GET", f"/v1/admin/grants/{grant}")["state"])
+
+
+def link(laptop: SigningLaptop) -> str:
+    return str(laptop.administer("POST", "/v1/admin/console/link")["link"].partition("#")[2])
+
+
+# --- signing in -------------------------------------------------------------------------------------------------------
+
+
+def test_a_link_signs_in_once(ada: SigningLaptop) -> None:
+    code = link(ada)
+    first, second = ConsoleBrowser.of(ada.url), ConsoleBrowser.of(ada.url)
+    assert first.get(f"sign-in?{code}").status == 200, "a GET uses nothing up"
+    assert first.post("sign-in/link", {"code": code}).status == 200
+    assert second.post("sign-in/link", {"code": code}).code == "console.link"
+    assert first.get("").status == 200
+    assert second.get("").status == 401
+
+
+def test_who_is_no_administrator_gets_no_link(served: Served) -> None:
+    laptop, _ = served.enrol()
+    assert laptop.send("POST", "/v1/admin/console/link").code == "grant.administrator"
+    assert served.administrator.send("POST", "/v1/admin/console/link").code == "automation.console"
+
+
+def test_without_a_session_every_page_is_the_sign_in(served: Served) -> None:
+    stranger = ConsoleBrowser.of(served.url)
+    for path in READING:
+        answer = stranger.get(path)
+        assert answer.status == 401
+        assert b"percall-broker console" in answer.body
+    stranger.cookie = "percall-console=" + "x" * 43
+    assert stranger.get("calls").status == 401
+
+
+def test_a_session_cookie_is_for_this_origin_alone_and_no_script_reads_it(ada: SigningLaptop) -> None:
+    answer = ConsoleBrowser.of(ada.url).post("sign-in/link", {"code": link(ada)})
+    attributes = {part.strip() for part in answer.headers["set-cookie"].split(";")}
+    assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= attributes
+
+
+def test_signing_out_ends_the_session(ada: SigningLaptop) -> None:
+    leaving = ConsoleBrowser.signed_in(ada)
+    cookie = leaving.cookie
+    assert leaving.post("sign-out").status == 200
+    leaving.cookie = cookie
+    assert leaving.get("").status == 401
+
+
+@pytest.mark.parametrize("verb", ["suspend", "remove"])
+def test_a_session_ends_with_its_person(served: Served, browser: ConsoleBrowser, verb: str) -> None:
+    name = f"leaver-{verb}"
+    theirs = ConsoleBrowser.signed_in(SigningLaptop.of_person(served.url, served.local_invite(name)), enrol=True)
+    assert theirs.get("").status == 200
+    served.administrator.administer("POST", f"/v1/admin/people/{name}/{verb}")
+    assert theirs.get("").status == 401
+    asked = theirs.post("sign-in/passkey/ask")
+    assert theirs.passkey is not None
+    credential = theirs.passkey.get(asked.json["options"]["challenge"])
+    again = theirs.post(
+        "sign-in/passkey", {"id": asked.json["id"], "nonce": asked.json["nonce"], "credential": credential}
+    )
+    assert again.code in {"passkey.unknown", "console.administrator"}
+    assert browser.get("").status == 200, "nobody else's"
+
+
+def test_a_passkey_signs_in_again(ada: SigningLaptop, browser: ConsoleBrowser) -> None:
+    fresh = ConsoleBrowser.of(ada.url)
+    assert browser.passkey is not None
+    asked = fresh.post("sign-in/passkey/ask").json
+    answer = {"id": asked["id"], "nonce": asked["nonce"]}
+    answer["credential"] = browser.passkey.get(asked["options"]["challenge"])
+    assert fresh.post("sign-in/passkey", answer).status == 200
+    assert "ada" in fresh.text("")
+    assert ConsoleBrowser.of(ada.url).post("sign-in/passkey", answer).code in {"passkey.replayed", "passkey.wrong"}
+
+
+# --- passkeys ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_link_alone_enrols_no_passkey(ada: SigningLaptop) -> None:
+    reader = ConsoleBrowser.signed_in(ada)
+    reader.passkey = Passkey(reader.origin)
+    assert reader.enrol("mine").code == "passkey.invite"
+
+
+def test_the_link_that_enrols_needs_the_passphrase_and_enrols_one(ada: SigningLaptop) -> None:
+    agent = dataclasses.replace(ada, presence=None)
+    assert agent.send("POST", "/v1/admin/console/enrolment").code == "presence.required"
+    enrolling = ConsoleBrowser.signed_in(ada, enrol=True)
+    enrolling.passkey = Passkey(enrolling.origin)
+    assert enrolling.enrol("a second one").code == "passkey.invite"
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [{"origin": "https://evil.example"}, {"relying_party": "evil.example"}, {"flags": PRESENT}, {"flags": 0}],
+)
+def test_a_passkey_of_elsewhere_or_without_its_person_is_not_enrolled(ada: SigningLaptop, lie: dict[str, Any]) -> None:
+    enrolling = ConsoleBrowser.of(ada.url)
+    code = ada.administer("POST", "/v1/admin/console/enrolment")["link"].partition("#")[2]
+    enrolling.post("sign-in/link", {"code": code})
+    enrolling.passkey = dataclasses.replace(Passkey(enrolling.origin), **lie)
+    assert enrolling.enrol("mine").code == "passkey.wrong"
+
+
+# --- changes ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_session_without_a_passkey_reads_and_changes_nothing(served: Served) -> None:
+    reader = ConsoleBrowser.signed_in(SigningLaptop.enrolled(served.url, served.local_invite("reader")))
+    _, grant = served.enrol()
+    assert "reading only" in reader.text("")
+    assert reader.ask("grant.revoke", grant, shown(served, grant)).code == "passkey.none"
+    reader.passkey = Passkey(reader.origin)
+    asked = ConsoleBrowser.post(reader, "sign-in/passkey/ask")
+    credential = reader.passkey.get(asked.json["options"]["challenge"])
+    answer = reader.made(asked, credential, "grant.revoke", grant, shown(served, grant))
+    assert answer.code == "passkey.stranger"
+    assert state_of(served, grant) == "active"
+
+
+def test_a_change_is_made_with_a_passkey_and_recorded_so(served: Served, browser: ConsoleBrowser) -> None:
+    _, grant = served.enrol()
+    answer = browser.change("grant.revoke", grant, shown(served, grant))
+    assert answer.status == 200, answer.body
+    assert state_of(served, grant) == "revoked"
+    (row,) = served.administrator.administer("GET", "/v1/admin/changes?limit=1")
+    assert (row["person"], row["action"], row["presence"]) == ("ada", "grant.revoked", "passkey")
+
+
+def test_a_passkeys_answer_is_worth_nothing_for_another_change(served: Served, browser: ConsoleBrowser) -> None:
+    (_, mine), (_, other) = served.enrol(), served.enrol()
+    assert browser.passkey is not None
+    asked = browser.ask("grant.suspend", mine, shown(served, mine))
+    credential = browser.passkey.get(asked.json["options"]["challenge"])
+    for action, subject, state, values in (
+        ("grant.suspend", other, shown(served, other), {}),
+        ("grant.revoke", mine, shown(served, mine), {}),
+        ("grant.suspend", mine, shown(served, mine), {"more": "x"}),
+        ("brake.freeze", "", "open", {"reason": ""}),
+    ):
+        assert browser.made(asked, credential, action, subject, state, **values).code == "passkey.wrong"
+    assert (state_of(served, mine), state_of(served, other)) == ("active", "active")
+
+
+@pytest.mark.parametrize("has_counter", [True, False])
+def test_a_passkeys_answer_serves_once(served: Served, has_counter: bool) -> None:
+    name = f"dee{has_counter}"
+    dee = ConsoleBrowser.signed_in(SigningLaptop.of_person(served.url, served.local_invite(name)), enrol=True)
+    assert dee.passkey is not None
+    dee.passkey.has_counter = has_counter
+    frozen = ("brake.freeze", "", "open")
+    asked = dee.ask(*frozen, reason="a drill")
+    credential = dee.passkey.get(asked.json["options"]["challenge"])
+    assert dee.made(asked, credential, *frozen, reason="a drill").status == 200
+    served.administrator.administer("POST", "/v1/admin/freezes/lift", {"kind": "all"})
+    # All is as it was when the passkey answered: nothing but the answer's own id, or its counter, tells.
+    replayed = dee.made(asked, credential, *frozen, reason="a drill")
+    assert replayed.code == ("passkey.wrong" if has_counter else "passkey.replayed")
+    assert served.administrator.administer("GET", "/v1/admin/freezes") == []
+
+
+def test_another_administrators_passkey_or_session_is_not_mine(served: Served, browser: ConsoleBrowser) -> None:
+    bea = ConsoleBrowser.signed_in(SigningLaptop.of_person(served.url, served.local_invite("bea")), enrol=True)
+    _, grant = served.enrol()
+    before = shown(served, grant)
+    asked = browser.ask("grant.revoke", grant, before)
+    assert bea.passkey is not None
+    credential = bea.passkey.get(asked.json["options"]["challenge"])
+    assert browser.made(asked, credential, "grant.revoke", grant, before).code == "passkey.stranger"
+    assert bea.made(asked, credential, "grant.revoke", grant, before).code == "passkey.wrong"
+    assert state_of(served, grant) == "active"
+
+
+def test_what_changed_between_view_and_click_is_a_conflict(served: Served, browser: ConsoleBrowser) -> None:
+    _, grant = served.enrol()
+    before = shown(served, grant)
+    assert browser.passkey is not None
+    asked = browser.ask("grant.revoke", grant, before)
+    served.change(grant, "suspend")
+    credential = browser.passkey.get(asked.json["options"]["challenge"])
+    late = browser.made(asked, credential, "grant.revoke", grant, before)
+    assert (late.status, late.code) == (409, "console.changed")
+    assert browser.ask("grant.revoke", grant, before).status == 409
+    assert state_of(served, grant) == "suspended"
+
+
+def test_a_forgotten_passkey_changes_nothing(served: Served, ada: SigningLaptop) -> None:
+    cy = ConsoleBrowser.signed_in(SigningLaptop.of_person(served.url, served.local_invite("cy")), enrol=True)
+    (row,) = ada.administer("GET", "/v1/admin/passkeys?person=cy")
+    ada.administer("DELETE", f"/v1/admin/passkeys/{row['passkey']}")
+    _, grant = served.enrol()
+    assert cy.ask("grant.revoke", grant, shown(served, grant)).code == "passkey.none"
+
+
+# --- other sites ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"},
+        {"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"},
+        {"Origin": "null", "Sec-Fetch-Site": "same-origin"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "none"},
+        {},
+    ],
+)
+def test_no_other_site_has_a_browser_change_anything(browser: ConsoleBrowser, headers: dict[str, str]) -> None:
+    for path in POSTS:
+        answer = browser.exchange("POST", f"/console/{path}", b"{}", {"Accept": "application/json", **headers})
+        assert (answer.status, answer.code) == (403, "console.origin")
+
+
+def test_every_route_that_is_no_get_is_among_those_that_are_attacked() -> None:
+    unused = MagicMock()
+    paths = ConsoleDoor(unused, unused)._application().openapi()["paths"]
+    found = {
+        re.sub(r"\{\w+\}", "x", path.removeprefix("/console/"))
+        for path, methods in paths.items()
+        if set(methods) - {"get"}
+    }
+    assert found == set(POSTS)
+
+
+@pytest.mark.parametrize("path", ["", "calls", "sign-in", "nothing-here", "static/console.css", "events"])
+def test_each_answer_carries_the_headers(browser: ConsoleBrowser, path: str) -> None:
+    answer = browser.get(path) if path != "events" else ConsoleBrowser.of(browser.at).get(path)
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    if not path.startswith("static/"):
+        assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_get_changes_nothing(served: Served, browser: ConsoleBrowser) -> None:
+    changes = served.administrator.administer("GET", "/v1/admin/changes?limit=1")
+    for path in POSTS:
+        assert browser.get(path).status in {200, 404, 405}
+    assert served.administrator.administer("GET", "/v1/admin/changes?limit=1") == changes
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def test_calls_are_listed_with_filters_and_one_tells_its_story(served: Served, browser: ConsoleBrowser) -> None:
+    laptop, _ = served.enrol()
+    call = laptop.call("keyed", "get_item", {"note": "<script>alert(1)</script>\u202e"})["call"]
+    laptop.settle(call)
+    laptop.ask("keyed", "tools/call", {"name": "<b>drop</b>", "arguments": {}})
+    rows = browser.text("calls")
+    assert "&lt;b&gt;drop&lt;/b&gt;" in rows
+    assert "<b>drop" not in rows
+    assert "get_item" not in browser.text("calls?decision=forbid&tool=%3Cb%3Edrop%3C%2Fb%3E")
+    assert "No call fits" in browser.text("calls?person=nobody")
+    story = browser.text(f"calls/{call}")
+    assert "Permitted" in story
+    assert "The tool answered." in story
+    assert "alert(1)" not in story
+
+
+def test_reading_arguments_is_recorded_and_shows_hidden_characters(served: Served, browser: ConsoleBrowser) -> None:
+    laptop, _ = served.enrol()
+    call = laptop.call("keyed", "get_item", {"note": "<script>alert(1)</script>\u202e"})["call"]
+    answer = browser.post(f"calls/{call}/arguments")
+    assert "&lt;script&gt;" in answer.body.decode()
+    assert "RIGHT-TO-LEFT OVERRIDE" in answer.body.decode()
+    (row,) = served.administrator.administer("GET", "/v1/admin/changes?limit=1")
+    assert (row["person"], row["action"], row["call"]) == ("ada", "arguments.read", call)
+
+
+def test_a_page_that_is_not_there_says_so(browser: ConsoleBrowser) -> None:
+    assert browser.get("nothing").status == 404
+    assert browser.get("calls/none").status == 404
+    assert browser.get("static/..%2fdoor.py").status == 404
+    assert browser.get("?span=1y").status == 400
