@@ -404,12 +404,12 @@ class Enrolment:
 class ServerEntry:
     """The laptop's half of a server entry: how to launch it, and how its API traffic finds the listener. No secret.
 
-    `environment` values may contain `{key}`, which becomes this child's placeholder, and `{listener:ORIGIN}`, which
-    becomes the loopback base URL that stands for ORIGIN (`https://api.example.com`). `ways` are the ways in that are
-    set up for the child: base-url, preload, proxy. `hosts` are the origins whose requests go to the broker
-    (`https://api.example.com`, `https://*.example.com`); `unlisted_hosts` says what happens to others: tunnel or
-    refuse. `placeholder` is a format: `{random:N}` becomes N random letters and digits. `attribution` is exact or
-    shared. `startup` says whether any request is allowed before the first call.
+    `environment` values may contain `{key}`, which becomes this child's placeholder; `{proxy}`, the URL of the way in
+    proxy; and `{listener:ORIGIN}`, the loopback base URL that stands for ORIGIN (`https://api.example.com`). `ways` are
+    the ways in that are set up for the child: base-url, preload, proxy. `hosts` are the origins whose requests go to
+    the broker (`https://api.example.com`, `https://*.example.com`); `unlisted_hosts` says what happens to others:
+    tunnel or refuse. `placeholder` is a format: `{random:N}` becomes N random letters and digits. `attribution` is
+    exact or shared. `startup` says whether any request is allowed before the first call.
     """
 
     name: str

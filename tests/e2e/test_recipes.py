@@ -1,4 +1,7 @@
-"""Each recipe with its real, unmodified package, against a fake upstream that answers only to the real key."""
+"""Each recipe with its real, unmodified package, against a fake upstream that answers only to the real key.
+
+The probe of each is called, as whoever adopts a config calls it. Remote servers are stood in for on loopback.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +11,169 @@ import shutil
 import subprocess
 import venv
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.processes import COMMANDS, Laptop
+from harness.remote import Remote
 from harness.upstream import CANARY, Upstream
+from percall_broker import recipes
+from percall_broker.model import entry_file, rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.processes import Broker, Laptop
+    from harness.processes import Broker
+    from percall_broker.model.entry import Entry
 
 ROOT = Path(__file__).parent.parent.parent
 CACHE = ROOT / ".cache"
-GITHUB = "@modelcontextprotocol/server-github@2025.4.8"
-NOTION = "@notionhq/notion-mcp-server@2.5.2"
-TAVILY = "tavily-mcp@0.2.22"
-PARAMETERS = ("--set", "site=acme.atlassian.net", "--set", "email=bot@acme.example")
-REPOSITORY = {"total_count": 1, "incomplete_results": False, "items": []}
+TOOLS = json.loads((ROOT / "tests" / "unit" / "broker" / "recipes" / "tools.json").read_text())
+REMOTE = ("github-remote", "linear", "stripe")
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(300)]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the fake upstream answers to the probe, what of it the tool tells, and what the upstream saw.
+
+    `call` and `arguments` take the probe's place; `more` goes to the program besides what the recipe gives it.
+    """
+
+    told: str
+    seen: str = ""
+    answers: dict[str, Any] = field(default_factory=dict)
+    call: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    more: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+
+
+PERSON = {"id": "U1", "name": "robin", "real_name": "Robin", "profile": {"display_name": "robin"}}
+SLACK = {
+    "slack.com/api/auth.test": {
+        "ok": True,
+        "url": "https://acme.slack.com/",
+        "team": "Acme",
+        "user": "robin",
+        "team_id": "T1",
+        "user_id": "U1",
+    },
+    "acme.slack.com/api/users.list": {"ok": True, "members": [PERSON], "response_metadata": {"next_cursor": ""}},
+    "acme.slack.com/api/client.userBoot": {"ok": True},
+    "acme.slack.com/api/conversations.list": {
+        "ok": True,
+        "channels": [{"id": "C1", "name": "general", "is_channel": True, "topic": {"value": "found it"}}],
+        "response_metadata": {"next_cursor": ""},
+    },
+}
+NOTHING = {"total_count": 0, "incomplete_results": False, "items": []}
+PLACE = {"geometry": {"location": {"lat": 51.5, "lng": 0}}, "formatted_address": "found it", "place_id": "p"}
+DESIGN = {
+    "name": "found it",
+    "lastModified": "2026-01-01",
+    "thumbnailUrl": "",
+    "document": {"id": "0:0", "name": "D", "type": "DOCUMENT", "children": []},
+    "components": {},
+    "componentSets": {},
+    "styles": {},
+}
+FOUND = {"id": "1", "title": "found it", "url": "https://a.example", "text": "t", "snippet": "s", "description": "d"}
+BASE = {"id": "app1", "name": "found it", "permissionLevel": "read"}
+LIBRARY = {"id": "/a/b", "title": "found it", "description": "d", "state": "finalized", "totalSnippets": 1}
+SITE = ("--set", "site=acme.atlassian.net", "--set", "email=bot@acme.example")
+ISSUE = {"id": "1", "key": "DEMO-1", "fields": {"summary": "found it"}}
+NODE = {
+    "airtable": Case("found it", "GET /v0/meta/bases", {"api.airtable.com/v0/meta/bases": {"bases": [BASE]}}),
+    "brave-search": Case(
+        "found it", "GET /res/v1/web/search?q=percall", {"api.search.brave.com/": {"web": {"results": [FOUND]}}}
+    ),
+    "context7": Case(
+        "found it", "GET /api/v2/libs/search", {"context7.com/api/v2/libs/search": {"results": [LIBRARY]}}
+    ),
+    "exa": Case("found it", "POST /search", {"api.exa.ai/search": {"requestId": "1", "results": [FOUND]}}),
+    "figma": Case(
+        "found it",
+        "GET /v1/files/abc",
+        {"api.figma.com/v1/files/": DESIGN},
+        call="get_figma_data",
+        arguments={"fileKey": "abc"},
+    ),
+    "firecrawl": Case("found it", "GET /v2/monitor", {"api.firecrawl.dev/v2/monitor": {"data": ["found it"]}}),
+    "github": Case("total_count", "GET /search/repositories?q=percall", {"api.github.com/search/": NOTHING}),
+    "gitlab": Case(  # a project by its path, whose slash is escaped
+        "found it",
+        "GET /api/v4/projects/acme%2Fshop",
+        {"gitlab.com/api/v4/projects/acme%2Fshop": {"id": 7, "name": "found it"}},
+        call="get_project",
+        arguments={"project_id": "acme/shop"},
+    ),
+    "google-maps": Case(
+        "found it",
+        "GET /maps/api/geocode/json?address=Greenwich&key=",
+        {"maps.googleapis.com/maps/api/geocode/json": {"status": "OK", "results": [PLACE]}},
+    ),
+    "hubspot": Case(
+        "found it",
+        "POST /oauth/v2/private-apps/get/access-token-info",
+        {"api.hubspot.com/oauth/": {"userId": 7, "scopes": ["found it"]}},
+    ),
+    "notion": Case(
+        "found it", "GET /v1/users/me", {"api.notion.com/v1/users/me": {"object": "user", "name": "found it"}}
+    ),
+    "perplexity": Case("found it", "POST /search", {"api.perplexity.ai/search": {"id": "1", "results": [FOUND]}}),
+    "sentry": Case(
+        "found-it",
+        "GET /api/0/organizations/",
+        {
+            "sentry.io/api/0/organizations/": [
+                {"id": "1", "slug": "found-it", "name": "Acme", "links": {"organizationUrl": "https://acme.sentry.io"}}
+            ]
+        },
+    ),
+    "slack": Case("found it", "POST /api/conversations.list", SLACK),
+    "supabase": Case(
+        "found it",
+        "GET /v1/organizations",
+        {"api.supabase.com/v1/organizations": [{"id": "1", "name": "found it"}]},
+        more=("--features", "account,database,debugging,development,functions,branching,storage"),  # not the web's docs
+    ),
+    "tavily": Case(
+        "found it",
+        "POST /search",
+        {"api.tavily.com/search": {"query": "percall", "answer": "found it", "results": [], "response_time": 0.1}},
+    ),
+    "filesystem": Case("/tmp", values=("--set", "folder=/tmp")),
+    "memory": Case("entities"),
+    "sequential-thinking": Case("thoughtHistoryLength"),
+    "playwright": Case("", call="-"),  # without a browser: its tools alone are compared
+}
+PYTHON = {
+    "atlassian": Case(
+        "found it",
+        "GET /rest/api/3/issue/DEMO-1",
+        {"acme.atlassian.net/rest/api/3/issue/DEMO-1": ISSUE, "acme.atlassian.net/rest/api/2/issue/DEMO-1": ISSUE},
+        call="jira_get_issue",
+        arguments={"issue_key": "DEMO-1"},
+        values=SITE,
+    ),
+    "fetch": Case("alive", call="fetch"),
+    "git": Case("found it", call="git_log"),
+    "time": Case("UTC", more=("--local-timezone", "UTC")),
+}
+CASES = {**NODE, **PYTHON}
+# Tools of a package that a test starts without them: they ask the public web when they are listed.
+UNLISTED = {"supabase": {"search_docs"}}
+
+
+def filled(name: str) -> Entry:
+    """The recipe's entry, with the parameters of its case."""
+    values = [pair.split("=", 1) for pair in CASES[name].values[1::2]] if name in CASES else []
+    return entry_file.read(recipes.fill(recipes.text_of(name), dict(values)))
 
 
 @contextmanager
@@ -46,14 +191,15 @@ def packages() -> Path:
     if not shutil.which("npm"):
         pytest.skip("npm is not on this machine: the Node recipes did not run")
     folder = CACHE / "npm"
-    wanted = f"{GITHUB} {NOTION} {TAVILY}"
+    wanted = sorted(filled(name).command[2] for name in NODE)
     ready = folder / ".ready"
-    if not ready.exists() or ready.read_text() != wanted:
-        folder.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder)]
-        subprocess.run([*command, *wanted.split()], check=True, capture_output=True, timeout=240)
-        ready.write_text(wanted)
-    return folder / "node_modules" / ".bin"
+    with one_at_a_time("npm"):
+        if not ready.exists() or ready.read_text() != " ".join(wanted):
+            folder.mkdir(parents=True, exist_ok=True)
+            command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder)]
+            subprocess.run([*command, *wanted], check=True, capture_output=True, timeout=280)
+            ready.write_text(" ".join(wanted))
+    return folder / "node_modules"
 
 
 @pytest.fixture(scope="session")
@@ -73,69 +219,148 @@ def atlassian() -> Path:
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[Upstream]:
     with Upstream(CANARY) as running:
-        running.answers["/search/repositories"] = REPOSITORY
-        running.answers["/v1/users"] = {"object": "list", "results": [], "has_more": False}
-        running.answers["/search"] = {"query": "percall", "results": [], "answer": "yes", "response_time": 0.1}
-        running.answers["/rest/api/2/issue/DEMO-1"] = {"id": "1", "key": "DEMO-1", "fields": {"summary": "found it"}}
-        running.answers["/rest/api/3/issue/DEMO-1"] = {"id": "1", "key": "DEMO-1", "fields": {"summary": "found it"}}
+        for case in CASES.values():
+            running.answers.update(case.answers)
         yield running
 
 
-def recipe(broker: Broker, upstream: Upstream, name: str, origin: str, *more: str) -> Laptop:
-    """Adds the server with a loopback stand-in for its API, and enrols somebody for all its tools."""
-    add = ("server", "add", name, "--recipe", name, "--secret-stdin", "--connect", f"{origin}={upstream.url}", *more)
-    broker.administrator.administer(*add, stdin=CANARY)
-    return broker.enrol(f"user-of-{name}", name, tools="*")
+@pytest.fixture(scope="module")
+def remote() -> Iterator[Remote]:
+    with Remote() as running:
+        yield running
 
 
-def test_github_by_preload_reads_with_the_real_key_and_may_not_write_in_a_read_tool(
-    broker: Broker, upstream: Upstream, packages: Path
+@pytest.fixture(scope="module")
+def laptop(broker: Broker, upstream: Upstream, remote: Remote) -> Laptop:
+    """One person who may use every tool of every recipe, each with a loopback stand-in for its API."""
+    names = recipes.names()
+    for name in (name for name in names if name in CASES or name in REMOTE):
+        entry = filled(name)
+        origins = (
+            [rules.parse_url(entry.url).origin] if entry.url else [host for host in entry.hosts if "*" not in host]
+        )
+        if name == "slack":
+            origins.append("https://acme.slack.com")  # where its auth.test says that the workspace is
+        stand_in = remote.url if entry.url else upstream.url
+        connect = [word for origin in origins for word in ("--connect", f"{origin}={stand_in}")]
+        values = CASES[name].values if name in CASES else ()
+        secret = ("--secret-stdin",) if entry.slots else ()
+        adding = ("server", "add", name, "--recipe", name, *values, *secret, *connect)
+        broker.administrator.administer(*adding, stdin=CANARY if entry.slots else "")
+    servers = [word for name in names if name in CASES or name in REMOTE for word in ("--server", name)]
+    made = broker.administrator.administer(
+        "grant", "create", "robin", *servers, "--tools", "*", "--expires", "30d", "--json"
+    )
+    result = Laptop(broker.folder / "laptop-robin")
+    result.login(broker.url, str(json.loads(made.stdout)["invite"]))
+    return result
+
+
+def program_of(name: str, packages: Path) -> list[str]:
+    """How the installed npm package is started, with the recipe's own arguments: what npx would do."""
+    command = filled(name).command
+    package = packages / command[2].rpartition("@")[0]
+    programs = json.loads((package / "package.json").read_text())["bin"]
+    program = programs if isinstance(programs, str) else next(iter(programs.values()))
+    return ["node", str(package / program), *command[3:]]
+
+
+def used(laptop: Laptop, name: str, program: list[str], arguments: dict[str, Any] | None = None) -> None:
+    """Starts the server behind the gate; its tools are those that we reviewed, and its probe answers."""
+    case, entry = CASES[name], filled(name)
+    with laptop.client(name, "--", *program, *case.more) as client:
+        client.initialize()
+        listed = {tool["name"] for tool in client.request("tools/list")["result"]["tools"]}
+        if name in TOOLS:
+            known = set(f"{TOOLS[name]['reads']} {TOOLS[name]['others']}".split())
+            assert listed == known - UNLISTED.get(name, set())
+        if case.call == "-":
+            return
+        probe = entry.probe
+        tool = case.call or (probe.tool if probe else "")
+        result = client.call(tool, arguments or case.arguments or (json.loads(probe.arguments) if probe else {}))
+    assert result.get("isError") is not True, result
+    assert case.told in json.dumps(result), result
+
+
+@pytest.mark.parametrize("name", NODE)
+def test_a_node_recipe_reads_with_the_real_key(name: str, laptop: Laptop, upstream: Upstream, packages: Path) -> None:
+    used(laptop, name, program_of(name, packages))
+    if wanted := NODE[name].seen:
+        assert any(request.startswith(wanted) for request in upstream.with_real_key())
+
+
+def test_the_probe_of_gitlab_answers_too(laptop: Laptop, upstream: Upstream, packages: Path) -> None:
+    with laptop.client("gitlab", "--", *program_of("gitlab", packages)) as client:
+        client.initialize()
+        client.request("tools/call", {"name": "whoami", "arguments": {}})  # wants forty members of a user
+    assert "GET /api/v4/user" in upstream.with_real_key()
+
+
+def test_the_key_goes_into_the_bodies_that_a_recipe_names_and_nowhere_else(
+    laptop: Laptop, upstream: Upstream, packages: Path
 ) -> None:
-    laptop = recipe(broker, upstream, "github", "https://api.github.com")
-    with laptop.client("github", "--", "node", str(packages / "mcp-server-github")) as client:
-        client.initialize()
-        assert client.call("search_repositories", {"query": "percall"}).get("isError") is not True
-    assert any(path.startswith("GET /search/repositories") for path in upstream.with_real_key())
+    for name, path, member in (("tavily", "/search", "api_key"), ("hubspot", "/oauth/", "tokenKey")):
+        used(laptop, name, program_of(name, packages))
+        sent = [seen for seen in upstream.seen if seen.path.startswith(path) and member.encode() in seen.body]
+        headers = {key.lower(): value for key, value in sent[-1].headers.items()}
+        assert headers["authorization"] == f"Bearer {CANARY}"
+        assert json.loads(sent[-1].body)[member] == CANARY
 
 
-def test_notion_reads_with_the_real_key(broker: Broker, upstream: Upstream, packages: Path) -> None:
-    laptop = recipe(broker, upstream, "notion", "https://api.notion.com")
-    with laptop.client("notion", "--", "node", str(packages / "notion-mcp-server")) as client:
-        client.initialize()
-        tools = [tool["name"] for tool in client.request("tools/list")["result"]["tools"]]
-        tool = next(name for name in tools if name.endswith("get-users"))
-        assert client.call(tool).get("isError") is not True
-    assert any(path.startswith("GET /v1/users") for path in upstream.with_real_key())
-
-
-def test_tavily_puts_the_key_in_its_header_and_its_body_and_nowhere_else(
-    broker: Broker, upstream: Upstream, packages: Path
+def test_a_slack_server_starts_with_the_requests_that_its_recipe_lists_and_no_others(
+    laptop: Laptop, upstream: Upstream, packages: Path
 ) -> None:
-    laptop = recipe(broker, upstream, "tavily", "https://api.tavily.com")
-    with laptop.client("tavily", "--", "node", str(packages / "tavily-mcp")) as client:
+    before = len(upstream.seen)
+    with laptop.client("slack", "--", *program_of("slack", packages)) as client:
         client.initialize()
-        assert client.call("tavily_search", {"query": "percall"}).get("isError") is not True
-    seen = next(seen for seen in upstream.seen if seen.path.startswith("/search") and seen.method == "POST")
-    headers = {name.lower(): value for name, value in seen.headers.items()}
-    assert headers["authorization"] == f"Bearer {CANARY}"
-    assert json.loads(seen.body)["api_key"] == CANARY
+        client.request("tools/list")
+        startup = {seen.path for seen in upstream.seen[before:] if seen.key_was_real}
+        assert "/api/auth.test" in startup
+        assert client.call("conversations_join", {"channel_id": "C1"}).get("isError") is not True
+    assert any(path == "POST /api/conversations.join" for path in upstream.with_real_key())
+    assert not any("chat.postMessage" in path for path in startup)
 
 
-def test_atlassian_reads_an_issue_with_the_real_key(broker: Broker, upstream: Upstream, atlassian: Path) -> None:
-    laptop = recipe(broker, upstream, "atlassian", "https://acme.atlassian.net", *PARAMETERS)
-    with laptop.client("atlassian", "--", str(atlassian)) as client:
-        client.initialize()
-        result = client.call("jira_get_issue", {"issue_key": "DEMO-1"})
-    assert "found it" in str(result), result
+def test_atlassian_reads_an_issue_with_the_real_key(laptop: Laptop, upstream: Upstream, atlassian: Path) -> None:
+    used(laptop, "atlassian", [str(atlassian)])
     assert any("/issue/DEMO-1" in path for path in upstream.with_real_key())
 
 
-def test_the_time_server_needs_no_key_and_is_gated_and_logged_like_the_rest(broker: Broker) -> None:
-    broker.administrator.administer("server", "add", "time", "--recipe", "time")
-    laptop = broker.enrol("user-of-time", "time", tools="get_current_time")
-    with laptop.client("time", "--", "mcp-server-time", "--local-timezone", "UTC") as client:
+def test_a_python_server_without_a_key_answers_through_the_gate(broker: Broker, laptop: Laptop, tmp_path: Path) -> None:
+    used(laptop, "time", [str(COMMANDS / "mcp-server-time")])
+    used(
+        laptop,
+        "fetch",
+        [str(COMMANDS / "mcp-server-fetch"), "--ignore-robots-txt", "--allow-private-ips"],
+        {"url": f"{broker.url}/healthz"},
+    )
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@a.example", "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "--message", "found it"], check=True)
+    used(laptop, "git", [str(COMMANDS / "mcp-server-git")], {"repo_path": str(tmp_path)})
+
+
+def test_a_server_without_a_key_is_gated_and_logged_like_the_rest(broker: Broker) -> None:
+    narrow = broker.enrol("user-of-time", "time", tools="get_current_time")
+    with narrow.client("time", "--", str(COMMANDS / "mcp-server-time"), "--local-timezone", "UTC") as client:
         client.initialize()
         assert "UTC" in client.call_text("get_current_time", {"timezone": "UTC"})
         refused = client.call("convert_time", {"source_timezone": "UTC", "time": "10:00", "target_timezone": "UTC"})
     assert refused["isError"] is True
-    assert {row["decision"] for row in broker.log("--server", "time")} == {"permit", "forbid"}
+    mine = broker.log("--server", "time", "--person", "user-of-time")
+    assert {row["decision"] for row in mine} == {"permit", "forbid"}
+
+
+@pytest.mark.parametrize("name", REMOTE)
+def test_a_remote_recipe_is_reached_with_the_key_where_it_says(name: str, laptop: Laptop, remote: Remote) -> None:
+    probe = filled(name).probe
+    assert probe is not None
+    before = len(remote.seen)
+    with laptop.client(name) as client:
+        client.initialize()
+        assert client.call(probe.tool, json.loads(probe.arguments)).get("isError") is not True
+    assert all(seen.key_was_real for seen in remote.seen[before:])
+    assert any(json.loads(body or b"{}").get("method") == "tools/call" for body in remote.bodies()[before:])
+    path = rules.parse_url(filled(name).url).path
+    assert {seen.path for seen in remote.seen[before:]} == {path}

@@ -37,7 +37,10 @@ class Seen:
 
 @dataclass
 class Upstream:
-    """Serves JSON for any path; 401 unless the key stands in a bearer, basic, header, query or body slot."""
+    """Serves JSON for any path; 401 unless the key stands in a bearer, basic, header, query or body slot.
+
+    `answers` are by the beginning of a path, or of a host and a path.
+    """
 
     key: str
     answers: dict[str, Any] = field(default_factory=dict)
@@ -109,8 +112,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(200, {"you_sent": dict(self.headers.items())})
         if path in self.upstream.redirects:
             return self._answer(307, {}, location=self.upstream.redirects[path])
+        place = self.headers.get("Host", "") + path
         for prefix, answer in self.upstream.answers.items():
-            if path.startswith(prefix):
+            if path.startswith(prefix) or place.startswith(prefix):
                 return self._answer(200, answer)
         return self._answer(200, {"method": self.command, "path": path, "ok": True})
 

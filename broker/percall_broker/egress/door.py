@@ -131,7 +131,7 @@ class EgressDoor:
         self, permitted: Permitted, head: wire.EgressRequest, spool: Spool, answer: _Answer, steps: Steps
     ) -> None:
         entry = permitted.server.entry
-        target = parse_url(head.url)
+        target = parse_url(head.url, escaped_slashes=entry.escaped_slashes)
         outgoing = await _with_key(permitted, head, target.query, spool)  # 3
         length = spool.body_length if outgoing.body is None else len(outgoing.body)
         headers = heads.to_upstream(

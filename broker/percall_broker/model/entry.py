@@ -64,7 +64,7 @@ class Entry:
 
     `url` is where a remote server (relay) is; a local one has a `command`.
     `hosts` are origins: https, or http on loopback where an administrator named it. `connect` maps an https origin to
-    a loopback http origin that stands in for it (tests and demos). `key_variable` names the key for people.
+    a loopback http origin that stands in for it (tests and demos). `escaped_slashes`: see `rules.parse_url`.
     """
 
     title: str
@@ -88,3 +88,4 @@ class Entry:
     probe: Probe | None = None
     url: str = ""
     recognition: Recognition = Recognition()
+    escaped_slashes: bool = False

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 from percall_broker.model.entry import Entry, Probe, Recognition, RequestRule, Slot, ToolRule
 from percall_broker.model.errors import InvalidInput
-from percall_broker.model.rules import is_loopback_name, parse_origin, parse_url
+from percall_broker.model.rules import is_loopback_name, origin_matches, parse_origin, parse_url
 
 DELIVERIES = ("egress", "relay", "none")
 WAYS = ("base-url", "preload", "proxy")
@@ -78,6 +78,7 @@ def read(text: str, *, connect: dict[str, str] | None = None) -> Entry:
         probe=_probe(probe),
         url=url,
         recognition=_recognition(recognise),
+        escaped_slashes=egress.flag("escaped_slashes"),
     )
     for table in (server, key, egress, startup, defaults, probe, recognise):
         table.end()
@@ -180,7 +181,7 @@ def _connections(connect: dict[str, str], hosts: tuple[str, ...]) -> dict[str, s
     result = {}
     for given, stand_in in connect.items():
         origin, target = _origin(given, "connect"), _origin(stand_in, "connect")
-        if origin not in hosts:
+        if origin not in hosts and not any(origin_matches(host, parse_url(origin.replace("*.", ""))) for host in hosts):
             raise _wrong("connect", f"{origin} is none of the entry's hosts ({', '.join(hosts)})")
         if not target.startswith("http://"):
             raise _wrong("connect", f"{target} is not an http origin on loopback")
@@ -296,9 +297,12 @@ def _check_templates(name: str, value: str, entry: Entry) -> None:
     place = f"server.environment.{name}"
     for template in _TEMPLATE.findall(value):
         listened = _LISTENER.fullmatch(template)
-        if listened is None:
+        if template == "{proxy}":
+            if "proxy" not in entry.ways:
+                raise _wrong(place, "{proxy} needs the way in proxy")
+        elif listened is None:
             if template != "{key}" or not entry.slots:
-                raise _wrong(place, f"{template} is neither {{key}} nor {{listener:ORIGIN}}")
+                raise _wrong(place, f"{template} is none of {{key}}, {{proxy}} and {{listener:ORIGIN}}")
         elif "base-url" not in entry.ways:
             raise _wrong(place, "{listener:ORIGIN} needs the way in base-url")
         elif parse_url(listened[1]).origin not in entry.hosts:

@@ -31,6 +31,7 @@ _AUTHORITY = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]@]+)(?::([0-9]{1,5}))?")
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
 # An encoded dot, slash or backslash is one to some servers and none to others; controls (%00) end strings for some.
 _AMBIGUOUS_ESCAPE = re.compile(r"%(?:2e|2f|5c|7f|[01][0-9a-f])", re.IGNORECASE)
+_ESCAPED_SLASH = re.compile(r"%2f", re.IGNORECASE)
 # The second reading of servers that decode twice.
 _DOUBLE_ESCAPE = re.compile(r"%25(?:2e|2f|5c|25|7f|[01][0-9a-f])", re.IGNORECASE)
 # `..;x` is a dot segment to servers that know path parameters.
@@ -71,8 +72,11 @@ class Target:
         return f"{self.origin}{self.path_and_query}"
 
 
-def parse_url(url: str) -> Target:
-    """An absolute http or https URL. Raises InvalidInput (`request.url`), which says what is ambiguous about it."""
+def parse_url(url: str, *, escaped_slashes: bool = False) -> Target:
+    """An absolute http or https URL. Raises InvalidInput (`request.url`), which says what is ambiguous about it.
+
+    `escaped_slashes`: to this API a `%2F` is a character of a segment, as in GitLab's `/projects/group%2Fproject`.
+    """
     if len(url) > MAX_URL_LENGTH:
         raise _refused(f"it is longer than {MAX_URL_LENGTH} characters")
     if not _VISIBLE.fullmatch(url):
@@ -86,7 +90,7 @@ def parse_url(url: str) -> Target:
         raise _refused("it is not an absolute http or https URL")
     scheme, authority, path, query = parts.groups()
     host, port = _parse_authority(scheme, authority)
-    _check_path(path)
+    _check_path(path, escaped_slashes=escaped_slashes)
     return Target(scheme, host, port, path or "/", query)
 
 
@@ -111,7 +115,9 @@ def _parse_authority(scheme: str, authority: str) -> tuple[str, int]:
     return host, port
 
 
-def _check_path(path: str) -> None:
+def _check_path(path: str, *, escaped_slashes: bool) -> None:
+    if escaped_slashes:
+        path = _ESCAPED_SLASH.sub("/", path)  # whoever reads it as a slash after all must find no dot segment either
     if _BAD_ESCAPE.search(path):
         raise _refused("its path holds a broken escape")
     if _AMBIGUOUS_ESCAPE.search(path) or _DOUBLE_ESCAPE.search(path):
@@ -194,11 +200,13 @@ def name_matches(patterns: tuple[str, ...], name: str) -> bool:
 def rule_allows(rule: RequestRule, method: str, target: Target) -> bool:
     """Whether one rule covers a request: its method exactly, its origin, its path.
 
-    Escapes in the path are read before it is compared; those that could change its segments were refused before.
+    Escapes in the path are read before it is compared; those that could change its segments were refused before, and
+    an escaped slash, where the entry allows it, stays a character of its segment.
     """
     if method not in rule.methods or not origin_matches(rule.origin, target):
         return False
-    return _path_pattern(rule.path).fullmatch(unquote(target.path, encoding="latin-1")) is not None
+    path = unquote(_ESCAPED_SLASH.sub("%252F", target.path), encoding="latin-1")
+    return _path_pattern(rule.path).fullmatch(path) is not None
 
 
 def match(entry: Entry, tools: tuple[str, ...], method: str, url: str | Target) -> Decision:  # noqa: PLR0911 - each answer has its reason
@@ -208,7 +216,7 @@ def match(entry: Entry, tools: tuple[str, ...], method: str, url: str | Target) 
     Without tool rules, the entry's hosts count. Never raises: a URL that cannot be read is a refusal.
     """
     try:
-        target = parse_url(url) if isinstance(url, str) else url
+        target = parse_url(url, escaped_slashes=entry.escaped_slashes) if isinstance(url, str) else url
     except InvalidInput as error:
         return Decision(permitted=False, code=error.code, message=error.message)
     if not _METHOD.fullmatch(method) or method in _NEVER_FORWARDED:

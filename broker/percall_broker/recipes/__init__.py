@@ -1,13 +1,14 @@
 """Reviewed server entries that ship with Percall; adding one asks only for the key.
 
-A recipe may begin with `[parameters]`, each a name and what it means; `{{name}}` in its text becomes the value that
-the administrator gives with `--set name=value`.
+A recipe may begin with `[parameters]`, each a name and what it means, perhaps with a default; `{{name}}` in its text
+becomes the value that the administrator gives with `--set name=value`.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 
 from percall_broker.model.errors import InvalidInput, NotFound
@@ -29,10 +30,33 @@ def text_of(name: str) -> str:
     return (FOLDER / f"{name}.toml").read_text(encoding="utf-8")
 
 
-def parameters(text: str) -> dict[str, str]:
-    """What a recipe wants to know, and what each means."""
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """What a recipe wants to know: what it means, and what it is unless told; empty where it must be told."""
+
+    meaning: str
+    default: str = ""
+
+
+def parameters(text: str) -> dict[str, Parameter]:
+    """What a recipe wants to know, by name. Raises InvalidInput."""
     found = _PARAMETERS.match(text)
-    return {name: str(value) for name, value in tomllib.loads(found[2]).items()} if found else {}
+    if not found:
+        return {}
+    try:
+        table = tomllib.loads(found[2])
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput("entry.toml", f"[parameters] is not TOML: {error}.") from None
+    return {name: _parameter(name, value) for name, value in table.items()}
+
+
+def _parameter(name: str, value: object) -> Parameter:
+    if isinstance(value, str):
+        return Parameter(value)
+    known = isinstance(value, dict) and set(value) <= {"meaning", "default"}
+    if isinstance(value, dict) and known and all(isinstance(part, str) for part in value.values()):
+        return Parameter(value.get("meaning", ""), value.get("default", ""))
+    raise InvalidInput("entry.invalid", f"parameters.{name}: its meaning, or a meaning and a default, are expected.")
 
 
 def recognised(launch: str) -> list[str]:
@@ -72,11 +96,11 @@ def fill(text: str, values: dict[str, str]) -> str:
     for name in values:
         if name not in wanted:
             raise InvalidInput("recipe.parameter", f"The recipe has no parameter {name!r}.")
-    for name, meaning in wanted.items():
-        value = values.get(name, "")
+    for name, parameter in wanted.items():
+        value = values.get(name, parameter.default)
         if not _VALUE.fullmatch(value):
             raise InvalidInput(
-                "recipe.parameter", f"The recipe needs {name}: {meaning}.", f"Give it with --set {name}=…"
+                "recipe.parameter", f"The recipe needs {name}: {parameter.meaning}.", f"Give it with --set {name}=…"
             )
         text = text.replace("{{" + name + "}}", value)
     found = _PARAMETERS.match(text)

@@ -75,13 +75,13 @@ class Listener:
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """What the child's environment needs beside `base`. Raises LaunchError, WireError."""
-        own = ways.rendered(self.entry.environment, self.placeholder, self.base_url)
+        proxy = f"http://{_PROXY_USER}:{self.proxy_secret}@127.0.0.1:{self.port}"
+        own = ways.rendered(self.entry.environment, self.placeholder, self.base_url, proxy)
         merged = {**base, **own}
         if ways.PRELOAD in self.entry.ways:
             listener = f"http://127.0.0.1:{self.port}/{self.preload_secret}"
             own.update(ways.preload_environment(merged, listener, self.listed))
         if ways.PROXY in self.entry.ways:
-            proxy = f"http://{_PROXY_USER}:{self.proxy_secret}@127.0.0.1:{self.port}"
             own.update(ways.proxy_environment(merged, proxy, self.port, self.listed))
         if self.authority is not None:
             own.update(self.authority.environment())

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BASE_URL, PRELOAD, PROXY = "base-url", "preload", "proxy"
 PRELOAD_FILE = os.path.join(os.path.dirname(__file__), "preload.cjs")  # noqa: PTH118, PTH120 - pathlib costs start-up time
 _RANDOM = re.compile(r"\{random:(\d{1,4})\}")
-_TEMPLATE = re.compile(r"\{key\}|\{listener:([^{}]+)\}")
+_TEMPLATE = re.compile(r"\{key\}|\{proxy\}|\{listener:([^{}]+)\}")
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -42,14 +42,17 @@ def path_form(secret: str, origin: Origin) -> str:
     return f"/{secret}/{'http:' if origin.scheme == 'http' else ''}{origin.authority}"
 
 
-def rendered(environment: Mapping[str, str], key: str, listener: Callable[[Origin], str]) -> dict[str, str]:
-    """The entry's environment: `{key}` is the placeholder, `{listener:ORIGIN}` the base URL that stands for ORIGIN.
+def rendered(environment: Mapping[str, str], key: str, listener: Callable[[Origin], str], proxy: str) -> dict[str, str]:
+    """The entry's environment: `{key}` is the placeholder, `{listener:ORIGIN}` the base URL that stands for ORIGIN,
+    `{proxy}` the proxy's URL for a server with a variable of its own for it.
 
     Raises WireError for an ORIGIN that is none.
     """
 
     def value(found: re.Match[str]) -> str:
-        return key if found[1] is None else listener(parse_origin(found[1]))
+        if found[1] is not None:
+            return listener(parse_origin(found[1]))
+        return proxy if found[0] == "{proxy}" else key
 
     return {name: _TEMPLATE.sub(value, text) for name, text in environment.items()}
 

@@ -156,3 +156,30 @@ def test_what_is_no_origin_is_refused(text: str) -> None:
 def test_rules_stay_fast_on_hostile_globs_and_paths() -> None:
     hard = RequestRule(("GET",), API, "/" + "*a" * 8)
     assert not rules.rule_allows(hard, "GET", rules.parse_url(f"{API}/" + "a" * 30 + "b"))
+
+
+@pytest.mark.parametrize(
+    ("path", "read"),
+    [
+        ("/projects/a%2Fb", True),
+        ("/projects/a%2fb%2Fc/files/d%2Fe.md", True),
+        ("/projects/a%2F..%2Fb", False),
+        ("/projects/a%2F..", False),
+        ("/projects/a%2F.%2Fb", False),
+        ("/projects/a%2F..;x/b", False),
+        ("/projects/a%2F%2e%2e/b", False),
+        ("/projects/a%252Fb", False),
+        ("/projects/a%5Cb", False),
+    ],
+)
+def test_an_escaped_slash_is_read_only_where_the_entry_allows_it_and_hides_no_dot_segment(
+    path: str, read: bool
+) -> None:
+    url = f"https://gitlab.example{path}"
+    with pytest.raises(InvalidInput):
+        rules.parse_url(url)
+    if read:
+        assert rules.parse_url(url, escaped_slashes=True).path == path
+    else:
+        with pytest.raises(InvalidInput):
+            rules.parse_url(url, escaped_slashes=True)

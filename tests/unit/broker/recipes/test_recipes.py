@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,53 +17,50 @@ from percall_broker.model.errors import InvalidInput, NotFound
 if TYPE_CHECKING:
     from percall_broker.model.entry import Entry
 
-EXAMPLES = {"site": "acme.atlassian.net", "email": "robin@acme.example"}
-
-# What `tools/list` of the pinned packages answered; reads, then writes.
-TOOLS = {
-    "github": (
-        (
-            "search_repositories get_file_contents list_commits list_issues search_code search_issues search_users "
-            "get_issue get_pull_request list_pull_requests get_pull_request_files get_pull_request_status "
-            "get_pull_request_comments get_pull_request_reviews"
-        ),
-        (
-            "create_or_update_file create_repository push_files create_issue create_pull_request fork_repository "
-            "create_branch update_issue add_issue_comment create_pull_request_review merge_pull_request "
-            "update_pull_request_branch"
-        ),
-    ),
-    "notion": (
-        (
-            "API-get-user API-get-users API-get-self API-post-search API-get-block-children API-retrieve-a-block "
-            "API-retrieve-a-page API-retrieve-a-page-property API-retrieve-a-comment API-query-data-source "
-            "API-retrieve-a-data-source API-list-data-source-templates API-retrieve-a-database "
-            "API-retrieve-page-markdown"
-        ),
-        (
-            "API-patch-block-children API-update-a-block API-delete-a-block API-patch-page API-post-page "
-            "API-create-a-comment API-update-a-data-source API-create-a-data-source API-move-page "
-            "API-update-page-markdown"
-        ),
-    ),
-    "tavily": ("tavily_search tavily_extract tavily_crawl tavily_map tavily_research", ""),
-    "time": ("get_current_time convert_time", ""),
-}
+EXAMPLES = {"site": "acme.atlassian.net", "email": "robin@acme.example", "folder": "/home/robin/notes"}
+ATLASSIAN = {name: EXAMPLES[name] for name in ("site", "email")}
+# What `tools/list` of the pinned packages answers (tests/e2e/test_recipes.py compares): those for a read-only grant,
+# and the others. Remote servers' tools are not ours to pin.
+TOOLS: dict[str, dict[str, str]] = json.loads((Path(__file__).parent / "tools.json").read_text())
+REMOTE = {"github-remote", "linear", "stripe"}
+WITHOUT_PROBE = {"figma", "git", "playwright"}  # each says why
 WRITING = {"POST", "PUT", "PATCH", "DELETE"}
-# Searches that an API offers as POST: they read. Nothing else that writes may be open to a reading tool.
+# What an API offers as POST although it only reads. Nothing else that writes may be open to a reading tool.
 READING_POSTS = {
-    "/v1/search",
-    "/v1/data_sources/*/query",
-    "/rest/api/3/search/jql",
-    "/rest/api/2/search/jql",
-    "/rest/api/3/search/approximate-count",
-    *(f"/{name}" for name in ("search", "extract", "crawl", "map", "research")),
+    "atlassian": {"/rest/api/3/search/jql", "/rest/api/2/search/jql", "/rest/api/3/search/approximate-count"},
+    "exa": {"/search", "/contents"},
+    "firecrawl": {"/v2/scrape", "/v2/map", "/v2/search", "/v2/search/research/**"},
+    "hubspot": {
+        "/oauth/v2/private-apps/get/access-token-info",
+        "/crm/v3/objects/*/search",
+        "/crm/v3/objects/*/batch/read",
+    },
+    "notion": {"/v1/search", "/v1/data_sources/*/query"},
+    "perplexity": {"/search", "/v1/agent", "/v1/agent/*/cancel"},
+    "slack": {
+        f"/api/{method}"
+        for method in [
+            "users.list",
+            "users.conversations",
+            "users.prefs.get",
+            "usergroups.list",
+            "conversations.list",
+            "conversations.info",
+            "conversations.history",
+            "conversations.replies",
+            "search.all",
+            "search.messages",
+            "client.counts",
+        ]
+    },
+    "tavily": {"/search", "/extract", "/crawl", "/map", "/research"},
 }
 
 
 def entry_of(name: str) -> Entry:
     text = recipes.text_of(name)
-    return entry_file.read(recipes.fill(text, {key: EXAMPLES[key] for key in recipes.parameters(text)}))
+    wanted = [name for name, parameter in recipes.parameters(text).items() if not parameter.default]
+    return entry_file.read(recipes.fill(text, {key: EXAMPLES[key] for key in wanted}))
 
 
 def may_write(entry: Entry, tool: str) -> set[str]:
@@ -78,46 +76,55 @@ def may_write(entry: Entry, tool: str) -> set[str]:
 @pytest.mark.parametrize("name", recipes.names())
 def test_a_recipe_is_an_entry_whose_package_is_pinned_and_whose_hosts_are_https(name: str) -> None:
     entry = entry_of(name)
-    assert re.search(r"(@|==)\d+\.\d+", entry.command[-1]), entry.command
+    if entry.delivery == "relay":
+        assert entry.url.startswith("https://")
+    else:
+        assert any(re.search(r"(@|==)\d+\.\d+", word) for word in entry.command), entry.command
     assert all(host.startswith("https://") for host in entry.hosts)
     assert not entry.connect
     assert entry.default_tools
+    assert "{{" not in repr(entry)
     if entry.delivery == "egress":
         assert entry.attribution == "exact"
         assert any("{key}" in value for value in entry.environment.values())
-        assert "{{" not in repr(entry)
 
 
 @pytest.mark.parametrize("name", recipes.names())
 def test_a_recipe_names_a_read_only_probe_among_its_default_tools(name: str) -> None:
     entry = entry_of(name)
+    if name in WITHOUT_PROBE:
+        assert "no probe" in recipes.text_of(name)
+        return
     assert entry.probe is not None
     assert rules.name_matches(entry.default_tools, entry.probe.tool)
     assert isinstance(json.loads(entry.probe.arguments), dict)
 
 
+def test_the_tools_of_every_package_are_known() -> None:
+    assert set(recipes.names()) - set(TOOLS) - REMOTE - {"atlassian"} == set()
+
+
 @pytest.mark.parametrize("name", TOOLS)
 def test_the_default_tools_are_those_that_read(name: str) -> None:
-    entry, (reads, writes) = entry_of(name), TOOLS[name]
-    assert [tool for tool in reads.split() if not rules.name_matches(entry.default_tools, tool)] == []
-    assert [tool for tool in writes.split() if rules.name_matches(entry.default_tools, tool)] == []
+    entry, tools = entry_of(name), TOOLS[name]
+    assert [tool for tool in tools["reads"].split() if not rules.name_matches(entry.default_tools, tool)] == []
+    assert [tool for tool in tools["others"].split() if rules.name_matches(entry.default_tools, tool)] == []
 
 
-@pytest.mark.parametrize("name", [name for name in TOOLS if name != "time"])
-def test_every_tool_of_the_package_has_a_rule(name: str) -> None:
-    entry, (reads, writes) = entry_of(name), TOOLS[name]
-    tools = (reads + " " + writes).split()
-    ruled = {tool for tool in tools if any(rules.name_matches(rule.match, tool) for rule in entry.tools)}
-    assert set(tools) - ruled == set()
-    assert all(may_write(entry, tool) for tool in writes.split())
+@pytest.mark.parametrize("name", TOOLS)
+def test_every_tool_of_a_package_with_a_key_has_a_rule(name: str) -> None:
+    entry, tools = entry_of(name), TOOLS[name]
+    if entry.delivery == "egress":
+        every = (tools["reads"] + " " + tools["others"]).split()
+        assert [tool for tool in every if not any(rules.name_matches(rule.match, tool) for rule in entry.tools)] == []
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", [*TOOLS, "atlassian"])
 def test_a_tool_that_reads_can_only_read(name: str) -> None:
     entry = entry_of(name)
-    reads = TOOLS[name][0].split() if name in TOOLS else ["jira_get_issue", "jira_search", "jira_get_transitions"]
+    reads = TOOLS[name]["reads"].split() if name in TOOLS else ["jira_get_issue", "jira_search", "jira_get_transitions"]
     for tool in reads:
-        assert may_write(entry, tool) <= READING_POSTS, tool
+        assert may_write(entry, tool) <= READING_POSTS.get(name, set()), tool
 
 
 @pytest.mark.parametrize(
@@ -141,6 +148,41 @@ def test_a_tool_that_reads_can_only_read(name: str) -> None:
         ("tavily", "tavily_search", "POST", "https://api.tavily.com/search", True),
         ("tavily", "tavily_search", "POST", "https://api.tavily.com/crawl", False),
         ("tavily", "tavily_research", "GET", "https://api.tavily.com/research/abc", True),
+        ("brave-search", "brave_news_search", "GET", "https://api.search.brave.com/res/v1/news/search?q=x", True),
+        ("brave-search", "brave_news_search", "POST", "https://api.search.brave.com/res/v1/news/search", False),
+        ("firecrawl", "firecrawl_scrape", "POST", "https://api.firecrawl.dev/v2/scrape", True),
+        ("firecrawl", "firecrawl_scrape", "POST", "https://api.firecrawl.dev/v2/scrape/1/interact", False),
+        ("firecrawl", "firecrawl_monitor_checks", "GET", "https://api.firecrawl.dev/v2/monitor/1/checks?limit=3", True),
+        ("gitlab", "get_project", "GET", "https://gitlab.com/api/v4/projects/acme%2Fshop", True),
+        ("gitlab", "get_file_contents", "GET", "https://gitlab.com/api/v4/projects/7/repository/files/a%2Fb.md", True),
+        ("gitlab", "get_issue", "PUT", "https://gitlab.com/api/v4/projects/7/issues/1", False),
+        ("gitlab", "list_ci_catalog_resources", "POST", "https://gitlab.com/api/graphql", False),
+        ("gitlab", "create_issue", "POST", "https://gitlab.com/api/v4/projects/acme%2Fshop/issues", True),
+        ("gitlab", "create_issue", "POST", "https://gitlab.com/api/v4/projects/acme/shop/issues", False),
+        ("gitlab", "create_or_update_file", "PUT", "https://gitlab.com/api/v4/projects/7/repository/files/a%2Fb", True),
+        ("gitlab", "delete_issue", "DELETE", "https://gitlab.com/api/v4/projects/7/issues/1%2F..%2F..%2F", False),
+        ("hubspot", "hubspot-list-objects", "GET", "https://api.hubspot.com/crm/v3/objects/contacts?limit=1", True),
+        (
+            "hubspot",
+            "hubspot-search-objects",
+            "POST",
+            "https://api.hubspot.com/crm/v3/objects/contacts/batch/read",
+            False,
+        ),
+        ("airtable", "list_records", "GET", "https://api.airtable.com/v0/app1/Tasks", True),
+        ("airtable", "get_record", "DELETE", "https://api.airtable.com/v0/app1/Tasks/rec1", False),
+        ("sentry", "search_issues", "GET", "https://us.sentry.io/api/0/organizations/acme/issues/", True),
+        ("sentry", "execute_sentry_tool", "PUT", "https://us.sentry.io/api/0/organizations/acme/issues/1/", False),
+        ("sentry", "update_issue", "PUT", "https://sentry.io/api/0/organizations/acme/issues/SHOP-1/", True),
+        ("slack", "conversations_history", "POST", "https://acme.slack.com/api/conversations.history", True),
+        ("slack", "conversations_history", "POST", "https://acme.slack.com/api/chat.postMessage", False),
+        ("slack", "conversations_history", "POST", "https://slack.com.evil.example/api/conversations.history", False),
+        ("supabase", "list_projects", "GET", "https://api.supabase.com/v1/projects", True),
+        ("supabase", "list_projects", "POST", "https://api.supabase.com/v1/projects/abc/database/query", False),
+        ("google-maps", "maps_geocode", "GET", "https://maps.googleapis.com/maps/api/geocode/json?address=x", True),
+        ("elevenlabs", "list_agents", "GET", "https://api.elevenlabs.io/v1/convai/agents", True),
+        ("elevenlabs", "list_agents", "POST", "https://api.elevenlabs.io/v1/convai/agents/create", False),
+        ("context7", "query-docs", "GET", "https://context7.com/api/v2/context?libraryId=x", True),
         ("atlassian", "jira_get_issue", "GET", "https://acme.atlassian.net/rest/api/3/issue/A-1", True),
         ("atlassian", "jira_search", "POST", "https://acme.atlassian.net/rest/api/3/search/jql", True),
         ("atlassian", "jira_get_issue", "DELETE", "https://acme.atlassian.net/rest/api/3/issue/A-1", False),
@@ -166,13 +208,28 @@ def test_a_recipe_asks_for_its_parameters_and_takes_no_others() -> None:
     with pytest.raises(InvalidInput, match=r"needs (site|email)"):
         recipes.fill(text, {})
     with pytest.raises(InvalidInput, match="no parameter"):
-        recipes.fill(text, {**EXAMPLES, "colour": "red"})
+        recipes.fill(text, {**ATLASSIAN, "colour": "red"})
+
+
+def test_a_parameter_with_a_default_need_not_be_given() -> None:
+    text = recipes.text_of("gitlab")
+    assert recipes.parameters(text)["host"].default == "gitlab.com"
+    assert entry_file.read(recipes.fill(text, {})).hosts == ("https://gitlab.com",)
+    own = entry_file.read(recipes.fill(text, {"host": "git.acme.example"}))
+    assert own.hosts == ("https://git.acme.example",)
+    assert own.environment["GITLAB_API_URL"] == "{listener:https://git.acme.example}/api/v4"
+
+
+@pytest.mark.parametrize("table", ["a = 1", "a = {}x", "a = { meaning = 1 }", "a = { sense = 'x' }"])
+def test_parameters_of_another_form_are_refused(table: str) -> None:
+    with pytest.raises(InvalidInput):
+        recipes.parameters(f"[parameters]\n{table}\n\n[server]\n")
 
 
 @pytest.mark.parametrize("site", ['a"\nhosts = ["evil.example', "a{key}", "", "a b", "x" * 300])
 def test_a_parameter_cannot_break_out_of_its_string(site: str) -> None:
     with pytest.raises(InvalidInput):
-        recipes.fill(recipes.text_of("atlassian"), {**EXAMPLES, "site": site})
+        recipes.fill(recipes.text_of("atlassian"), {**ATLASSIAN, "site": site})
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -197,9 +254,11 @@ def test_a_url_is_recognised_with_what_lies_below_it_and_no_other_host() -> None
 def test_parameters_are_read_from_the_environment_of_a_config() -> None:
     text = recipes.text_of("atlassian")
     pasted = {"JIRA_URL": "https://acme.atlassian.net/", "JIRA_USERNAME": "robin@acme.example", "JIRA_API_TOKEN": "x"}
-    assert recipes.parameters_of(text, pasted) == EXAMPLES
+    assert recipes.parameters_of(text, pasted) == ATLASSIAN
     assert recipes.parameters_of(text, {"JIRA_URL": "http://acme.atlassian.net"}) == {}
     assert recipes.parameters_of(recipes.text_of("github"), pasted) == {}
+    gitlab = {"GITLAB_API_URL": "https://git.acme.example/api/v4"}
+    assert recipes.parameters_of(recipes.text_of("gitlab"), gitlab) == {"host": "git.acme.example"}
 
 
 def test_an_unknown_recipe_is_answered_with_those_there_are() -> None:
