@@ -166,6 +166,33 @@ async def test_requests_of_a_window_are_bounded(store: Store) -> None:
     assert sum(bool(rows) for (rows,) in together) == 3
 
 
+async def test_requests_of_a_window_are_bounded_across_replicas(location: str) -> None:
+    await migrate(location)
+    on_one_file = not location.startswith("postgresql")
+    replicas = [await open_store(location, SEEDS) for _ in range(1 if on_one_file else 4)]
+    await replicas[0].transact(*seeds())
+    await replicas[0].append(call("a"))
+    await replicas[0].transact(redemption("a"))
+    lock = Statement("lock_call", {"call": "a"})
+    asked = [replica.transact(lock, request(f"{i}-{n}", "a")) for n in range(5) for i, replica in enumerate(replicas)]
+    together = await asyncio.gather(*asked)
+    assert sum(results is not None for results in together) == 3
+    for replica in replicas:
+        await replica.close()
+
+
+async def test_a_call_s_record_holds_whatever_bears_its_id_in_its_order(store: Store) -> None:
+    await store.append(call("other"), call("a"))
+    await store.transact(redemption("a"), request("r1", "a"))
+    reading = {"time_ms": 1003, "grant_id": "g", "person": "alice", "agent": "", "device": "key", "server": ""}
+    told = {"kind": "reading", "id": "x", "call": "a", "reason": "log.arguments", "entry": "{}"}
+    await store.append(outcome("a"), Statement("record_change", reading | told))
+    rows = await store.fetch("show_call", call="a")
+    assert [row["kind"] for row in rows] == ["call", "redemption", "request", "outcome", "reading"]
+    assert {row["call"] for row in rows} == {"a"}
+    assert await store.fetch("show_call", call="") == []
+
+
 async def test_the_first_outcome_stands_and_only_of_ones_own_permitted_calls(store: Store) -> None:
     await store.append(call("a"))
     first, again = await store.append(outcome("a"), outcome("a", outcome="failed"))

@@ -5,7 +5,6 @@ The first outcome of a call stands. A call is settled by its own grant alone.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from percall_broker.log import events
@@ -13,6 +12,8 @@ from percall_broker.model.errors import InvalidInput
 from percall_broker.stages import record
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from percall import wire
     from percall_broker.model.records import Identity
     from percall_broker.store.protocol import Row, Statement, Store
@@ -36,19 +37,22 @@ class Settle:
         self._metrics = metrics
         self._swept_until_ms = 0
 
-    def start(self, identity: Identity, settled: tuple[wire.Settlement, ...], now: float) -> asyncio.Future[object]:
-        """Puts outcomes on their way, to share the commit of what is recorded in this turn. Raises InvalidInput."""
+    def start(self, identity: Identity, settled: tuple[wire.Settlement, ...], now: float) -> Awaitable[None]:
+        """Puts outcomes on their way, to share the commit of what is recorded in this turn; durable when awaited.
+
+        Raises InvalidInput; Unavailable when awaited.
+        """
         if not settled:
-            done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-            done.set_result(None)
-            return done
+            return _nothing()
         check(settled)
-        return asyncio.ensure_future(self.settle(identity, settled, now))
+        return self._stored(self._store.append(*(record.settlement(identity, one, now) for one in settled)))
 
     async def settle(self, identity: Identity, settled: tuple[wire.Settlement, ...], now: float) -> None:
         """Outcomes, durable when this returns. Raises InvalidInput, Unavailable."""
-        check(settled)
-        self._count(await self._store.append(*(record.settlement(identity, one, now) for one in settled)))
+        await self.start(identity, settled, now)
+
+    async def _stored(self, answer: Awaitable[list[list[Row]]]) -> None:
+        self._count(await answer)
 
     async def sweep(self, now: float) -> int:
         """Records open calls whose deadline has passed as unknown; returns how many. Raises Unavailable."""
@@ -74,6 +78,10 @@ class Settle:
         for row in recorded:
             self._metrics.settled(row["server"], row["outcome"])
         return len(recorded)
+
+
+async def _nothing() -> None:
+    """There was nothing to settle."""
 
 
 def _announcements(rows: list[Row], now: float) -> list[Statement]:

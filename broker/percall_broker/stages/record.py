@@ -164,7 +164,8 @@ class Recorder:
             for window in request.windows
             if window.credential is not None
         ]
-        return await self._store.transact(*openings, record) is not None
+        locks = [Statement("lock_call", {"call": call}) for call in calls[:1]]
+        return await self._store.transact(*locks, *openings, record) is not None
 
     async def request_refusal(
         self,

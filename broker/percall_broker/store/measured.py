@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from percall_broker.model.errors import Unavailable
 
 if TYPE_CHECKING:
+    import asyncio
+
     from percall_broker.store.protocol import Row, Statement, Store
     from percall_broker.telemetry.metrics import Metrics
 
@@ -27,16 +30,11 @@ class MeasuredStore:
             self._metrics.store_failed(error.code)
             raise
 
-    async def append(self, *statements: Statement) -> list[list[Row]]:
+    def append(self, *statements: Statement) -> asyncio.Future[list[list[Row]]]:
         """As the store."""
-        start = perf_counter()
-        try:
-            results = await self._store.append(*statements)
-        except Unavailable as error:
-            self._metrics.store_failed(error.code)
-            raise
-        self._metrics.committed(perf_counter() - start)
-        return results
+        answer = self._store.append(*statements)
+        answer.add_done_callback(partial(self._appended, perf_counter()))
+        return answer
 
     async def transact(self, *statements: Statement) -> list[list[Row]] | None:
         """As the store."""
@@ -48,6 +46,15 @@ class MeasuredStore:
             raise
         self._metrics.committed(perf_counter() - start)
         return results
+
+    def _appended(self, start: float, answer: asyncio.Future[list[list[Row]]]) -> None:
+        if answer.cancelled():
+            return
+        error = answer.exception()
+        if error is None:
+            self._metrics.committed(perf_counter() - start)
+        elif isinstance(error, Unavailable):
+            self._metrics.store_failed(error.code)
 
     async def close(self) -> None:
         """As the store."""

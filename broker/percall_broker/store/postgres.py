@@ -79,17 +79,18 @@ class PostgresStore:
             cursor = await connection.execute(query.sql, parameters, prepare=True)
             return await cursor.fetchall()
 
-    async def append(self, *statements: Statement) -> Results:
-        """Writes that are committed when this returns; all that wait for the writer share one commit."""
+    def append(self, *statements: Statement) -> asyncio.Future[Results]:
+        """Writes that are committed when this is awaited; all that wait for the writer share one commit."""
         for statement in statements:
             self._queries[statement.name]  # an unknown name is the caller's fault alone
         answer: asyncio.Future[Results] = asyncio.get_running_loop().create_future()
         if self._closed:
-            raise Unavailable("store.closed", "The store is closed.")
+            answer.set_exception(Unavailable("store.closed", "The store is closed."))
+            return answer
         self._group.append(_Waiting(statements, answer))
         if self._drain is None or self._drain.done():
             self._drain = asyncio.ensure_future(self._write_groups())
-        return await answer
+        return answer
 
     async def transact(self, *statements: Statement) -> Results | None:
         """All of them or none; None when a required statement returned no row."""

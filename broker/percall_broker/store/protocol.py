@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
 
 Row = dict[str, Any]
 
@@ -26,8 +29,8 @@ class Store(Protocol):
     async def fetch(self, name: str, /, **parameters: Any) -> list[Row]:
         """The rows of a reading statement."""
 
-    async def append(self, *statements: Statement) -> list[list[Row]]:
-        """Writes that are durable when this returns; each one's RETURNING rows.
+    def append(self, *statements: Statement) -> asyncio.Future[list[list[Row]]]:
+        """Writes that are on their way when this returns, and durable when it is awaited; each one's RETURNING rows.
 
         The hot path: all appends of one turn of the event loop share one commit. A statement that finds its condition
         unmet returns no row, and harms neither its neighbours nor the group.

@@ -67,11 +67,9 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise _translated(error) from error
 
-    async def append(self, *statements: Statement) -> Results:
-        """Writes that are durable when this returns; all appends of one turn of the loop share one commit."""
-        results = await self._join_group(statements, atomic=False)
-        assert results is not None  # noqa: S101 - only an atomic group is undone
-        return results
+    def append(self, *statements: Statement) -> asyncio.Future[Results]:
+        """Writes that are durable when this is awaited; all appends of one turn of the loop share one commit."""
+        return self._join_group(statements, atomic=False)  # type: ignore[return-value]  # only an atomic one is undone
 
     async def transact(self, *statements: Statement) -> Results | None:
         """All of them or none, in the commit of this turn; None when a required statement returned no row."""

@@ -21,7 +21,7 @@ FOLD_BYTES = 4 * 1024 * 1024
 """So much is written, by our own estimate, before it is copied into the database."""
 _FIRST_COMMITS = 16
 _STEP = bytes(1024 * 1024)
-_STATEMENT_BYTES = 24 * 1024
+_STATEMENT_BYTES = 20 * 1024
 """A statement's row, and the pages of the indexes that it changes: more rather than less."""
 
 

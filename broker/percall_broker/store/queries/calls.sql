@@ -87,6 +87,12 @@ WHERE c.kind = 'call' AND c.id = :call AND c.decision = 'permit' AND c.deadline_
 ON CONFLICT DO NOTHING
 RETURNING seq
 
+-- name: lock_call(call)
+-- Before record_request, in its transaction: whoever counts a call's requests waits here for whoever counted before,
+-- on whatever replica.
+SELECT seq FROM log WHERE kind = 'call' AND id = :call
+/*+ FOR UPDATE */
+
 -- name: record_request(id, call, time_ms, grant_id, grant_version, device, server, server_version, reason, entry, now, max_requests)
 -- The intent of an API request in an open window: redeemed, not settled, before its deadline, within its bound.
 INSERT INTO log (kind, id, call, time_ms, grant_id, person, agent, device, server, tool,
@@ -103,7 +109,7 @@ WHERE c.kind = 'call' AND c.id = :call AND c.decision = 'permit' AND c.deadline_
   )
   AND EXISTS (SELECT 1 FROM log r WHERE r.kind = 'redemption' AND r.id = :call)
   AND NOT EXISTS (SELECT 1 FROM log o WHERE o.kind = 'outcome' AND o.id = :call)
-  AND (SELECT COUNT(*) FROM log q WHERE q.call = :call AND q.kind = 'request' AND q.decision = 'permit') < :max_requests
+  AND (SELECT COUNT(*) FROM log q WHERE q.call = :call AND q.id <> q.call AND q.kind = 'request' AND q.decision = 'permit') < :max_requests
 /*+ FOR SHARE OF g, s */
 ON CONFLICT DO NOTHING
 RETURNING seq
@@ -196,7 +202,11 @@ SELECT COALESCE(MAX(seq), 0) AS seq FROM log
 -- The record of one call: its decision, redemption, requests and outcome, oldest first.
 SELECT seq, kind, id, call, time_ms, grant_id, person, agent, device, server, tool, decision, reason, outcome,
        duration_ms, entry
-FROM log WHERE call = :call AND call <> '' ORDER BY seq
+FROM log WHERE seq IN (
+    SELECT own.seq FROM log own WHERE own.kind IN ('call', 'redemption', 'outcome') AND own.id = :call
+    UNION ALL
+    SELECT other.seq FROM log other WHERE other.call = :call AND other.id <> other.call AND other.call <> ''
+) ORDER BY seq
 
 -- name: read_arguments(call)
 SELECT sealed FROM arguments WHERE call = :call
