@@ -410,6 +410,10 @@ class ServerEntry:
     the broker (`https://api.example.com`, `https://*.example.com`); `unlisted_hosts` says what happens to others:
     tunnel or refuse. `placeholder` is a format: `{random:N}` becomes N random letters and digits. `attribution` is
     exact or shared. `startup` says whether any request is allowed before the first call.
+
+    `probe_tool` with `probe_arguments` (a JSON object) is a read-only call that shows whether the server works; empty
+    where there is none. `launches` and `keys` are how a client's config shows that it means this server: what it
+    launches (`percall.clients.launches`), and the variables and options that hold its key.
     """
 
     name: str
@@ -426,6 +430,10 @@ class ServerEntry:
     attribution: str = "shared"
     startup: bool = False
     sampling: bool = False
+    probe_tool: str = ""
+    probe_arguments: str = ""
+    launches: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,3 +89,9 @@ class Entry:
     url: str = ""
     recognition: Recognition = Recognition()
     escaped_slashes: bool = False
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """The variables and options that hold this server's key in a client's config."""
+        held = [name for name, value in self.environment.items() if "{key}" in value]
+        return tuple(dict.fromkeys([*held, *self.recognition.keys]))

@@ -32,6 +32,10 @@ def laptop_half(server: Server) -> wire.ServerEntry:
         attribution=entry.attribution,
         startup=bool(entry.startup),
         sampling=entry.sampling,
+        probe_tool=entry.probe.tool if entry.probe else "",
+        probe_arguments=entry.probe.arguments if entry.probe else "",
+        launches=entry.recognition.launches,
+        keys=entry.key_names,
     )
 
 

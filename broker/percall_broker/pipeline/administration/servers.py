@@ -168,14 +168,8 @@ def _server_row(row: Row) -> Row:
         "default_tools": list(entry.default_tools),
         "probe": {"tool": entry.probe.tool, "arguments": json.loads(entry.probe.arguments)} if entry.probe else None,
         "launches": list(entry.recognition.launches),
-        "keys": _keys(entry),
+        "keys": list(entry.key_names),
     }
-
-
-def _keys(entry: Entry) -> list[str]:
-    """The variables and options that hold this server's key in a client's config."""
-    held = [name for name, value in entry.environment.items() if "{key}" in value]
-    return list(dict.fromkeys([*held, *entry.recognition.keys]))
 
 
 def _request_text(rule: Any) -> str:
