@@ -35,7 +35,7 @@ demo: $(READY)  ## the whole story in a minute
 
 bench: $(READY)  ## ratios against no wrapper, in one run
 	$(WITH_TOOLS) $(BIN)/python tests/bench/run.py
-	$(WITH_TOOLS) $(BIN)/python tests/bench/remote.py
+	$(WITH_TOOLS) tests/with_keyring.sh $(BIN)/python tests/bench/remote.py
 
 conformance: $(READY)  ## the official MCP suite, direct and through Percall
 	$(BIN)/python tests/conformance/run.py

@@ -30,6 +30,7 @@ from percall_broker.pipeline.deciding import Deciding
 from percall_broker.pipeline.enrol import Enrolment
 from percall_broker.pipeline.expiries import LOOK_SECONDS as EXPIRIES_SECONDS
 from percall_broker.pipeline.expiries import Expiries
+from percall_broker.pipeline.outcomes import Outcomes
 from percall_broker.pipeline.own import Own
 from percall_broker.pipeline.readiness import Readiness
 from percall_broker.pipeline.relay import RelayPipeline
@@ -85,6 +86,7 @@ class Broker:
     relay: RelayPipeline
     settle: Settle
     tasks: Tasks
+    outcomes: Outcomes
     enrol: Enrolment
     claims: Claims
     own: Own
@@ -119,6 +121,7 @@ async def open_broker(settings: Settings, public_url: str) -> AsyncIterator[Brok
             for chore in chores:
                 chore.cancel()
             await asyncio.gather(*chores, return_exceptions=True)
+            await broker.outcomes.close()
             await broker.attacks.close()
             with contextlib.suppress(Unavailable):
                 await broker.replicas.leave()
@@ -168,6 +171,7 @@ async def compose(
     recorder = Recorder(store, arguments.seal)
     tasks = Tasks(store)
     settle = Settle(store, metrics)
+    outcomes = Outcomes(settle)
     replicas = Replicas(store, public_url)
     administration = Administration.over(store, vault, lookup, arguments, changes.announce)
     readiness = Readiness(replicas.beat, partial(check_schema, store), vault)
@@ -188,7 +192,7 @@ async def compose(
             lookup,
             Deciding(lookup, recorder, metrics, tasks),
             recorder,
-            settle,
+            outcomes,
             vault,
             seals,
             tasks,
@@ -197,6 +201,7 @@ async def compose(
         ),
         settle=settle,
         tasks=tasks,
+        outcomes=outcomes,
         claims=Claims(store, Ledger(store, changes.announce), tokens, sessions, public_url),
         enrol=Enrolment(store, lookup, tokens, sessions, changes, presence, public_url),
         own=Own(Ledger(store, changes.announce), signed),

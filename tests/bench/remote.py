@@ -1,4 +1,7 @@
-"""A remote server: straight over HTTP, by `percall run` and the broker, by mcp-proxy, by mcp-remote; in one run."""
+"""A remote server: straight over HTTP, by `percall run` and the broker, by mcp-proxy, by mcp-remote; in one run.
+
+The device key is in the system's keyring where there is one (run under tests/with_keyring.sh), else in a sealed file.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ from urllib.parse import urlsplit
 from driver import SMALL, Candidate, Session, median, percentile
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from harness.processes import COMMANDS, Broker
+import streaming
+
+from harness.processes import COMMANDS, Broker, Laptop
+from harness.signing import SigningLaptop
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent.parent / ".cache"
@@ -79,6 +85,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--calls", type=int, default=300)
     options.add_argument("--starts", type=int, default=3)
+    options.add_argument("--streams", action=argparse.BooleanOptionalAction, default=True)
     given = options.parse_args()
     from run import installed  # noqa: PLC0415 - the other bench's competitors
 
@@ -92,11 +99,16 @@ def main() -> None:
         broker = stack.enter_context(Broker(Path(name)))
         entry = f'[server]\ntitle = "Echo"\ndelivery = "relay"\nurl = "{url}"\n[[key.slot]]\nheader = "X-Api-Key"\n'
         broker.add_server("echo", entry, KEY)
-        laptop = broker.enrol("bench", "echo", tools="*")
+        laptops = {"sealed file": broker.enrol("bench", "echo", tools="*")}
+        if os.environ.get("PERCALL_TEST_KEYRING"):
+            laptops["keyring"] = with_keyring(broker, Path(name))
         proxy = str(installed("mcp-proxy") / "mcp-proxy")
         candidates: dict[str, Candidate | None] = {
             "direct": None,
-            "percall": Candidate("percall", [str(COMMANDS / "percall"), "run", "echo"], laptop.environment),
+            **{
+                f"percall, {kept}": Candidate(kept, [str(COMMANDS / "percall"), "run", "echo"], laptop.environment)
+                for kept, laptop in laptops.items()
+            },
             "mcp-proxy": Candidate("mcp-proxy", [proxy, "--transport", "streamablehttp", url], PLAIN),
         }
         if shutil.which("npm"):
@@ -113,15 +125,38 @@ def main() -> None:
                             session.call(SMALL)
                         small[which] += [session.call(SMALL) for _ in range(given.calls)]
                     session.close()
-    print(f"{'candidate':>12}{'init':>10}{'+init':>10}{'p50':>10}{'+p50':>10}{'p99':>10}{'+p99':>10}")
-    for which in candidates:
-        row = [median(initialize[which]), median(initialize[which]) - median(initialize["direct"])]
+        print_table(initialize, small)
+        if given.streams:
+            streaming.measure(
+                broker, lambda server: SigningLaptop.enrolled(broker.url, invite(broker, "streams", server))
+            )
+
+
+def invite(broker: Broker, person: str, server: str) -> str:
+    """An invite of a new person's to a grant for all of a server's tools."""
+    made = broker.administrator.administer("grant", "create", person, "--server", server, "--tools", "*", "--json")
+    return str(json.loads(made.stdout)["invite"])
+
+
+def with_keyring(broker: Broker, folder: Path) -> Laptop:
+    """A laptop whose device key is in the system's keyring."""
+    bus = {name: os.environ[name] for name in ("DBUS_SESSION_BUS_ADDRESS",) if name in os.environ}
+    laptop = Laptop(folder / "laptop-keyring", bus)
+    laptop.run("login", broker.url, "--invite", invite(broker, "keyring", "echo"))
+    return laptop
+
+
+def print_table(initialize: dict[str, list[float]], small: dict[str, list[float]]) -> None:
+    """Milliseconds; `+` is what comes on top of direct."""
+    print(f"{'candidate':>20}{'init':>10}{'+init':>10}{'p50':>10}{'+p50':>10}{'p99':>10}{'+p99':>10}")
+    for which, starts in initialize.items():
+        row = [median(starts), median(starts) - median(initialize["direct"])]
         for share in (0.5, 0.99):
             row += [
                 percentile(small[which], share),
                 percentile(small[which], share) - percentile(small["direct"], share),
             ]
-        print(f"{which:>12}" + "".join(f"{value:10.2f}" for value in row))
+        print(f"{which:>20}" + "".join(f"{value:10.2f}" for value in row))
 
 
 if __name__ == "__main__":

@@ -110,6 +110,7 @@ class CheckedStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         self._asked = b""
         self._left: int | None = 0  # what is missing of a body of known length; None where its length is not known
         self._tail = b""
+        self._unsent = b""
         self.head_pending = False
 
     # --- What asyncio tells us ----------------------------------------------------------------------------------------
@@ -157,6 +158,9 @@ class CheckedStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         An infinite `timeout` means that the caller bounds the time, or nobody does.
         """
         del max_bytes  # pieces are at most as long as the transport reads at once
+        if self._unsent and self._transport is not None and not self._ended:
+            self._transport.write(self._unsent)
+        self._unsent = b""
         patient = timeout == math.inf
         if not self.head_pending:
             piece = await self._next(None if patient else self._deadlines.idle)
@@ -198,6 +202,10 @@ class CheckedStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         if not self.head_pending:
             self.head_pending = True
             self._asked = buffer[:5]
+            self._unsent = buffer  # it goes with the body's first bytes, which are here already, or when we read
+            return
+        if self._unsent:
+            buffer, self._unsent = self._unsent + buffer, b""
         self._transport.write(buffer)
         if self._writable is not None:
             try:

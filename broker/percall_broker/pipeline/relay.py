@@ -20,8 +20,6 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-import structlog
-
 from percall import wire
 from percall.rpc import frames, gate, refusals
 from percall_broker.crypto.seals import SealBroken
@@ -38,7 +36,7 @@ if TYPE_CHECKING:
     from percall_broker.model.records import Identity, Scope, Server
     from percall_broker.model.rules import Target
     from percall_broker.pipeline.deciding import Deciding
-    from percall_broker.pipeline.settle import Settle
+    from percall_broker.pipeline.outcomes import Outcomes
     from percall_broker.pipeline.signed import Signed
     from percall_broker.stages.authenticate import SignedRequest
     from percall_broker.stages.frame import Frame
@@ -48,8 +46,6 @@ if TYPE_CHECKING:
     from percall_broker.stages.tasks import Tasks
     from percall_broker.telemetry.metrics import Metrics
     from percall_broker.telemetry.steps import Steps, Tracing
-
-log = structlog.get_logger()
 
 SESSION, RESUME = "mcp-session-id", "last-event-id"
 
@@ -186,7 +182,7 @@ class RelayPipeline:
         lookup: Lookup,
         deciding: Deciding,
         recorder: Recorder,
-        settle: Settle,
+        outcomes: Outcomes,
         vault: Unsealer,
         seals: Seals,
         tasks: Tasks,
@@ -197,7 +193,7 @@ class RelayPipeline:
         self._lookup = lookup
         self._deciding = deciding
         self._recorder = recorder
-        self._settle = settle
+        self._outcomes = outcomes
         self._vault = vault
         self._seals = seals
         self._tasks = tasks
@@ -227,11 +223,11 @@ class RelayPipeline:
         """
         await self._tasks.made(permitted.server.name, task, permitted.identity.grant.id, time.time())
 
-    async def begun(self, permitted: Permitted, seen: Seen) -> None:
+    def begun(self, permitted: Permitted, seen: Seen) -> None:
         """The answer begins. A subscription is settled by that: it lasts as long as the client likes."""
         if permitted.method == gate.LONG_LIVED:
             seen.outcome = "done"
-            await self._settled(permitted.identity, seen)
+            self._settled(permitted.identity, seen)
 
     async def why_cut(self, permitted: Permitted) -> BrokerError:
         """Why what was permitted may not go on, by a fresh reading: the grant, the server, else the deadline."""
@@ -276,12 +272,13 @@ class RelayPipeline:
                 seen.outcome = "failed"
             raise
         finally:
-            await self._settled(identity, seen)  # 8
+            self._settled(identity, seen)  # 8
 
     async def _decide_and_record(
         self, asked: Asked, identity: Identity, frame: Frame, steps: Steps
     ) -> tuple[Identity, Server]:
         client = asked.client[:MAX_CLIENT_CHARACTERS]
+        self._outcomes.go()
         decided = await self._deciding(identity, asked.server, frame, client, steps, asked.at)
         if decided.server is None:
             refused = decided.decision
@@ -336,15 +333,10 @@ class RelayPipeline:
             key=key,
         )
 
-    async def _settled(self, identity: Identity, seen: Seen) -> None:
-        now = time.time()
-        if not seen.call or not seen.outcome:
-            return
-        settlement = wire.Settlement(seen.call, seen.outcome, max(0, int(now * 1000) - seen.began_ms), seen.observed)
-        try:
-            await self._settle.settle(identity, (settlement,), now)
-        except Unavailable as error:
-            log.warning("an outcome was not recorded; the sweep will", code=error.code)
+    def _settled(self, identity: Identity, seen: Seen) -> None:
+        if seen.call and seen.outcome:
+            duration_ms = max(0, int(time.time() * 1000) - seen.began_ms)
+            self._outcomes.add(identity, wire.Settlement(seen.call, seen.outcome, duration_ms, seen.observed))
 
 
 _NEVER_SENT = frozenset({

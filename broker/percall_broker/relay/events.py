@@ -5,7 +5,6 @@ Nothing is passed on that is not a whole event; what a broken stream leaves behi
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -17,9 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-_LINE_END = rb"(?:\r\n|\n|\r)"
-_BLANK_LINE = re.compile(_LINE_END + _LINE_END)
-_LINES = re.compile(_LINE_END)
+_RETURN, _NEWLINE = b"\r\n"
 _LONGEST_BLANK_LINE = 4
 MAX_EVENT_BYTES = wire.MAX_FRAME_BYTES + 64 * 1024
 
@@ -55,12 +52,12 @@ class EventReader:
         # A carriage return at the end may be half of a line's end.
         known = len(self._buffer) - self._buffer.endswith(b"\r")
         start = 0
-        found = _BLANK_LINE.search(self._buffer, max(0, self._looked_at - _LONGEST_BLANK_LINE), known)
+        found = _blank_line(self._buffer, max(0, self._looked_at - _LONGEST_BLANK_LINE), known)
         while found is not None:
-            if event := self._taken(self._buffer[start : found.start()]):
+            if event := self._taken(self._buffer[start : found[0]]):
                 yield event
-            start = found.end()
-            found = _BLANK_LINE.search(self._buffer, start, known)
+            start = found[1]
+            found = _blank_line(self._buffer, start, known)
         del self._buffer[:start]
         if len(self._buffer) > MEMORY_BYTES:
             self._held = self._held or Held()
@@ -85,6 +82,22 @@ class EventReader:
         return held
 
 
+def _blank_line(buffer: bytearray, start: int, end: int) -> tuple[int, int] | None:
+    """Where the next two ends of lines stand together, each a newline, a return, or both. Found in C: events are long.
+
+    Both together are one end, so what tells is a pair of which the second can only begin another.
+    """
+    at = end
+    for pair in (b"\n\r", b"\r\r", b"\n\n") if buffer.find(b"\r", start, end) >= 0 else (b"\n\n",):
+        found = buffer.find(pair, start, min(at + 1, end))
+        at = found if found >= 0 else at
+    if at == end:
+        return None
+    begins = at - 1 if at > start and buffer[at] == _NEWLINE and buffer[at - 1] == _RETURN else at
+    is_both = buffer[at + 1] == _RETURN and buffer[at + 2 : at + 3] == b"\n"
+    return begins, at + 2 + is_both
+
+
 @dataclass(slots=True)
 class Event:
     """One event. `data` and `id` are None where the event has no such line; `others` are its other lines, untouched."""
@@ -107,7 +120,7 @@ def read_event(raw: bytes) -> Event:
     """The event of its lines."""
     data: list[bytes] = []
     identifier, others = None, []
-    for line in _LINES.split(raw):
+    for line in raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"):
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":

@@ -119,7 +119,7 @@ class Exchange:
             elif came.status != _OK:
                 await self._other_status(permitted, seen, watch, came)
             elif content == heads.EVENTS:  # 7
-                await self._pipeline.begun(permitted, seen)
+                self._pipeline.begun(permitted, seen)
                 await self._events(permitted, seen, watch, came, headers, session or permitted.session)
             elif content == heads.JSON:
                 await self._whole(permitted, watch, came, headers)
@@ -144,9 +144,10 @@ class Exchange:
                 raise UpstreamFailed("upstream.message", "The server's answer is not the answer to the request.")
             await self._act(permitted, watch)
             await self._begin(_OK, [*headers, (b"content-length", b"%d" % held.size)])
+            left = held.size
             for piece in held.pieces():
-                await self._piece(piece)
-        await self._piece(b"", more=False)
+                left -= len(piece)
+                await self._piece(piece, more=left > 0)
 
     async def _nothing_more(self, permitted: Permitted, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         if permitted.id is not None and self._method == "POST":
