@@ -26,6 +26,7 @@ from percall_broker.api import admin
 from percall_broker.api.calls import CallDoor, OwnCallsDoor, SettlementsDoor
 from percall_broker.api.claims import ClaimDoor, DepartureDoor, WaitingDoor
 from percall_broker.api.events import EventsDoor
+from percall_broker.api.keys import KeyChangeDoor, KeysDoor
 from percall_broker.api.own import PassphraseDoor
 from percall_broker.api.probes import (
     PATH_HEALTH,
@@ -45,6 +46,7 @@ from percall_broker.console.door import ConsoleDoor
 from percall_broker.egress.door import EgressDoor
 from percall_broker.listening import authority, host_names, listening
 from percall_broker.model.errors import BrokerError, InvalidInput, NotFound, Unavailable
+from percall_broker.model.keys import barred_key
 from percall_broker.model.peers import TrustedProxies
 from percall_broker.model.standing import barred, closed
 from percall_broker.outbound.streams import OpenStreams
@@ -62,7 +64,7 @@ if TYPE_CHECKING:
 
     from percall_broker.asgi import Door, Message, Receive, Send
     from percall_broker.compose import Broker
-    from percall_broker.model.records import Identity
+    from percall_broker.model.records import Grant, Identity, Server
     from percall_broker.settings import Settings
 
 MAX_RELAY_CONNECTIONS = 4096
@@ -186,6 +188,8 @@ def build(
         ("POST", wire.PATH_INVITATION): InvitationDoor(broker.enrol),
         ("POST", wire.PATH_ENROL): EnrolmentDoor(broker.enrol),
         ("PUT", wire.PATH_PRESENCE): PassphraseDoor(broker.own),
+        ("GET", wire.PATH_KEYS): KeysDoor(broker.personal_keys),
+        ("POST", wire.PATH_KEYS): KeyChangeDoor(broker.personal_keys),
         ("GET", wire.PATH_SIGN_IN): SignInOfferDoor(broker.sign_in),
         ("POST", wire.PATH_SIGN_IN): SignInDoor(broker.sign_in),
         ("GET", wire.PATH_SESSION): SessionDoor(broker.signed, broker.sessions),
@@ -330,9 +334,14 @@ async def _cut_streams(broker: Broker, streams: OpenStreams) -> None:
                 grant, server = await broker.lookup.grant(grant_id), await broker.lookup.server(name)
             except Unavailable:
                 grant = server = None
-            if grant is None or barred(grant, time.time()) or closed(name, server):
+            if grant is None or server is None or _ended(grant, server):
                 streams.cut((grant_id, name))
         await broker.changes.next(generation, 0.5)
+
+
+def _ended(grant: Grant, server: Server) -> bool:
+    stops = (barred(grant, time.time()), closed(server.name, server), barred_key(grant, server))
+    return any(stop is not None for stop in stops)
 
 
 def configure_log() -> None:

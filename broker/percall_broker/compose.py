@@ -32,6 +32,7 @@ from percall_broker.pipeline.expiries import LOOK_SECONDS as EXPIRIES_SECONDS
 from percall_broker.pipeline.expiries import Expiries
 from percall_broker.pipeline.outcomes import Outcomes
 from percall_broker.pipeline.own import Own
+from percall_broker.pipeline.personal_keys import PersonalKeys
 from percall_broker.pipeline.readiness import Readiness
 from percall_broker.pipeline.relay import RelayPipeline
 from percall_broker.pipeline.replicas import Replicas
@@ -90,6 +91,7 @@ class Broker:
     enrol: Enrolment
     claims: Claims
     own: Own
+    personal_keys: PersonalKeys
     sign_in: SignIn
     administration: Administration
     status: Status
@@ -205,6 +207,7 @@ async def compose(
         claims=Claims(store, Ledger(store, changes.announce), tokens, sessions, public_url),
         enrol=Enrolment(store, lookup, tokens, sessions, changes, presence, public_url),
         own=Own(Ledger(store, changes.announce), signed),
+        personal_keys=PersonalKeys(Ledger(store, changes.announce), signed, lookup, vault),
         administration=administration,
         status=Status(
             store,

@@ -49,6 +49,7 @@ PATH_EGRESS = "/v1/egress"
 PATH_EVENTS = "/v1/events"
 PATH_CLAIMS = "/v1/claims"
 PATH_SIGN_IN = "/v1/sign-in"
+PATH_KEYS = "/v1/keys"
 PATH_AGENT = "/v1/agent"
 PATH_RELAY = "/mcp/"
 """A remote server's name follows."""
@@ -440,7 +441,8 @@ class ServerEntry:
 class GrantedServer:
     """A server that a grant covers: its entry, and the patterns that filter `tools/list` as a courtesy.
 
-    `refusal` says why nothing may use the server now: it is suspended or frozen.
+    `refusal` says why nothing may use the server now: it is suspended or frozen. `key` is whose key its requests carry:
+    `own`, `shared`, or empty for none; `key_refusal` says why no call that needs one is permitted.
     """
 
     entry: ServerEntry
@@ -448,6 +450,8 @@ class GrantedServer:
     prompts: tuple[str, ...] = ()
     resources: tuple[str, ...] = ()
     refusal: Refusal | None = None
+    key: str = ""
+    key_refusal: Refusal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -569,6 +573,41 @@ class Departed:
     ended: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class KeyChange:
+    """A person changes their own key for a server, being there. `verb` is add, rotate, confirm,
+    offer, withdraw or remove.
+
+    To add or rotate, the key itself follows this head as raw bytes; nothing follows otherwise.
+    """
+
+    server: str
+    verb: str
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalKey:
+    """A key of the signer's person. Times are seconds since the epoch; `offered_at` 0: it is not offered.
+
+    `goes_to` says for people where the server's entry sends it now; `refusal` why it is not used from the signer's
+    device and agent.
+    """
+
+    server: str
+    version: int
+    created_at: int
+    offered_at: int = 0
+    goes_to: str = ""
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalKeys:
+    """The keys of the signer's person, or the one that was changed; none where it was removed."""
+
+    keys: tuple[PersonalKey, ...] = ()
+
+
 _READERS: dict[str, Callable[[Any], Any]] = {
     "str": _string,
     "int": _integer,
@@ -586,6 +625,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "ServerEntry": _message(ServerEntry),
     "Session": _message(Session),
     "tuple[WaitingGrant, ...]": _list_of(_message(WaitingGrant)),
+    "tuple[PersonalKey, ...]": _list_of(_message(PersonalKey)),
     "tuple[Enrolled, ...]": _list_of(_message(Enrolled)),
     "tuple[Settlement, ...]": _list_of(_message(Settlement)),
     "tuple[Window, ...]": _list_of(_message(Window)),

@@ -8,6 +8,8 @@ from typing import Any
 from percall_broker.store import Statement
 
 SEEDS = Path(__file__).parent / "queries"
+NO_KEY = {"secret_owner": "", "secret_version": 0, "binding": ""}
+SHARED_KEY = NO_KEY | {"secret_version": 1}
 
 
 def call(name: str, **changes: Any) -> Statement:
@@ -15,7 +17,7 @@ def call(name: str, **changes: Any) -> Statement:
     parameters = {
         "id": name, "time_ms": 1000, "grant_id": "g", "grant_version": 1, "person": "alice", "agent": "default",
         "device": "key", "server": "github", "server_version": 1, "tool": "get_me", "reason": "grant.tool",
-        "deadline_ms": 601_000, "entry": f'{{"call":"{name}"}}', "now": 1,
+        "deadline_ms": 601_000, "entry": f'{{"call":"{name}"}}', "now": 1, **NO_KEY,
     }  # fmt: skip
     return Statement("record_call", parameters | changes)
 
@@ -34,6 +36,7 @@ def request(name: str, call: str, **changes: Any) -> Statement:
     parameters = {
         "id": name, "call": call, "time_ms": 1002, "grant_id": "g", "grant_version": 1, "device": "key",
         "server": "github", "server_version": 1, "reason": "request.rule", "entry": "{}", "now": 1, "max_requests": 3,
+        **SHARED_KEY,
     }  # fmt: skip
     return Statement("record_request", parameters | changes, required=True)
 
@@ -52,6 +55,7 @@ def startup(name: str, **changes: Any) -> Statement:
     parameters = {
         "id": name, "time_ms": 1002, "grant_id": "g", "grant_version": 1, "person": "alice", "agent": "default",
         "device": "key", "server": "github", "server_version": 1, "reason": "request.startup", "entry": "{}", "now": 1,
+        **SHARED_KEY,
     }  # fmt: skip
     return Statement("record_startup_request", parameters | changes)
 

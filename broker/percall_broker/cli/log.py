@@ -32,6 +32,7 @@ COLUMNS = (
     "duration_ms",
 )
 _TAIL_SECONDS = 0.5
+_MOST_VERSIONS = 2**31
 _HYPHENED_ID = re.compile(r"-[A-Za-z0-9_-]{21}")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
@@ -57,6 +58,18 @@ def milliseconds_of(moment: str) -> int:
     return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
+def _version_of(text: str) -> tuple[str, int]:
+    """`github@3` taken apart; nothing, and 0, where nothing is named. Raises UsageError."""
+    if not text:
+        return "", 0
+    server, at, version = text.rpartition("@")
+    if not (server and at and version.isascii() and version.isdecimal() and 0 < int(version) < _MOST_VERSIONS):
+        raise UsageError(
+            "cli.secret_version", f"{text!r} names no version of a key.", "Write SERVER@N; see: server show SERVER."
+        )
+    return server, int(version)
+
+
 @calls.command("list")
 def list_calls(
     person: Annotated[str, typer.Option(help="Only this person's.")] = "",
@@ -67,23 +80,35 @@ def list_calls(
     decision: Annotated[str, typer.Option(help="permit or forbid.")] = "",
     since: Annotated[str, typer.Option(help="From then on: 2026-11-23T10:00, or 2h for two hours ago.")] = "",
     until: Annotated[str, typer.Option(help="Until then.")] = "",
+    secret_version: Annotated[
+        str, typer.Option(help="Only what used this version of a server's key.", metavar="SERVER@N")
+    ] = "",
+    secret_owner: Annotated[
+        str,
+        typer.Option(help="Only what used this person's own key; with a version, that of theirs.", metavar="PERSON"),
+    ] = "",
     limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=10_000)] = 1000,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Calls with their outcomes, newest first."""
+    """Calls with their outcomes, newest first. Of a key, also the requests at a server's start, which have no call."""
     if decision not in {"", "permit", "forbid"}:
         raise UsageError("cli.decision", f"{decision!r} is no decision.", "Write permit or forbid.")
+    key_server, version = _version_of(secret_version)
+    if key_server and server not in {"", key_server}:
+        raise UsageError("cli.secret_version", f"{secret_version} is no key of {server}.", "Leave --server out.")
     query = {
         "person": person,
         "grant": grant,
         "agent": agent,
-        "server": server,
+        "server": server or key_server,
         "tool": tool,
         "decision": decision,
         "since_ms": str(milliseconds_of(since)),
         "until_ms": str(milliseconds_of(until)),
         "limit": str(limit),
+        "secret_owner": secret_owner,
+        "secret_version": str(version),
     }
     with administrator() as client:
         rows = client.json("GET", under("calls"), query=query)

@@ -51,7 +51,7 @@ def invite(name: Name, as_json: Json = False) -> None:
 
 @people.command()
 def show(name: Name, as_json: Json = False) -> None:
-    """One person, with their devices, grants and groups."""
+    """One person, with their devices, grants, groups and keys of their own."""
     with administrator() as client:
         row = client.json("GET", under("people", name))
     if as_json:
@@ -67,6 +67,10 @@ def show(name: Name, as_json: Json = False) -> None:
     output.write("")
     columns = ("grant", "agent", "device", "state", "expires_at", "servers")
     output.lines(row["grants"], as_json=False, columns=columns, empty="No grants.")
+    if row["keys"]:
+        output.write("")
+        columns = ("server", "version", "offered_at", "created_at")
+        output.lines(row["keys"], as_json=False, columns=columns, empty="")
 
 
 @people.command()
@@ -95,7 +99,7 @@ def unlink(name: Name, as_json: Json = False) -> None:
 
 @people.command()
 def remove(name: Name, as_json: Json = False) -> None:
-    """End every grant, device, invite and membership of theirs for good, at once; nobody else is affected."""
+    """End every grant, device, invite, key and membership of theirs for good, at once; nobody else is affected."""
     with administrator() as client:
         row = client.json("POST", under("people", name, "remove"))
     ended = ", ".join(f"{count} {what if count != 1 else what[:-1]}" for what, count in row["ended"].items())

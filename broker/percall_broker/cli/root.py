@@ -44,7 +44,9 @@ application = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 keys = typer.Typer(
-    help="Key-encryption keys, on the broker's own machine.", no_args_is_help=True, rich_markup_mode=None
+    help="Key-encryption keys, on the broker's own machine; and where copies of upstream keys are.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 application.add_typer(servers, name="server")
 application.add_typer(grants, name="grant")
@@ -251,6 +253,20 @@ def serve(
         traces_endpoint=traces_endpoint,
     )
     run_server(told)
+
+
+@keys.command("copies")
+def key_copies(as_json: Json = False) -> None:
+    """Who holds the same upstream key as somebody else: the same number means the same key, which is never shown."""
+    from percall_broker.cli.connection import administrator, under
+
+    with administrator() as client:
+        rows = client.json("GET", under("keys", "copies"))
+    shown = [{**row, "owner": row["owner"] or "(shared)", "key": row["key"] or "unknown"} for row in rows]
+    columns = ("key", "server", "owner", "version", "created_at")
+    output.lines(rows if as_json else shown, as_json=as_json, columns=columns, empty="No key is held twice.")
+    if not as_json and any(not row["key"] for row in rows):
+        output.write("unknown: given before fingerprints were kept; it is known once the key is rotated.")
 
 
 @keys.command("rotate")

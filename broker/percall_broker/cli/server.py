@@ -86,12 +86,16 @@ def add(
     connect: Connect = None,
     secret_stdin: SecretStdin = False,
     key_expires: KeyExpires = "",
+    no_key: Annotated[
+        bool, typer.Option("--no-key", help="Without a shared key: until there is one, people use keys of their own.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Add a server. Its key is asked for at a prompt, and nobody can read it back."""
+    """Add a server. Its shared key is asked for at a prompt, and nobody can read it back."""
     text, stand_ins = _entry_text(recipe, file, given), _pairs(connect, "--connect")
     entry = entry_file.read(text, connect=stand_ins)  # a mistake is told before the key is asked for
-    secret = _secret(name, from_stdin=secret_stdin) if entry.slots else ""
+    wanted = entry.slots and entry.key_owner != "personal" and not no_key
+    secret = _secret(name, from_stdin=secret_stdin) if wanted else ""
     form = {"name": name, "entry": text, "connect": stand_ins, "secret": secret, "expires_at": _end(key_expires)}
     with administrator() as client:
         row = client.json("POST", under("servers"), value=form)
@@ -158,11 +162,24 @@ def resume(name: Name, as_json: Json = False) -> None:
     output.one(row, as_json=as_json, text=f"{name} works again.")
 
 
+@servers.command("accept-key")
+def accept_key(
+    name: Name,
+    person: Annotated[str, typer.Option("--from", help="Who has offered it.", metavar="PERSON")],
+    as_json: Json = False,
+) -> None:
+    """Make the key that a person has offered the shared one: everybody's grants use it from the next request on."""
+    with administrator() as client:
+        row = client.json("POST", under("servers", name, "accept-key"), value={"person": person})
+    text = f"{name} uses {person}'s key as the shared one, version {row['secret_version']}. {person} has none any more."
+    output.one(row, as_json=as_json, text=text)
+
+
 @servers.command("rotate-key")
 def rotate_key(
     name: Name, secret_stdin: SecretStdin = False, key_expires: KeyExpires = "", as_json: Json = False
 ) -> None:
-    """Give a server a new key while calls run: the next request uses it, with nothing to do on any laptop."""
+    """Give a server a new shared key, or its first, while calls run: the next request uses it."""
     ends = _end(key_expires)
     form = {"secret": _secret(name, from_stdin=secret_stdin), "expires_at": ends}
     with administrator() as client:

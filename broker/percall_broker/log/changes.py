@@ -25,9 +25,9 @@ def change(by: Identity | None, action: str, *, server: str = "", **details: Any
     return _entry("change", by, action, server=server, details=details)
 
 
-def reading(by: Identity, action: str, *, call: str, **details: Any) -> Statement:
-    """A reading of what is sealed of a call, such as `arguments.read`. Append it before anything is shown."""
-    return _entry("reading", by, action, details=details, call=call)
+def reading(by: Identity, action: str, *, call: str = "", server: str = "", **details: Any) -> Statement:
+    """A reading of what is sealed, such as `arguments.read`. Append it before anything is opened."""
+    return _entry("reading", by, action, details=details, call=call, server=server)
 
 
 def _entry(

@@ -62,7 +62,8 @@ class Recognition:
 class Entry:
     """A server entry, validated. `delivery` is egress, relay or none (others come later).
 
-    `url` is where a remote server (relay) is; a local one has a `command`.
+    `url` is where a remote server (relay) is; a local one has a `command`. `key_owner` says whose keys it allows: any,
+    personal or shared.
     `hosts` are origins: https, or http on loopback where an administrator named it. `connect` maps an https origin to
     a loopback http origin that stands in for it (tests and demos). `escaped_slashes`: see `rules.parse_url`.
     """
@@ -87,6 +88,7 @@ class Entry:
     default_tools: tuple[str, ...] = ()
     probe: Probe | None = None
     url: str = ""
+    key_owner: str = "any"
     recognition: Recognition = Recognition()
     escaped_slashes: bool = False
 

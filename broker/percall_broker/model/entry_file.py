@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 
 from percall_broker.model.entry import Entry, Probe, Recognition, RequestRule, Slot, ToolRule
 from percall_broker.model.errors import InvalidInput
+from percall_broker.model.keys import OWNERS
 from percall_broker.model.rules import is_loopback_name, origin_matches, parse_origin, parse_url
 
 DELIVERIES = ("egress", "relay", "none")
@@ -77,6 +78,7 @@ def read(text: str, *, connect: dict[str, str] | None = None) -> Entry:
         default_tools=defaults.texts("tools"),
         probe=_probe(probe),
         url=url,
+        key_owner=key.one_of("owner", OWNERS, "any"),
         recognition=_recognition(recognise),
         escaped_slashes=egress.flag("escaped_slashes"),
     )
@@ -265,7 +267,7 @@ def _check(entry: Entry) -> None:
         _check_relay(entry)
     elif not (entry.slots and entry.hosts and entry.ways and entry.placeholder):
         raise _wrong("server.delivery", "egress needs key.placeholder, [[key.slot]], egress.ways and egress.hosts")
-    _check_placeholder(entry.placeholder)
+    _check_key(entry)
     for name, value in entry.environment.items():
         _check_templates(name, value, entry)
     for rule in [rule for tool in entry.tools for rule in tool.requests] + list(entry.startup):
@@ -286,7 +288,10 @@ def _check_relay(entry: Entry) -> None:
             raise _wrong("key.slot", f"the header {slot.name!r} has a meaning of its own")
 
 
-def _check_placeholder(placeholder: str) -> None:
+def _check_key(entry: Entry) -> None:
+    placeholder = entry.placeholder
+    if entry.key_owner != "any" and not entry.slots:
+        raise _wrong("key.owner", "a server without [[key.slot]] has no key")
     if _TEMPLATE.search(_RANDOM.sub("", placeholder)):
         raise _wrong("key.placeholder", "only {random:N} is replaced there")
     if placeholder and sum(int(size) for size in _RANDOM.findall(placeholder)) < MIN_RANDOM_CHARACTERS:

@@ -34,6 +34,14 @@ class Freeze:
 
 
 @dataclass(frozen=True, slots=True)
+class PersonalKey:
+    """A person's own key for a server: its newest version, and where the entry sent it when its owner gave it."""
+
+    version: int
+    binding: str
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
     """What one agent of one person may do. `device` is the device key's thumbprint (RFC 7638), empty until enrolled.
 
@@ -41,7 +49,8 @@ class Grant:
     active, suspended or removed, the device (the machine that the key is on) active or revoked. `claimable`: a device
     of the person picks it up, or did, without an invite. `sign_in_until`: when the person must have signed in at the
     organisation's provider again, in seconds; 0 for never. `group_grant`: what gave it to this member of a group. An
-    `automation` administers without a person's presence, in the areas that it `may` change (of `AREAS`).
+    `automation` administers without a person's presence, in the areas that it `may` change (of `AREAS`). `keys` are the
+    person's own, by server; `vouched`: the device key was introduced with the person's passphrase, so it may use them.
     """
 
     id: str
@@ -65,13 +74,16 @@ class Grant:
     freeze: Freeze | None = None
     automation: bool = False
     may: tuple[str, ...] = ()
+    vouched: bool = False
+    keys: dict[str, PersonalKey] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
     """A server of the catalogue, as stored. `state` is active, suspended or removed.
 
-    `secret_version` 0 means it has no key; `policy_version` is that of the policies in force when it was read.
+    `secret_version` 0 means it has no shared key; `policy_version` is that of the policies in force when it was read;
+    `binding` says where the entry sends a key (`model.keys.binding`).
     """
 
     name: str
@@ -81,6 +93,7 @@ class Server:
     secret_version: int
     freeze: Freeze | None = None
     policy_version: int = 0
+    binding: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from percall_broker.model.errors import Conflict
+from percall_broker.model.keys import NO_KEY, barred_key, key_of
 from percall_broker.model.records import Decision
 from percall_broker.pipeline.signed import renewed, replayed
 from percall_broker.stages.decide import decide
@@ -65,7 +66,9 @@ class Deciding:
                     continue
                 return await self._refused(identity, name, server, asked, decision, client, steps, now)
 
-            if await self._recorder.intent(identity, server, asked, decision, client, now):
+            # A relayed call is itself the request that carries the key; another one's requests come by egress.
+            key = key_of(grant, server) if self._tasks is not None else NO_KEY
+            if await self._recorder.intent(identity, server, asked, decision, key, client, now):
                 steps.done("record")
                 self._metrics.call_permitted(server)
                 _note(steps, identity, server, decision, asked)
@@ -75,19 +78,21 @@ class Deciding:
                 return await self._refused(identity, name, server, asked, spent, client, steps, now)
 
             # Not recorded, though nothing has changed since the last look: then this id was here before.
-            if seen == (grant.version, server.version):
+            if seen == (grant.version, server.version, key):
                 raise replayed()
-            seen = (grant.version, server.version) if attempt else None
+            seen = (grant.version, server.version, key) if attempt else None
         raise Conflict("call.changing", "The grant or the server keeps changing.", "Try again.")
 
     async def _narrowed(
         self, permitted: Decision, grant: Grant, server: Server, asked: Frame, client: str, now: float
     ) -> Decision:
-        """What is left of a grant's permission: at this door, for its own tasks, under the policies."""
+        """What is left of a grant's permission: at this door, for its own tasks, with its key, under the policies."""
         if shut := another_door(server, relayed=self._tasks is not None):
             return shut
         if self._tasks is not None and (refused := await self._tasks.refusal(server.name, grant.id, asked)):
             return refused
+        if unkeyed := barred_key(grant, server):
+            return unkeyed
         return await self._policy(permitted, grant, server, asked, client, now)
 
     async def _refused(

@@ -24,6 +24,7 @@ from percall import wire
 from percall.rpc import frames, gate, refusals
 from percall_broker.crypto.seals import SealBroken
 from percall_broker.model.errors import BrokerError, Forbidden, NotFound, Unavailable
+from percall_broker.model.keys import barred_key, key_of
 from percall_broker.model.standing import barred, closed, require
 from percall_broker.pipeline.call import MAX_CLIENT_CHARACTERS
 from percall_broker.pipeline.deciding import another_door
@@ -236,7 +237,9 @@ class RelayPipeline:
             server = await self._lookup.server(permitted.server.name, fresh=True)
         except Unavailable as error:
             return error
-        refusal = closed(permitted.server.name, server) or (barred(grant, time.time()) if grant else None)
+        refusal = closed(permitted.server.name, server)
+        if grant is not None and server is not None:
+            refusal = refusal or barred(grant, time.time()) or barred_key(grant, server)
         if refusal is not None:
             return Forbidden(refusal.code, refusal.message, refusal.next_step)
         if permitted.deadline is None:
@@ -294,6 +297,7 @@ class RelayPipeline:
         require(closed(asked.server, server))
         assert server is not None  # noqa: S101 - what is not there is closed
         require(another_door(server, relayed=True))
+        require(barred_key(identity.grant, server))
         return server
 
     async def _permitted(
@@ -313,7 +317,8 @@ class RelayPipeline:
         # The rest of a call's answer has the call's own deadline; a session's standing stream has none.
         endless = method == gate.LONG_LIVED or (asked.signed.method == "GET" and not seen.call)
         began = seen.began_ms / 1000 if seen.call else asked.at
-        key = await self._vault.unseal(server.name, server.secret_version) if server.secret_version else b""  # 5
+        carried = key_of(identity.grant, server)
+        key = await self._vault.unseal(carried.secret, carried.version) if carried.version else b""  # 5
         target, sent = keyed(server.entry, key, headers)
         return Permitted(
             identity=identity,

@@ -3,9 +3,10 @@
     1  authenticate: whose grant, which device key, a nonce of ours; a replay is caught by the unique id in step 4
     2  the windows it names: calls of this grant and server; with attribution exact there is one at most
     3  decide by the grant's state and by the request rules of the open calls' tools; the start-up rules without a call
-    4  record it durably, on condition that the window is open (redeeming the credential opens it, once), that the
-       grant and the entry are still those decided on, and that the bound on requests is not passed; a refusal too
-    5  unseal the key
+    4  record it durably with the key that it will carry (the person's own, or the shared one), on condition that the
+       window is open (redeeming the credential opens it, once), that grant, entry and key are still those decided on,
+       and that the bound on requests is not passed; a refusal too
+    5  unseal that key
 
 The key is unsealed for this request alone, after step 4. Forwarding is the door's.
 """
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from percall_broker.model import rules
 from percall_broker.model.errors import BrokerError, Conflict, Forbidden
+from percall_broker.model.keys import barred_key, key_of
 from percall_broker.model.records import Decision
 from percall_broker.model.standing import barred, closed, require
 from percall_broker.pipeline.signed import naming, renewed, replayed
@@ -25,6 +27,7 @@ from percall_broker.stages import credential
 if TYPE_CHECKING:
     from percall import wire
     from percall_broker.crypto.tokens import CallCredentials
+    from percall_broker.model.keys import Key
     from percall_broker.model.records import Grant, Identity, Server
     from percall_broker.pipeline.settle import Settle
     from percall_broker.pipeline.signed import Signed
@@ -106,17 +109,19 @@ class RequestPipeline:
         with naming(identity):
             settling = self._settle.start(identity, head.settle, now)
             try:
-                identity, server, calls = await self._decide_and_record(identity, head, objection, steps, now)  # 2 to 4
+                identity, server, calls, carried = await self._decide_and_record(
+                    identity, head, objection, steps, now
+                )  # 2 to 4
             finally:
                 await settling
-        key = await self._vault.unseal(server.name, server.secret_version)  # 5
+        key = await self._vault.unseal(carried.secret, carried.version)  # 5
         steps.done("unseal")
         deadline = self._calls[calls[0]]["deadline_ms"] / 1000 if calls else now + server.entry.deadline_seconds
         return Permitted(identity, server, calls, deadline, key)
 
     async def _decide_and_record(
         self, identity: Identity, head: wire.EgressRequest, objection: BrokerError | None, steps: Steps, now: float
-    ) -> tuple[Identity, Server, tuple[str, ...]]:
+    ) -> tuple[Identity, Server, tuple[str, ...], Key]:
         seen = None
         for attempt in range(_ATTEMPTS):
             # As in pipeline.call: what is remembered is good enough to permit on, never to refuse on.
@@ -137,19 +142,20 @@ class RequestPipeline:
                 await self._refuse(identity, head, attributed, refusal, now)
                 self._metrics.request_refused(server, refusal.code)
                 raise
+            key = key_of(grant, standing)
             for calls, decision in candidates:
-                if await self._recorder.request(identity, standing, head, calls, decision, now):  # 4
+                if await self._recorder.request(identity, standing, head, calls, decision, key, now):  # 4
                     self._metrics.request_permitted(standing)
                     steps.done("record")
                     _note(steps, identity, standing, calls, head)
-                    return identity, standing, calls
+                    return identity, standing, calls, key
             # Not recorded, though nothing has changed since the last look: then the window is why.
-            if seen == (grant.version, standing.version):
+            if seen == (grant.version, standing.version, key):
                 reason = await self._why_not(identity, head, candidates[0][0], now)
                 await self._refuse(identity, head, attributed, reason, now)
                 self._metrics.request_refused(standing, reason.code)
                 raise reason
-            seen = (grant.version, standing.version) if attempt else None
+            seen = (grant.version, standing.version, key) if attempt else None
         raise Conflict("request.changing", "The grant or the server keeps changing.", "Try again.")
 
     async def _windows(
@@ -248,8 +254,10 @@ def _standing(grant: Grant, name: str, server: Server | None, now: float) -> Ser
     if name not in grant.servers:
         raise Forbidden("grant.server", f"The grant does not name the server {name!r}.")
     require(closed(name, server))
-    if server is None or not server.secret_version:
-        raise Forbidden("server.no_key", f"The server {name!r} has no key.", "percall-broker server rotate-key")
+    assert server is not None  # noqa: S101 - what is not there is closed
+    if not server.entry.slots:
+        raise Forbidden("server.no_key", f"The server {name!r} has no key, so it makes no requests by this door.")
+    require(barred_key(grant, server))
     return server
 
 

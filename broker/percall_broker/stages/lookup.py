@@ -14,10 +14,13 @@ import msgspec
 
 from percall_broker import policy
 from percall_broker.model.entry import Entry
-from percall_broker.model.records import Freeze, Grant, Scope, Server
+from percall_broker.model.keys import binding
+from percall_broker.model.records import Freeze, Grant, PersonalKey, Scope, Server
 from percall_broker.policy import BUILT_IN
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from percall_broker.policy import Policies
     from percall_broker.store.protocol import Row, Store
 
@@ -33,11 +36,13 @@ _decode_scope = msgspec.json.Decoder(_ScopeText).decode
 _decode_entry = msgspec.json.Decoder(Entry).decode
 
 
-def grant_of_row(row: Row) -> Grant:
-    """The grant of a row of `read_grant`."""
+def grant_of_row(row: Row, keys: Sequence[Row] = ()) -> Grant:
+    """The grant of a row of `read_grant`, and its person's keys of `personal_keys_of`."""
     values: dict[str, Any] = {name: value for name, value in row.items() if not name.startswith("frozen_")}
-    values |= {name: bool(row[name]) for name in ("administrator", "claimable", "automation")}
+    flags = ("administrator", "claimable", "automation", "vouched")
+    values |= {name: bool(row[name]) for name in flags if name in row}
     values["may"] = areas_of(row["may"])
+    values["keys"] = {key["server"]: PersonalKey(key["version"], key["binding"]) for key in keys}
     del values["scope"]
     return Grant(servers=_decode_scope(row["scope"]).servers, freeze=freeze_of_row(row), **values)
 
@@ -58,6 +63,7 @@ def server_of_row(row: Row) -> Server:
         row["secret_version"],
         freeze_of_row(row),
         row["policy_version"],
+        binding(entry),
     )
 
 
@@ -89,7 +95,8 @@ class Lookup:
         if not rows:
             self._grants.pop(identifier, None)
             return None
-        found = grant_of_row(rows[0])
+        # After the grant, whose version rises when they change: what is recorded fits what was decided on.
+        found = grant_of_row(rows[0], await self._store.fetch("personal_keys_of", person=rows[0]["person"]))
         if reading == self._readings:  # else it was forgotten while we read, and may be old already
             self._grants[identifier] = found
         return found

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from percall import wire
+    from percall_broker.model.keys import Key
     from percall_broker.model.records import Decision, Identity, Server
     from percall_broker.stages.frame import Frame
     from percall_broker.store.protocol import Store
@@ -42,9 +43,12 @@ class Recorder:
         self._seal = seal
 
     async def intent(
-        self, identity: Identity, server: Server, frame: Frame, decision: Decision, client: str, now: float
+        self, identity: Identity, server: Server, frame: Frame, decision: Decision, key: Key, client: str, now: float
     ) -> bool:
-        """A permitted call, and its sealed arguments. False: the grant or the entry changed, or the id is a replay."""
+        """A permitted call, and its sealed arguments. `key` is what the call itself carries.
+
+        False: the grant, the entry or the key changed, or the id is a replay.
+        """
         time_ms, grant = int(now * 1000), identity.grant
         deadline_ms = time_ms + server.entry.deadline_seconds * 1000
         entry = _entry(
@@ -53,6 +57,7 @@ class Recorder:
             delivery=server.entry.delivery,
             grant_version=grant.version,
             server_version=server.version,
+            **_carried(key),
         )
         record = Statement(
             "record_call",
@@ -68,6 +73,8 @@ class Recorder:
                 "deadline_ms": deadline_ms,
                 "entry": entry,
                 "now": int(now),
+                **_carried(key),
+                "binding": key.binding,
             },
             required=True,
         )
@@ -125,9 +132,10 @@ class Recorder:
         request: wire.EgressRequest,
         calls: tuple[str, ...],
         decision: Decision,
+        key: Key,
         now: float,
     ) -> bool:
-        """An API request in the window of `calls[0]`; outside any when there is none.
+        """An API request that carries a key, in the window of `calls[0]`; outside any when there is none.
 
         Where the request brings call credentials, they are redeemed with it, and that of `calls[0]` must be unused.
         False: something is not as it was decided on, that credential was used, the window is shut, or a replay.
@@ -146,7 +154,11 @@ class Recorder:
             "id": identity.jti,
             "server_version": server.version,
             "reason": decision.code,
-            "entry": _entry(**_request_members(identity, server.name, request, calls, decision, time_ms)),
+            "entry": _entry(
+                **_request_members(identity, server.name, request, calls, decision, time_ms), **_carried(key)
+            ),
+            **_carried(key),
+            "binding": key.binding,
         }
         if not calls:
             record = Statement(
@@ -204,6 +216,11 @@ class Recorder:
             required=True,
         )
         await self._store.append(record)
+
+
+def _carried(key: Key) -> dict[str, Any]:
+    """Which key went along."""
+    return {"secret_owner": key.owner, "secret_version": key.version}
 
 
 def _redemption(identity: Identity, call: str, time_ms: int) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from percall import wire
 from percall_broker.model.entry_file import label
+from percall_broker.model.keys import barred_key, key_of
 from percall_broker.model.standing import barred, closed, ends_at, state_of
 
 if TYPE_CHECKING:
@@ -58,7 +59,13 @@ def session_of(
         version=grant.version,
         servers=tuple(
             wire.GrantedServer(
-                laptop_half(server), scope.tools, scope.prompts, scope.resources, _told(closed(server.name, server))
+                laptop_half(server),
+                scope.tools,
+                scope.prompts,
+                scope.resources,
+                _told(closed(server.name, server)),
+                _whose_key(grant, server),
+                _told(barred_key(grant, server)),
             )
             for server in servers
             if server.state != "removed" and (scope := grant.servers.get(server.name)) is not None
@@ -69,6 +76,13 @@ def session_of(
         automation=grant.automation,
         automations=automations,
     )
+
+
+def _whose_key(grant: Grant, server: Server) -> str:
+    key = key_of(grant, server)
+    if not key.version:
+        return ""
+    return "own" if key.owner else "shared"
 
 
 def _told(refusal: Decision | None) -> wire.Refusal | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from percall_broker.crypto import sodium
-from percall_broker.model.errors import Conflict, NotFound, Unavailable
+from percall_broker.model.errors import Conflict, InvalidInput, NotFound, Unavailable
 from percall_broker.store.protocol import Row, Statement, Store
 from percall_broker.vault.sources import Sealed, Wrapped
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 KEPT_SECONDS = 300
 """How long an unwrapped data key stays in memory, unless the settings say otherwise."""
+MAX_KEY_BYTES = 8 * 1024
+MIN_KEY_BYTES = 8
 REWRAPPED_TOGETHER = 100
 """Secrets wrapped anew in one commit: short enough that no call waits for it."""
 _AT_ONCE = 16
@@ -29,6 +31,7 @@ _ATTEMPTS = 50
 _PAUSE_SECONDS = 5.0
 _OWN = "broker/"
 _OWN_VERSION = 1
+_FINGERPRINT = "fingerprint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +60,11 @@ class Vault:
         self._renew_from = 0.0
         self.source_failure: Sealed | None = None
 
-    async def sealing(self, name: str, version: int, secret: bytes) -> Statement:
+    async def sealing(self, name: str, version: int, secret: bytes, *, fingerprinted: bool = False) -> Statement:
         """The statement that stores a secret, for the transaction of the change that it belongs to. Raises Unavailable.
 
-        It is required: a version that exists stands, and the transaction is undone.
+        It is required: a version that exists stands, and the transaction is undone. `fingerprinted`: copies of it are
+        to be found, by a fingerprint that only this broker can make.
         """
         data_key = sodium.new_key()
         wrapped = await self._source.wrap(data_key, _context(name, version, "wrapped_key"))
@@ -70,6 +74,7 @@ class Vault:
             "sealed": sodium.seal(data_key, secret, _context(name, version, "sealed")),
             "wrapped_key": wrapped.ciphertext,
             "key_encryption_key": wrapped.key,
+            "fingerprint": await self._fingerprint(secret) if fingerprinted else "",
             "created_at": int(time.time()),
         }
         return Statement("add_secret", parameters, required=True)
@@ -93,7 +98,7 @@ class Vault:
             raise _broken(name, version) from None
 
     async def own_key(self, purpose: str) -> bytes:
-        """One of the broker's own keys (signing, nonce, credential, arguments), made when first asked for.
+        """One of the broker's own keys (signing, nonce, credential, arguments, fingerprint), made when first asked for.
 
         Raises Unavailable.
         """
@@ -130,6 +135,9 @@ class Vault:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
         await self._source.close()
+
+    async def _fingerprint(self, secret: bytes) -> str:
+        return sodium.mac(await self.own_key(_FINGERPRINT), secret).hex()
 
     async def _wrapped_by_others(self, newest: str) -> list[Row]:
         return await self._store.fetch("secrets_wrapped_by_others", key_encryption_key=newest, limit=REWRAPPED_TOGETHER)
@@ -201,6 +209,15 @@ class Vault:
             raise
         self.source_failure = None
         return data_key
+
+
+def checked_key(secret: bytes) -> bytes:
+    """An upstream key as it will stand in a header: one line of visible ASCII. Raises InvalidInput."""
+    if not MIN_KEY_BYTES <= len(secret) <= MAX_KEY_BYTES:
+        raise InvalidInput("secret.length", f"A key has {MIN_KEY_BYTES} to {MAX_KEY_BYTES} characters.")
+    if not all(0x20 <= byte <= 0x7E for byte in secret):  # noqa: PLR2004 - visible ASCII and the space
+        raise InvalidInput("secret.characters", "A key is one line of visible ASCII characters.")
+    return secret
 
 
 def _context(name: str, version: int, column: str) -> bytes:

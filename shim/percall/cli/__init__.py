@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from percall import __version__
-from percall.cli import agent, log, login, passphrase, run, scan, status, trust
+from percall.cli import agent, key, log, login, passphrase, run, scan, status, trust
 
 app = typer.Typer(
     name="percall",
@@ -41,6 +41,7 @@ app.command("status")(status.status)
 app.command("log")(log.log)
 app.command("trust")(trust.trust)
 app.add_typer(agent.agents, name="agent")
+app.add_typer(key.keys, name="key")
 app.command("scan")(scan.scan)
 app.command("passphrase")(passphrase.passphrase)
 

@@ -100,7 +100,9 @@ def _tell(standing: Standing) -> None:
     for granted in session.servers:
         entry = granted.entry
         output.say(f"  server   {entry.name}: {entry.label}; tools {', '.join(granted.tools) or 'none'}")
-        _tell_refusal(granted.refusal)
+        _tell_refusal(granted.refusal or granted.key_refusal)
+        if granted.key == "own":
+            output.say("           with your own key")
         if not _is_trusted(login, entry):
             output.say(f"           its command is not accepted on this device: see `percall trust {entry.name}`")
 
@@ -146,6 +148,7 @@ def _as_json(standing: Standing) -> dict[str, object]:
                 "label": granted.entry.label,
                 "delivery": granted.entry.delivery,
                 "tools": list(granted.tools),
+                "key": granted.key,
                 "trusted": _is_trusted(login, granted.entry),
             }
             for granted in (session.servers if session else ())

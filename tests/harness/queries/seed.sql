@@ -18,7 +18,7 @@ INSERT INTO grants (id, person, agent, device, administrator, scope, state, vers
 VALUES (:id, :person, 'default', :device, 1, '{}', 'active', 1, 0, 1, 'test')
 
 -- name: seed_server(name)
-INSERT INTO servers (name, version, entry, state, secret_version, created_at) VALUES (:name, 1, '{}', 'active', 0, 1)
+INSERT INTO servers (name, version, entry, state, secret_version, created_at) VALUES (:name, 1, '{}', 'active', 1, 1)
 
 -- name: seed_revocation(id)
 UPDATE grants SET state = 'revoked', version = version + 1 WHERE id = :id AND state <> 'revoked' RETURNING id

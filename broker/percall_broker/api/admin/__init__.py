@@ -16,6 +16,7 @@ from percall_broker.api.admin import (
     freezes,
     grants,
     groups,
+    keys,
     people,
     policies,
     record,
@@ -62,7 +63,9 @@ def router(
     routes.include_router(groups.grants_router(administration.groups, asking("grants")))
     routes.include_router(freezes.router(administration.freezes, asking("people")))
     routes.include_router(grants.router(administration.grants, asking("grants")))
-    routes.include_router(servers.router(administration.servers, asking("servers"), asking("secrets")))
+    routes.include_router(servers.router(administration.servers, asking("servers")))
+    routes.include_router(servers.keys_router(administration.servers, asking("secrets")))
+    routes.include_router(keys.router(administration.keys, asking("secrets")))
     routes.include_router(record.router(administration.record, asking(""), reader))
     routes.include_router(policies.router(administration.policies, asking("policies"), reader))
     routes.include_router(webhooks.router(administration.webhooks, sending, asking("webhooks")))

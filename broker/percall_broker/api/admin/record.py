@@ -10,6 +10,7 @@ from percall_broker.model.records import Identity
 from percall_broker.pipeline.administration.record import Filters, Record
 
 MAX_ROWS = 10_000
+MAX_VERSION = 2**31
 
 
 def router(record: Record, administrator: Administrator, reader: Administrator) -> APIRouter:
@@ -31,8 +32,12 @@ def router(record: Record, administrator: Administrator, reader: Administrator) 
         since_ms: int = 0,
         until_ms: int = 0,
         limit: Annotated[int, Query(ge=1, le=MAX_ROWS)] = 1000,
+        secret_owner: str = "",
+        secret_version: Annotated[int, Query(ge=0, le=MAX_VERSION)] = 0,
     ) -> list[dict[str, Any]]:
-        found = Filters(person, grant, agent, server, tool, decision, since_ms, until_ms, limit)
+        found = Filters(
+            person, grant, agent, server, tool, decision, since_ms, until_ms, limit, secret_owner, secret_version
+        )
         return await record.calls(found)
 
     @routes.get("/changes")

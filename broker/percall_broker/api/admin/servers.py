@@ -28,6 +28,12 @@ class ServerForm(EntryForm):
     expires_at: Seconds = 0
 
 
+class AcceptForm(Form):
+    """Whose offered key becomes the shared one."""
+
+    person: str
+
+
 class SecretForm(Form):
     """A new key."""
 
@@ -41,11 +47,10 @@ class KeyEndForm(Form):
     expires_at: Seconds
 
 
-def router(servers: Servers, administrator: Administrator, keeper: Administrator) -> APIRouter:
-    """The routes under /servers; `keeper` is who may change keys."""
+def router(servers: Servers, administrator: Administrator) -> APIRouter:
+    """The routes under /servers, without those of keys."""
     routes = APIRouter(prefix="/servers")
     By = Annotated[Identity, Depends(administrator)]  # noqa: N806 - a type
-    ByKeeper = Annotated[Identity, Depends(keeper)]  # noqa: N806
 
     @routes.get("")
     async def listed(by: By) -> list[dict[str, Any]]:  # noqa: ARG001
@@ -77,12 +82,24 @@ def router(servers: Servers, administrator: Administrator, keeper: Administrator
     async def resume(by: By, name: str) -> dict[str, Any]:
         return await servers.set_state(by, name, "active")
 
-    @routes.post("/{name}/key")
-    async def rotate_key(by: ByKeeper, name: str, form: SecretForm) -> dict[str, Any]:
+    return routes
+
+
+def keys_router(servers: Servers, keeper: Administrator) -> APIRouter:
+    """The routes of shared keys; `keeper` is who may change keys."""
+    routes = APIRouter(prefix="/servers/{name}")
+    By = Annotated[Identity, Depends(keeper)]  # noqa: N806 - a type
+
+    @routes.post("/key")
+    async def rotate_key(by: By, name: str, form: SecretForm) -> dict[str, Any]:
         return await servers.rotate_key(by, name, form.secret.get_secret_value().encode(), form.expires_at)
 
-    @routes.put("/{name}/key/end")
-    async def set_key_end(by: ByKeeper, name: str, form: KeyEndForm) -> dict[str, Any]:
+    @routes.put("/key/end")
+    async def set_key_end(by: By, name: str, form: KeyEndForm) -> dict[str, Any]:
         return await servers.set_key_end(by, name, form.expires_at)
+
+    @routes.post("/accept-key")
+    async def accept_key(by: By, name: str, form: AcceptForm) -> dict[str, Any]:
+        return await servers.accept_key(by, name, form.person)
 
     return routes

@@ -9,6 +9,7 @@ from percall_broker.pipeline.administration.devices import Devices
 from percall_broker.pipeline.administration.freezes import Freezes
 from percall_broker.pipeline.administration.grants import Grants
 from percall_broker.pipeline.administration.groups import Groups
+from percall_broker.pipeline.administration.keys import Keys
 from percall_broker.pipeline.administration.ledger import Ledger
 from percall_broker.pipeline.administration.people import People
 from percall_broker.pipeline.administration.policies import PolicyBook
@@ -36,6 +37,7 @@ class Administration:
     freezes: Freezes
     grants: Grants
     servers: Servers
+    keys: Keys
     record: Record
     webhooks: WebhookEndpoints
     review: Review
@@ -55,6 +57,7 @@ class Administration:
             freezes=Freezes(ledger),
             grants=grants,
             servers=Servers(ledger, vault),
+            keys=Keys(ledger),
             record=Record(store, arguments),
             webhooks=WebhookEndpoints(ledger, vault),
             review=Review(ledger, grants),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from percall_broker.log import changes
 from percall_broker.model.errors import BrokerError, Conflict, NotFound
 from percall_broker.pipeline.administration.grants import grant_row, refuse_automation
+from percall_broker.pipeline.administration.keys import personal_key_row
 from percall_broker.pipeline.administration.ledger import keeping_an_administrator, last_administrator
 from percall_broker.pipeline.administration.rows import device_row, frozen_row
 from percall_broker.store.protocol import Row, Statement
@@ -30,16 +31,18 @@ class People:
         return [_person_row(row) for row in await self._ledger.fetch("list_persons", now=int(time.time()))]
 
     async def show(self, name: str) -> Row:
-        """One person with their devices, grants and groups. Raises NotFound."""
+        """One person with their devices, grants, groups and keys of their own. Raises NotFound."""
         found = await self._find(name)
         devices = await self._ledger.fetch("list_devices", person=name)
         grants = [grant_row(row) for row in await self._ledger.fetch("list_grants") if row["person"] == name]
         groups = await self._ledger.fetch("groups_of", person=name)
+        keys = await self._ledger.fetch("list_personal_keys", person=name, server="")
         return {
             **found,
             "groups": [row["name"] for row in groups],
             "devices": [device_row(row) for row in devices],
             "grants": grants,
+            "keys": [personal_key_row(row) for row in keys],
         }
 
     async def invite(self, by: Identity | None, name: str) -> tuple[Invite, list[Row]]:
@@ -94,9 +97,9 @@ class People:
         return {**found, "accounts": len(done[0])}
 
     async def remove(self, by: Identity, name: str) -> Row:
-        """Ends every grant, device, invite and membership of a person, and nobody else's. Raises NotFound, Conflict.
+        """Ends every grant, device, invite, key and membership of a person, and nobody else's.
 
-        Open streams are cut when those who hold them hear of the change.
+        Open streams are cut when those who hold them hear of the change. Raises NotFound, Conflict.
         """
         done = await self._ledger.change(
             keeping_an_administrator(person=name),
@@ -105,16 +108,18 @@ class People:
             Statement("remove_devices", {"person": name}),
             Statement("end_invites", {"person": name, "now": int(time.time())}),
             Statement("remove_member", {"group_name": "", "person": name}),
+            Statement("remove_personal_keys", {"person": name, "server": ""}),
             Statement("remove_presence_key", {"person": name}),
             Statement("remove_passkeys", {"person": name}),
             Statement("forget_vouched_device_keys", {"person": name}),
+            Statement("forget_personal_secrets", {"person": name, "server": ""}),
             Statement("remove_freeze", {"kind": "person", "name": name}),
             Statement("remove_device_freezes", {"person": name}),
             changes.change(by, "person.remove", person=name),
         )
         if done is None:
             raise await self._why_not(name, "removed")
-        ended = dict(zip(("grants", "devices", "invites", "groups"), map(len, done[2:6]), strict=True))
+        ended = dict(zip(("grants", "devices", "invites", "groups", "keys"), map(len, done[2:7]), strict=True))
         return {"person": name, "state": "removed", "ended": ended}
 
     async def _find(self, name: str) -> Row:

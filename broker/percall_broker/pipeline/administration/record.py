@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which calls to list; empty and 0 filter nothing. Times are in milliseconds."""
+    """Which calls to list; empty and 0 filter nothing. Times are in milliseconds.
+
+    `secret_version` is one of the server's shared key, or of the key of its `secret_owner`; with an owner alone, all of
+    theirs.
+    """
 
     person: str = ""
     grant_id: str = ""
@@ -30,6 +34,8 @@ class Filters:
     since_ms: int = 0
     until_ms: int = 0
     limit: int = 1000
+    secret_owner: str = ""
+    secret_version: int = 0
 
 
 class Record:
@@ -40,8 +46,11 @@ class Record:
         self._arguments = arguments
 
     async def calls(self, filters: Filters) -> list[Row]:
-        """Calls with their outcomes, newest first."""
+        """Calls with their outcomes, newest first. Where a key is named, those that used it, and start-up requests."""
         parameters = {name: getattr(filters, name) for name in Filters.__dataclass_fields__}
+        if filters.secret_owner or filters.secret_version:
+            return [call_row(row) for row in await self._store.fetch("list_uses", **parameters)]
+        del parameters["secret_owner"], parameters["secret_version"]
         return [call_row(row) for row in await self._store.fetch("list_calls", **parameters)]
 
     async def calls_after(self, seq: int, limit: int = 500) -> list[Row]:

@@ -13,17 +13,17 @@ from percall_broker.log.canonical import canonical
 from percall_broker.model import entry_file
 from percall_broker.model.entry import Entry
 from percall_broker.model.errors import Conflict, InvalidInput, NotFound
+from percall_broker.model.keys import secret_name
+from percall_broker.pipeline.administration.keys import personal_key_row
 from percall_broker.pipeline.administration.names import check_name
 from percall_broker.pipeline.administration.rows import frozen_row
 from percall_broker.store.protocol import Row, Statement
+from percall_broker.vault import checked_key
 
 if TYPE_CHECKING:
     from percall_broker.model.records import Identity
     from percall_broker.pipeline.administration.ledger import Ledger
     from percall_broker.vault import Vault
-
-MAX_SECRET_BYTES = 8 * 1024
-MIN_SECRET_BYTES = 8
 
 
 class Servers:
@@ -36,16 +36,18 @@ class Servers:
     async def add(
         self, by: Identity, name: str, text: str, connect: dict[str, str], secret: bytes, expires_at: int = 0
     ) -> Row:
-        """A server of the catalogue, with its key where it needs one. Raises InvalidInput, Conflict.
+        """A server of the catalogue, with its shared key where one is given: until there is one, people use their own.
 
         `expires_at` is when that key ends at its issuer, in seconds; 0 where nobody said.
+        Raises InvalidInput, Conflict.
         """
         check_name(name, "server")
         entry = entry_file.read(text, connect=connect)
-        if not entry.slots and (secret or expires_at):
-            raise InvalidInput("server.key", "This server has no key to be given.")
-        version = await self._next_secret_version(name) if entry.slots else 0
-        sealed = [*await self._sealing(name, version, secret, expires_at)] if entry.slots else []
+        if expires_at and not secret:
+            raise InvalidInput("server.key", "There is no key whose end could be said.")
+        _check_takes_shared(entry, name, given=bool(secret))
+        version = await self._next_secret_version(name) if secret else 0
+        sealed = [*await self._sealing(name, version, secret, expires_at)] if secret else []
         parameters = {"name": name, "entry": _text_of(entry), "secret_version": version, "created_at": int(time.time())}
         done = await self._ledger.change(
             Statement("add_server", parameters, required=True),
@@ -60,8 +62,8 @@ class Servers:
         """Replaces an entry; its key stays. Raises InvalidInput, NotFound."""
         before = await self.show(name)
         entry = entry_file.read(text, connect=connect)
-        if bool(entry.slots) != bool(before["secret_version"]):
-            raise InvalidInput("server.key", "An entry with a key cannot replace one without, nor the reverse.")
+        if before["secret_version"] and not entry.slots:
+            raise InvalidInput("server.key", "An entry without a key cannot replace one that has one.")
         await self._change(
             name,
             Statement("update_server", {"name": name, "entry": _text_of(entry)}, required=True),
@@ -90,10 +92,11 @@ class Servers:
         return await self.show(name)
 
     async def rotate_key(self, by: Identity, name: str, secret: bytes, expires_at: int = 0) -> Row:
-        """Gives a server a new key: the next request uses it, and no call fails. Raises InvalidInput, NotFound."""
-        before = await self.show(name)
-        if not before["secret_version"]:
-            raise InvalidInput("server.key", f"The server {name!r} has no key.")
+        """Gives a server a new shared key, or its first: the next request uses it, and no call fails.
+
+        Raises InvalidInput, NotFound.
+        """
+        _check_takes_shared(await self._entry(name), name, given=True)
         version = await self._next_secret_version(name)
         await self._change(
             name,
@@ -118,28 +121,74 @@ class Servers:
         )
         return await self.show(name)
 
+    async def accept_key(self, by: Identity, name: str, person: str) -> Row:
+        """Makes the key that a person offered the shared one; theirs ends with it. Raises NotFound, Conflict."""
+        _check_takes_shared(await self._entry(name), name, given=True)
+        rows = await self._ledger.fetch("list_personal_keys", person=person, server=name)
+        if not rows or not rows[0]["offered_at"]:
+            raise Conflict(
+                "key.offer", f"{person} has offered no key for {name!r}.", f"There: percall key offer {name}"
+            )
+        version, theirs = await self._next_secret_version(name), {"person": person, "server": name}
+        # That it is opened is on record before it is.
+        await self._ledger.change(changes.reading(by, "key.open", server=name, owner=person))
+        secret = await self._vault.unseal(secret_name(person, name), rows[0]["version"])
+        done = await self._ledger.change(
+            Statement("take_offered_key", {**theirs, "version": rows[0]["version"]}, required=True),
+            Statement("set_secret_version", {"name": name, "secret_version": version}, required=True),
+            *await self._sealing(name, version, secret),
+            Statement("forget_personal_secrets", theirs),
+            Statement("touch_grants", {"person": person, "device": ""}),
+            changes.change(by, "server.accept_key", server=name, owner=person, secret_version=version),
+        )
+        if done is None:
+            raise Conflict("key.offer", f"{person}'s offer, or the server, changed meanwhile.", "Look again.")
+        return await self.show(name)
+
     async def listed(self) -> list[Row]:
         """The catalogue, by name."""
-        return [_server_row(row) for row in await self._ledger.fetch("list_servers")]
+        keys: dict[str, list[Row]] = {}
+        for row in await self._ledger.fetch("list_personal_keys", person="", server=""):
+            keys.setdefault(row["server"], []).append(personal_key_row(row))
+        rows = await self._ledger.fetch("list_servers")
+        return [{**_server_row(row), "personal_keys": keys.get(row["name"], [])} for row in rows]
 
     async def show(self, name: str) -> Row:
         """One server. Raises NotFound."""
         for row in await self.listed():
             if row["server"] == name:
                 return row
-        raise NotFound("server.unknown", f"There is no server {name!r}.", "See: percall-broker server list.")
+        raise _unknown(name)
+
+    async def _entry(self, name: str) -> Entry:
+        for row in await self._ledger.fetch("list_servers"):
+            if row["name"] == name:
+                return msgspec.json.decode(row["entry"], type=Entry)
+        raise _unknown(name)
+
+    async def _sealing(self, name: str, version: int, secret: bytes, expires_at: int = 0) -> tuple[Statement, ...]:
+        sealing = await self._vault.sealing(name, version, checked_key(secret), fingerprinted=True)
+        return (sealing, _key_end(name, version, expires_at)) if expires_at else (sealing,)
 
     async def _change(self, name: str, *statements: Statement) -> None:
         if await self._ledger.change(*statements) is None:
-            raise NotFound("server.unknown", f"There is no server {name!r}.", "See: percall-broker server list.")
-
-    async def _sealing(self, name: str, version: int, secret: bytes, expires_at: int) -> tuple[Statement, ...]:
-        sealing = await self._vault.sealing(name, version, _checked_secret(secret))
-        return (sealing, _key_end(name, version, expires_at)) if expires_at else (sealing,)
+            raise _unknown(name)
 
     async def _next_secret_version(self, name: str) -> int:
         rows = await self._ledger.fetch("newest_secret_version", name=name)
         return int(rows[0]["version"]) + 1
+
+
+def _unknown(name: str) -> NotFound:
+    return NotFound("server.unknown", f"There is no server {name!r}.", "See: percall-broker server list.")
+
+
+def _check_takes_shared(entry: Entry, name: str, *, given: bool) -> None:
+    """Raises InvalidInput for a shared key that the entry would not use."""
+    if given and not entry.slots:
+        raise InvalidInput("server.key", f"The server {name!r} has no key to be given.")
+    if given and entry.key_owner == "personal":
+        raise InvalidInput("server.key", f"The server {name!r} is used with everybody's own key, never a shared one.")
 
 
 def _server_row(row: Row) -> Row:
@@ -152,6 +201,7 @@ def _server_row(row: Row) -> Row:
         "state": row["state"],
         "frozen": frozen_row(row),
         "version": row["version"],
+        "key_owner": entry.key_owner if entry.slots else "",
         "secret_version": row["secret_version"],
         "secret_created_at": row["secret_created_at"],
         "secret_expires_at": row["secret_expires_at"],
@@ -184,12 +234,3 @@ def _key_end(name: str, version: int, expires_at: int) -> Statement:
     if expires_at and expires_at <= time.time():
         raise InvalidInput("secret.expired", "A key that has ended already is of no use.", "Check its end.")
     return Statement("set_secret_end", {"name": name, "version": version, "expires_at": expires_at}, required=True)
-
-
-def _checked_secret(secret: bytes) -> bytes:
-    """A key as it will stand in a header: one line of visible ASCII."""
-    if not MIN_SECRET_BYTES <= len(secret) <= MAX_SECRET_BYTES:
-        raise InvalidInput("secret.length", f"A key has {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} characters.")
-    if not all(0x20 <= byte <= 0x7E for byte in secret):  # noqa: PLR2004 - visible ASCII and the space
-        raise InvalidInput("secret.characters", "A key is one line of visible ASCII characters.")
-    return secret

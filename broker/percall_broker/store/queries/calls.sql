@@ -9,6 +9,7 @@
 SELECT g.id, g.person, g.agent, COALESCE(g.device, '') AS device, COALESCE(d.name, '') AS device_name,
        g.administrator, g.scope, g.state, g.version, g.expires_at, g.created_at, g.created_by,
        g.claimable, g.group_grant, g.automation, g.may, p.state AS person_state, p.sign_in_until,
+       (SELECT COUNT(*) FROM vouched_device_keys v WHERE v.thumbprint = g.device AND v.person = g.person) AS vouched,
        COALESCE(d.id, '') AS device_id, COALESCE(d.state, '') AS device_state,
        f.kind AS frozen_kind, f.name AS frozen_name, f.reason AS frozen_reason, f.created_by AS frozen_by,
        f.created_at AS frozen_at
@@ -36,12 +37,13 @@ SELECT value FROM epoch WHERE id = 1
 -- In the transaction of each change of grants or servers, so that every replica notices.
 UPDATE epoch SET value = value + 1 WHERE id = 1 RETURNING value
 
--- name: record_call(id, time_ms, grant_id, grant_version, person, agent, device, server, server_version, tool, reason, deadline_ms, entry, now)
--- The intent of a permitted call. No row: the grant or the entry is not as it was decided on, or the id is a replay.
+-- name: record_call(id, time_ms, grant_id, grant_version, person, agent, device, server, server_version, tool, reason, deadline_ms, entry, now, secret_owner, secret_version, binding)
+-- The intent of a permitted call, and the key that it carries itself (version 0: none). No row: the grant, the entry or
+-- the key is not as it was decided on, or the id is a replay.
 INSERT INTO log (kind, id, call, time_ms, grant_id, person, agent, device, server, tool,
-                 decision, reason, outcome, duration_ms, deadline_ms, entry)
+                 decision, reason, outcome, duration_ms, deadline_ms, entry, secret_owner, secret_version)
 SELECT 'call', :id, :id, :time_ms, g.id, :person, :agent, :device, s.name, :tool,
-       'permit', :reason, '', 0, :deadline_ms, :entry
+       'permit', :reason, '', 0, :deadline_ms, :entry, :secret_owner, :secret_version
 FROM grants g CROSS JOIN servers s
 WHERE g.id = :grant_id AND g.state = 'active' AND g.version = :grant_version AND g.device = :device
   AND (g.expires_at = 0 OR g.expires_at > :now)
@@ -49,6 +51,11 @@ WHERE g.id = :grant_id AND g.state = 'active' AND g.version = :grant_version AND
   AND EXISTS (
     SELECT 1 FROM standing t WHERE t.grant_id = g.id AND t.server = s.name AND (t.sign_in_until = 0 OR t.sign_in_until > :now)
   )
+  AND (CAST(:secret_version AS BIGINT) = 0 OR EXISTS (
+    SELECT 1 FROM usable_keys k
+    WHERE k.server = s.name AND k.owner = :secret_owner AND k.version >= :secret_version AND k.owner IN ('', g.person)
+      AND k.thumbprint IN ('', g.device) AND k.binding IN ('', :binding)
+  ))
 /*+ FOR SHARE OF g, s */
 ON CONFLICT DO NOTHING
 RETURNING seq
@@ -93,12 +100,12 @@ RETURNING seq
 SELECT seq FROM log WHERE kind = 'call' AND id = :call
 /*+ FOR UPDATE */
 
--- name: record_request(id, call, time_ms, grant_id, grant_version, device, server, server_version, reason, entry, now, max_requests)
+-- name: record_request(id, call, time_ms, grant_id, grant_version, device, server, server_version, reason, entry, now, max_requests, secret_owner, secret_version, binding)
 -- The intent of an API request in an open window: redeemed, not settled, before its deadline, within its bound.
 INSERT INTO log (kind, id, call, time_ms, grant_id, person, agent, device, server, tool,
-                 decision, reason, outcome, duration_ms, deadline_ms, entry)
+                 decision, reason, outcome, duration_ms, deadline_ms, entry, secret_owner, secret_version)
 SELECT 'request', :id, c.id, :time_ms, c.grant_id, c.person, c.agent, c.device, c.server, c.tool,
-       'permit', :reason, '', 0, 0, :entry
+       'permit', :reason, '', 0, 0, :entry, :secret_owner, :secret_version
 FROM log c JOIN grants g ON g.id = c.grant_id JOIN servers s ON s.name = c.server
 WHERE c.kind = 'call' AND c.id = :call AND c.decision = 'permit' AND c.deadline_ms > :time_ms
   AND c.grant_id = :grant_id AND c.device = :device AND c.server = :server
@@ -107,6 +114,11 @@ WHERE c.kind = 'call' AND c.id = :call AND c.decision = 'permit' AND c.deadline_
   AND EXISTS (
     SELECT 1 FROM standing t WHERE t.grant_id = g.id AND t.server = s.name AND (t.sign_in_until = 0 OR t.sign_in_until > :now)
   )
+  AND EXISTS (
+    SELECT 1 FROM usable_keys k
+    WHERE k.server = s.name AND k.owner = :secret_owner AND k.version >= :secret_version AND k.owner IN ('', g.person)
+      AND k.thumbprint IN ('', g.device) AND k.binding IN ('', :binding)
+  )
   AND EXISTS (SELECT 1 FROM log r WHERE r.kind = 'redemption' AND r.id = :call)
   AND NOT EXISTS (SELECT 1 FROM log o WHERE o.kind = 'outcome' AND o.id = :call)
   AND (SELECT COUNT(*) FROM log q WHERE q.call = :call AND q.id <> q.call AND q.kind = 'request' AND q.decision = 'permit') < :max_requests
@@ -114,18 +126,23 @@ WHERE c.kind = 'call' AND c.id = :call AND c.decision = 'permit' AND c.deadline_
 ON CONFLICT DO NOTHING
 RETURNING seq
 
--- name: record_startup_request(id, time_ms, grant_id, grant_version, person, agent, device, server, server_version, reason, entry, now)
+-- name: record_startup_request(id, time_ms, grant_id, grant_version, person, agent, device, server, server_version, reason, entry, now, secret_owner, secret_version, binding)
 -- The intent of an API request outside any window, which the entry lists as a start-up request.
 INSERT INTO log (kind, id, call, time_ms, grant_id, person, agent, device, server, tool,
-                 decision, reason, outcome, duration_ms, deadline_ms, entry)
+                 decision, reason, outcome, duration_ms, deadline_ms, entry, secret_owner, secret_version)
 SELECT 'request', :id, '', :time_ms, g.id, :person, :agent, :device, s.name, '',
-       'permit', :reason, '', 0, 0, :entry
+       'permit', :reason, '', 0, 0, :entry, :secret_owner, :secret_version
 FROM grants g CROSS JOIN servers s
 WHERE g.id = :grant_id AND g.state = 'active' AND g.version = :grant_version AND g.device = :device
   AND (g.expires_at = 0 OR g.expires_at > :now)
   AND s.name = :server AND s.version = :server_version
   AND EXISTS (
     SELECT 1 FROM standing t WHERE t.grant_id = g.id AND t.server = s.name AND (t.sign_in_until = 0 OR t.sign_in_until > :now)
+  )
+  AND EXISTS (
+    SELECT 1 FROM usable_keys k
+    WHERE k.server = s.name AND k.owner = :secret_owner AND k.version >= :secret_version AND k.owner IN ('', g.person)
+      AND k.thumbprint IN ('', g.device) AND k.binding IN ('', :binding)
   )
 /*+ FOR SHARE OF g, s */
 ON CONFLICT DO NOTHING
@@ -186,6 +203,27 @@ WHERE c.kind = 'call'
   AND (:person = '' OR c.person = :person) AND (:grant_id = '' OR c.grant_id = :grant_id)
   AND (:agent = '' OR c.agent = :agent) AND (:server = '' OR c.server = :server)
   AND (:tool = '' OR c.tool = :tool) AND (:decision = '' OR c.decision = :decision)
+  AND c.time_ms >= :since_ms AND (:until_ms = 0 OR c.time_ms < :until_ms)
+ORDER BY c.seq DESC LIMIT :limit
+
+-- name: list_uses(person, grant_id, agent, server, tool, decision, since_ms, until_ms, limit, secret_owner, secret_version)
+-- Long reading. As list_calls, of those whose requests carried a key, and requests at a server's start, which belong to
+-- no call. secret_version 0: any of that owner's; secret_owner empty: the shared key's.
+WITH uses AS (
+    SELECT u.seq, u.call FROM log u
+    WHERE u.secret_version > 0 AND u.secret_owner = :secret_owner
+      AND (:secret_version = 0 OR u.secret_version = :secret_version) AND (:server = '' OR u.server = :server)
+)
+SELECT c.seq, c.call, c.time_ms, c.grant_id, c.person, c.agent, c.device, COALESCE(d.name, '') AS device_name,
+       c.server, c.tool, c.decision, c.reason, COALESCE(o.outcome, '') AS outcome,
+       COALESCE(o.duration_ms, 0) AS duration_ms
+FROM log c LEFT JOIN log o ON o.kind = 'outcome' AND o.id = c.id
+     LEFT JOIN device_keys k ON k.thumbprint = c.device LEFT JOIN devices d ON d.id = k.device
+WHERE ((c.kind = 'call' AND c.id IN (SELECT u.call FROM uses u))
+    OR (c.kind = 'request' AND c.call = '' AND c.seq IN (SELECT u.seq FROM uses u)))
+  AND (:person = '' OR c.person = :person) AND (:grant_id = '' OR c.grant_id = :grant_id)
+  AND (:agent = '' OR c.agent = :agent) AND (:tool = '' OR c.tool = :tool)
+  AND (:decision = '' OR c.decision = :decision)
   AND c.time_ms >= :since_ms AND (:until_ms = 0 OR c.time_ms < :until_ms)
 ORDER BY c.seq DESC LIMIT :limit
 

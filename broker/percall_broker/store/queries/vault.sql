@@ -6,10 +6,10 @@ SELECT name, version, sealed, wrapped_key, key_encryption_key FROM secrets WHERE
 -- name: newest_secret_version(name)
 SELECT COALESCE(MAX(version), 0) AS version FROM secrets WHERE name = :name
 
--- name: add_secret(name, version, sealed, wrapped_key, key_encryption_key, created_at)
+-- name: add_secret(name, version, sealed, wrapped_key, key_encryption_key, fingerprint, created_at)
 -- No row: that version exists already, and stands.
-INSERT INTO secrets (name, version, sealed, wrapped_key, key_encryption_key, created_at)
-VALUES (:name, :version, :sealed, :wrapped_key, :key_encryption_key, :created_at)
+INSERT INTO secrets (name, version, sealed, wrapped_key, key_encryption_key, fingerprint, created_at)
+VALUES (:name, :version, :sealed, :wrapped_key, :key_encryption_key, :fingerprint, :created_at)
 ON CONFLICT DO NOTHING
 RETURNING version
 

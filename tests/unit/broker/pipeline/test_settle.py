@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from percall import wire
 from percall_broker.model.entry import Entry
+from percall_broker.model.keys import NO_KEY
 from percall_broker.model.records import Decision, Grant, Identity, Scope, Server
 from percall_broker.pipeline.settle import GRACE_SECONDS, Settle
 from percall_broker.stages.frame import Frame
@@ -56,8 +57,8 @@ async def with_call(folder: Path, story: Callable[[Store, Settle], Awaitable[Non
         frame = Frame("tools/call", "tool", ("get_a",), "digest", b"{}")
         recorder = Recorder(store, lambda _call, arguments: b"sealed" + arguments)
         permit = Decision(permitted=True, code="grant.tool", message="")
-        assert await recorder.intent(Identity(GRANT, CALL), SERVER, frame, permit, "test", NOW)
-        assert not await recorder.intent(Identity(GRANT, CALL), SERVER, frame, permit, "test", NOW)
+        assert await recorder.intent(Identity(GRANT, CALL), SERVER, frame, permit, NO_KEY, "test", NOW)
+        assert not await recorder.intent(Identity(GRANT, CALL), SERVER, frame, permit, NO_KEY, "test", NOW)
         await story(store, Settle(store, Metrics()))
     finally:
         await store.close()

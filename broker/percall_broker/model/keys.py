@@ -1,0 +1,118 @@
+"""Which key a request carries: its person's own where they have given one, else the shared one; and what bars that.
+
+A personal key goes only where the entry sent it when its owner gave it, and is used only from device keys that were
+introduced with its owner's passphrase. So neither an entry that an administrator changes, nor a device that somebody
+enrols in the owner's name, widens it. There is no way round: who has a key of their own never falls back to the
+shared one because theirs is barred.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from percall_broker.model.records import Decision
+
+if TYPE_CHECKING:
+    from percall_broker.model.entry import Entry
+    from percall_broker.model.records import Grant, Server
+
+OWNERS = ("any", "personal", "shared")
+"""Whose keys an entry allows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A version of a server's key. `owner` is the person whose own it is, empty for the shared one.
+
+    `binding` is where the entry sends it now. Version 0: no key at all.
+    """
+
+    server: str = ""
+    owner: str = ""
+    version: int = 0
+    binding: str = ""
+
+    @property
+    def secret(self) -> str:
+        """What the vault knows it by."""
+        return secret_name(self.owner, self.server) if self.owner else self.server
+
+
+NO_KEY = Key()
+
+
+def secret_name(person: str, server: str) -> str:
+    """What the vault knows a personal key by. Neither name holds a slash."""
+    return f"personal/{person}/{server}"
+
+
+def binding(entry: Entry) -> str:
+    """A digest of where an entry sends its key, and in what place of a request: in hex."""
+    slots = [[slot.kind, slot.name, slot.format] for slot in entry.slots]
+    where = [entry.delivery, entry.url, sorted(entry.hosts), sorted(entry.connect.items()), slots]
+    return sha256(json.dumps(where).encode()).hexdigest()
+
+
+def key_of(grant: Grant, server: Server) -> Key:
+    """The key that requests of this grant carry; NO_KEY where there is none."""
+    if not server.entry.slots:
+        return NO_KEY
+    own = grant.keys.get(server.name)
+    if own is not None and server.entry.key_owner != "shared":
+        return Key(server.name, grant.person, own.version, server.binding)
+    if server.secret_version and server.entry.key_owner != "personal":
+        return Key(server.name, "", server.secret_version)
+    return NO_KEY
+
+
+def barred_key(grant: Grant, server: Server) -> Decision | None:
+    """The refusal of what needs a key that there is none of, or that may not be used so; None when nothing stops it."""
+    if not server.entry.slots:
+        return None
+    name, key = server.name, key_of(grant, server)
+    if not key.version:
+        return _missing(server)
+    if not key.owner:
+        return None
+    if grant.keys[name].binding != server.binding:
+        return _refusal(
+            "key.moved",
+            f"The entry of {name!r} was changed since {grant.person} gave a key for it: it would now go to "
+            f"{places(server.entry)}. So it is not used.",
+            f"If that is right: percall key confirm {name}. If not, tell your administrator.",
+        )
+    if not grant.vouched:
+        return _refusal(
+            "key.device",
+            f"The agent {grant.agent!r} on this device was not introduced with {grant.person}'s passphrase, so "
+            f"{grant.person}'s own key for {name!r} is not used from here.",
+            f"If it is yours: percall key confirm {name} --agent {grant.agent}",
+        )
+    return None
+
+
+def places(entry: Entry) -> str:
+    """Where an entry sends its key, for people: hosts, and the slots there."""
+    origins = ", ".join(entry.connect.get(host, host) for host in entry.hosts) or entry.url
+    slots = ", ".join(f"{slot.kind} {slot.name}" for slot in entry.slots)
+    return f"{origins} ({slots})"
+
+
+def _missing(server: Server) -> Decision:
+    name = server.name
+    if server.entry.key_owner == "shared":
+        next_step = f"Ask your administrator: percall-broker server rotate-key {name}"
+        return _refusal("key.missing", f"The broker has no key for {name!r} yet.", next_step)
+    next_step = f"Give it one of yours: percall key add {name}"
+    if server.entry.key_owner == "personal":
+        return _refusal(
+            "key.missing", f"{name!r} is used with everybody's own key, and you have given none.", next_step
+        )
+    return _refusal("key.missing", f"The broker has no key for {name!r}: neither yours nor a shared one.", next_step)
+
+
+def _refusal(code: str, message: str, next_step: str) -> Decision:
+    return Decision(permitted=False, code=code, message=message, next_step=next_step)

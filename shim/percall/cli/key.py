@@ -1,0 +1,159 @@
+"""`percall key …`: keys of your own, which the broker keeps, and uses for your grants alone."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from percall import home
+from percall.cli import output
+from percall.errors import UsageError
+from percall.identity import personal_keys
+from percall.identity.client import SignedClient
+
+if TYPE_CHECKING:
+    from percall import wire
+
+keys = typer.Typer(
+    help="Your own keys: the broker keeps them, and uses them for your grants alone, in place of the shared ones.",
+    no_args_is_help=True,
+)
+
+Server = Annotated[str, typer.Argument(metavar="SERVER", help="The server's name, as `percall run` says it.")]
+Agent = Annotated[
+    str | None, typer.Option("--agent", metavar="NAME", help="The agent whose login to use.  [default: the newest]")
+]
+SecretStdin = Annotated[bool, typer.Option("--secret-stdin", help="Read the key from standard input.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a key.")]
+
+
+@keys.command()
+def add(server: Server, secret_stdin: SecretStdin = False, agent: Agent = None, as_json: Json = False) -> None:
+    """Give the broker a key of yours for a server. Nobody can read it back, you included."""
+    told = _change(server, "add", agent, secret=_secret(server, from_stdin=secret_stdin))
+    _tell(
+        told, as_json, f"{server}: your grants use your own key from now on; it goes to {_place(told)}, nowhere else."
+    )
+
+
+@keys.command()
+def rotate(server: Server, secret_stdin: SecretStdin = False, agent: Agent = None, as_json: Json = False) -> None:
+    """Put a new key in the place of yours while calls run: the next request uses it."""
+    told = _change(server, "rotate", agent, secret=_secret(server, from_stdin=secret_stdin))
+    version = told.version if told else 0
+    _tell(told, as_json, f"{server}: version {version} is used from now on. Revoke the old key at its issuer.")
+
+
+@keys.command("list")
+def list_keys(agent: Agent = None, as_json: Json = False) -> None:
+    """Your keys at each broker that you have a login at: where they go, and whether they are used from here."""
+    logins = home.logins(agent)
+    by_broker = {login.broker: login for login in reversed(logins)}
+    rows: list[tuple[str, ...]] = []
+    for broker, login in sorted(by_broker.items()):
+        with SignedClient.of(login) as client:
+            found = personal_keys.listed(client)
+        for key in found:
+            if as_json:
+                output.say_json({"broker": broker, **_json_of(key)})
+            rows.append((key.server, broker, str(key.version), output.when(key.created_at), _state(key), key.goes_to))
+    if as_json:
+        return
+    if rows:
+        output.table([("server", "broker", "version", "given", "state", "goes to"), *rows])
+    else:
+        output.say("You have given no key of your own. To give one: percall key add SERVER")
+
+
+@keys.command()
+def confirm(server: Server, agent: Agent = None, as_json: Json = False) -> None:
+    """Let your key go where the server's entry sends it now, and be used from this device and agent."""
+    with _client(server, agent) as client:
+        held = {key.server: key for key in personal_keys.listed(client)}
+        if server in held and not as_json:
+            output.say(f"{server}: your key would go to {held[server].goes_to}.")
+        told = personal_keys.change(client, server, "confirm")
+    _tell(told, as_json, f"{server}: confirmed, also for this device and agent.")
+
+
+@keys.command()
+def offer(server: Server, agent: Agent = None, as_json: Json = False) -> None:
+    """Offer your key as the shared one: once an administrator accepts, everybody's grants use it, and you have none."""
+    told = _change(server, "offer", agent)
+    person = personal_keys.login_for(server, agent).person
+    _tell(
+        told,
+        as_json,
+        f"{server}: offered. It stays yours until an administrator accepts: percall-broker server accept-key {server} "
+        f"--from {person}. From then on administrators say where it goes. To take the offer back: percall key withdraw "
+        f"{server}",
+    )
+
+
+@keys.command()
+def withdraw(server: Server, agent: Agent = None, as_json: Json = False) -> None:
+    """Take an offer back that no administrator has accepted."""
+    _tell(_change(server, "withdraw", agent), as_json, f"{server}: your key is offered to nobody.")
+
+
+@keys.command()
+def remove(server: Server, agent: Agent = None, as_json: Json = False) -> None:
+    """Delete your key at the broker; your grants use the shared one, where there is one."""
+    _change(server, "remove", agent)
+    if as_json:
+        output.say_json({"server": server, "state": "removed"})
+    else:
+        output.say(f"{server}: your key is deleted at the broker. If nothing else needs it, revoke it at its issuer.")
+
+
+def _client(server: str, agent: str | None) -> SignedClient:
+    return SignedClient.of(personal_keys.login_for(server, agent))
+
+
+def _change(server: str, verb: str, agent: str | None, *, secret: str = "") -> wire.PersonalKey | None:
+    with _client(server, agent) as client:
+        return personal_keys.change(client, server, verb, secret.encode())
+
+
+def _secret(server: str, *, from_stdin: bool) -> str:
+    """A key, by a hidden prompt or from standard input; never from argv, where `ps` would show it."""
+    if from_stdin:
+        return sys.stdin.read().strip("\r\n")
+    if not sys.stdin.isatty():
+        raise UsageError("key.no_terminal", "There is no terminal to ask for the key at.", "Use --secret-stdin.")
+    return getpass.getpass(f"Your key for {server}: ")
+
+
+def _tell(told: wire.PersonalKey | None, as_json: bool, text: str) -> None:
+    if as_json:
+        output.say_json(_json_of(told) if told else {})
+        return
+    output.say(text)
+    if told and told.refusal:
+        output.say(f"  {told.refusal.message} {told.refusal.next_step}".rstrip())
+
+
+def _place(told: wire.PersonalKey | None) -> str:
+    return told.goes_to if told else "nowhere"
+
+
+def _state(key: wire.PersonalKey) -> str:
+    if key.refusal is not None:
+        return f"not used: {key.refusal.code}"
+    return f"offered {output.when(key.offered_at)}" if key.offered_at else "used"
+
+
+def _json_of(key: wire.PersonalKey) -> dict[str, object]:
+    return {
+        "server": key.server,
+        "version": key.version,
+        "created_at": key.created_at,
+        "offered_at": key.offered_at,
+        "goes_to": key.goes_to,
+        "refusal": None
+        if key.refusal is None
+        else {"code": key.refusal.code, "message": key.refusal.message, "next_step": key.refusal.next_step},
+    }

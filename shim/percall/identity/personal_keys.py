@@ -1,0 +1,47 @@
+"""A person's own keys for servers, kept by the broker: given, rotated, offered and removed, being there.
+
+Each change is one request, signed by the device and by the person's presence; the key goes in its body and nowhere
+else. None ever comes back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from percall import home, wire
+from percall.errors import UsageError
+
+if TYPE_CHECKING:
+    from percall.home import Login
+    from percall.identity.client import SignedClient
+
+
+def login_for(server: str, agent: str | None = None) -> Login:
+    """The newest login whose grant named this server, as the broker last said; else the newest. Raises UsageError."""
+    logins = home.logins(agent)
+    if not logins:
+        whose = f" of agent {agent!r}" if agent else ""
+        raise UsageError(
+            "key.no_login", f"There is no login{whose} in {home.folder()}.", "Run `percall login URL --invite CODE`."
+        )
+    for login in logins:
+        session = home.session(login.grant)
+        if session is not None and any(granted.entry.name == server for granted in session.servers):
+            return login
+    return logins[0]
+
+
+def listed(broker: SignedClient) -> tuple[wire.PersonalKey, ...]:
+    """The keys of this login's person. Raises PercallError."""
+    return wire.decode(wire.PersonalKeys, broker.json("GET", wire.PATH_KEYS)).keys
+
+
+def change(broker: SignedClient, server: str, verb: str, key: bytes = b"") -> wire.PersonalKey | None:
+    """Changes the key for one server (`wire.KeyChange` has the verbs); as it is now, None where it was removed.
+
+    Asks for the passphrase at the terminal, once a client. Raises PercallError.
+    """
+    message = wire.join(wire.encode(wire.KeyChange(server, verb)), key)
+    answer = broker.request("POST", wire.PATH_KEYS, body=message, media_type=wire.MEDIA_TYPE)
+    keys = wire.decode(wire.PersonalKeys, wire.strict_json(answer.content)).keys
+    return keys[0] if keys else None
