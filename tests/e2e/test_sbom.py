@@ -37,7 +37,8 @@ def test_the_bill_of_materials_is_valid_and_names_the_locked_versions() -> None:
         wanted += extra
     names = {plain(re.split(r"[\[<>=~ ]", one)[0]) for one in wanted}
     assert names - set(found) == set()
-    locked = dict(re.findall(r"^([A-Za-z0-9._-]+)==([^ ;]+)", (ROOT / "requirements" / "dev.txt").read_text(), re.M))
+    lock = (ROOT / "requirements" / "dev.txt").read_text()
+    locked = dict(re.findall(r"^([A-Za-z0-9._-]+)==([^ ;]+)", lock, re.MULTILINE))
     assert {name: version for name, version in found.items() if locked[name] != version} == {}
     assert {"pytest", "ruff", "mypy"} & set(found) == set()
     assert str(ROOT) not in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -21,3 +22,20 @@ def test_no_promise_of_the_threat_model_lacks_a_test() -> None:
     rows = [line for line in PROMISES if line.startswith("| ") and not line.startswith("| promise")]
     assert len(rows) == len(PROOFS)
     assert rows
+
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_of_a_document_leads_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text())
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_the_roll_outs_lists_allow_percall_alone() -> None:
+    text = (ROOT / "docs" / "how-to" / "roll-out.md").read_text()
+    (listed,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    settings = json.loads(listed)
+    assert settings["allowManagedMcpServersOnly"] is True
+    assert [entry["serverCommand"][:2] for entry in settings["allowedMcpServers"]] == [["percall", "run"]] * 2
