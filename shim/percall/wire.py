@@ -168,8 +168,13 @@ def encode(message: Any) -> dict[str, Any]:
     return {name: value for name, value in _plain(message).items() if value is not None}
 
 
+_SCALARS = frozenset({str, int, bool, type(None)})
+
+
 def _plain(value: Any) -> Any:
     """The value with its messages as dictionaries, at every depth."""
+    if type(value) in _SCALARS:
+        return value
     if isinstance(value, tuple):
         return tuple(_plain(item) for item in value) if value else value
     if hasattr(value, "__match_args__"):

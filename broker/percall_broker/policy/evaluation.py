@@ -8,7 +8,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import cedarpy
@@ -72,6 +73,8 @@ class Verdict:
     observed: str = ""
 
 
+_always_read = attrgetter(*(field.name for field in fields(Asked) if field.name not in {"arguments", "digest", "client"}))
+"""All of a call that a verdict may have been read from, but for what only some policies read."""
 _PERMIT = Verdict("permit", "policy.permit", "The policies permit it.")
 _ORDER = {"forbid": 0, "ask": 1, "permit": 2}
 
@@ -88,12 +91,9 @@ class Evaluator:
         if reads & {"now", "*"}:
             return _verdict(policies, asked, now)
         key = (
-            replace(
-                asked,
-                arguments=b"",
-                digest=asked.digest if reads & _READS_ARGUMENTS else "",
-                client=asked.client if "client" in reads else "",
-            ),
+            _always_read(asked),
+            asked.digest if reads & _READS_ARGUMENTS else "",
+            asked.client if "client" in reads else "",
             int(now // 3600) if reads & {"hour", "weekday"} else 0,
         )
         known = self._remembered.get(key)
