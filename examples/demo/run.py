@@ -136,8 +136,11 @@ def text_of(result: CallToolResult) -> str:
     return ("✗ " if result.is_error else "✓ ") + (text if len(text) <= LONGEST else text[:LONGEST] + " …")
 
 
-def laptop_side(needle: bytes, parent: int) -> tuple[int, int, int]:
-    """Looks for the key in every process that runs for the client: (processes, bytes searched, times found)."""
+def laptop_side(needle: bytes, parent: int) -> tuple[int, int, int, int]:
+    """Looks for the key in every process that runs for the client.
+
+    Returns how many there are, how many let nobody look, the bytes searched, and how often the key was found.
+    """
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -145,17 +148,20 @@ def laptop_side(needle: bytes, parent: int) -> tuple[int, int, int]:
         except OSError:
             continue
     family = {pid for pid in parents if _descends(pid, parent, parents)} - {parent}
-    searched = found = 0
+    closed = searched = found = 0
     for pid in family:
         if (
             b"broker" in Path(f"/proc/{pid}/cmdline").read_bytes()
             or b"upstream.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
         ):
             continue
-        for data in _memory(pid):
-            searched += len(data)
-            found += data.count(needle)
-    return len(family), searched, found
+        try:
+            for data in _memory(pid):
+                searched += len(data)
+                found += data.count(needle)
+        except PermissionError:
+            closed += 1
+    return len(family), closed, searched, found
 
 
 def _descends(pid: int, ancestor: int, parents: dict[int, int]) -> bool:
@@ -183,9 +189,11 @@ def _memory(pid: int) -> list[bytes]:
 def search_laptop(story: Story, key: str) -> None:
     """Looks for the key wherever the laptop's side could hold it."""
     if Path("/proc/self/mem").exists():
-        processes, searched, found = laptop_side(key.encode(), os.getpid())
+        processes, closed, searched, found = laptop_side(key.encode(), os.getpid())
         say(f"    searched {searched / 1e6:.0f} MB of memory, environment and arguments of {processes} processes")
         say(f"    on the laptop's side, found {found} times")
+        if closed:
+            say(f"    ({closed} of them, the shim, lets nobody but root look)")
     files = [path for path in (story.folder / "alice").rglob("*") if path.is_file()]
     in_files = sum(key.encode() in path.read_bytes() for path in files)
     say(f"    searched {len(files)} files of the laptop's, found {in_files} times")

@@ -100,8 +100,9 @@ def main() -> int:
                 from percall import run  # noqa: PLC0415 - before typer, which costs a tenth of a second
 
                 return run.main(wanted.server, wanted.agent, wanted.command)
-        from percall import cli  # noqa: PLC0415 - only where `run` is not meant
+        from percall import cli, own_memory  # noqa: PLC0415 - only where `run` is not meant
 
+        own_memory.close()
         return cli.main()
     except PercallError as error:
         return report(error)

@@ -73,7 +73,9 @@ class Verdict:
     observed: str = ""
 
 
-_always_read = attrgetter(*(field.name for field in fields(Asked) if field.name not in {"arguments", "digest", "client"}))
+_always_read = attrgetter(
+    *(field.name for field in fields(Asked) if field.name not in {"arguments", "digest", "client"})
+)
 """All of a call that a verdict may have been read from, but for what only some policies read."""
 _PERMIT = Verdict("permit", "policy.permit", "The policies permit it.")
 _ORDER = {"forbid": 0, "ask": 1, "permit": 2}

@@ -12,6 +12,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from percall import own_memory
 from percall.errors import IdentityError, PercallError
 from percall.identity import OTHER_CHOICE
 
@@ -34,6 +35,7 @@ def seconds() -> float:
 
 def answer(work: Callable[[], dict[str, str]]) -> int:
     """Does the work, prints its answer, and returns the process's exit code."""
+    own_memory.close()
     watchdog = threading.Timer(seconds(), _give_up)
     watchdog.daemon = True
     watchdog.start()

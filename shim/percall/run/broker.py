@@ -219,8 +219,9 @@ class Broker:
 
     def read_identity(self) -> None:
         """Start the helper process that reads the keyring."""
-        from percall import identity  # noqa: PLC0415 - after the child's start
+        from percall import identity, own_memory  # noqa: PLC0415 - after the child's start
 
+        own_memory.close()
         self.signer.start_over()
         self._answer = b""
         try:
