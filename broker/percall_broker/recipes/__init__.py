@@ -14,6 +14,7 @@ from pathlib import Path
 from percall_broker.model.errors import InvalidInput, NotFound
 
 FOLDER = Path(__file__).parent
+SCHEMA_FILE = FOLDER / "recipe.schema.json"
 _VALUE = re.compile(r"[A-Za-z0-9.:/_@+-]{1,200}")
 _PARAMETERS = re.compile(r"\A((?:#[^\n]*\n|\n)*)\[parameters\]\n((?:(?!\[)[^\n]*\n)*)")
 

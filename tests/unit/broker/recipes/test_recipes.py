@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.recipe_cases import REMOTE, TOOLS
 from percall.clients.launches import launched
 from percall_broker import recipes
 from percall_broker.model import entry_file, rules
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 
 EXAMPLES = {"site": "acme.atlassian.net", "email": "robin@acme.example", "folder": "/home/robin/notes"}
 ATLASSIAN = {name: EXAMPLES[name] for name in ("site", "email")}
-# What `tools/list` of the pinned packages answers (tests/e2e/test_recipes.py compares): those for a read-only grant,
-# and the others. Remote servers' tools are not ours to pin.
-TOOLS: dict[str, dict[str, str]] = json.loads((Path(__file__).parent / "tools.json").read_text())
-REMOTE = {"github-remote", "linear", "stripe"}
 WITHOUT_PROBE = {"figma", "git", "playwright"}  # each says why
 WRITING = {"POST", "PUT", "PATCH", "DELETE"}
 # What an API offers as POST although it only reads. Nothing else that writes may be open to a reading tool.
@@ -101,7 +97,7 @@ def test_a_recipe_names_a_read_only_probe_among_its_default_tools(name: str) -> 
 
 
 def test_the_tools_of_every_package_are_known() -> None:
-    assert set(recipes.names()) - set(TOOLS) - REMOTE - {"atlassian"} == set()
+    assert set(recipes.names()) - set(TOOLS) - set(REMOTE) - {"atlassian"} == set()
 
 
 @pytest.mark.parametrize("name", TOOLS)
