@@ -187,11 +187,13 @@ def test_a_leaked_key_is_replaced_and_its_uses_are_found(
         assert refusal(laptop, server) == ""
     finally:
         upstream.key = CANARY
-    used = [row for row in broker.log("--server", server) if row["outcome"] == "done"]
+    after, before = [row["call"] for row in broker.log("--server", server) if row["outcome"] == "done"]
+    book.names["LEAKED"] = "1"
     told = book.run("administrator")
-    assert len(used) == 2
-    assert all(row["call"] in told for row in used)
-    assert (tmp_path / "uses.csv").read_text().startswith("call,time,person")
+    assert before in told
+    assert after not in told
+    assert "server.rotate_key" in told
+    assert before in (tmp_path / "uses.csv").read_text()
     assert book.blocks == []
 
 

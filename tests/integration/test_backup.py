@@ -10,8 +10,10 @@ import signal
 import sqlite3
 import subprocess
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import percall_broker
 from harness.openbao import openbao
 from harness.processes import COMMANDS, Line, automation_invite, command, keyed_entry
 from harness.signing import SigningLaptop
@@ -21,7 +23,6 @@ from percall_broker.store import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 
 def broker(
@@ -170,3 +171,35 @@ def test_a_broker_whose_key_source_is_down_starts_sealed_and_opens_by_itself(tmp
             served.stdout.until(b"listening on")
             administrator.nonce = ""
             assert administrator.administer("GET", "/v1/admin/servers")[0]["server"] == "none"
+
+
+def test_what_a_newer_version_has_migrated_goes_back_by_the_backup_that_it_made(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    newer = tmp_path / "newer" / "percall_broker"
+    shutil.copytree(Path(percall_broker.__file__).parent, newer, ignore=shutil.ignore_patterns("__pycache__"))
+    (newer / "store" / "migrations" / "9000_of_tomorrow.sql").write_text(
+        "ALTER TABLE grants ADD COLUMN of_tomorrow INTEGER NOT NULL DEFAULT 0;\n"
+    )
+    with Served(tmp_path / "b") as served:
+        served.add_server("keyed", keyed_entry(upstream.url), CANARY)
+        alice, grant = served.enrol()
+        served.stop()
+        home = tmp_path / "b" / "broker"
+        done = broker("migrate", environment=served.environment | {"PYTHONPATH": str(newer.parent)})
+        assert "9000_of_tomorrow" in done.stdout
+        for refused in (("serve", "--listen", "127.0.0.1:0"), ("migrate",)):
+            said = broker(*refused, environment=served.environment, check=False)
+            assert said.returncode == 1
+            assert "A newer version of the broker has written this" in said.stderr
+        # Back: this version again, over an emptied folder.
+        (backup,) = (home / "backups").iterdir()
+        for path in home.glob("store.sqlite3*"):
+            path.unlink()
+        broker("backup", "restore", str(backup), environment=served.environment)
+        served.start()
+        alice.nonce = ""
+        assert alice.call("keyed", "get_item")["refusal"]["code"] == "grant.suspended"
+        administrator = SigningLaptop.enrolled(served.url, automation_invite(served.environment))
+        administrator.administer("POST", "/v1/admin/review/resume", {"grants": [grant]})
+        assert alice.call("keyed", "get_item")["decision"] == "permit"

@@ -94,6 +94,11 @@ def lapse(served: Served) -> None:
     connection.close()
 
 
+def sign_in_ends(served: Served) -> dict[str, int]:
+    """When each person's sign-in lapses, as administrators see it."""
+    return {row["person"]: row["sign_in_ends_at"] for row in served.administrator.administer("GET", "/v1/admin/people")}
+
+
 @pytest.fixture(scope="module")
 def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CertifiedProvider]:
     accounts = {
@@ -182,7 +187,11 @@ def test_a_sign_in_that_has_lapsed_stops_every_grant_of_that_person_and_a_new_on
     laptop = enrolled(signing_in, "erin")
     bystander, _ = signing_in.enrol()
     assert laptop.call("keyed", "get_item")["decision"] == "permit"
+    ends = sign_in_ends(signing_in)
+    assert abs(ends["erin@example.com"] - (time.time() + 7 * 86400)) < 120
+    assert ends[f"person{signing_in.people}"] == 0, "who need not sign in"
     lapse(signing_in)
+    assert sign_in_ends(signing_in)["erin@example.com"] < time.time()
     refusal = laptop.call("keyed", "get_item")["refusal"]
     assert refusal["code"] == "person.sign_in"
     assert "percall login" in refusal["next_step"]

@@ -12,7 +12,7 @@ from percall_broker.cli.connection import administrator, under
 
 people = typer.Typer(help="The people, and the end of all that is one person's.", no_args_is_help=True)
 
-_COLUMNS = ("person", "state", "administrator", "devices", "grants", "frozen", "created_at")
+_COLUMNS = ("person", "state", "administrator", "devices", "grants", "frozen", "sign_in_ends_at", "created_at")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Name = Annotated[str, typer.Argument(help="The person's name.")]
 

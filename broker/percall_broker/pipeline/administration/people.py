@@ -144,5 +144,6 @@ def _person_row(row: Row) -> Row:
         "devices": row["devices"],
         "grants": row["grants"],
         "frozen": frozen_row(row),
+        "sign_in_ends_at": row["sign_in_until"],
         "created_at": row["created_at"],
     }

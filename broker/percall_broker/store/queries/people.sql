@@ -12,7 +12,7 @@ SELECT name, state FROM persons WHERE name = :name AND state <> 'removed'
 
 -- name: list_persons(now)
 -- Long reading. With how many devices and grants each has that are not ended.
-SELECT p.name, p.state, p.created_at,
+SELECT p.name, p.state, p.created_at, p.sign_in_until,
        f.kind AS frozen_kind, f.name AS frozen_name, f.reason AS frozen_reason, f.created_by AS frozen_by,
        f.created_at AS frozen_at,
        (SELECT COUNT(*) FROM devices d WHERE d.person = p.name AND d.state = 'active') AS devices,
