@@ -12,7 +12,7 @@ from percall import home
 from percall.cli import output
 from percall.cli.login import tell
 from percall.errors import PercallError, UsageError
-from percall.identity import claims
+from percall.identity import claims, passphrase, unlocking
 from percall.identity.client import SignedClient
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _tell(standing: Standing) -> None:
     output.say(f"  broker   {login.broker}: {'reachable' if error is None else error.message}")
     if error is not None and error.next_step:
         output.say(f"           {error.next_step}")
-    output.say(f"  keyring  {login.keyring}{f' ({login.backend})' if login.backend else ''}")
+    output.say(f"  keyring  {login.keyring}{f' ({login.backend})' if login.backend else ''}{_how_open(login)}")
     if session is None:
         return
     old = "" if error is None else " (as last seen)"
@@ -105,6 +105,26 @@ def _tell(standing: Standing) -> None:
             output.say("           with your own key")
         if not _is_trusted(login, entry):
             output.say(f"           its command is not accepted on this device: see `percall trust {entry.name}`")
+
+
+def _how_open(login: Login) -> str:
+    """How the keyring file opens for programs without a terminal."""
+    if login.keyring != "file":
+        return ""
+    until = _unlocked_until(login)
+    if until:
+        return f": unlocked until {output.when(until)}"
+    named = passphrase.file(login.passphrase_file)
+    return f": opens with {named}" if named else ": locked; to unlock it: percall unlock"
+
+
+def _unlocked_until(login: Login) -> int:
+    if login.keyring != "file":
+        return 0
+    try:
+        return unlocking.unlocked_until(login.grant)
+    except PercallError:
+        return 0  # `reachable` says what is wrong
 
 
 def _tell_refusal(refusal: wire.Refusal | None) -> None:
@@ -136,6 +156,7 @@ def _as_json(standing: Standing) -> dict[str, object]:
         "grant": login.grant,
         "keyring": login.keyring,
         "backend": login.backend,
+        "unlocked_until": _unlocked_until(login),
         "state": session.state if session else "",
         "expires_at": session.expires_at if session else 0,
         "administrator": bool(session and session.administrator),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 from dataclasses import dataclass
+from hashlib import sha256
 
 from nacl.exceptions import CryptoError
 from nacl.pwhash import argon2id
@@ -24,6 +25,32 @@ _MOST_MEMORY_BYTES = 1024 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
+class Lock:
+    """What makes a key of the passphrase: the salt, and what Argon2id spends. All files of a device share one.
+
+    Those that were sealed before that was so have one each.
+    """
+
+    salt: bytes
+    passes: int
+    memory_bytes: int
+
+    @property
+    def name(self) -> str:
+        """What its key goes by while it is kept unlocked."""
+        return f"percall:{sha256(self.salt).hexdigest()[:32]}"
+
+    def key(self, passphrase: bytes) -> bytes:
+        """SECRET, never log."""
+        return argon2id.kdf(Aead.KEY_SIZE, passphrase, self.salt, self.passes, self.memory_bytes)
+
+
+def new_lock() -> Lock:
+    """A lock for a device's first file."""
+    return Lock(os.urandom(argon2id.SALTBYTES), PASSES, MEMORY_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
 class Sealed:
     """One sealed item, as it lies on the disk; bytes in base64."""
 
@@ -34,21 +61,38 @@ class Sealed:
     box: str
 
 
-def seal(grant: str, text: str, passphrase: bytes) -> None:
-    """Keeps the item of a grant. Raises UsageError when the file cannot be written."""
-    salt = os.urandom(argon2id.SALTBYTES)
-    box = _box(passphrase, salt, PASSES, MEMORY_BYTES).encrypt(
-        text.encode(), _bound(grant, PASSES, MEMORY_BYTES), os.urandom(Aead.NONCE_SIZE)
-    )
-    record = Sealed(1, PASSES, MEMORY_BYTES, _text(salt), _text(box))
+def lock_of(grant: str) -> Lock:
+    """The lock of a grant's item. Raises IdentityError when it is missing or damaged, UsageError when unreadable."""
+    return _read(grant)[0]
+
+
+def seal(grant: str, text: str, lock: Lock, key: bytes) -> None:
+    """Keeps the item of a grant under a lock's key. Raises UsageError when the file cannot be written."""
+    box = Aead(key).encrypt(text.encode(), _bound(grant, lock), os.urandom(Aead.NONCE_SIZE))
+    record = Sealed(1, lock.passes, lock.memory_bytes, _text(lock.salt), _text(box))
     home.write(_path(grant), wire.dump(wire.encode(record)))
 
 
-def unseal(grant: str, passphrase: bytes) -> str:
-    """The item of a grant.
+def unseal(grant: str, key: bytes) -> str:
+    """The item of a grant, by its lock's key.
 
-    Raises IdentityError when it is missing or damaged, or the passphrase is wrong; UsageError when it cannot be read.
+    Raises IdentityError when it is missing or damaged, or the key is of another passphrase; UsageError when it cannot
+    be read.
     """
+    lock, box = _read(grant)
+    try:
+        return Aead(key).decrypt(box, _bound(grant, lock)).decode()
+    except ValueError:
+        raise _damaged(grant) from None
+    except CryptoError:
+        raise IdentityError(
+            "keyring.passphrase",
+            "The passphrase does not open the keyring file.",
+            "Check the passphrase, or the file that PERCALL_PASSPHRASE_FILE names.",
+        ) from None
+
+
+def _read(grant: str) -> tuple[Lock, bytes]:
     data = home.read(_path(grant))
     if data is None:
         raise IdentityError(
@@ -58,31 +102,27 @@ def unseal(grant: str, passphrase: bytes) -> str:
         )
     try:
         record = wire.decode(Sealed, wire.strict_json(data))
-        salt, box = base64.b64decode(record.salt, validate=True), base64.b64decode(record.box, validate=True)
-        if record.version != 1 or record.passes > _MOST_PASSES or record.memory_bytes > _MOST_MEMORY_BYTES:
-            raise ValueError  # noqa: TRY301 - one answer to all that is damaged
-        bound = _bound(grant, record.passes, record.memory_bytes)
-        return _box(passphrase, salt, record.passes, record.memory_bytes).decrypt(box, bound).decode()
+        lock = Lock(base64.b64decode(record.salt, validate=True), record.passes, record.memory_bytes)
+        box = base64.b64decode(record.box, validate=True)
     except (WireError, ValueError):
-        raise IdentityError(
-            "keyring.damaged",
-            f"The keyring file {home.path(_path(grant))} is damaged.",
-            "Delete it, ask the administrator for a new invite, then run `percall login` again.",
-        ) from None
-    except CryptoError:
-        raise IdentityError(
-            "keyring.passphrase",
-            "The passphrase does not open the keyring file.",
-            "Check the passphrase, or the file that PERCALL_PASSPHRASE_FILE names.",
-        ) from None
+        raise _damaged(grant) from None
+    # Before anything is derived: neither time nor memory is spent on what nobody of ours has written.
+    spends = lock.passes <= _MOST_PASSES and argon2id.MEMLIMIT_MIN <= lock.memory_bytes <= _MOST_MEMORY_BYTES
+    if record.version != 1 or not spends or lock.passes < 1 or len(lock.salt) != argon2id.SALTBYTES:
+        raise _damaged(grant)
+    return lock, box
 
 
-def _box(passphrase: bytes, salt: bytes, passes: int, memory_bytes: int) -> Aead:
-    return Aead(argon2id.kdf(Aead.KEY_SIZE, passphrase, salt, passes, memory_bytes))
+def _damaged(grant: str) -> IdentityError:
+    return IdentityError(
+        "keyring.damaged",
+        f"The keyring file {home.path(_path(grant))} is damaged.",
+        "Delete it, ask the administrator for a new invite, then run `percall login` again.",
+    )
 
 
-def _bound(grant: str, passes: int, memory_bytes: int) -> bytes:
-    return wire.dump(["percall keyring", 1, grant, passes, memory_bytes])
+def _bound(grant: str, lock: Lock) -> bytes:
+    return wire.dump(["percall keyring", 1, grant, lock.passes, lock.memory_bytes])
 
 
 def _path(grant: str) -> str:

@@ -15,6 +15,7 @@ from percall.identity import passphrase
 if TYPE_CHECKING:
     from percall.home import Login
     from percall.identity import Identity
+    from percall.identity.keyring_file import Lock
 
 CHOICES = ("os", "file")
 _typed: list[bytes] = []
@@ -74,29 +75,32 @@ class FileKeyring:
     def __init__(self) -> None:
         named = passphrase.file()
         self.passphrase_file = str(Path(named).absolute()) if named else ""
-        self._passphrase = b""
+        self._opened: tuple[Lock, bytes] | None = None
 
     def prepare(self) -> None:
-        """Asks for the passphrase; where sealed files are there already, it must open them. Raises IdentityError."""
-        from percall.identity import keyring_file  # noqa: PLC0415 - nacl, only where it is needed
+        """Asks for the passphrase, unless the files that are there are unlocked; it must open them.
+
+        Raises IdentityError.
+        """
+        from percall.identity import keyring_file, unlocking  # noqa: PLC0415 - nacl, only where it is needed
 
         sealed = [login for login in home.logins() if login.keyring == "file"]
-        if self.passphrase_file:
-            self._passphrase = passphrase.from_file(self.passphrase_file)
-        else:
-            self._passphrase = typed_passphrase(new=not sealed)
+        lock = keyring_file.lock_of(sealed[0].grant) if sealed else keyring_file.new_lock()
+        key = unlocking.opened(lock, self.passphrase_file, lambda: typed_passphrase(new=not sealed))
         if sealed:
-            keyring_file.unseal(sealed[0].grant, self._passphrase)
+            keyring_file.unseal(sealed[0].grant, key)
+        self._opened = lock, key
 
     def prepare_again(self) -> None:
-        """The passphrase that opens the files that are there. Raises IdentityError."""
+        """What opens the files that are there. Raises IdentityError."""
         self.prepare()
 
     def store(self, grant: str, kept: Identity) -> None:
-        """Keeps an identity. Raises UsageError."""
+        """Keeps an identity, after `prepare`. Raises UsageError."""
         from percall.identity import keyring_file  # noqa: PLC0415 - as above
 
-        keyring_file.seal(grant, identity.item(kept), self._passphrase)
+        assert self._opened is not None  # noqa: S101 - the order of these methods
+        keyring_file.seal(grant, identity.item(kept), *self._opened)
 
     def delete(self, grant: str) -> None:
         """Forgets an identity, if it is there. Raises UsageError."""
@@ -124,9 +128,10 @@ def of(login: Login) -> Keyring:
 def load(login: Login) -> Identity:
     """A login's secrets; may ask for a passphrase at the terminal. Raises IdentityError or UsageError."""
     if login.keyring == "file" and not passphrase.file(login.passphrase_file):
-        from percall.identity import keyring_file  # noqa: PLC0415 - as above
+        from percall.identity import keyring_file, unlocking  # noqa: PLC0415 - as above
 
-        return identity.read_answer(keyring_file.unseal(login.grant, typed_passphrase()).encode())
+        key = unlocking.opened(keyring_file.lock_of(login.grant), "", typed_passphrase)
+        return identity.read_answer(keyring_file.unseal(login.grant, key).encode())
     answer, _ = identity.start_reader(login).communicate()
     return identity.read_answer(answer)
 

@@ -58,8 +58,9 @@ def missing() -> IdentityError:
     """Nobody is there to type the passphrase."""
     return IdentityError(
         "passphrase.missing",
-        "The keyring file needs its passphrase, and there is no terminal to ask at.",
-        f"Set {VARIABLE} to a file (mode 0600) that holds it, then run `percall login` so that the path is remembered.",
+        "The keyring file is locked, and there is no terminal to ask for its passphrase at.",
+        "Run percall unlock at a terminal; nothing needs to be started anew. "
+        f"Or set {VARIABLE} to a file (mode 0600) that holds the passphrase, then run `percall login`.",
     )
 
 

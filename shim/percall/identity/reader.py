@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import NoReturn
 
 from percall import home
 from percall.errors import UsageError
@@ -18,17 +19,22 @@ def read(grant: str) -> dict[str, str]:
     """The secrets of a grant's login. Raises IdentityError or UsageError."""
     login = home.login(grant)
     if login.keyring == "file":
-        from percall.identity import keyring_file, passphrase  # noqa: PLC0415 - nacl, only where it is needed
+        from percall.identity import keyring_file, passphrase, unlocking  # noqa: PLC0415 - nacl, only where needed
 
-        path = passphrase.file(login.passphrase_file)
-        if not path:
-            raise passphrase.missing()
-        text = keyring_file.unseal(grant, passphrase.from_file(path))
+        lock = keyring_file.lock_of(grant)
+        key = unlocking.opened(lock, passphrase.file(login.passphrase_file), _nobody_is_there)
+        text = keyring_file.unseal(grant, key)
     else:
         from percall.identity import keyring_os  # noqa: PLC0415 - keyring, only where it is needed
 
         text = keyring_os.get(login.backend, grant)
     return dict(json.loads(text))
+
+
+def _nobody_is_there() -> NoReturn:
+    from percall.identity import passphrase  # noqa: PLC0415 - loaded long ago
+
+    raise passphrase.missing()
 
 
 def main() -> int:

@@ -29,6 +29,7 @@ _UNAUTHORISED = 401
 _SERVER_ERROR = 500
 _READER_SECONDS = 610.0  # the helper has its own time-out, and says more
 _READ_AGAIN_SECONDS = 5.0
+_LOCKED = "passphrase.missing"
 _READ_BYTES = 65536
 
 
@@ -165,11 +166,15 @@ class Broker:
         if not self.signer.is_ready:
             self._waiting.append(request.send)
             self.wanted()
-        elif self.signer.failure is not None and time.monotonic() > self._failed_at + _READ_AGAIN_SECONDS:
+        elif self.signer.failure is not None and self._is_worth_reading(self.signer.failure):
             self._waiting.append(request.send)
             self.read_identity()
         else:
             request.send()
+
+    def _is_worth_reading(self, failure: PercallError) -> bool:
+        """Whether the identity may be there by now. Somebody who has just unlocked the file waits for nothing."""
+        return failure.code == _LOCKED or time.monotonic() > self._failed_at + _READ_AGAIN_SECONDS
 
     def cancel(self, exchange: Exchange) -> None:
         """Nobody waits for its answer any more."""

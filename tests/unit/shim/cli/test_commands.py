@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import shutil
 import subprocess
 import sys
@@ -15,6 +13,7 @@ import pytest
 import trustme
 
 from harness.processes import COMMANDS, SERVERS, Broker, Laptop
+from harness.terminal import at_a_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -194,14 +193,15 @@ def test_at_a_terminal_the_passphrase_is_asked_for_twice_and_not_shown(broker: B
     laptop = Laptop(tmp_path)
     environment = {name: v for name, v in laptop.environment.items() if name != "PERCALL_PASSPHRASE_FILE"}
     said, code = at_a_terminal(
+        "percall",
         ["login", broker.url, "--invite", invite(broker, "dave"), "--keyring", "file"],
         environment,
-        ["typed passphrase\n", "typed passphrase\n", "\n"],
+        ["typed passphrase", "typed passphrase", ""],
     )
     assert code == 0, said
     assert "leave empty for none" in said
     assert "typed passphrase" not in said
-    said, code = at_a_terminal(["status"], environment, ["typed passphrase\n"])
+    said, code = at_a_terminal("percall", ["status"], environment, ["typed passphrase"])
     assert (code, "reachable" in said) == (0, True), said
     without = subprocess.run(
         [str(COMMANDS / "percall"), "status"],
@@ -213,25 +213,6 @@ def test_at_a_terminal_the_passphrase_is_asked_for_twice_and_not_shown(broker: B
     )
     assert without.returncode == 3
     assert "PERCALL_PASSPHRASE_FILE" in without.stdout
-
-
-def at_a_terminal(arguments: list[str], environment: dict[str, str], typed: list[str]) -> tuple[str, int]:
-    """Runs `percall` on a terminal of its own and answers each question for a passphrase."""
-    child, terminal = pty.fork()
-    if child == 0:
-        os.execve(COMMANDS / "percall", ["percall", *arguments], environment)  # noqa: S606 - no shell is what we want
-    said = b""
-    answers = [answer.encode() for answer in typed]
-    while True:
-        try:
-            data = os.read(terminal, 4096)
-        except OSError:  # the terminal's other end has closed
-            break
-        said += data
-        if answers and said.count(b": ") > len(typed) - len(answers) and data.endswith(b": "):
-            os.write(terminal, answers.pop(0))
-    os.close(terminal)
-    return said.decode(), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 @pytest.mark.keyring

@@ -26,7 +26,7 @@ COMMANDS = {
 
 
 def row_of(command: str) -> str:
-    return next(line for line in REFERENCE.splitlines() if line.startswith(f"| `percall {command} "))
+    return next(line for line in REFERENCE.splitlines() if re.match(rf"\| `percall {command}[ `]", line))
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.sealing import sealed
 from percall import home, identity
 from percall.errors import IdentityError
-from percall.identity import keyring_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -208,7 +208,7 @@ def test_the_reader_opens_a_sealed_file_with_the_passphrase_file_that_login_reco
     path = tmp_path / "passphrase"
     path.touch(0o600)
     path.write_text("correct horse battery\n")
-    keyring_file.seal("g2", ITEM, b"correct horse battery")
+    sealed("g2", ITEM, b"correct horse battery")
     login = home.Login("g2", "https://b", "default", "alice", "laptop", "file", 2, passphrase_file=str(path))
     home.save_login(login)
     assert ask(helper("reader", "g2"), environment)["token"] == "header.claims.signature"
@@ -220,7 +220,10 @@ def test_the_reader_opens_a_sealed_file_with_the_passphrase_file_that_login_reco
 
 def test_the_reader_never_asks_at_a_terminal(environment: dict[str, str]) -> None:
     home.save_login(home.Login("g3", "https://b", "default", "alice", "laptop", "file", 3))
-    assert ask(helper("reader", "g3"), environment)["code"] == "passphrase.missing"
+    sealed("g3", ITEM, b"correct horse battery")
+    error = ask(helper("reader", "g3"), environment)
+    assert error["code"] == "passphrase.missing"
+    assert "percall unlock" in error["next_step"]
 
 
 def test_a_readers_error_is_raised_where_it_is_awaited() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.sealing import sealed
 from percall.errors import IdentityError, UsageError
 from percall.identity import keyring_file, passphrase
 
@@ -27,27 +28,27 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def code_of(grant: str, passphrase_given: bytes) -> str:
     with pytest.raises(IdentityError) as caught:
-        keyring_file.unseal(grant, passphrase_given)
+        keyring_file.unseal(grant, keyring_file.lock_of(grant).key(passphrase_given))
     return caught.value.code
 
 
 def test_what_was_sealed_opens_with_the_passphrase_and_lies_encrypted_on_the_disk(place: Path) -> None:
-    keyring_file.seal("g1", ITEM, PASSPHRASE)
-    assert keyring_file.unseal("g1", PASSPHRASE) == ITEM
+    sealed("g1", ITEM, PASSPHRASE)
+    assert keyring_file.unseal("g1", keyring_file.lock_of("g1").key(PASSPHRASE)) == ITEM
     on_disk = (place / "keyring" / "g1.sealed").read_bytes()
     assert b"c2VjcmV0" not in on_disk
     assert b"a.b.c" not in on_disk
 
 
 def test_sealing_twice_gives_different_bytes(place: Path) -> None:
-    keyring_file.seal("g1", ITEM, PASSPHRASE)
+    sealed("g1", ITEM, PASSPHRASE)
     first = (place / "keyring" / "g1.sealed").read_bytes()
-    keyring_file.seal("g1", ITEM, PASSPHRASE)
+    sealed("g1", ITEM, PASSPHRASE)
     assert (place / "keyring" / "g1.sealed").read_bytes() != first
 
 
 def test_another_passphrase_does_not_open_it() -> None:
-    keyring_file.seal("g1", ITEM, PASSPHRASE)
+    sealed("g1", ITEM, PASSPHRASE)
     assert code_of("g1", b"another passphrase") == "keyring.passphrase"
 
 
@@ -56,7 +57,7 @@ def test_a_missing_item_is_named() -> None:
 
 
 def test_one_grants_item_does_not_open_in_anothers_place(place: Path) -> None:
-    keyring_file.seal("g1", ITEM, PASSPHRASE)
+    sealed("g1", ITEM, PASSPHRASE)
     (place / "keyring" / "g1.sealed").rename(place / "keyring" / "g2.sealed")
     assert code_of("g2", PASSPHRASE) == "keyring.passphrase"
 
@@ -66,7 +67,7 @@ def test_one_grants_item_does_not_open_in_anothers_place(place: Path) -> None:
     [{"version": 2}, {"passes": 10_000}, {"memory_bytes": 2**40}, {"memory_bytes": 1}, {"salt": "!"}, {"box": "AA=="}],
 )
 def test_a_changed_file_is_refused_without_burning_time_or_memory(place: Path, change: dict[str, object]) -> None:
-    keyring_file.seal("g1", ITEM, PASSPHRASE)
+    sealed("g1", ITEM, PASSPHRASE)
     path = place / "keyring" / "g1.sealed"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     assert code_of("g1", PASSPHRASE) in {"keyring.damaged", "keyring.passphrase"}
@@ -102,16 +103,16 @@ def test_a_missing_or_short_passphrase_is_named(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_named_and_leaves_what_was_there(place: Path) -> None:
-    keyring_file.seal("g1", ITEM, PASSPHRASE)
+    sealed("g1", ITEM, PASSPHRASE)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
     try:
         with pytest.raises(UsageError) as caught:
-            keyring_file.seal("g1", "another", PASSPHRASE)
+            sealed("g1", "another", PASSPHRASE)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
     assert caught.value.code == "home.write"
-    assert keyring_file.unseal("g1", PASSPHRASE) == ITEM
+    assert keyring_file.unseal("g1", keyring_file.lock_of("g1").key(PASSPHRASE)) == ITEM
     assert [path.name for path in (place / "keyring").iterdir()] == ["g1.sealed"]

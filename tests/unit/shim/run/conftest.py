@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.processes import Client
+from harness.sealing import sealed
 from percall import home, wire
-from percall.identity import Identity, item, keyring_file
+from percall.identity import Identity, item
 from unit.shim.run.small_broker import SmallBroker
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Laptop:
         )
         home.save_login(self.login)
         self.cache(self.session)
-        keyring_file.seal("g1", item(Identity(SEED, "token-of-g1")), b"a passphrase that is long enough")
+        sealed("g1", item(Identity(SEED, "token-of-g1")), b"a passphrase that is long enough")
 
     def cache(self, session: wire.Session) -> None:
         self.session = session
