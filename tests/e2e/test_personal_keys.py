@@ -1,0 +1,87 @@
+"""A person's own key through the commands: given at a terminal, used by `percall run`, made shared by two."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from harness.processes import Laptop, keyed_entry
+from harness.terminal import at_a_terminal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.processes import Broker
+    from harness.upstream import Upstream
+
+PASSPHRASE = "four or five words at once"
+MINE = "test_personsOwnKeyGivenAtATerminal00000001"
+NEW = "test_personsOwnKeyAfterItsRotation00000002"
+
+
+def key_in(upstream: Upstream) -> str:
+    (value,) = [value for name, value in upstream.seen[-1].headers.items() if name.lower() == "authorization"]
+    return value.removeprefix("Bearer ")
+
+
+def test_a_person_gives_rotates_offers_and_removes_a_key_of_their_own(
+    broker: Broker, upstream: Upstream, person: str, tmp_path: Path
+) -> None:
+    scope = ("--server", "keyed", "--tools", "get_*", "--expires", "1h", "--json")
+    made = json.loads(broker.administrator.administer("grant", "create", person, *scope).stdout)
+    laptop = Laptop(tmp_path)
+    login = ["login", broker.url, "--invite", made["invite"], "--keyring", "file"]
+    said, code = at_a_terminal("percall", login, laptop.environment, [PASSPHRASE, PASSPHRASE])
+    assert code == 0, said
+
+    def key(verb: str, *typed: str, stdin: str | None = None) -> str:
+        arguments = ["key", verb, "keyed", *(["--secret-stdin"] if stdin else [])]
+        given = stdin.encode() if stdin else None
+        said, code = at_a_terminal("percall", arguments, laptop.environment, typed, given)
+        assert code == 0, said
+        assert MINE not in said
+        assert NEW not in said
+        return said
+
+    with laptop.client("keyed") as client:
+        client.initialize()
+        client.call("get_item")
+        shared = key_in(upstream)
+        assert upstream.url in key("add", MINE, PASSPHRASE)
+        client.call("get_item")
+        assert key_in(upstream) == MINE, "in the same session of the client"
+        assert "version 2" in key("rotate", PASSPHRASE, stdin=NEW)
+        client.call("get_item")
+        assert key_in(upstream) == NEW
+
+        assert "with your own key" in laptop.run("status").stdout
+        (row,) = [json.loads(line) for line in laptop.run("key", "list", "--json").stdout.splitlines()]
+        assert (row["server"], row["version"], row["refusal"]) == ("keyed", 2, None)
+        refused = laptop.run("key", "remove", "keyed", check=False)
+        assert refused.returncode == 3, "no terminal, no presence"
+        assert "presence.no_terminal" in refused.stderr
+
+        (used,) = broker.log("--secret-version", "keyed@1", "--secret-owner", person)
+        assert used["person"] == person
+        assert broker.log("--secret-version", "keyed@1", "--person", person), "and the shared one's, before"
+        assert person in broker.administrator.administer("server", "show", "keyed").stdout
+
+        assert f"--from {person}" in key("offer", PASSPHRASE)
+        key("withdraw", PASSPHRASE)
+        accept = broker.administrator.administer("server", "accept-key", "keyed", "--from", person, check=False)
+        assert "has offered no key" in accept.stderr
+        assert "deleted" in key("remove", PASSPHRASE)
+        client.call("get_item")
+        assert key_in(upstream) == shared
+    assert "no key of your own" in laptop.run("key", "list").stdout
+
+
+def test_copies_of_a_key_are_listed_without_it(broker: Broker, upstream: Upstream, person: str) -> None:
+    copied = f"test_copy{person}AndSomeMoreOfIt"
+    for name in (f"one-{person}", f"two-{person}"):
+        broker.add_server(name, keyed_entry(upstream.url), copied)
+    said = broker.administrator.administer("key", "copies").stdout
+    lines = [line.split() for line in said.splitlines() if person in line]
+    assert len({line[0] for line in lines}) == 1
+    assert [line[1:3] for line in lines] == [[f"one-{person}", "(shared)"], [f"two-{person}", "(shared)"]]
+    assert copied not in said
