@@ -22,7 +22,8 @@ from starlette.responses import Response
 
 from percall import wire
 from percall_broker import sealed, server, watching
-from percall_broker.api import admin
+from percall_broker.api import admin, inbox
+from percall_broker.api.approvals import OwnApprovalsDoor, RequestDoor
 from percall_broker.api.calls import CallDoor, OwnCallsDoor, SettlementsDoor
 from percall_broker.api.claims import ClaimDoor, DepartureDoor, WaitingDoor
 from percall_broker.api.events import EventsDoor
@@ -176,7 +177,7 @@ def build(
     """The applications over a broker that is open."""
     strangers = Strangers(broker.signed, proxies)
     errors = ErrorAnswers(broker.nonces, time.time, broker.attacks.note, strangers.refused)
-    events = EventsDoor(broker.signed, broker.sessions, broker.changes, broker.nonces)
+    events = EventsDoor(broker.signed, broker.sessions, broker.changes, broker.nonces, broker.approvals.requests)
     doors: dict[tuple[str, str], Door] = {
         ("POST", wire.PATH_CALLS): CallDoor(broker.call),
         ("GET", wire.PATH_CALLS): OwnCallsDoor(broker.signed, broker.administration.record),
@@ -193,6 +194,8 @@ def build(
         ("GET", wire.PATH_SIGN_IN): SignInOfferDoor(broker.sign_in),
         ("POST", wire.PATH_SIGN_IN): SignInDoor(broker.sign_in),
         ("GET", wire.PATH_SESSION): SessionDoor(broker.signed, broker.sessions),
+        ("GET", wire.PATH_APPROVALS): OwnApprovalsDoor(broker.signed, broker.approvals.requests),
+        ("POST", wire.PATH_APPROVALS): RequestDoor(broker.signed, broker.approvals.requests),
         ("GET", wire.PATH_CLAIMS): WaitingDoor(broker.signed, broker.claims),
         ("POST", wire.PATH_CLAIMS): ClaimDoor(broker.signed, broker.claims),
         ("DELETE", wire.PATH_AGENT): DepartureDoor(broker.signed, broker.claims),
@@ -235,6 +238,7 @@ def _rest(broker: Broker, errors: ErrorAnswers) -> FastAPI:
     async def nothing(request: Request, _error: Exception) -> Response:
         return await refuse(request, NotFound("request.path", "There is nothing at this path."))
 
+    rest.include_router(inbox.router(broker.approvals, broker.signed))
     rest.include_router(
         admin.router(broker.administration, broker.webhooks, broker.status, broker.console, reader, changer)
     )

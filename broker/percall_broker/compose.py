@@ -21,6 +21,7 @@ from percall_broker.outbound.posting import Posting
 from percall_broker.pipeline.administration import Administration
 from percall_broker.pipeline.administration.ledger import Ledger
 from percall_broker.pipeline.administration.status import Running, Status
+from percall_broker.pipeline.approvals import Approvals
 from percall_broker.pipeline.attacks import Attacks
 from percall_broker.pipeline.call import CallPipeline
 from percall_broker.pipeline.changes import Changes
@@ -42,10 +43,12 @@ from percall_broker.pipeline.settle import Settle
 from percall_broker.pipeline.sign_in import SignIn
 from percall_broker.pipeline.signed import Signed
 from percall_broker.pipeline.webhooks import Webhooks
+from percall_broker.stages.approval import ApprovalStage
 from percall_broker.stages.authenticate import Authenticator
 from percall_broker.stages.lookup import Lookup
 from percall_broker.stages.presence import Presence
 from percall_broker.stages.record import Recorder
+from percall_broker.stages.shape import Shapes
 from percall_broker.stages.tasks import Tasks
 from percall_broker.store import Statement, check_schema, open_store
 from percall_broker.store.measured import MeasuredStore
@@ -94,6 +97,7 @@ class Broker:
     personal_keys: PersonalKeys
     sign_in: SignIn
     administration: Administration
+    approvals: Approvals
     status: Status
     metrics: Metrics
     tracing: Tracing
@@ -164,6 +168,7 @@ async def compose(
     credentials = CallCredentials(await vault.own_key("credential"))
     seals = Seals(await vault.own_key("sessions"))
     arguments = SealedArguments(await vault.own_key("arguments"))
+    shapes = Shapes(await vault.own_key("shapes"))
 
     lookup = Lookup(store)
     changes = Changes(store, lookup)
@@ -171,6 +176,7 @@ async def compose(
     sessions = Sessions(store, lookup, presence)
     signed = Signed(store, lookup, Authenticator(tokens, nonces, public_url), presence)
     recorder = Recorder(store, arguments.seal)
+    approving = ApprovalStage(store, lookup, shapes, public_url)
     tasks = Tasks(store)
     settle = Settle(store, metrics)
     outcomes = Outcomes(settle)
@@ -187,12 +193,14 @@ async def compose(
         signed=signed,
         changes=changes,
         sessions=sessions,
-        call=CallPipeline(signed, Deciding(lookup, recorder, metrics), credentials, settle, metrics, tracing),
+        call=CallPipeline(
+            signed, Deciding(lookup, approving, recorder, metrics), credentials, settle, metrics, tracing
+        ),
         request=RequestPipeline(store, signed, lookup, recorder, credentials, settle, vault, metrics),
         relay=RelayPipeline(
             signed,
             lookup,
-            Deciding(lookup, recorder, metrics, tasks),
+            Deciding(lookup, approving, recorder, metrics, tasks),
             recorder,
             outcomes,
             vault,
@@ -209,6 +217,7 @@ async def compose(
         own=Own(Ledger(store, changes.announce), signed),
         personal_keys=PersonalKeys(Ledger(store, changes.announce), signed, lookup, vault),
         administration=administration,
+        approvals=Approvals.over(Ledger(store, changes.announce), arguments, shapes, public_url),
         status=Status(
             store,
             vault,
@@ -298,6 +307,7 @@ async def _look_ahead(broker: Broker) -> None:
             await broker.expiries.announce(now)
             await broker.webhooks.purge(now)
             await broker.tasks.forget(now)
+            await broker.approvals.forget(now)
         except Unavailable as error:
             log.warning("looking ahead failed", code=error.code)
         await asyncio.sleep(EXPIRIES_SECONDS)

@@ -37,6 +37,10 @@ HEADER_NONCE = "dpop-nonce"
 HEADER_PRESENCE = "percall-presence"
 HEADER_INTRODUCTION = "percall-introduction"
 """A claim's proof by the new device key that it brings."""
+HEADER_SESSION = "percall-session"
+"""Which run of the shim asks, beside a message to a remote server: as CallRequest's `session`."""
+HEADER_APPROVAL = "percall-approval"
+"""Beside a refusal of a message to a remote server that waits for an approval: an Asked, as JSON."""
 MEDIA_TYPE = "application/vnd.percall+octets"
 
 PATH_ENROL = "/v1/enrol"
@@ -50,6 +54,8 @@ PATH_EVENTS = "/v1/events"
 PATH_CLAIMS = "/v1/claims"
 PATH_SIGN_IN = "/v1/sign-in"
 PATH_KEYS = "/v1/keys"
+PATH_APPROVALS = "/v1/approvals"
+PATH_INBOX = "/v1/inbox"
 PATH_AGENT = "/v1/agent"
 PATH_RELAY = "/mcp/"
 """A remote server's name follows."""
@@ -265,17 +271,35 @@ class CallRequest:
 
     The proof's `jti` becomes the call's id. `client` is the client's `clientInfo` name and version, as claimed;
     `settle` carries outcomes of earlier calls along; `traceparent` is the client's (W3C Trace Context), as it came.
+    `session` names this run of the shim, for an approval that holds as long as it runs.
     """
 
     server: str
     client: str = ""
     settle: tuple[Settlement, ...] = ()
     traceparent: str | None = None
+    session: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The approval that a call waits for, until `expires_at` (seconds since the epoch).
+
+    Of each of `groups` somebody must give it; `url` is the page where a person does.
+    """
+
+    id: str
+    expires_at: int
+    groups: tuple[str, ...]
+    url: str
 
 
 @dataclass(frozen=True, slots=True)
 class CallAnswer:
-    """The broker's decision on one call: permit or forbid.
+    """The broker's decision on one call: permit, ask or forbid.
+
+    With `ask`, the call waits for `approval`: the shim asks again for the same frame once the event stream or
+    PATH_APPROVALS says that it was answered. The refusal is what is said to a client that waits no longer.
 
     `credential` is the call credential (absent where the delivery has no key); it is single use, and redeemed within
     CREDENTIAL_LIFETIME_SECONDS by the call's first egress request. The window closes after `deadline_seconds`.
@@ -288,6 +312,7 @@ class CallAnswer:
     credential: str | None = None
     refusal: Refusal | None = None
     traceparent: str | None = None
+    approval: Asked | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -613,6 +638,47 @@ class PersonalKeys:
     keys: tuple[PersonalKey, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class OwnApproval:
+    """Something that a grant has asked. `kind` is call or grant; `state` is pending, allowed, used, denied, ended or
+    expired; `url` is the page where a person answers it. Times are seconds since the epoch.
+    """
+
+    id: str
+    kind: str
+    state: str
+    server: str
+    tool: str
+    reason: str
+    asked_at: int
+    expires_at: int
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class OwnApprovals:
+    """What a grant has asked, newest first."""
+
+    approvals: tuple[OwnApproval, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """On the event stream: approvals of this grant that were answered just now, whatever the answer."""
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GrantRequest:
+    """Asks for a grant of some tools of a server for this agent, for some seconds from when it is allowed."""
+
+    server: str
+    tools: tuple[str, ...]
+    seconds: int
+    reason: str = ""
+
+
 _READERS: dict[str, Callable[[Any], Any]] = {
     "str": _string,
     "int": _integer,
@@ -623,6 +689,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "dict[str, str]": _map_of(_string),
     "dict[str, int]": _map_of(_integer),
     "Refusal | None": _optional(_message(Refusal)),
+    "Asked | None": _optional(_message(Asked)),
     "Stretch": _message(Stretch),
     "Stretch | None": _optional(_message(Stretch)),
     "PresenceKey | None": _optional(_message(PresenceKey)),
@@ -633,6 +700,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "tuple[PersonalKey, ...]": _list_of(_message(PersonalKey)),
     "tuple[Enrolled, ...]": _list_of(_message(Enrolled)),
     "tuple[Settlement, ...]": _list_of(_message(Settlement)),
+    "tuple[OwnApproval, ...]": _list_of(_message(OwnApproval)),
     "tuple[Window, ...]": _list_of(_message(Window)),
     "tuple[GrantedServer, ...]": _list_of(_message(GrantedServer)),
 }

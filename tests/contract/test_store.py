@@ -319,7 +319,7 @@ async def test_what_was_recorded_is_there_after_reopening(location: str, store: 
 async def test_filters_narrow_the_list(store: Store) -> None:
     refusal = {
         "id": "no", "time_ms": 2000, "grant_id": "g", "person": "alice", "agent": "default", "device": "key",
-        "server": "github", "tool": "delete", "reason": "grant.tool", "entry": "{}",
+        "server": "github", "tool": "delete", "reason": "grant.tool", "approval": "", "entry": "{}",
     }  # fmt: skip
     await store.append(call("yes"), Statement("record_refusal", refusal))
     for narrowed, expected in (

@@ -17,7 +17,7 @@ def call(name: str, **changes: Any) -> Statement:
     parameters = {
         "id": name, "time_ms": 1000, "grant_id": "g", "grant_version": 1, "person": "alice", "agent": "default",
         "device": "key", "server": "github", "server_version": 1, "tool": "get_me", "reason": "grant.tool",
-        "deadline_ms": 601_000, "entry": f'{{"call":"{name}"}}', "now": 1, **NO_KEY,
+        "deadline_ms": 601_000, "approval": "", "entry": f'{{"call":"{name}"}}', "now": 1, **NO_KEY,
     }  # fmt: skip
     return Statement("record_call", parameters | changes)
 

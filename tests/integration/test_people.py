@@ -60,7 +60,8 @@ def test_removing_a_person_ends_all_that_is_theirs_and_nothing_else(served: Serv
 
     removed = change(served, f"/people/{name}/remove")
 
-    assert removed["ended"] == {"grants": 3, "devices": 1, "invites": 1, "groups": 1, "keys": 0}
+    ended = {"grants": 3, "devices": 1, "invites": 1, "groups": 1, "keys": 0, "approvals": 0}
+    assert removed["ended"] == ended
     assert code_of(laptop) == "person.removed"
     assert laptop.request("keyed", "http://127.0.0.1:9/items/1", window).code == "person.removed"
     assert laptop.claim().code == "person.removed"

@@ -133,7 +133,10 @@ def test_an_observed_policy_is_recorded_and_enforces_nothing(ruled: Served) -> N
 def test_a_call_that_must_be_approved_is_not_permitted_by_itself(ruled: Served) -> None:
     laptop, _ = ruled.enrol()
     apply(ruled, '@ask("leads") @reason("A lead looks at it first.") permit(principal, action, resource);')
-    assert refused(laptop)["code"] == "policy.ask"
+    answer = laptop.call("keyed", "get_item")
+    assert (answer["decision"], answer["refusal"]["code"]) == ("ask", "policy.ask")
+    assert "credential" not in answer
+    assert answer["refusal"]["message"].startswith("A lead looks at it first.")
 
 
 @contextlib.contextmanager

@@ -51,6 +51,8 @@ def _members(decided: wire.CallAnswer) -> dict[str, Any]:
     members: dict[str, Any] = {"call": decided.call, "decision": decided.decision}
     if decided.refusal is not None:
         members["refusal"] = wire.encode(decided.refusal)
+        if decided.approval is not None:
+            members["approval"] = wire.encode(decided.approval)
         return members
     members["deadline_seconds"] = decided.deadline_seconds
     if decided.credential is not None:

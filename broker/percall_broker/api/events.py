@@ -1,4 +1,5 @@
-"""GET /v1/events: the stream that tells a shim what becomes of its grant, and brings a fresh nonce each minute.
+"""GET /v1/events: the stream that tells a shim what becomes of its grant and of the approvals that its calls wait for,
+and brings a fresh nonce each minute.
 
 Whatever changes, the session is read afresh and sent when it differs from the last one. A store that cannot be read
 ends the stream, since nobody can say then that the grant still stands.
@@ -17,6 +18,7 @@ from percall_broker.model.errors import Unavailable
 if TYPE_CHECKING:
     from percall_broker.asgi import Message, Receive, Send
     from percall_broker.crypto.tokens import Nonces
+    from percall_broker.pipeline.approvals.requests import Requests
     from percall_broker.pipeline.changes import Changes
     from percall_broker.pipeline.sessions import Sessions
     from percall_broker.pipeline.signed import Signed
@@ -28,8 +30,11 @@ _HEADERS = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-sto
 class EventsDoor:
     """The stream. One for each shim that runs; `open` says how many there are."""
 
-    def __init__(self, signed: Signed, sessions: Sessions, changes: Changes, nonces: Nonces) -> None:
+    def __init__(
+        self, signed: Signed, sessions: Sessions, changes: Changes, nonces: Nonces, approvals: Requests
+    ) -> None:
         self._signed = signed
+        self._approvals = approvals
         self._sessions = sessions
         self._changes = changes
         self._nonces = nonces
@@ -54,7 +59,7 @@ class EventsDoor:
 
     async def _tell(self, grant: str, send: Send) -> None:
         told = nonce = b""
-        wake_at = 0.0
+        wake_at, answered_ms = 0.0, int(time.time() * 1000)
         while not self._changes.closed:
             # Before the reading: a change that comes while we read is looked at in the next round.
             generation, now = self._changes.generation, time.time()
@@ -65,6 +70,7 @@ class EventsDoor:
                 events.append(_event(b"nonce", wire.dump({"nonce": fresh.decode()})))
             try:
                 session = await self._sessions.of(grant, now)
+                answered = await self._approvals.answered(grant, answered_ms)
             except Unavailable:
                 return
             if session is None:
@@ -73,6 +79,10 @@ class EventsDoor:
             if text != told:
                 told = text
                 events.append(_event(b"session", text))
+            if answered:
+                answered_ms = max(row["answered_ms"] for row in answered)
+                ids = [row["id"] for row in answered]
+                events.append(_event(b"approval", wire.dump(wire.encode(wire.Answered(tuple(ids))))))
             if not events and now >= wake_at:
                 events.append(b": still here\n\n")
             if events:

@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 _ID_BYTES = 16
 
 
-def change(by: Identity | None, action: str, *, server: str = "", **details: Any) -> Statement:
-    """A change: `action` is a stable code such as `grant.revoke`; `by` is None for one made on the broker's machine."""
-    return _entry("change", by, action, server=server, details=details)
+def change(by: Identity | None, action: str, *, server: str = "", call: str = "", **details: Any) -> Statement:
+    """A change: `action` is a stable code such as `grant.revoke`; `by` is None for one made on the broker's machine.
+
+    `call` is the one that it is about, whose story it becomes part of.
+    """
+    return _entry("change", by, action, server=server, details=details, call=call)
 
 
 def reading(by: Identity, action: str, *, call: str = "", server: str = "", **details: Any) -> Statement:

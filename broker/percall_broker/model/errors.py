@@ -13,6 +13,11 @@ BrokerError                  answered as {"error": {"code", "message", "next_ste
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from percall.wire import Asked
+
 
 class BrokerError(Exception):
     """An error that is answered to the caller. `grant` is whose request it was, where a token of ours showed one."""
@@ -44,9 +49,13 @@ class Unauthenticated(BrokerError):  # noqa: N818
 
 
 class Forbidden(BrokerError):  # noqa: N818
-    """Known, and not allowed."""
+    """Known, and not allowed. `approval` is what it waits for, where somebody may still allow it."""
 
     status = 403
+
+    def __init__(self, code: str, message: str, next_step: str = "", *, approval: Asked | None = None) -> None:
+        super().__init__(code, message, next_step)
+        self.approval = approval
 
 
 class NotFound(BrokerError):  # noqa: N818

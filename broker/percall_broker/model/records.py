@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from percall_broker.model.entry import Entry
@@ -110,6 +110,14 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """What a laptop says of who calls: the client's own name, and which run of the shim it is (may be empty)."""
+
+    client: str
+    session: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Limit:
     """At most so many calls of one person in so many seconds."""
 
@@ -118,12 +126,31 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
+class Approved:
+    """The approval that lets a call pass: used up by it, or `lasting`. `told` is what the record says of it."""
+
+    id: str
+    lasting: bool
+    told: dict[str, Any] = field(hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The approval that a call waits for, until `expires_at` (seconds since the epoch); `url` is where it is given."""
+
+    id: str
+    expires_at: int
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """permit or forbid, with the stable code of the rule that decided, a sentence, and what to do next.
 
     `policies` are those that decided, of `policy_version`. `ask` are the groups that must approve: such a call is not
-    permitted until they have. `limits` are counted when a permit is recorded, by the policy's id. `observed` is what
-    policies under observation would have said, where that differs.
+    permitted until they have, and where `separate`, not by whoever asks; `approved` says that they have, `waiting` that
+    they were asked, `approval` by which of them it was refused. `limits` are counted when a permit is recorded, by the
+    policy's id. `observed` is what policies under observation would have said, where that differs.
     """
 
     permitted: bool
@@ -133,5 +160,9 @@ class Decision:
     policies: tuple[str, ...] = ()
     policy_version: int = 0
     ask: tuple[str, ...] = ()
+    separate: bool = False
+    approved: Approved | None = None
+    waiting: Waiting | None = None
+    approval: str = ""
     limits: tuple[tuple[str, Limit], ...] = ()
     observed: str = ""

@@ -3,8 +3,8 @@
     1  authenticate: whose grant, which device key, a nonce of ours; a replay is caught by the unique id in step 5
     2  parse the frame strictly, and digest its arguments' exact bytes
     3  decide by the grant's patterns; the default is no
-    4  (presence: where a decision is `ask`, a person answers it here; comes later)
-    5  record it durably: a permit on condition that grant and entry are still those decided on; a refusal too
+    4  where the policies ask for an approval: has somebody given it? If not, they are asked, and the call waits
+    5  record it durably: a permit on condition that grant, entry and approval are still those decided on; a refusal too
     6  issue the call credential
 
 Nothing is handed out that is not recorded.
@@ -15,8 +15,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from percall import wire
+from percall_broker.model.records import Caller
 from percall_broker.pipeline.signed import naming
-from percall_broker.stages import credential, frame
+from percall_broker.stages import approval, credential, frame
 
 if TYPE_CHECKING:
     from percall_broker.crypto.tokens import CallCredentials
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from percall_broker.telemetry.metrics import Metrics
     from percall_broker.telemetry.steps import Steps, Tracing
 
-MAX_CLIENT_CHARACTERS = 200
+_MAX_CLIENT_CHARACTERS = 200
+_MAX_SESSION_CHARACTERS = 64
 
 
 class CallPipeline:
@@ -70,12 +72,18 @@ class CallPipeline:
     async def _decide_and_record(
         self, identity: Identity, head: wire.CallRequest, asked: frame.Frame, steps: Steps, now: float
     ) -> wire.CallAnswer:
-        client = head.client[:MAX_CLIENT_CHARACTERS]
-        decided = await self._deciding(identity, head.server, asked, client, steps, now)  # 3, 5
+        caller = calling(head.client, head.session)
+        decided = await self._deciding(identity, head.server, asked, caller, steps, now)  # 3, 4, 5
         call, decision, server = decided.identity.jti, decided.decision, decided.server
         if server is None:
             refusal = wire.Refusal(decision.code, decision.message, decision.next_step)
-            return wire.CallAnswer(call, "forbid", refusal=refusal)
+            asking = approval.told(decision)
+            return wire.CallAnswer(call, "ask" if asking else "forbid", refusal=refusal, approval=asking)
         issued = credential.issue(self._credentials, decided.identity, server, asked, now)  # 6
         steps.done("issue")
         return wire.CallAnswer(call, "permit", server.entry.deadline_seconds, issued, traceparent=steps.traceparent)
+
+
+def calling(client: str, session: str) -> Caller:
+    """Who calls, as the laptop says, at the length that is kept."""
+    return Caller(client[:_MAX_CLIENT_CHARACTERS], session[:_MAX_SESSION_CHARACTERS])

@@ -13,15 +13,18 @@ from percall_broker.model.errors import Conflict
 from percall_broker.model.keys import NO_KEY, barred_key, key_of
 from percall_broker.model.records import Decision
 from percall_broker.pipeline.signed import renewed, replayed
+from percall_broker.stages.approval import many
 from percall_broker.stages.decide import decide
 from percall_broker.stages.policy import PolicyStage
 
 if TYPE_CHECKING:
-    from percall_broker.model.records import Grant, Identity, Server
+    from percall_broker.model.records import Caller, Identity, Server
+    from percall_broker.stages.approval import ApprovalStage
     from percall_broker.stages.frame import Frame
     from percall_broker.stages.lookup import Lookup
     from percall_broker.stages.record import Recorder
     from percall_broker.stages.tasks import Tasks
+    from percall_broker.store.protocol import Statement
     from percall_broker.telemetry.metrics import Metrics
     from percall_broker.telemetry.steps import Steps
 
@@ -40,15 +43,23 @@ class Decided:
 class Deciding:
     """Decides and records. `tasks` are there where the calls of this door are those of remote servers."""
 
-    def __init__(self, lookup: Lookup, recorder: Recorder, metrics: Metrics, tasks: Tasks | None = None) -> None:
+    def __init__(
+        self,
+        lookup: Lookup,
+        approvals: ApprovalStage,
+        recorder: Recorder,
+        metrics: Metrics,
+        tasks: Tasks | None = None,
+    ) -> None:
         self._lookup = lookup
         self._policy = PolicyStage(lookup)
+        self._approvals = approvals
         self._recorder = recorder
         self._metrics = metrics
         self._tasks = tasks
 
     async def __call__(
-        self, identity: Identity, name: str, asked: Frame, client: str, steps: Steps, now: float
+        self, identity: Identity, name: str, asked: Frame, caller: Caller, steps: Steps, now: float
     ) -> Decided:
         """The decision on one call. Raises Unauthenticated for a replay, Conflict, Unavailable."""
         seen = None
@@ -58,24 +69,28 @@ class Deciding:
             identity = renewed(identity, grant)
             decision = decide(grant, name, server, asked, now)
             if decision.permitted and server is not None:
-                decision = await self._narrowed(decision, grant, server, asked, client, now)
+                decision = await self._narrowed(decision, identity, server, asked, caller, now)
             steps.done("decide")
 
             if not decision.permitted or server is None:
                 if attempt == 0:
                     continue
-                return await self._refused(identity, name, server, asked, decision, client, steps, now)
+                if server is None or not decision.ask:
+                    return await self._refused(identity, name, server, asked, decision, caller, steps, now)
+                if waits := await self._asked(identity, server, asked, decision, caller, steps, now):
+                    return waits
+                continue
 
             # A relayed call is itself the request that carries the key; another one's requests come by egress.
             key = key_of(grant, server) if self._tasks is not None else NO_KEY
-            if await self._recorder.intent(identity, server, asked, decision, key, client, now):
+            if await self._recorder.intent(identity, server, asked, decision, key, caller.client, now):
                 steps.done("record")
                 self._metrics.call_permitted(server)
                 _note(steps, identity, server, decision, asked)
                 return Decided(identity, decision, server)
 
             if spent := await self._recorder.spent(identity, decision, now):
-                return await self._refused(identity, name, server, asked, spent, client, steps, now)
+                return await self._refused(identity, name, server, asked, spent, caller, steps, now)
 
             # Not recorded, though nothing has changed since the last look: then this id was here before.
             if seen == (grant.version, server.version, key):
@@ -84,16 +99,49 @@ class Deciding:
         raise Conflict("call.changing", "The grant or the server keeps changing.", "Try again.")
 
     async def _narrowed(
-        self, permitted: Decision, grant: Grant, server: Server, asked: Frame, client: str, now: float
+        self, permitted: Decision, identity: Identity, server: Server, asked: Frame, caller: Caller, now: float
     ) -> Decision:
-        """What is left of a grant's permission: at this door, for its own tasks, with its key, under the policies."""
+        """What is left of a grant's permission: at this door, for its own tasks, with its key, under the policies and
+        the approvals that they ask for.
+        """
+        grant = identity.grant
         if shut := another_door(server, relayed=self._tasks is not None):
             return shut
         if self._tasks is not None and (refused := await self._tasks.refusal(server.name, grant.id, asked)):
             return refused
         if unkeyed := barred_key(grant, server):
             return unkeyed
-        return await self._policy(permitted, grant, server, asked, client, now)
+        ruled = await self._policy(permitted, grant, server, asked, caller.client, now)
+        return await self._approvals(ruled, identity, server, asked, caller.session, now)
+
+    async def _asked(
+        self,
+        identity: Identity,
+        server: Server,
+        asked: Frame,
+        decision: Decision,
+        caller: Caller,
+        steps: Steps,
+        now: float,
+    ) -> Decided | None:
+        """A call that waits for an approval, which it asks for where nobody has; None when all must be looked at again.
+
+        A further attempt of the same call joins the question there is.
+        """
+        statements: tuple[Statement, ...] = ()
+        if decision.waiting is None:
+            asking = self._approvals.question(decision, identity, server, asked, caller.session, now)
+            decision, statements = asking
+        if await self._recorder.question(identity, server.name, asked, decision, caller.client, now, statements):
+            steps.done("record")
+            self._metrics.call_refused(server, decision.code)
+            _note(steps, identity, server, decision)
+            return Decided(identity, decision, None)
+        if not statements or await self._recorder.is_recorded(identity):
+            raise replayed()
+        if await self._approvals.asks_for_more(identity, now):
+            return await self._refused(identity, server.name, server, asked, many(decision), caller, steps, now)
+        return None
 
     async def _refused(
         self,
@@ -102,11 +150,11 @@ class Deciding:
         server: Server | None,
         asked: Frame,
         decision: Decision,
-        client: str,
+        caller: Caller,
         steps: Steps,
         now: float,
     ) -> Decided:
-        if not await self._recorder.refusal(identity, name, asked, decision, client, now):
+        if not await self._recorder.refusal(identity, name, asked, decision, caller.client, now):
             raise replayed()
         steps.done("record")
         self._metrics.call_refused(server, decision.code)

@@ -2,7 +2,8 @@
 
     1  read the message strictly, and the headers that repeat it
     2  who: whose grant, which device key, a nonce of ours; a replay is caught by the unique id
-    3  decide: gated methods by the grant's patterns, the others when the grant names the server; the default is no
+    3  decide: gated methods by the grant's patterns, the policies and, where those ask, a person's approval; the others
+       when the grant names the server; the default is no
     4  record a gated call durably, on condition that grant and entry are still those decided on; a refusal too
     5  unseal the key, and put it into its slots
     6  forward the very bytes that were decided on
@@ -26,10 +27,10 @@ from percall_broker.crypto.seals import SealBroken
 from percall_broker.model.errors import BrokerError, Forbidden, NotFound, Unavailable
 from percall_broker.model.keys import barred_key, key_of
 from percall_broker.model.standing import barred, closed, require
-from percall_broker.pipeline.call import MAX_CLIENT_CHARACTERS
+from percall_broker.pipeline.call import calling
 from percall_broker.pipeline.deciding import another_door
 from percall_broker.pipeline.signed import naming
-from percall_broker.stages import message
+from percall_broker.stages import approval, message
 from percall_broker.stages.inject import keyed
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ SESSION, RESUME = "mcp-session-id", "last-event-id"
 class Asked:
     """A request at the door: `headers` are MCP's own, in lower case, each once; `body` the client's exact bytes.
 
-    `traceparent` is the header of that name, whatever it says; a message's own is in its `_meta`.
+    `client` and `session` are what the laptop says of who calls. `traceparent` is the header of that name, whatever it
+    says; a message's own is in its `_meta`.
     """
 
     signed: SignedRequest
@@ -63,6 +65,7 @@ class Asked:
     headers: dict[str, str]
     body: bytes
     client: str
+    session: str
     at: float
     traceparent: str | None = None
 
@@ -280,12 +283,12 @@ class RelayPipeline:
     async def _decide_and_record(
         self, asked: Asked, identity: Identity, frame: Frame, steps: Steps
     ) -> tuple[Identity, Server]:
-        client = asked.client[:MAX_CLIENT_CHARACTERS]
+        caller = calling(asked.client, asked.session)
         self._outcomes.go()
-        decided = await self._deciding(identity, asked.server, frame, client, steps, asked.at)
+        decided = await self._deciding(identity, asked.server, frame, caller, steps, asked.at)
         if decided.server is None:
             refused = decided.decision
-            raise Forbidden(refused.code, refused.message, refused.next_step)
+            raise Forbidden(refused.code, refused.message, refused.next_step, approval=approval.told(refused))
         return decided.identity, decided.server
 
     async def _standing(self, identity: Identity, asked: Asked) -> Server:

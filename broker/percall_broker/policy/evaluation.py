@@ -60,8 +60,8 @@ class Verdict:
     """What the policies say: permit, ask or forbid, by which policies, and why.
 
     `code` is policy.permit, policy.ask, policy.forbid, policy.none, policy.error or policy.size. `ask` are the groups
-    of which each must approve; `limits` hold for a permit, by the policy's id. `observed` is what it would be if the
-    policies under `@observe` were enforced, empty where that is the same.
+    of which each must approve, where `separate` not by whoever asks; `limits` hold for a permit, by the policy's id.
+    `observed` is what it would be if the policies under `@observe` were enforced, empty where that is the same.
     """
 
     effect: str
@@ -69,6 +69,7 @@ class Verdict:
     message: str
     policies: tuple[str, ...] = ()
     ask: tuple[str, ...] = ()
+    separate: bool = False
     limits: tuple[tuple[str, Limit], ...] = ()
     observed: str = ""
 
@@ -136,6 +137,7 @@ def _verdict(policies: Policies, asked: Asked, now: float) -> Verdict:
         strictest,
         policies=tuple(dict.fromkeys(name for one in verdicts for name in one.policies)),
         ask=tuple(dict.fromkeys(group for one in verdicts for group in one.ask)),
+        separate=any(one.separate for one in verdicts),
         limits=tuple(dict.fromkeys(limit for one in verdicts for limit in one.limits)),
         observed=next((one.observed for one in verdicts if one.observed), ""),
     )
@@ -171,7 +173,9 @@ def _enforced(policies: Policies, result: cedarpy.AuthzResult) -> Verdict:
     limits = tuple((policy.id, policy.limit) for policy in found if policy.limit)
     ask = tuple(dict.fromkeys(policy.ask for policy in found if policy.ask))
     if ask:
-        return Verdict("ask", "policy.ask", _because([policy for policy in found if policy.ask]), names, ask, limits)
+        asking = [policy for policy in found if policy.ask]
+        separate = any(policy.separate for policy in asking)
+        return Verdict("ask", "policy.ask", _because(asking), names, ask, separate, limits)
     return replace(_PERMIT, policies=names, limits=limits)
 
 

@@ -26,7 +26,7 @@ permit(principal, action, resource);
 }
 MAX_FILES = 500
 MAX_CHARACTERS = 2 * 1024 * 1024
-_ANNOTATIONS = frozenset({"id", "ask", "limit", "reason", "observe"})
+_ANNOTATIONS = frozenset({"id", "ask", "separate", "limit", "reason", "observe"})
 _LIMIT = re.compile(r"([1-9]\d{0,6})/(minute|hour|day)")
 _SECONDS = {"minute": 60, "hour": 3600, "day": 86400}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
@@ -37,13 +37,17 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*|;|[^\s";/]+|/', re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """One policy. `id` names it for people; `ask` is the group that must approve, empty for none."""
+    """One policy. `id` names it for people; `ask` is the group that must approve, empty for none.
+
+    `separate`: whoever asks does not approve.
+    """
 
     id: str
     file: str
     line: int
     effect: str
     ask: str = ""
+    separate: bool = False
     limit: Limit | None = None
     reason: str = ""
     observed: bool = False
@@ -137,6 +141,8 @@ def _policy(file: str, line: int, body: dict[str, Any], problems: list[str]) -> 
     effect, ask = str(body["effect"]), annotations.get("ask", "")
     if "ask" in annotations and (effect != "permit" or not _NAME.fullmatch(ask)):
         problems.append(f'{place}: @ask("GROUP") names a group, on a permit')
+    if "separate" in annotations and not ask:
+        problems.append(f"{place}: @separate goes with @ask")
     limit = None
     if "limit" in annotations:
         found = _LIMIT.fullmatch(annotations["limit"])
@@ -153,6 +159,7 @@ def _policy(file: str, line: int, body: dict[str, Any], problems: list[str]) -> 
         line=line,
         effect=effect,
         ask=ask,
+        separate="separate" in annotations,
         limit=limit,
         reason=annotations.get("reason", ""),
         observed="observe" in annotations,

@@ -6,13 +6,14 @@ that the model, or the client, reads why; everything else is an HTTP error like 
 
 from __future__ import annotations
 
+import json
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from percall import wire
 from percall.rpc import refusals
 from percall_broker.asgi import answer, read_body, signed_request
-from percall_broker.model.errors import BrokerError, InvalidInput, NotFound, Unauthenticated
+from percall_broker.model.errors import BrokerError, Forbidden, InvalidInput, NotFound, Unauthenticated
 from percall_broker.pipeline.relay import Asked
 from percall_broker.relay import heads
 from percall_broker.relay.exchange import Exchange
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _METHODS = frozenset({"POST", "GET", "DELETE"})
 _CLIENT = b"percall-client"
 _TRACEPARENT = b"traceparent"
+_SESSION = wire.HEADER_SESSION.encode()
 HEADER_MISMATCH = -32020
 """The specification's own code for headers that say another thing than the body."""
 METHOD_NOT_FOUND = -32601
@@ -51,11 +53,11 @@ class RelayDoor:
         headers = heads.of_client(scope["headers"], self._public_url)
         self._pipeline.admit(signed_request(scope, b""))
         body = await read_body(receive, wire.MAX_FRAME_BYTES if method == "POST" else 0)
-        client = next((value for name, value in scope["headers"] if name == _CLIENT), b"").decode("latin-1")
+        client, session = (_said(scope, name) for name in (_CLIENT, _SESSION))
         server = scope["path"].removeprefix(wire.PATH_RELAY)
         mark = self._streams.mark()
         traceparent = next((value.decode("latin-1") for name, value in scope["headers"] if name == _TRACEPARENT), None)
-        asked = Asked(signed_request(scope, body), server, headers, body, client, time.time(), traceparent)
+        asked = Asked(signed_request(scope, body), server, headers, body, client, session, time.time(), traceparent)
         said = self._pipeline.read(asked)
         try:
             await self._pipeline(
@@ -75,4 +77,16 @@ async def _refuse(send: Send, said: Message, error: BrokerError) -> None:
     if type(error) in codes:
         await answer(send, error.status, refusals.error_line(said.id, codes[type(error)], refusal).rstrip(b"\n"))
     else:
-        await answer(send, 200, refusals.answer(said.value, refusal).rstrip(b"\n"))
+        asking = error.approval if isinstance(error, Forbidden) else None
+        more = [(wire.HEADER_APPROVAL.encode(), _ascii(wire.encode(asking)))] if asking else None
+        await answer(send, 200, refusals.answer(said.value, refusal).rstrip(b"\n"), headers=more)
+
+
+def _ascii(members: dict[str, Any]) -> bytes:
+    """JSON that a header can hold."""
+    return json.dumps(members).encode()
+
+
+def _said(scope: AsgiMessage, header: bytes) -> str:
+    """What a laptop says in a header of ours; empty where it says nothing."""
+    return next((bytes(value) for name, value in scope["headers"] if name == header), b"").decode("latin-1")

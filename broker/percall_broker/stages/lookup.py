@@ -19,7 +19,7 @@ from percall_broker.model.records import Freeze, Grant, PersonalKey, Scope, Serv
 from percall_broker.policy import BUILT_IN
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from percall_broker.policy import Policies
     from percall_broker.store.protocol import Row, Store
@@ -82,6 +82,7 @@ class Lookup:
         self._grants: dict[str, Grant] = {}
         self._servers: dict[str, Server] = {}
         self._groups: dict[str, tuple[str, ...]] = {}
+        self._nevers: dict[str, Mapping[tuple[str, str], str]] = {}
         self._policies: OrderedDict[int, Policies] = OrderedDict()  # never change, so never forgotten but for room
         self._readings = 0
 
@@ -128,6 +129,18 @@ class Lookup:
             self._groups[person] = found
         return found
 
+    async def nevers(self, person: str) -> Mapping[tuple[str, str], str]:
+        """What was refused to this person's agents for good: the approval's id, by server and tool. Like `groups`."""
+        known = self._nevers.get(person)
+        if known is not None:
+            return known
+        reading = self._readings
+        rows = await self._store.fetch("nevers_of", person=person)
+        found = {(row["server"], row["tool"]): row["id"] for row in rows}
+        if reading == self._readings:
+            self._nevers[person] = found
+        return found
+
     async def policies(self, version: int) -> Policies:
         """The policies of a version, parsed once; 0 for those that ship with the broker."""
         known = self._policies.get(version)
@@ -149,3 +162,4 @@ class Lookup:
         self._grants.clear()
         self._servers.clear()
         self._groups.clear()
+        self._nevers.clear()

@@ -62,6 +62,7 @@ def decision_of(permitted: Decision, verdict: Verdict, version: int) -> Decision
         policies=verdict.policies,
         policy_version=version,
         ask=verdict.ask,
+        separate=verdict.separate,
         limits=verdict.limits,
         observed=verdict.observed,
     )

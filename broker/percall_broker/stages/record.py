@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from percall_broker.crypto import base64url
 from percall_broker.crypto.sodium import new_key
 from percall_broker.log.canonical import canonical
+from percall_broker.stages.approval import using
 from percall_broker.stages.policy import exhausted
 from percall_broker.store.protocol import Statement
 
@@ -71,6 +72,7 @@ class Recorder:
                 "tool": frame.label,
                 "reason": decision.code,
                 "deadline_ms": deadline_ms,
+                "approval": _approval_of(decision),
                 "entry": entry,
                 "now": int(now),
                 **_carried(key),
@@ -78,12 +80,11 @@ class Recorder:
             },
             required=True,
         )
-        if decision.limits:
-            # On its own, not with the turn's other calls: the counters' rows are locked in one order.
-            return (
-                await self._store.transact(*_counting(identity, decision, time_ms), *self._all(record, frame))
-                is not None
-            )
+        counted = _counting(identity, decision, time_ms)
+        used = using(decision, identity, server.name, frame, now)
+        if counted or used:
+            # On its own, not with the turn's other calls: rows are locked in one order, counters, grants, approvals.
+            return await self._store.transact(*counted, *self._all(record, frame), *used) is not None
         return bool((await self._store.append(*self._all(record, frame)))[0])
 
     async def spent(self, identity: Identity, decision: Decision, now: float) -> Decision | None:
@@ -112,10 +113,46 @@ class Recorder:
                 "server": server,
                 "tool": frame.label,
                 "reason": decision.code,
+                "approval": _approval_of(decision),
                 "entry": entry,
             },
         )
         return bool((await self._store.append(*self._all(record, frame)))[0])
+
+    async def question(
+        self,
+        identity: Identity,
+        server: str,
+        frame: Frame,
+        decision: Decision,
+        client: str,
+        now: float,
+        asking: tuple[Statement, ...] = (),
+    ) -> bool:
+        """A call that waits for an approval, together with what asks for it, where nobody was asked yet.
+
+        False: the id is a replay; or what asks found its condition unmet.
+        """
+        time_ms = int(now * 1000)
+        record = Statement(
+            "record_question",
+            {
+                "id": identity.jti,
+                "time_ms": time_ms,
+                **_who(identity),
+                "server": server,
+                "tool": frame.label,
+                "reason": decision.code,
+                "approval": _approval_of(decision),
+                "entry": _entry(**_call_members(identity, server, frame, decision, client, time_ms)),
+            },
+            required=True,
+        )
+        return await self._store.transact(*asking, *self._all(record, frame)) is not None
+
+    async def is_recorded(self, identity: Identity) -> bool:
+        """Whether a call with this id was here before. Raises Unavailable."""
+        return bool(await self._store.fetch("is_recorded", kind="call", id=identity.jti))
 
     def _all(self, record: Statement, frame: Frame) -> list[Statement]:
         """The record of a call, and its sealed arguments."""
@@ -240,12 +277,19 @@ def _call_members(
         "tool": frame.label,
         "arguments": frame.digest,
         "client": client,
-        "decision": "permit" if decision.permitted else "forbid",
+        "decision": "permit" if decision.permitted else "ask" if decision.waiting else "forbid",
         "reason": decision.code,
         "policies": list(decision.policies),
         "policy_version": decision.policy_version,
+        **({"waits_for": decision.waiting.id, "groups": list(decision.ask)} if decision.waiting else {}),
+        **({"approval": decision.approved.told} if decision.approved else {}),
         **({"observed": decision.observed} if decision.observed else {}),
     }
+
+
+def _approval_of(decision: Decision) -> str:
+    about = decision.approved or decision.waiting
+    return about.id if about else decision.approval
 
 
 def _counting(identity: Identity, decision: Decision, time_ms: int) -> list[Statement]:

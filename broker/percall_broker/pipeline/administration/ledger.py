@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from percall_broker.store.protocol import Row, Store
 
 _EPOCH = Statement("advance_epoch")
+_ENDING = (Statement("end_approvals"), Statement("end_allowances"))
+"""Whatever revoked a grant also ends what it was asking, and what it was allowed for a while."""
 
 
 class Ledger:
@@ -29,11 +31,15 @@ class Ledger:
 
     async def change(self, *statements: Statement) -> list[list[Row]] | None:
         """Makes a change; the rows of each statement, or None when a required one returned none. Raises Unavailable."""
-        done = await self._store.transact(_EPOCH, *statements)
+        done = await self._store.transact(_EPOCH, *statements, *_ENDING)
         if done is None:
             return None
         self._changed()
-        return done[1:]
+        return done[1 : len(statements) + 1]
+
+    async def append(self, *statements: Statement) -> list[list[Row]]:
+        """Writes what changes nothing that others remember, such as a reading. Raises Unavailable."""
+        return await self._store.append(*statements)
 
     async def fetch(self, name: str, /, **parameters: Any) -> list[Row]:
         """The rows of a reading statement. Raises Unavailable."""

@@ -97,7 +97,7 @@ class People:
         return {**found, "accounts": len(done[0])}
 
     async def remove(self, by: Identity, name: str) -> Row:
-        """Ends every grant, device, invite, key and membership of a person, and nobody else's.
+        """Ends every grant, device, invite, key, membership and question of a person, and nobody else's.
 
         Open streams are cut when those who hold them hear of the change. Raises NotFound, Conflict.
         """
@@ -109,6 +109,8 @@ class People:
             Statement("end_invites", {"person": name, "now": int(time.time())}),
             Statement("remove_member", {"group_name": "", "person": name}),
             Statement("remove_personal_keys", {"person": name, "server": ""}),
+            Statement("end_approvals"),
+            Statement("end_lasting_answers", {"person": name}),
             Statement("remove_presence_key", {"person": name}),
             Statement("remove_passkeys", {"person": name}),
             Statement("forget_vouched_device_keys", {"person": name}),
@@ -119,7 +121,8 @@ class People:
         )
         if done is None:
             raise await self._why_not(name, "removed")
-        ended = dict(zip(("grants", "devices", "invites", "groups", "keys"), map(len, done[2:7]), strict=True))
+        kinds = ("grants", "devices", "invites", "groups", "keys", "approvals")
+        ended = dict(zip(kinds, map(len, done[2:8]), strict=True))
         return {"person": name, "state": "removed", "ended": ended}
 
     async def _find(self, name: str) -> Row:

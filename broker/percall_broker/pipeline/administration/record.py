@@ -115,5 +115,7 @@ def call_row(row: Row) -> Row:
         "reason": row["reason"],
         "outcome": row["outcome"] or ("refused" if row["decision"] == "forbid" else ""),
         "duration_ms": row["duration_ms"],
+        "approval": row["approval"],
+        "approver": row["approver"],
         "grant": row["grant_id"],
     }

@@ -94,7 +94,8 @@ ORDER BY s.name
 -- Long reading. Calls in the order they were recorded, for `log tail`.
 SELECT c.seq, c.id AS call, c.time_ms, c.grant_id, c.person, c.agent, c.device, COALESCE(d.name, '') AS device_name,
        c.server, c.tool, c.decision, c.reason, COALESCE(o.outcome, '') AS outcome,
-       COALESCE(o.duration_ms, 0) AS duration_ms
+       COALESCE(o.duration_ms, 0) AS duration_ms, c.approval,
+       COALESCE((SELECT MIN(n.answered_by) FROM approval_groups n WHERE n.approval = c.approval), '') AS approver
 FROM log c LEFT JOIN log o ON o.kind = 'outcome' AND o.id = c.id
      LEFT JOIN device_keys k ON k.thumbprint = c.device LEFT JOIN devices d ON d.id = k.device
 WHERE c.kind = 'call' AND c.seq > :seq

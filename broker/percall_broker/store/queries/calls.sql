@@ -37,13 +37,13 @@ SELECT value FROM epoch WHERE id = 1
 -- In the transaction of each change of grants or servers, so that every replica notices.
 UPDATE epoch SET value = value + 1 WHERE id = 1 RETURNING value
 
--- name: record_call(id, time_ms, grant_id, grant_version, person, agent, device, server, server_version, tool, reason, deadline_ms, entry, now, secret_owner, secret_version, binding)
+-- name: record_call(id, time_ms, grant_id, grant_version, person, agent, device, server, server_version, tool, reason, deadline_ms, approval, entry, now, secret_owner, secret_version, binding)
 -- The intent of a permitted call, and the key that it carries itself (version 0: none). No row: the grant, the entry or
 -- the key is not as it was decided on, or the id is a replay.
 INSERT INTO log (kind, id, call, time_ms, grant_id, person, agent, device, server, tool,
-                 decision, reason, outcome, duration_ms, deadline_ms, entry, secret_owner, secret_version)
+                 decision, reason, outcome, duration_ms, deadline_ms, approval, entry, secret_owner, secret_version)
 SELECT 'call', :id, :id, :time_ms, g.id, :person, :agent, :device, s.name, :tool,
-       'permit', :reason, '', 0, :deadline_ms, :entry, :secret_owner, :secret_version
+       'permit', :reason, '', 0, :deadline_ms, :approval, :entry, :secret_owner, :secret_version
 FROM grants g CROSS JOIN servers s
 WHERE g.id = :grant_id AND g.state = 'active' AND g.version = :grant_version AND g.device = :device
   AND (g.expires_at = 0 OR g.expires_at > :now)
@@ -60,12 +60,12 @@ WHERE g.id = :grant_id AND g.state = 'active' AND g.version = :grant_version AND
 ON CONFLICT DO NOTHING
 RETURNING seq
 
--- name: record_refusal(id, time_ms, grant_id, person, agent, device, server, tool, reason, entry)
+-- name: record_refusal(id, time_ms, grant_id, person, agent, device, server, tool, reason, approval, entry)
 -- A call that was forbidden. No row: the id is a replay.
 INSERT INTO log (kind, id, call, time_ms, grant_id, person, agent, device, server, tool,
-                 decision, reason, outcome, duration_ms, deadline_ms, entry)
+                 decision, reason, outcome, duration_ms, deadline_ms, approval, entry)
 VALUES ('call', :id, :id, :time_ms, :grant_id, :person, :agent, :device, :server, :tool,
-        'forbid', :reason, '', 0, 0, :entry)
+        'forbid', :reason, '', 0, 0, :approval, :entry)
 ON CONFLICT DO NOTHING
 RETURNING seq
 
@@ -196,7 +196,8 @@ DELETE FROM proofs WHERE expires_at < :now
 -- Long reading. Calls with their outcomes, newest first; an empty string, or 0, filters nothing.
 SELECT c.seq, c.id AS call, c.time_ms, c.grant_id, c.person, c.agent, c.device, COALESCE(d.name, '') AS device_name,
        c.server, c.tool, c.decision, c.reason, COALESCE(o.outcome, '') AS outcome,
-       COALESCE(o.duration_ms, 0) AS duration_ms
+       COALESCE(o.duration_ms, 0) AS duration_ms, c.approval,
+       COALESCE((SELECT MIN(n.answered_by) FROM approval_groups n WHERE n.approval = c.approval), '') AS approver
 FROM log c LEFT JOIN log o ON o.kind = 'outcome' AND o.id = c.id
      LEFT JOIN device_keys k ON k.thumbprint = c.device LEFT JOIN devices d ON d.id = k.device
 WHERE c.kind = 'call'
