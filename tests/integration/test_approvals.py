@@ -81,7 +81,7 @@ def asked(laptop: SigningLaptop, tool: str = "create_item", session: str = "", *
 
 def call(laptop: SigningLaptop, tool: str = "create_item", session: str = "", **arguments: Any) -> dict[str, Any]:
     frame = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": arguments}}
-    head = wire.encode(wire.CallRequest("keyed", "test 1", (), session))
+    head = wire.encode(wire.CallRequest("keyed", "test 1", session=session))
     answer = laptop.send("POST", wire.PATH_CALLS, wire.join(head, json.dumps(frame).encode()))
     assert answer.status == 200, answer.body
     return answer.json
