@@ -59,6 +59,27 @@ FILES: dict[str, tuple[str, str]] = {
     "junie": (".junie/mcp/mcp.json", json.dumps({"mcpServers": {"gh": SERVER}})),
     "amp": (".config/amp/settings.json", json.dumps({"amp.mcpServers": {"gh": SERVER}})),
     "warp": (".warp/.mcp.json", json.dumps({"mcpServers": {"gh": SERVER}})),
+    "jetbrains": (
+        ".config/JetBrains/PyCharm2025.2/options/llm.mcpServers.xml",
+        (
+            '<application><component name="McpApplicationServerCommands"><McpServerCommand>'
+            '<option name="name" value="gh"/><option name="programPath" value="npx"/>'
+            f'<option name="arguments" value="-y server"/><envs><env name="GITHUB_TOKEN" value="{KEY}"/></envs>'
+            "</McpServerCommand></component></application>"
+        ),
+    ),
+    "copilot-jetbrains": (
+        ".config/github-copilot/intellij/mcp.json",
+        json.dumps(
+            {
+                "servers": {
+                    "gh": {"url": "https://x.example", "requestInit": {"headers": {"Authorization": f"Bearer {KEY}"}}}
+                }
+            }
+        ),
+    ),
+    "copilot-cli": (".copilot/mcp-config.json", json.dumps({"mcpServers": {"gh": SERVER}})),
+    "vscode-settings": (f"{CODE}/settings.json", json.dumps({"mcp": {"servers": {"gh": SERVER}}})),
 }
 
 
@@ -93,7 +114,8 @@ def test_a_pasted_key_is_found_in_every_client_it_is_in(laptop: Laptop) -> None:
 
     assert {row["client"] for row in rows if row["state"] == "pasted key"} == set(FILES)
     assert {row["server"] for row in rows} == {"gh"}
-    whole_values = {one["key"] for row in rows if row["client"] != "windsurf" for one in row["secrets"]}
+    parts = {"windsurf", "copilot-jetbrains"}  # where the key is a part of what is pasted
+    whole_values = {one["key"] for row in rows if row["client"] not in parts for one in row["secrets"]}
     assert whole_values == {1}, "copies of one key are told to be one"
     assert [file.read_bytes() for file in files] == before
 
@@ -164,6 +186,46 @@ def test_a_repository_is_read_with_its_history_and_the_clients_backups(laptop: L
         ("backup", "pasted key"),
     }
     assert next(row for row in rows if row["origin"] == "history")["commit"]
+
+
+def test_copies_that_editors_and_people_keep_are_found(laptop: Laptop, tmp_path: Path) -> None:
+    config = json.dumps({"mcpServers": {"gh": SERVER}})
+    history = ".config/Code/User/History/1a2b3c"
+    resource = f"file://{laptop.home}/.cursor/mcp.json"
+    put(laptop, f"{history}/entries.json", json.dumps({"resource": resource, "entries": [{"id": "xY12.json"}]}))
+    put(laptop, f"{history}/xY12.json", config)
+    put(laptop, ".config/Code/User/History/broken/entries.json", "{")
+    put(laptop, ".cursor/mcp.json.bak", config)
+    put(laptop, ".cursor/mcp.json.bak2", "{ broken")
+    put(laptop, ".codex/config.toml~", FILES["codex"][1])
+
+    rows = scan(laptop, str(tmp_path / "home" / ".config" / "Code" / "User"), code=7)
+
+    assert {(row["client"], row["file"].removeprefix(f"{laptop.home}/"), row["origin"]) for row in rows} == {
+        ("cursor", f"{history}/xY12.json", "backup"),
+        ("cursor", ".cursor/mcp.json.bak", "backup"),
+        ("codex", ".codex/config.toml~", "backup"),
+    }
+
+
+def test_a_repository_of_dotfiles_is_read_as_the_home_folder_that_it_is(laptop: Laptop, tmp_path: Path) -> None:
+    files = {
+        "zed/.config/zed/settings.json": "zed",
+        "dot_codex/config.toml": "codex",
+        "macos/Library/Application Support/Claude/claude_desktop_config.json": "claude-desktop",
+        "private_dot_claude.json.tmpl": "claude-code",
+        "dot_cursor/mcp.json.old": "cursor",
+    }
+    for file, client in files.items():
+        path = tmp_path / "dotfiles" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(FILES[client][1])
+
+    rows = scan(laptop, str(tmp_path / "dotfiles"), code=7)
+
+    assert {row["client"]: row["origin"] for row in rows} == {
+        client: "backup" if client == "cursor" else "config" for client in files.values()
+    }
 
 
 def test_a_machine_without_any_server_says_so(laptop: Laptop) -> None:

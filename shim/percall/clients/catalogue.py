@@ -6,11 +6,18 @@ Facts, not behaviour; each was read in the client's own documentation or source.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass
-from pathlib import Path
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
 
-JSONC, TOML, YAML = "jsonc", "toml", "yaml"
+JSONC, TOML, YAML, XML = "jsonc", "toml", "yaml", "xml"
+_FORMS = {".json": JSONC, ".jsonc": JSONC, ".toml": TOML, ".yaml": YAML, ".yml": YAML, ".xml": XML}
+_COPY = re.compile(r"(?:\.(?:bak|backup|old|orig|save)[\w.:-]*|~)$")
+"""How copies end that clients, editors and people make beside a file."""
+_KEPT_AS = re.compile(r"(?:^|(?<=/))(?:private_|readonly_|create_)*dot_")
+"""How chezmoi writes the dot of a dotfile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +26,7 @@ class Shape:
 
     `command_list`: the command and its arguments are one list (`command`), as in opencode. `listed`: the servers are a
     list of objects that carry their `name`, as in Continue. `extra` is what an entry of this format must say besides.
+    A dot in `headers` leads into an inner object.
     """
 
     command: str = "command"
@@ -52,6 +60,10 @@ class Client:
     backups: tuple[str, ...] = ()
     note: str = "Restart it, or reload its MCP servers."
 
+    def form_of(self, file: Path) -> str:
+        """In which form one of its files is written: as its name ends, where that says it."""
+        return _FORMS.get(file.suffix.lower(), self.form)
+
 
 def _code(*relative: str) -> tuple[str, ...]:
     """Files under the user folder of VS Code and of its builds."""
@@ -59,6 +71,7 @@ def _code(*relative: str) -> tuple[str, ...]:
 
 
 _CODE_BUILDS = ("Code", "Code - Insiders", "VSCodium")
+_HISTORIES = (*_CODE_BUILDS, "Cursor", "Windsurf", "Kiro")
 
 CLIENTS: tuple[Client, ...] = (
     Client(
@@ -78,7 +91,7 @@ CLIENTS: tuple[Client, ...] = (
         (".mcp.json",),
         per_project=("projects", "*", "mcpServers"),
         rewritten=True,
-        backups=(".claude.json.backup*", ".claude/backups/.claude.json.backup*"),
+        backups=(".claude/backups/.claude.json.backup*",),
         note="Start a new Claude Code session.",
     ),
     Client("cursor", "Cursor", (".cursor/mcp.json",), (".cursor/mcp.json",), rewritten=True),
@@ -150,8 +163,8 @@ CLIENTS: tuple[Client, ...] = (
     Client(
         "continue",
         "Continue",
-        (".continue/config.yaml", ".continue/mcpServers/*.yaml"),
-        (".continue/mcpServers/*.yaml",),
+        (".continue/config.yaml", ".continue/mcpServers/*.yaml", ".continue/mcpServers/*.json"),
+        (".continue/mcpServers/*.yaml", ".continue/mcpServers/*.json"),
         form=YAML,
         shape=Shape(listed=True),
     ),
@@ -165,13 +178,38 @@ CLIENTS: tuple[Client, ...] = (
     ),
     Client("kiro", "Kiro", (".kiro/settings/mcp.json",), (".kiro/settings/mcp.json",)),
     Client("lm-studio", "LM Studio", (".lmstudio/mcp.json",)),
+    Client(
+        "jetbrains",
+        "JetBrains AI Assistant",
+        (".ai/mcp/mcp.json", "{config}/JetBrains/*/options/llm.mcpServers.xml"),
+        (".ai/mcp/mcp.json", ".idea/workspace.xml"),
+    ),
     Client("junie", "JetBrains Junie", (".junie/mcp/mcp.json",), (".junie/mcp/mcp.json",)),
+    Client(
+        "copilot-jetbrains",
+        "GitHub Copilot in JetBrains",
+        (
+            ".config/github-copilot/intellij/mcp.json",
+            "{config}/github-copilot/intellij/mcp.json",
+            "{local}/github-copilot/intellij/mcp.json",
+        ),
+        member=("servers",),
+        shape=Shape(headers=("requestInit.headers", "headers")),
+    ),
+    Client("copilot-cli", "GitHub Copilot CLI", (".copilot/mcp-config.json",)),
     Client(
         "amp",
         "Amp",
-        (".config/amp/settings.json",),
-        (".amp/settings.json",),
+        (".config/amp/settings.json", ".config/amp/settings.jsonc", *_code("settings.json")),
+        (".amp/settings.json", ".vscode/settings.json"),
         member=("amp.mcpServers",),
+    ),
+    Client(
+        "vscode-settings",
+        "VS Code, in its settings",
+        _code("settings.json"),
+        (".vscode/settings.json",),
+        member=("mcp", "servers"),
     ),
     Client("warp", "Warp", (".warp/.mcp.json",)),
 )
@@ -193,15 +231,49 @@ def project_files(one: Client, folder: Path) -> list[Path]:
 
 
 def backup_files(one: Client, home: Path) -> list[Path]:
-    """The copies of its own config that a client keeps."""
-    return [path for place in one.backups for path in _matches(place, home)]
+    """The copies of its own config that a client keeps, or that somebody made beside it."""
+    beside = (path for place in one.user for path in _matches(f"{place}?*", home) if _COPY.search(path.name))
+    return sorted({*beside, *(path for place in one.backups for path in _matches(place, home))})
+
+
+def history_folders(home: Path) -> list[Path]:
+    """Where VS Code and the editors built on it keep each file's earlier versions, one folder a file."""
+    return [path for build in _HISTORIES for path in _found(f"{{config}}/{build}/User/History/*", home)]
+
+
+def clients_of(path: str) -> list[Client]:
+    """The clients that read a file of this name, wherever its project, or somebody's home folder, begins."""
+    named = _KEPT_AS.sub(".", path.replace("\\", "/").removesuffix(".tmpl"))
+    return [
+        one
+        for one in CLIENTS
+        if any(
+            fnmatch(named, place) or fnmatch(named, f"*/{place}") for place in (*one.project, *map(_inner, one.user))
+        )
+    ]
+
+
+def original(path: str) -> str:
+    """The file's name that a copy was made of; empty where it is none."""
+    name = PurePosixPath(path).name
+    stem = _COPY.sub("", name)
+    return path[: len(path) - len(name) + len(stem)] if stem and stem != name else ""
+
+
+def _inner(place: str) -> str:
+    """A user's place without the folder that differs between systems."""
+    return place.replace("{codex}", ".codex").rpartition("}/")[2]
 
 
 def _matches(place: str, folder: Path) -> list[Path]:
+    return [found for found in _found(place, folder) if found.is_file()]
+
+
+def _found(place: str, folder: Path) -> list[Path]:
     filled = place.format(config=_config_folder(folder), local=_local_folder(folder), codex=_codex_folder(folder))
     path = Path(filled)
     base, pattern = (Path(path.anchor), filled[len(path.anchor) :]) if path.is_absolute() else (folder, filled)
-    return sorted(found for found in base.glob(pattern) if found.is_file())
+    return sorted(base.glob(pattern))
 
 
 def _config_folder(home: Path) -> str:

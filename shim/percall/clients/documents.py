@@ -1,4 +1,4 @@
-"""A config file's text as data, and the same text with one value changed: JSON with comments, TOML, YAML.
+"""A config file's text as data, and the same text with one value changed: JSON with comments, TOML, YAML; XML to read.
 
 Whatever is not asked for stays as it was written: comments, order, indentation.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-from percall.clients import jsonc
-from percall.clients.catalogue import JSONC, TOML
+from percall.clients import jetbrains, jsonc
+from percall.clients.catalogue import JSONC, TOML, XML
 from percall.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ def read(text: str, form: str) -> Any:
         return {}
     if form == JSONC:
         return jsonc.parse(text).value
+    if form == XML:
+        return jetbrains.parse(text)
     return _plain(_toml(text) if form == TOML else _yaml(text))
 
 

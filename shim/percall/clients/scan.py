@@ -10,12 +10,11 @@ import os
 import stat
 import subprocess
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from percall.clients import servers
-from percall.clients.catalogue import CLIENTS, Client, backup_files, project_files, user_files
+from percall.clients import copies, servers
+from percall.clients.catalogue import CLIENTS, Client, clients_of, original, project_files, user_files
 from percall.errors import PercallError, UsageError
 
 if TYPE_CHECKING:
@@ -88,6 +87,14 @@ class Scan:
             return
         self._add([server for server in found if server.secrets], HISTORY, commit=commit)
 
+    def add_copy(self, client: Client, file: Path) -> None:
+        """The servers with a pasted key of a copy that a client made; one that cannot be read harms nobody."""
+        try:
+            found = servers.in_file(client, file)
+        except (OSError, PercallError):
+            return
+        self._add([server for server in found if server.secrets], BACKUP)
+
     def _add(
         self, found: Iterable[ConfiguredServer], origin: str, *, commit: str = "", others_may_read: bool = False
     ) -> None:
@@ -114,7 +121,7 @@ def of_machine(home: Path, folder: Path) -> Scan:
 
 
 def of_folder(folder: Path, home: Path) -> Scan:
-    """All project files in a folder, at any depth and in its git history, and the clients' own backup copies.
+    """All clients' files in a folder, at any depth and in its git history, and the copies that are kept elsewhere.
 
     Raises UsageError when the folder is none, or when git cannot read its history.
     """
@@ -122,13 +129,17 @@ def of_folder(folder: Path, home: Path) -> Scan:
         raise UsageError("scan.folder", f"{folder} is no folder.")
     scan = Scan()
     for file in _files_below(folder):
-        for client in _clients_of(file.relative_to(folder).as_posix()):
+        path = file.relative_to(folder).as_posix()
+        for client in clients_of(path):
             scan.add_file(client, file, CONFIG)
+        for client in clients_of(original(path)):
+            scan.add_file(client, file, BACKUP)
     for client, path, commit, text in _history(folder):
         scan.add_text(client, folder / path, text, commit)
-    for client in CLIENTS:
-        for file in backup_files(client, home):
-            scan.add_file(client, file, BACKUP)
+    seen = {one.server.file for one in scan.findings}
+    for client, file in copies.of_machine(home):
+        if file not in seen:
+            scan.add_copy(client, file)
     return scan
 
 
@@ -138,15 +149,6 @@ def _files_below(folder: Path) -> Iterator[Path]:
         yield from (Path(place, name) for name in sorted(files))
 
 
-def _clients_of(path: str) -> list[Client]:
-    """The clients that read a project file of this name, wherever the project begins."""
-    return [
-        client
-        for client in CLIENTS
-        if any(fnmatch(path, place) or fnmatch(path, f"*/{place}") for place in client.project)
-    ]
-
-
 def _history(folder: Path) -> Iterator[tuple[Client, str, str, str]]:
     """Each version of a client's file in any branch's history: the client, its path, the commit, the text."""
     if _git(folder, "rev-parse", "--is-inside-work-tree", may_fail=True).strip() != b"true":
@@ -154,7 +156,7 @@ def _history(folder: Path) -> Iterator[tuple[Client, str, str, str]]:
     seen: set[tuple[str, str]] = set()
     for line in _git(folder, "rev-list", "--all", "--objects", "--", ".").decode(errors="replace").splitlines():
         blob, _, path = line.partition(" ")
-        clients = _clients_of(path) if path else []
+        clients = [*clients_of(path), *clients_of(original(path))] if path else []
         if not clients or (blob, path) in seen:
             continue
         seen.add((blob, path))

@@ -81,7 +81,7 @@ def in_file(client: Client, file: Path) -> list[ConfiguredServer]:
 
 def in_text(client: Client, file: Path, text: str) -> list[ConfiguredServer]:
     """The servers of a file's text. Raises UsageError."""
-    data = documents.read(text, client.form)
+    data = documents.read(text, client.form_of(file))
     found = [
         _server(client, file, path, name, entry, "") for path, name, entry in _entries(client, data, client.member)
     ]
@@ -131,7 +131,9 @@ def _server(
     command = _command(client, entry)
     environment = _texts(entry.get(client.shape.environment))
     url = next((str(entry[key]) for key in client.shape.urls if isinstance(entry.get(key), str)), "")
-    headers = {name: text for key in client.shape.headers for name, text in _texts(entry.get(key)).items()}
+    headers = {
+        name: text for key in client.shape.headers for name, text in _texts(_at(entry, tuple(key.split(".")))).items()
+    }
     percall = _name_at_percall(command)
     return ConfiguredServer(
         client=client,
