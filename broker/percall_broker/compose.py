@@ -119,7 +119,13 @@ async def open_broker(settings: Settings, public_url: str) -> AsyncIterator[Brok
     async with open_vault(settings, metrics) as (store, vault):
         broker = await compose(store, vault, public_url, metrics, settings, _tracing(settings))
         await broker.replicas.beat()
-        running = (broker.changes.poll(), _sweep(broker), _look_ahead(broker), broker.webhooks.run())
+        running = (
+            broker.changes.poll(),
+            broker.changes.listen(),
+            _sweep(broker),
+            _look_ahead(broker),
+            broker.webhooks.run(),
+        )
         chores = [asyncio.create_task(chore) for chore in running]
         try:
             yield broker

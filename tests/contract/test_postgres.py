@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import psycopg
 import pytest
 
 from harness.statements import call
 from percall_broker.model.errors import Unavailable
+from percall_broker.pipeline.changes import Changes
+from percall_broker.stages.lookup import Lookup
 from percall_broker.store import Statement, Store, open_store
 from percall_broker.store.statements import load
 
@@ -77,3 +80,33 @@ async def test_a_revocation_does_not_return_while_an_intent_is_uncommitted(store
         replica.commit()
         assert await revocation
     assert not (await store.append(call("b")))[0]
+
+
+async def test_a_replica_hears_of_anothers_change_without_looking(
+    store: Store, location: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("percall_broker.pipeline.changes.POLL_SECONDS", 3600)
+    other = await open_store(location)
+    changes = Changes(store, Lookup(store))
+    running = [asyncio.create_task(changes.listen()), asyncio.create_task(changes.poll())]
+    heard = 0
+    try:
+        async with asyncio.timeout(30):
+            for _ in range(3):  # the first may come before we listen, and is then found by looking once
+                generation = changes.generation
+                await other.transact(Statement("advance_epoch"))
+                assert await changes.next(generation)
+                heard += 1
+            await asyncio.to_thread(kill_connections, location)
+            for replica in (store, other):  # each finds out that its connection is gone, and makes a new one
+                with contextlib.suppress(Unavailable):
+                    await replica.fetch("read_epoch")
+            generation = changes.generation
+            await other.transact(Statement("advance_epoch"))
+            assert await changes.next(generation), "told, or found by the look once it listens again"
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await other.close()
+    assert heard == 3

@@ -1,5 +1,7 @@
 """News of changed grants and servers: to this process at once, from other replicas by looking at the store's epoch.
 
+The store tells when to look, where its engine can (PostgreSQL's NOTIFY); besides, we look twice a second.
+
 Whoever changes a grant or a server advances the epoch in the same transaction and then calls `announce`. Those who hold
 something open (an event stream, an upstream's answer) wait here, and look for themselves what the news means to them.
 """
@@ -7,6 +9,7 @@ something open (an event stream, an upstream's answer) wait here, and look for t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from percall_broker.model.errors import Unavailable
@@ -26,6 +29,7 @@ class Changes:
         self._lookup = lookup
         self._epoch: int | None = None
         self._changed = asyncio.Event()
+        self._news = asyncio.Event()
         self.generation = 0
         self.closed = False
 
@@ -60,8 +64,14 @@ class Changes:
         self.closed = True
         self.announce()
 
+    async def listen(self) -> None:
+        """Has the store tell of other replicas' changes, for the life of the broker."""
+        await self._store.listen(self._news.set)
+
     async def poll(self) -> None:
-        """Looks again and again, for the life of the broker. A store that cannot be read counts as changed.
+        """Looks again and again, for the life of the broker, and whenever the store tells of news.
+
+        A store that cannot be read counts as changed.
 
         For then nobody can say that a grant still stands; streams end, and calls are refused by the store itself.
         """
@@ -71,4 +81,7 @@ class Changes:
             except Unavailable:
                 self._epoch = None
                 self.announce()
-            await asyncio.sleep(POLL_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._news.wait()
+            self._news.clear()

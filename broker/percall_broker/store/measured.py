@@ -10,6 +10,7 @@ from percall_broker.model.errors import Unavailable
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from percall_broker.store.protocol import Row, Statement, Store
     from percall_broker.telemetry.metrics import Metrics
@@ -55,6 +56,10 @@ class MeasuredStore:
             self._metrics.committed(perf_counter() - start)
         elif isinstance(error, Unavailable):
             self._metrics.store_failed(error.code)
+
+    async def listen(self, told: Callable[[], None]) -> None:
+        """As the store."""
+        await self._store.listen(told)
 
     async def close(self) -> None:
         """As the store."""

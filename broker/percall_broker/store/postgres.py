@@ -21,7 +21,7 @@ from percall_broker.store.offline import SERVED
 from percall_broker.store.statements import load
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from pathlib import Path
 
     from percall_broker.store.protocol import Row, Statement
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 CONNECTIONS = 4
 """Connections for readings and transactions, beside the one that writes the groups."""
 CONNECT_TIMEOUT_SECONDS = 5
+LISTEN_AGAIN_SECONDS = 1.0
 _MAX_PREPARED = 500
 _SETTINGS = """
 SET lock_timeout = '5s';
@@ -100,6 +101,17 @@ class PostgresStore:
             if not isinstance(error.__cause__, (DeadlockDetected, SerializationFailure)):
                 raise
             return await self._transact(statements)  # nothing of the first attempt remains
+
+    async def listen(self, told: Callable[[], None]) -> None:
+        """Calls back soon after each change that a replica has committed."""
+        while not self._closed:
+            with contextlib.suppress(psycopg.Error, Unavailable):
+                async with await self._connect() as connection:
+                    await connection.execute("LISTEN percall_changes")
+                    told()  # of what came before
+                    async for _ in connection.notifies():
+                        told()
+            await asyncio.sleep(LISTEN_AGAIN_SECONDS)
 
     async def close(self) -> None:
         """Commits what waits, and closes the connections."""

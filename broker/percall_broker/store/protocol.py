@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
 Row = dict[str, Any]
 
@@ -38,6 +39,13 @@ class Store(Protocol):
 
     async def transact(self, *statements: Statement) -> list[list[Row]] | None:
         """All of them or none, durable when this returns; None when a required statement returned no row."""
+
+    async def listen(self, told: Callable[[], None]) -> None:
+        """Calls back soon after each `advance_epoch`, of whatever replica, for as long as the store lives.
+
+        What was missed while a connection was away is not told: look now and then. Returns at once where the engine
+        has nothing to tell, since one process alone serves the store.
+        """
 
     async def close(self) -> None:
         """Ends what is under way and lets go of the database."""

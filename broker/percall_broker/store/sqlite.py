@@ -21,7 +21,7 @@ from percall_broker.store.statements import load
 from percall_broker.store.write_ahead_log import WriteAheadLog
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from percall_broker.store.protocol import Row, Statement
@@ -74,6 +74,9 @@ class SqliteStore:
     async def transact(self, *statements: Statement) -> Results | None:
         """All of them or none, in the commit of this turn; None when a required statement returned no row."""
         return await self._join_group(statements, atomic=True)
+
+    async def listen(self, told: Callable[[], None]) -> None:
+        """Nothing to tell: one process serves the file."""
 
     async def close(self) -> None:
         """Commits what waits, and lets go of the file; closing the last connection folds the log into the database."""

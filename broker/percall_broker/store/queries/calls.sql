@@ -34,8 +34,10 @@ WHERE s.name = :name
 SELECT value FROM epoch WHERE id = 1
 
 -- name: advance_epoch()
--- In the transaction of each change of grants or servers, so that every replica notices.
+-- In the transaction of each change of grants or servers, so that every replica notices: PostgreSQL tells those who
+-- listen when the transaction is committed.
 UPDATE epoch SET value = value + 1 WHERE id = 1 RETURNING value
+/*+ , pg_notify('percall_changes', '') IS NULL AS told */
 
 -- name: record_call(id, time_ms, grant_id, grant_version, person, agent, device, server, server_version, tool, reason, deadline_ms, approval, entry, now, secret_owner, secret_version, binding)
 -- The intent of a permitted call, and the key that it carries itself (version 0: none). No row: the grant, the entry or
