@@ -50,7 +50,6 @@ from percall_broker.model.errors import BrokerError, InvalidInput, NotFound, Una
 from percall_broker.model.keys import barred_key
 from percall_broker.model.peers import TrustedProxies
 from percall_broker.model.standing import barred, closed
-from percall_broker.outbound.streams import OpenStreams
 from percall_broker.outbound.upstream import Upstream
 from percall_broker.pipeline.console import origin_of
 from percall_broker.relay.door import RelayDoor
@@ -169,7 +168,6 @@ class Doors:
 def build(
     broker: Broker,
     upstreams: Upstreams,
-    streams: OpenStreams,
     hosts: set[bytes],
     proxies: TrustedProxies,
     metrics_token: bytes = b"",
@@ -183,7 +181,7 @@ def build(
         ("GET", wire.PATH_CALLS): OwnCallsDoor(broker.signed, broker.administration.record),
         ("POST", wire.PATH_SETTLEMENTS): SettlementsDoor(broker.signed, broker.settle),
         ("POST", wire.PATH_EGRESS): EgressDoor(
-            broker.request, upstreams.egress, streams, errors.of, broker.metrics, broker.tracing
+            broker.request, upstreams.egress, broker.streams, errors.of, broker.metrics, broker.tracing
         ),
         ("GET", wire.PATH_EVENTS): events,
         ("POST", wire.PATH_INVITATION): InvitationDoor(broker.enrol),
@@ -201,9 +199,9 @@ def build(
         ("DELETE", wire.PATH_AGENT): DepartureDoor(broker.signed, broker.claims),
     }
     rest: Any = _rest(broker, errors)  # its types are wider than an ASGI server's messages
-    relay = RelayDoor(broker.relay, upstreams.relay, streams, broker.public_url)
+    relay = RelayDoor(broker.relay, upstreams.relay, broker.streams, broker.public_url)
     probes: dict[str, Door] = {PATH_HEALTH: HealthDoor(), PATH_READY: ReadyDoor(broker.readiness)}
-    figures = MetricsDoor(broker.metrics, broker.store, lambda: (len(streams), events.open), metrics_token)
+    figures = MetricsDoor(broker.metrics, broker.store, lambda: (len(broker.streams), events.open), metrics_token)
     watching = ProbeApplication({**probes, PATH_METRICS: figures})
     application = Application(
         doors, relay, ConsoleDoor(broker, errors), probes, read_first(rest, _MAX_FORM_BYTES), errors, hosts
@@ -280,15 +278,14 @@ async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
             if broker is None:
                 return
             upstreams = await stack.enter_async_context(_upstreams())
-            streams = OpenStreams()
             proxies = TrustedProxies(settings.trusted_proxies)
-            doors = build(broker, upstreams, streams, host_names(public_url, at, origin_of(public_url)), proxies, token)
+            doors = build(broker, upstreams, host_names(public_url, at, origin_of(public_url)), proxies, token)
             config = server.config(doors.public, settings)
-            chores = [asyncio.create_task(_cut_streams(broker, streams))]
+            chores = [asyncio.create_task(_cut_streams(broker))]
             if watched is not None:
                 chores.append(asyncio.create_task(watching.watch(doors.watching, watched)))
             try:
-                await _Server(config, broker, streams, lambda: ready(public_url)).serve([listener])
+                await _Server(config, broker, lambda: ready(public_url)).serve([listener])
             finally:
                 for chore in chores:
                     chore.cancel()
@@ -308,10 +305,9 @@ async def _upstreams() -> AsyncIterator[Upstreams]:
 class _Server(server.Server):
     """Says when it is ready, and ends its streams before itself."""
 
-    def __init__(self, config: uvicorn.Config, broker: Broker, streams: OpenStreams, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, broker: Broker, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._broker = broker
-        self._streams = streams
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -323,14 +319,17 @@ class _Server(server.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._broker.changes.close()
-        self._streams.close()
+        self._broker.streams.close()
         await super().shutdown(sockets)
 
 
-async def _cut_streams(broker: Broker, streams: OpenStreams) -> None:
+async def _cut_streams(broker: Broker) -> None:
     """Cuts what is under way for grants and servers that no longer stand: on each change, and twice a second for what
     expires. What cannot be read counts as no longer standing.
+
+    And what belongs to calls that were settled by way of another replica.
     """
+    streams = broker.streams
     while True:
         generation = broker.changes.generation
         for grant_id, name in streams.uses():
@@ -340,6 +339,10 @@ async def _cut_streams(broker: Broker, streams: OpenStreams) -> None:
                 grant = server = None
             if grant is None or server is None or _ended(grant, server):
                 streams.cut((grant_id, name))
+        for call in streams.calls():
+            with contextlib.suppress(Unavailable):
+                if await broker.store.fetch("is_recorded", kind="outcome", id=call):
+                    streams.settled(call)
         await broker.changes.next(generation, 0.5)
 
 

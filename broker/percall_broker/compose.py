@@ -18,6 +18,7 @@ from percall_broker.log.arguments import SealedArguments
 from percall_broker.model.errors import InvalidInput, Unavailable
 from percall_broker.oidc import Client, Provider
 from percall_broker.outbound.posting import Posting
+from percall_broker.outbound.streams import OpenStreams
 from percall_broker.pipeline.administration import Administration
 from percall_broker.pipeline.administration.ledger import Ledger
 from percall_broker.pipeline.administration.status import Running, Status
@@ -89,6 +90,7 @@ class Broker:
     request: RequestPipeline
     relay: RelayPipeline
     settle: Settle
+    streams: OpenStreams
     tasks: Tasks
     outcomes: Outcomes
     enrol: Enrolment
@@ -184,7 +186,8 @@ async def compose(
     recorder = Recorder(store, arguments.seal)
     approving = ApprovalStage(store, lookup, shapes, public_url)
     tasks = Tasks(store)
-    settle = Settle(store, metrics)
+    streams = OpenStreams()
+    settle = Settle(store, metrics, streams.settled)
     outcomes = Outcomes(settle)
     replicas = Replicas(store, public_url)
     administration = Administration.over(store, vault, lookup, arguments, changes.announce)
@@ -216,6 +219,7 @@ async def compose(
             tracing,
         ),
         settle=settle,
+        streams=streams,
         tasks=tasks,
         outcomes=outcomes,
         claims=Claims(store, Ledger(store, changes.announce), tokens, sessions, public_url),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from integration.conftest import Served
+from integration.replicas import replicas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harness.signing import Answer, SigningLaptop
+    from integration.conftest import Served
 
 ALL = '@id("all") permit(principal, action, resource);\n'
 
@@ -137,28 +137,6 @@ def test_a_call_that_must_be_approved_is_not_permitted_by_itself(ruled: Served) 
     assert (answer["decision"], answer["refusal"]["code"]) == ("ask", "policy.ask")
     assert "credential" not in answer
     assert answer["refusal"]["message"].startswith("A lead looks at it first.")
-
-
-@contextlib.contextmanager
-def replicas(served: Served) -> Iterator[list[str]]:
-    """The URLs of all brokers over this store: on PostgreSQL a second process beside the first."""
-    if not served.database:
-        yield [served.url]
-        return
-    second = Served(served.folder, served.database)
-    folder = served.folder / "second"
-    folder.mkdir(exist_ok=True)
-    for name in ("settings.toml", "keys"):
-        with contextlib.suppress(FileExistsError):
-            (folder / name).symlink_to(served.folder / "broker" / name)
-    # One public URL, as behind a balancer: proofs are for it, whichever process answers.
-    second.environment = {**served.environment, "PERCALL_BROKER_HOME": str(folder)}
-    second.environment["PERCALL_BROKER_PUBLIC_URL"] = served.url
-    second.start()
-    try:
-        yield [served.url, second.url]
-    finally:
-        second.stop()
 
 
 def test_a_limit_holds_under_parallel_calls_on_every_replica_and_says_when_to_try_again(ruled: Served) -> None:

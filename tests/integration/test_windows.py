@@ -7,11 +7,15 @@ import http.client
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import pytest
 
 from harness.processes import keyed_entry, wait_for
 from harness.signing import SigningLaptop, egress_message
 from harness.upstream import CANARY
+from integration.replicas import replicas
 from percall import wire
 
 if TYPE_CHECKING:
@@ -209,6 +213,25 @@ def test_an_open_answer_of_an_upstream_is_cut_within_a_second_of_a_revocation(
             pass
     assert time.monotonic() - start < 1
     connection.close()
+
+
+def test_an_open_answer_of_an_upstream_is_cut_when_its_call_is_settled_on_whatever_replica(
+    served: Served, upstream: Upstream
+) -> None:
+    laptop, _ = served.enrol()
+    with replicas(served) as urls:
+        for url in urls:
+            window = opened(laptop)
+            message = egress_message("keyed", f"{upstream.url}/stream", window)
+            connection = laptop.connection()
+            connection.request("POST", wire.PATH_EGRESS, message, laptop.headers("POST", wire.PATH_EGRESS, message))
+            answer = connection.getresponse()
+            assert answer.status == 200
+            answer.readline()
+            assert replace(laptop, at=url).settle(window.call).status == 204
+            with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+                answer.read()
+            connection.close()
 
 
 def test_a_head_that_would_change_the_method_is_refused_and_recorded(served: Served, upstream: Upstream) -> None:

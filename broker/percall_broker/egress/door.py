@@ -119,12 +119,12 @@ class EgressDoor:
         try:
             async with asyncio.timeout(permitted.deadline - time.time()) as limit:
                 use = (permitted.identity.grant.id, permitted.server.name)
-                with self._streams.hold(use, mark, limit), ended_by_leaving(receive, limit):
+                with self._streams.hold(use, mark, limit, calls=permitted.calls), ended_by_leaving(receive, limit):
                     await self._forward(permitted, head, spool, answer, steps)
         except (TimeoutError, StreamCut):
             raise Forbidden(
                 "request.cut",
-                "The grant was revoked, suspended or frozen, or the call's time was over, so this was cut off.",
+                "The call was answered or its time was over, or the grant was revoked, suspended or frozen: cut off.",
             ) from None
 
     async def _forward(

@@ -1,6 +1,7 @@
 """The answers that are on their way to laptops, by grant and server: a revocation or a freeze cuts them at once.
 
-A cut also reaches a request that was authorised before it and has not begun to stream: each takes a mark first.
+So does the outcome of the call that they belong to, or of the last one. A cut also reaches a request that was
+authorised before it and has not begun to stream: each takes a mark first.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class OpenStreams:
 
     def __init__(self) -> None:
         self._open: dict[Use, set[asyncio.Timeout]] = {}
+        self._calls: dict[asyncio.Timeout, set[str]] = {}
         self._cuts = 0
         self._last_cut: dict[Use, int] = {}
         self._endless: set[asyncio.Timeout] = set()
@@ -46,6 +48,18 @@ class OpenStreams:
     def uses(self) -> tuple[Use, ...]:
         """The grants that have something under way, each with the server."""
         return tuple(self._open)
+
+    def calls(self) -> tuple[str, ...]:
+        """The calls that have something under way."""
+        return tuple({call for calls in self._calls.values() for call in calls})
+
+    def settled(self, call: str) -> None:
+        """A call has been answered: what belongs to no other call any more ends."""
+        for scope, calls in tuple(self._calls.items()):
+            calls.discard(call)
+            if not calls:
+                del self._calls[scope]
+                end_now(scope)
 
     def __len__(self) -> int:
         return sum(map(len, self._open.values()))
@@ -70,18 +84,26 @@ class OpenStreams:
         return len(cut)
 
     @contextmanager
-    def hold(self, use: Use, mark: int, scope: asyncio.Timeout, *, endless: bool = False) -> Iterator[None]:
-        """Lists an entered scope while the block runs: a cut makes it time out. Raises StreamCut if it came already."""
+    def hold(
+        self, use: Use, mark: int, scope: asyncio.Timeout, *, calls: tuple[str, ...] = (), endless: bool = False
+    ) -> Iterator[None]:
+        """Lists an entered scope while the block runs: a cut makes it time out. Raises StreamCut if it came already.
+
+        Where it belongs to calls, it ends with the last of them.
+        """
         if self._last_cut.get(use, 0) > mark or (endless and self._closed):
             raise StreamCut
         scopes = self._open.setdefault(use, set())
         scopes.add(scope)
+        if calls:
+            self._calls[scope] = set(calls)
         if endless:
             self._endless.add(scope)
         try:
             yield
         finally:
             scopes.discard(scope)
+            self._calls.pop(scope, None)
             self._endless.discard(scope)
             if not scopes and self._open.get(use) is scopes:
                 del self._open[use]

@@ -12,7 +12,7 @@ from percall_broker.model.errors import InvalidInput
 from percall_broker.stages import record
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from percall import wire
     from percall_broker.model.records import Identity
@@ -30,11 +30,12 @@ UNSETTLED_EVENT = "call.unsettled"
 
 
 class Settle:
-    """Writes outcomes."""
+    """Writes outcomes, and tells `settled` of each call that has one now."""
 
-    def __init__(self, store: Store, metrics: Metrics) -> None:
+    def __init__(self, store: Store, metrics: Metrics, settled: Callable[[str], None] = lambda _: None) -> None:
         self._store = store
         self._metrics = metrics
+        self._settled = settled
         self._swept_until_ms = 0
 
     def start(self, identity: Identity, settled: tuple[wire.Settlement, ...], now: float) -> Awaitable[None]:
@@ -77,6 +78,7 @@ class Settle:
         recorded = [row for rows in results for row in rows]
         for row in recorded:
             self._metrics.settled(row["server"], row["outcome"])
+            self._settled(row["call"])
         return len(recorded)
 
 

@@ -168,7 +168,7 @@ SELECT 'outcome', c.id, c.id, :time_ms, c.grant_id, c.person, c.agent, c.device,
 FROM log c
 WHERE c.kind = 'call' AND c.id = :call AND c.decision = 'permit' AND c.grant_id = :grant_id
 ON CONFLICT DO NOTHING
-RETURNING seq, server, outcome
+RETURNING seq, server, outcome, call
 
 -- name: overdue_calls(since_ms, now_ms, limit)
 -- Long reading. Permitted calls whose deadline passed in that time and that nobody settled, for the sweep to unknown.
