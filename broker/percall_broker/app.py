@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import logging
 import sys
 import time
 from dataclasses import dataclass
@@ -55,6 +54,7 @@ from percall_broker.pipeline.console import origin_of
 from percall_broker.relay.door import RelayDoor
 from percall_broker.store.lock import alone
 from percall_broker.strangers import Front, Strangers
+from percall_broker.telemetry import logs
 
 if TYPE_CHECKING:
     import socket
@@ -266,7 +266,7 @@ def serve(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
-    configure_log()
+    logs.configure()
     token = watching.token(settings)
     with alone(settings.home), listening(settings) as listener, watching.watched(settings) as watched:
         address = listener.getsockname()
@@ -349,16 +349,3 @@ async def _cut_streams(broker: Broker) -> None:
 def _ended(grant: Grant, server: Server) -> bool:
     stops = (barred(grant, time.time()), closed(server.name, server), barred_key(grant, server))
     return any(stop is not None for stop in stops)
-
-
-def configure_log() -> None:
-    """One JSON object a line, on stderr. What is logged is named here and there in the code; no request, no secret."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-    )

@@ -1,1 +1,1 @@
-"""What the broker tells about itself while it works: figures, and the steps of calls. Never what a call says."""
+"""What the broker tells about itself while it works: log, figures, the steps of calls. Never what a call says."""

@@ -49,7 +49,7 @@ class Spans:
         logging.getLogger("opentelemetry").propagate = False
         resource = Resource.create({SERVICE_NAME: "percall-broker", SERVICE_VERSION: __version__})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        exporter = _Exporter(endpoint=endpoint.rstrip("/") + _PATH, timeout=EXPORT_SECONDS)
+        exporter = _Exporter(endpoint=endpoint.rstrip("/").removesuffix(_PATH) + _PATH, timeout=EXPORT_SECONDS)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("percall_broker", __version__)
 

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 DOCS = Path(__file__).parents[4] / "docs"
 REFERENCE = (DOCS / "reference" / "percall-broker.md").read_text(encoding="utf-8")
 ENTRIES = (DOCS / "reference" / "server-entry.md").read_text(encoding="utf-8")
-HOW_TO = "".join(
-    (DOCS / "how-to" / f"{name}.md").read_text(encoding="utf-8") for name in ("add-a-server", "people-and-groups")
-)
+PAGES = [*sorted((DOCS / "how-to").rglob("*.md")), *sorted((DOCS / "tutorial").glob("*.md"))]
 
 
 def commands(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -88,8 +86,26 @@ def test_the_example_of_the_entry_reference_is_an_entry() -> None:
     assert entry_file.read(example[1]).attribution == "exact"
 
 
-def test_every_command_that_the_how_to_shows_exists() -> None:
-    shown = re.findall(r"percall-broker ([a-z-]+(?: [a-z-]+)?)", HOW_TO)
-    assert shown
-    for words in shown:
-        assert words in COMMANDS or words.split()[0] in COMMANDS, words
+def shown(page: Path) -> Iterator[list[str]]:
+    """The words of each command that a page shows, in its boxes or in a sentence."""
+    text = page.read_text(encoding="utf-8")
+    boxes = "\n".join(re.findall(r"^```.*?\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    sentences = re.findall(r"`(percall-broker [^`]+)`", text)
+    for line in [*re.findall(r"^(?:[$#] )?(percall-broker .*)$", boxes, re.MULTILINE), *sentences]:
+        yield re.split(r"\s+#|[<>|;]", line.removeprefix("percall-broker "))[0].split()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_every_command_and_option_that_a_page_shows_exists(page: Path) -> None:
+    for words in shown(page):
+        name = next((name for name in (" ".join(words[:2]), words[0]) if name in COMMANDS), "")
+        if not name:
+            assert any(known.startswith(f"{words[0]} ") for known in COMMANDS) or words[0].startswith("-"), words
+            continue
+        known = {option for one in COMMANDS[name].params for option in (*one.opts, *one.secondary_opts)}
+        options = {word.partition("=")[0] for word in words if word.startswith("--") and word != "--"}
+        assert options <= known | {"--help"}, f"{name}: {options - known}"
+
+
+def test_the_pages_show_commands() -> None:
+    assert sum(1 for page in PAGES for _ in shown(page)) > 50

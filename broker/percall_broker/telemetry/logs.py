@@ -1,0 +1,47 @@
+"""The process's own log: one JSON object a line, on stderr. What is logged is named here and there in the code.
+
+Libraries log too, in words of their own. Of what they say, the first line of the fixed text is passed on, and neither
+its values nor a traceback: those may show a request or a secret.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+
+_MOST_CHARACTERS = 200
+_WARNINGS = "py.warnings"
+
+log = structlog.get_logger()
+
+
+def configure() -> None:
+    """For this process, ours and everybody's."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+    )
+    logging.captureWarnings(capture=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[_Libraries()], force=True)
+
+
+class _Libraries(logging.Handler):
+    """What the standard library's loggers are told."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = record.exc_info[0] if record.exc_info else None
+        said = record.getMessage() if record.name == _WARNINGS else str(record.msg)  # which is `%s` there
+        log.log(
+            record.levelno,
+            "a library says",
+            library=record.name,
+            says=said.partition("\n")[0][:_MOST_CHARACTERS],
+            error=kind.__name__ if kind else "",
+        )
