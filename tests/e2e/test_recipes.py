@@ -5,19 +5,17 @@ The probe of each is called, as whoever adopts a config calls it. Remote servers
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 import subprocess
 import venv
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.processes import COMMANDS, Laptop
 from harness.recipe_cases import CASES, NODE, REMOTE, TOOLS, UNLISTED, filled
+from harness.recipe_packages import CACHE, ROOT, npm_packages, one_at_a_time, program_of
 from harness.remote import Remote
 from harness.upstream import CANARY, Upstream
 from percall_broker import recipes
@@ -25,22 +23,12 @@ from percall_broker.model import rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from harness.processes import Broker
 
-ROOT = Path(__file__).parent.parent.parent
-CACHE = ROOT / ".cache"
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(300)]
-
-
-@contextmanager
-def one_at_a_time(name: str) -> Iterator[None]:
-    """Several workers, and the demo, may want the same installation at once."""
-    CACHE.mkdir(exist_ok=True)
-    with (CACHE / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 @pytest.fixture(scope="session")
@@ -48,16 +36,7 @@ def packages() -> Path:
     """The npm packages, at the versions that the recipes name, installed once under .cache."""
     if not shutil.which("npm"):
         pytest.skip("npm is not on this machine: the Node recipes did not run")
-    folder = CACHE / "npm"
-    wanted = sorted(filled(name).command[2] for name in NODE)
-    ready = folder / ".ready"
-    with one_at_a_time("npm"):
-        if not ready.exists() or ready.read_text() != " ".join(wanted):
-            folder.mkdir(parents=True, exist_ok=True)
-            command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder)]
-            subprocess.run([*command, *wanted], check=True, capture_output=True, timeout=280)
-            ready.write_text(" ".join(wanted))
-    return folder / "node_modules"
+    return npm_packages(filled(name).command[2] for name in NODE)
 
 
 @pytest.fixture(scope="session")
@@ -112,15 +91,6 @@ def laptop(broker: Broker, upstream: Upstream, remote: Remote) -> Laptop:
     result = Laptop(broker.folder / "laptop-robin")
     result.login(broker.url, str(json.loads(made.stdout)["invite"]))
     return result
-
-
-def program_of(name: str, packages: Path) -> list[str]:
-    """How the installed npm package is started, with the recipe's own arguments: what npx would do."""
-    command = filled(name).command
-    package = packages / command[2].rpartition("@")[0]
-    programs = json.loads((package / "package.json").read_text())["bin"]
-    program = programs if isinstance(programs, str) else next(iter(programs.values()))
-    return ["node", str(package / program), *command[3:]]
 
 
 def used(laptop: Laptop, name: str, program: list[str], arguments: dict[str, Any] | None = None) -> None:

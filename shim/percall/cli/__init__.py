@@ -12,7 +12,6 @@ from percall.cli import agent, key, log, login, passphrase, run, scan, status, t
 app = typer.Typer(
     name="percall",
     help="Per-call credentials for MCP servers: the key stays in the broker.",
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
