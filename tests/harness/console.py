@@ -37,7 +37,7 @@ class ConsoleBrowser:
     def signed_in(cls, laptop: SigningLaptop, *, enrol: bool = False) -> Self:
         """Of an administrator who opens a link; with a passkey where they enrol one."""
         browser = cls.of(laptop.url)
-        made = laptop.administer("POST", "/v1/admin/console/" + ("enrolment" if enrol else "link"))
+        made = laptop.administer("POST", "/v1/console/" + ("enrolment" if enrol else "link"))
         answer = browser.post("sign-in/link", {"code": made["link"].partition("#")[2]})
         assert answer.status == 200, answer.body
         if enrol:

@@ -68,9 +68,15 @@ class SigningLaptop:
         self.token = answer.json["token"]
 
     def enrol(
-        self, invite: str, *, agent: str = "default", proof: str = "", presence: wire.PresenceKey | None = None
+        self,
+        invite: str,
+        *,
+        agent: str = "default",
+        device: str = "a test's laptop",
+        proof: str = "",
+        presence: wire.PresenceKey | None = None,
     ) -> Answer:
-        asked = wire.Enrolment(invite, self.key.public_jwk(), agent, "a test's laptop", presence=presence)
+        asked = wire.Enrolment(invite, self.key.public_jwk(), agent, device, presence=presence)
         body = wire.dump(wire.encode(asked))
         jti, own = make_enrolment_proof(self.key, self.url + wire.PATH_ENROL, body)
         headers = {"DPoP": proof or own, "Percall-Wire": "1"}

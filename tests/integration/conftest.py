@@ -32,10 +32,13 @@ class Served:
     people: int = 0
     url: str = ""
     settings: dict[str, str] = field(default_factory=dict)
+    extra: dict[str, str] = field(default_factory=dict)
+    """Further variables of its processes."""
     environment: dict[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         self.environment = {"PATH": os.environ["PATH"], "PERCALL_BROKER_HOME": str(self.folder / "broker")}
+        self.environment |= self.extra
         self.environment |= {f"PERCALL_BROKER_{name.upper()}": value for name, value in self.settings.items()}
         more = ("--database", self.database) if self.database else ()
         command("percall-broker", "init", *more, environment=self.environment)

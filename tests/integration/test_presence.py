@@ -27,7 +27,6 @@ READINGS = {
     ("POST", "/v1/admin/calls/{call}/arguments"),
     ("POST", "/v1/admin/policies/explain"),
     ("POST", "/v1/admin/policies/replay"),
-    ("POST", "/v1/admin/console/link"),
 }
 """What changes nothing, save that some record that they were read: the exceptions."""
 

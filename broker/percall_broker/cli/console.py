@@ -26,10 +26,11 @@ def console(
 ) -> None:
     """Print a link that signs you in to the console, once, within five minutes.
 
-    Signed in, you read. To change something you need a passkey, which --enrol makes.
+    Signed in, you read: an administrator everything, anybody else what is asked of them. To answer or change something
+    you need a passkey, which --enrol makes.
     """
     with administrator() as client:
-        made = client.json("POST", under("console", "enrolment" if enrol else "link"))
+        made = client.json("POST", "/v1/console/" + ("enrolment" if enrol else "link"))
     what = "signs you in and enrols one passkey" if enrol else "signs you in"
     until = time.strftime("%H:%M", time.localtime(made["expires_at"]))
     output.one(made, as_json=as_json, text=f"This link {what}, once, until {until}:\n  {made['link']}")

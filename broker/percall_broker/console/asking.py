@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, Response
 from percall import wire
 from percall.errors import WireError
 from percall_broker.console import rendering, security
-from percall_broker.model.errors import InvalidInput
+from percall_broker.model.errors import Forbidden, InvalidInput
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -35,6 +35,13 @@ class Pages:
         return self.broker.console.presence.origin.url
 
     async def session(self, request: Request) -> Session:
+        """Which administrator asks. Raises Unauthenticated, Forbidden."""
+        session = await self.anybody(request)
+        if not session.administers:
+            raise Forbidden("console.administrator", "Only an administrator may see this.", "See: /console/approvals")
+        return session
+
+    async def anybody(self, request: Request) -> Session:
         """Who asks. A part of a page that looks anew by itself keeps nobody signed in. Raises Unauthenticated."""
         token = security.token_of(dict(request.scope), self.origin)
         by_itself = "live" in request.query_params

@@ -4,11 +4,15 @@
 2  its body is here, and bounded
 3  a page, or a part of one, by its path; each asks who is signed in
 4  the headers that hold for all of them
+
+A page that is asked for under another name of the broker's is answered with where it is: cookies and passkeys are for
+one name.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,7 +21,19 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from percall_broker.asgi import read_first
 from percall_broker.console import rendering, security
 from percall_broker.console.asking import Pages
-from percall_broker.console.pages import calls, changes, live, overview, passkeys, sign_in
+from percall_broker.console.pages import (
+    calls,
+    changes,
+    health,
+    live,
+    overview,
+    passkeys,
+    people,
+    policies,
+    servers,
+    sign_in,
+)
+from percall_broker.listening import host_names
 from percall_broker.model.errors import BrokerError, InvalidInput, NotFound, Unauthenticated
 
 if TYPE_CHECKING:
@@ -34,6 +50,7 @@ class ConsoleDoor:
     def __init__(self, broker: Broker, errors: ErrorAnswers) -> None:
         self._pages = Pages(broker)
         self._errors = errors
+        self._names = host_names(self._pages.origin)
         inside: Any = self._application()  # its types are wider than an ASGI server's messages
         self._inside: Door = read_first(inside, _MAX_BYTES)
 
@@ -47,12 +64,22 @@ class ConsoleDoor:
                 message = {**message, "headers": [*message["headers"], *security.HEADERS, *keeping]}
             await send(message)
 
+        if scope["method"] == "GET" and not self._is_own_name(scope):
+            query = "?" + scope["query_string"].decode("latin-1") if scope["query_string"] else ""
+            moved: Any = RedirectResponse(self._pages.origin + quote(scope["path"]) + query)
+            await moved(scope, receive, guarded)
+            return
         try:
             security.check_origin(scope, self._pages.origin)  # 1
             await self._inside(scope, receive, guarded)  # 2, 3, 4
         except BrokerError as error:
             answer: Any = self._refusal(error, scope)
             await answer(scope, receive, guarded)
+
+    def _is_own_name(self, scope: Message) -> bool:
+        """Whether the request names the console's own host; it names one of the broker's, which has been checked."""
+        name = next(value for name, value in scope["headers"] if name == b"host").decode("latin-1").lower()
+        return name.encode("latin-1") in self._names
 
     def _application(self) -> FastAPI:
         application = FastAPI(title="Percall console", docs_url=None, redoc_url=None, openapi_url=None)
@@ -90,7 +117,7 @@ class ConsoleDoor:
             headers = {"cache-control": "public, max-age=31536000, immutable", "content-type": kind}
             return Response(content, headers=headers)
 
-        for module in (sign_in, passkeys, changes, live, overview, calls):
+        for module in (sign_in, passkeys, changes, live, overview, calls, people, servers, policies, health):
             routes.include_router(module.router(self._pages))
         application.include_router(routes)
         return application

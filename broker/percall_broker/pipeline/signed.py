@@ -75,7 +75,7 @@ class Signed:
 
     async def administrator(self, request: SignedRequest, now: float) -> Identity:
         """Who signed, if it is an administrator's active grant: enough to read. Raises Forbidden too."""
-        identity = await self._standing(request, now)  # 1, 2
+        identity = await self.standing(request, now)  # 1 to 3
         if not identity.grant.administrator:  # 3
             with naming(identity):
                 raise Forbidden(
@@ -105,14 +105,15 @@ class Signed:
 
     async def present(self, request: SignedRequest, now: float) -> tuple[Identity, str]:
         """A person who is there, and the public key that says so: for what is their own. Raises Forbidden too."""
-        identity = await self._standing(request, now)  # 1, 2
+        identity = await self.standing(request, now)  # 1 to 3
         with naming(identity):
             if identity.grant.automation:
                 raise Forbidden("automation.presence", "An automation has no presence and no keys of its own.")
             key = await self._presence.require(identity.grant.person, request, identity.jti, now)  # 4
             return replace(identity, presence="passphrase"), key
 
-    async def _standing(self, request: SignedRequest, now: float) -> Identity:
+    async def standing(self, request: SignedRequest, now: float) -> Identity:
+        """Who signed, if their grant stands: enough to read what is their own. Raises Forbidden too."""
         identity = await self.identify_once(request, now)
         require(barred(identity.grant, now))
         return identity

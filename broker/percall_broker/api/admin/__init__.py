@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable
 from fastapi import APIRouter, Request
 
 from percall_broker.api.admin import (
-    console,
     devices,
     freezes,
     grants,
     groups,
     keys,
+    passkeys,
     people,
     policies,
     record,
@@ -30,7 +30,7 @@ from percall_broker.model.errors import InvalidInput
 from percall_broker.model.records import Identity
 from percall_broker.pipeline.administration import Administration
 from percall_broker.pipeline.administration.status import Status
-from percall_broker.pipeline.console import Console
+from percall_broker.pipeline.console.presence import PasskeyPresence
 from percall_broker.pipeline.webhooks import Webhooks
 
 
@@ -38,7 +38,7 @@ def router(
     administration: Administration,
     sending: Webhooks,
     at_a_glance: Status,
-    consoles: Console,
+    presence: PasskeyPresence,
     reader: Callable[[Request], Awaitable[Identity]],
     changer: Callable[[Request, str], Awaitable[Identity]],
 ) -> APIRouter:
@@ -71,5 +71,5 @@ def router(
     routes.include_router(webhooks.router(administration.webhooks, sending, asking("webhooks")))
     routes.include_router(status.router(at_a_glance, asking("")))
     routes.include_router(review.router(administration.review, asking("grants")))
-    routes.include_router(console.router(consoles, asking(""), reader))
+    routes.include_router(passkeys.router(presence, asking("")))
     return routes

@@ -19,14 +19,14 @@ def router(pages: Pages) -> APIRouter:
 
     @routes.post("/changes/ask")
     async def ask(request: Request) -> Response:
-        session, found = await pages.session(request), await message(request)
+        session, found = await pages.anybody(request), await message(request)
         asked = console.presence.new(*_members(found), time.time())
-        await console.actions.check(asked)
+        await console.actions.check(asked, session.grant)
         return told({"id": asked.id, "nonce": asked.nonce, "options": await console.presence.asking(asked, session)})
 
     @routes.post("/changes")
     async def make(request: Request) -> Response:
-        session, found, now = await pages.session(request), await message(request), time.time()
+        session, found, now = await pages.anybody(request), await message(request), time.time()
         change = Change(*_members(found), text(found, "id"), text(found, "nonce"))
         credential = found.get("credential")
         if not isinstance(credential, dict):

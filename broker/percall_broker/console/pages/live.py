@@ -43,7 +43,7 @@ def router(pages: Pages) -> APIRouter:
 
     @routes.get("/events")
     async def stream(request: Request) -> Response:
-        await pages.session(request)
+        await pages.anybody(request)
         token = security.token_of(dict(request.scope), pages.origin)
         headers = {"x-accel-buffering": "no"}
         return StreamingResponse(events(token), media_type="text/event-stream", headers=headers)

@@ -20,21 +20,21 @@ def router(pages: Pages) -> APIRouter:
 
     @routes.get("/passkeys")
     async def show(request: Request) -> Response:
-        session = await pages.session(request)
+        session = await pages.anybody(request)
         rows = await presence.listed(session.person)
         usable = bool(presence.origin.relying_party)
         return await pages.page(session, "passkeys.html", passkeys=rows, usable=usable)
 
     @routes.post("/passkeys/ask")
     async def ask(request: Request) -> Response:
-        session, found = await pages.session(request), await message(request)
+        session, found = await pages.anybody(request), await message(request)
         asked = presence.new(_ENROL, session.person, "", texts(found, "values"), time.time())
         options = await presence.asking_new(asked, session)
         return told({"id": asked.id, "nonce": asked.nonce, "options": options})
 
     @routes.post("/passkeys")
     async def enrol(request: Request) -> Response:
-        session, found = await pages.session(request), await message(request)
+        session, found = await pages.anybody(request), await message(request)
         values = texts(found, "values")
         asked = Change(_ENROL, session.person, "", values, text(found, "id"), text(found, "nonce"))
         credential = found.get("credential")

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from percall_broker.model.errors import Conflict, InvalidInput, NotFound
+from percall_broker.model.errors import Conflict, Forbidden, InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from percall_broker.model.records import Identity
+    from percall_broker.model.records import Grant, Identity
     from percall_broker.pipeline.administration import Administration
     from percall_broker.pipeline.console.presence import Change, PasskeyPresence
     from percall_broker.store.protocol import Row
@@ -28,8 +28,8 @@ def shown_grant(row: Row) -> str:
 
 
 def shown_person(row: Row) -> str:
-    """The same of a person."""
-    return f"{row['state']} {row['devices']} {row['grants']} {'frozen' if row['frozen'] else ''}".strip()
+    """The same of a person; one who was removed and comes back is another."""
+    return f"{row['state']} {row['created_at']} {'frozen' if row['frozen'] else ''}".strip()
 
 
 def shown_device(row: Row) -> str:
@@ -77,8 +77,14 @@ class Actions:
             "passkey.remove": self._remove_passkey,
         }
 
-    async def check(self, change: Change) -> None:
-        """Raises InvalidInput for what is no action, NotFound; Conflict where the subject is not as it was shown."""
+    async def check(self, change: Change, grant: Grant) -> None:
+        """Whether it can be done, by the person of this grant.
+
+        Raises InvalidInput for what is no action, NotFound, Forbidden; Conflict where the subject is not as it was
+        shown.
+        """
+        if not grant.administrator:
+            raise Forbidden("grant.administrator", "Only an administrator may do this.")
         subject = self._subjects.get(change.action.partition(".")[0])
         if subject is None or change.action not in self._acts:
             raise InvalidInput("console.action", f"There is no action {change.action!r}.")
@@ -87,7 +93,7 @@ class Actions:
 
     async def perform(self, by: Identity, change: Change) -> str:
         """Makes the change; a sentence that says so."""
-        await self.check(change)
+        await self.check(change, by.grant)
         return await self._acts[change.action](by, change.subject, change.values)
 
     # --- subjects ---

@@ -1,7 +1,8 @@
 """Who is signed in to the console, and for how long.
 
-A session acts for one administrator's grant, which is read anew for each request: with the grant, the device or the
-person ends the session, in the same instant. Only the token's hash is kept. A session alone reads; it changes nothing.
+A session acts for one grant, which is read anew for each request: with the grant, the device or the person ends the
+session, in the same instant. Only the token's hash is kept. A session alone reads, an administrator's everything,
+anybody else's what is asked of them; it changes nothing.
 """
 
 from __future__ import annotations
@@ -55,6 +56,11 @@ class Session:
         """Who."""
         return self.grant.person
 
+    @property
+    def administers(self) -> bool:
+        """Whether it is an administrator's."""
+        return self.grant.administrator
+
     def asking(self) -> Identity:
         """The identity under which this request is recorded."""
         return Identity(self.grant, secrets.token_urlsafe(16))
@@ -93,10 +99,10 @@ class ConsoleSessions:
         return await self.open(row["grant_id"], "link", now, may_enrol=row["purpose"] == "enrol")
 
     async def open_of(self, person: str, how: str, now: float) -> Opened:
-        """Signs in a person who has shown who they are. Raises Forbidden where they do not administer."""
-        rows = await self._store.fetch("administering_grant", person=person, now=int(now))
+        """Signs in a person who has shown who they are. Raises Forbidden where they have no grant that stands."""
+        rows = await self._store.fetch("grant_to_sign_in", person=person, now=int(now))
         if not rows:
-            raise Forbidden("console.administrator", f"The console is for administrators, which {person} is not.")
+            raise Forbidden("console.grant", f"{person} has no grant here that stands.")
         return await self.open(rows[0]["id"], how, now)
 
     async def open(self, grant_id: str, how: str, now: float, *, may_enrol: bool = False) -> Opened:
@@ -142,9 +148,9 @@ class ConsoleSessions:
 
     async def _standing(self, grant_id: str, now: float) -> Grant:
         grant = await self._lookup.grant(grant_id, fresh=True)
-        if grant is None or not grant.administrator or grant.automation or barred(grant, now) is not None:
+        if grant is None or grant.automation or barred(grant, now) is not None:
             raise Unauthenticated(
-                "console.grant", "The grant behind this sign-in does not stand any more.", "Ask another administrator."
+                "console.grant", "The grant behind this sign-in does not stand any more.", "Ask an administrator."
             )
         return grant
 

@@ -60,11 +60,13 @@ DELETE FROM passkeys WHERE id = :id RETURNING person, name
 -- name: remove_passkeys(person)
 DELETE FROM passkeys WHERE person = :person
 
--- name: administering_grant(person, now)
--- The newest grant with which a person administers.
-SELECT g.id FROM administrators a JOIN grants g ON g.id = a.grant_id
-WHERE a.person = :person AND g.automation = 0 AND (g.expires_at = 0 OR g.expires_at > :now)
-ORDER BY g.created_at DESC, g.id LIMIT 1
+-- name: grant_to_sign_in(person, now)
+-- One that a person uses: one with which they administer, else the newest.
+SELECT g.id FROM grants g
+JOIN persons p ON p.name = g.person JOIN device_keys k ON k.thumbprint = g.device JOIN devices d ON d.id = k.device
+WHERE g.person = :person AND g.automation = 0 AND g.state = 'active' AND (g.expires_at = 0 OR g.expires_at > :now)
+  AND p.state = 'active' AND k.state = 'active' AND d.state = 'active'
+ORDER BY g.administrator DESC, g.created_at DESC, g.id LIMIT 1
 
 -- name: calls_by_bucket(since_ms, bucket_ms)
 -- Long reading. How many calls there were in each stretch of time, and how many of them failed.

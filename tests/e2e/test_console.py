@@ -1,0 +1,189 @@
+"""The console in a real browser: real passkeys, the keyboard alone, and pages whose text is hostile."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.chromium import MISSING, PROGRAM, Window, chromium, window
+from harness.processes import Broker, command
+from harness.signing import SigningLaptop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser
+
+pytestmark = pytest.mark.skipif(not PROGRAM.exists(), reason=MISSING)
+
+HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script>{{7*7}}\u202e\u200b'
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def ada(broker: Broker) -> SigningLaptop:
+    return administrator(broker, "ada")
+
+
+def administrator(broker: Broker, name: str) -> SigningLaptop:
+    """One with a passphrase, which the tests type for them."""
+    made = command("percall-broker", "invite", name, "--json", environment=broker.environment)
+    return SigningLaptop.of_person(broker.url, str(json.loads(made.stdout)["invite"]))
+
+
+@pytest.fixture
+def opened(browser: Browser, ada: SigningLaptop) -> Iterator[Window]:
+    """Ada's window, signed in, with a passkey that she has just made."""
+    with window(browser) as one:
+        enrol(one, ada)
+        yield one
+        assert one.troubles == []
+
+
+def enrol(one: Window, laptop: SigningLaptop) -> None:
+    one.page.goto(str(laptop.administer("POST", "/v1/console/enrolment")["link"]))
+    one.page.get_by_role("button", name="Sign in with this link").click()
+    one.page.get_by_label("Name").fill("A test's passkey")
+    one.page.get_by_role("button", name="Make a passkey").click()
+    one.page.get_by_text("is yours").wait_for()
+    assert len(one.passkeys()) == 1
+
+
+def console(one: Window, path: str) -> str:
+    return one.page.url.split("/console/")[0] + "/console/" + path
+
+
+def granted(broker: Broker, person: str, *tools: str) -> tuple[SigningLaptop, str]:
+    administrator = broker.administrator
+    done = administrator.administer(
+        "grant", "create", person, "--server", "keyed", "--tools", ",".join(tools), "--json"
+    )
+    made = json.loads(done.stdout)
+    return SigningLaptop.enrolled(broker.url, made["invite"]), made["grant"]
+
+
+def test_a_grant_is_revoked_in_one_click_and_the_next_call_is_refused(
+    broker: Broker, opened: Window, person: str
+) -> None:
+    laptop, _ = granted(broker, person, "get_*")
+    assert laptop.call("keyed", "get_item")["decision"] == "permit"
+    opened.page.goto(console(opened, f"people/{person}"))
+    opened.page.get_by_role("button", name="Revoke the grant of default").click()
+    opened.page.get_by_role("status").get_by_text("is revoked for good").wait_for()
+    assert laptop.call("keyed", "get_item")["refusal"]["code"] == "grant.revoked"
+    opened.page.get_by_text("revoked", exact=True).first.wait_for()
+    (row,) = broker.rows("log", "changes", "--limit", "1")
+    assert (row["person"], row["action"], row["presence"]) == ("ada", "grant.revoked", "passkey")
+
+
+def test_signing_in_and_suspending_somebody_needs_no_mouse(
+    broker: Broker, browser: Browser, ada: SigningLaptop, person: str
+) -> None:
+    laptop, _ = granted(broker, person, "get_*")
+    with window(browser) as one:
+        press = one.page.keyboard.press
+        one.page.goto(str(ada.administer("POST", "/v1/console/enrolment")["link"]))
+        press("Enter")  # the button has the focus
+        one.page.wait_for_url("**/passkeys")
+        one.page.keyboard.type("By keyboard")
+        press("Enter")
+        one.page.get_by_text("is yours").wait_for()
+        one.page.goto(console(one, f"people/{person}"))
+        press("Tab")
+        assert one.page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        press("Enter")
+        for _ in range(20):
+            press("Tab")
+            if one.page.evaluate("document.activeElement.textContent.trim()") == "Suspend":
+                break
+        assert one.page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none", "it can be seen"
+        press("Enter")
+        one.page.get_by_role("status").get_by_text("is suspended").wait_for()
+        assert one.troubles == []
+    assert laptop.call("keyed", "get_item")["decision"] == "forbid"
+
+
+def test_calls_appear_as_they_happen_and_nothing_in_them_runs(broker: Broker, opened: Window, person: str) -> None:
+    laptop, _ = granted(broker, person, "*")
+    opened.page.goto(console(opened, f"calls?person={person}"))
+    opened.page.get_by_text("No call fits").wait_for()
+    opened.page.get_by_text("Live").wait_for()
+    call = laptop.call("keyed", HOSTILE, {"note": HOSTILE, "</pre><script>alert(3)</script>": 1})["call"]
+    opened.page.get_by_text("onerror=alert(1)").first.wait_for()
+    assert "⟨U+202E⟩" in opened.page.inner_text("td.tool")
+    opened.page.click("td.when a")
+    laptop.settle(call)
+    opened.page.get_by_text("The tool answered.").wait_for()
+    opened.page.get_by_role("button", name="Show the arguments").click()
+    shown = opened.page.inner_text("pre.arguments")
+    assert "<script>alert(2)</script>{{7*7}}U+202EU+200B" in shown
+    assert "</pre><script>alert(3)</script>" in shown
+    assert opened.page.locator("img, main script").count() == 0
+    for path in ("", f"people/{person}", "servers", "health"):
+        opened.page.goto(console(opened, path))
+        assert opened.page.locator("img, main script").count() == 0
+
+
+def test_the_policy_stops_a_script_that_would_get_into_a_page(opened: Window) -> None:
+    opened.page.goto(console(opened, "calls"))
+    refused = opened.page.evaluate(
+        """() => new Promise((done) => {
+            document.addEventListener("securitypolicyviolation", (event) => done(event.violatedDirective));
+            const script = document.createElement("script");
+            script.textContent = "document.title = 'run'";
+            document.body.append(script);
+            setTimeout(() => done("nothing"), 2000);
+        })"""
+    )
+    assert refused.startswith("script-src")
+    assert opened.page.title() != "run"
+    assert any("Content Security Policy" in one for one in opened.troubles), "a browser says so"
+    opened.troubles.clear()
+
+
+def test_a_page_that_is_out_of_date_changes_nothing_and_says_so(broker: Broker, opened: Window, person: str) -> None:
+    _, grant = granted(broker, person, "get_*")
+    opened.page.goto(console(opened, f"people/{person}"))
+    broker.administrator.administer("grant", "suspend", grant)
+    opened.page.get_by_role("button", name="Revoke the grant of default").click()
+    opened.page.get_by_role("status").get_by_text("This changed since the page was loaded").wait_for()
+    assert broker.rows("grant", "show", grant)[0]["state"] == "suspended"
+    opened.troubles.clear()  # the browser lists the 409
+
+
+def test_without_a_passkey_a_click_changes_nothing(
+    broker: Broker, browser: Browser, opened: Window, person: str
+) -> None:
+    """Her session in another browser, which has no passkey of hers."""
+    _, grant = granted(broker, person, "get_*")
+    with window(browser) as other:
+        other.context.add_cookies([{**cookie} for cookie in opened.context.cookies()])  # type: ignore[typeddict-item]
+        other.page.goto(console(opened, f"people/{person}"))
+        other.devtools.send("WebAuthn.removeVirtualAuthenticator", {"authenticatorId": other.authenticator})
+        options = {"protocol": "ctap2", "transport": "internal", "hasResidentKey": True}
+        options |= {"hasUserVerification": True, "isUserVerified": True}
+        other.devtools.send("WebAuthn.addVirtualAuthenticator", {"options": options})
+        other.page.get_by_role("button", name="Revoke the grant of default").click()
+        other.page.get_by_role("status").get_by_text("did not answer").wait_for()
+    assert broker.rows("grant", "show", grant)[0]["state"] == "active"
+
+
+def test_a_passkey_signs_in_and_a_session_that_ends_leaves_the_page(
+    broker: Broker, browser: Browser, ada: SigningLaptop
+) -> None:
+    assert ada.token, "she stays, so that there is an administrator"
+    bea = administrator(broker, "bea")
+    with window(browser) as one:
+        enrol(one, bea)
+        one.page.get_by_role("button", name="Sign out").click()
+        one.page.get_by_role("button", name="Sign in with a passkey").click()
+        one.page.get_by_role("heading", name="Overview").wait_for()
+        broker.administrator.administer("person", "remove", "bea")
+        one.page.get_by_role("heading", name="Sign in").wait_for()
