@@ -240,6 +240,10 @@ def _rest(broker: Broker, errors: ErrorAnswers) -> FastAPI:
     async def nothing(request: Request, _error: Exception) -> Response:
         return await refuse(request, NotFound("request.path", "There is nothing at this path."))
 
+    @rest.exception_handler(405)
+    async def otherwise(request: Request, _error: Exception) -> Response:
+        return await refuse(request, InvalidInput("request.method", f"{request.method[:16]} is not answered here."))
+
     rest.include_router(inbox.router(broker.approvals, broker.signed))
     rest.include_router(
         admin.router(broker.administration, broker.webhooks, broker.status, broker.console.presence, reader, changer)

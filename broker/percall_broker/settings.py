@@ -145,5 +145,7 @@ def load(**told: Any) -> Settings:
     try:
         return Settings(home=home(), **{name: value for name, value in told.items() if value is not None})
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        problems = "; ".join(
+            f"{'.'.join(map(str, one['loc']))}: {one['msg'].removeprefix('Value error, ')}" for one in error.errors()
+        )
         raise InvalidInput("settings.form", f"The broker's settings do not hold: {problems}.") from None

@@ -9,9 +9,10 @@ import pytest
 
 from harness.processes import command, keyed_entry
 from harness.receiver import Receiver
+from harness.signing import SigningLaptop
 from harness.upstream import CANARY, Upstream
 from integration.conftest import Served
-from percall import __version__
+from percall import __version__, wire
 from percall_broker.store import schema
 
 if TYPE_CHECKING:
@@ -97,3 +98,27 @@ def test_an_end_that_cannot_be_is_refused(served: Served, ends: object) -> None:
     )
     assert answer.code in {"secret.expired", "request.form"}
     assert "expiring_keys" in status(served)
+
+
+def test_a_personal_key_that_grows_old_is_told_with_its_owner(tmp_path: Path, upstream: Upstream) -> None:
+    with Served(tmp_path, settings={"key_days": "5"}) as own, Receiver() as receiver:
+        receiver.key = own.administrator.administer("POST", "/v1/admin/webhooks", {"url": receiver.url})["key"]
+        own.add_server("keyed", keyed_entry(upstream.url), CANARY)
+        made = own.invite("keyed")
+        alice = SigningLaptop.of_person(own.url, made["invite"])
+        message = wire.join(wire.encode(wire.KeyChange("keyed", "add")), b"test_a-key-of-alices-own")
+        assert alice.send("POST", wire.PATH_KEYS, message).status == 200
+        told = {(row["server"], row["person"]) for row in status(own)["expiring_keys"]}
+        assert told == {("keyed", ""), ("keyed", made["person"])}
+        own.stop()
+        own.start()
+        assert receiver.next("key.expiring", person=made["person"])["data"]["server"] == "keyed"
+        receiver.next("key.expiring", person="")
+        # Who is gone has no key that could end.
+        own.administrator.administer("POST", f"/v1/admin/people/{made['person']}/remove")
+        assert [row["person"] for row in status(own)["expiring_keys"]] == [""]
+
+
+def test_what_no_route_answers_is_refused_with_a_code(served: Served) -> None:
+    assert served.administrator.send("DELETE", "/v1/admin/status").code == "request.method"
+    assert served.administrator.send("GET", "/v1/admin/nothing").code == "request.path"

@@ -83,13 +83,17 @@ class _TracedSteps(Steps):
             self._span.set_attribute("percall.reason", error.code)
         if error is not None and getattr(error, "status", _SERVER_ERROR) >= _SERVER_ERROR:  # a refusal is no failure
             self._span.set_status(Status(StatusCode.ERROR))
+        if self._span.is_recording():  # else the sampler left it out
+            self._make_steps()
+        self._span.end()
+
+    def _make_steps(self) -> None:
         within = set_span_in_context(self._span)
         begins = self.began_ns
         for step, end in self.ends:
             ends = self.began_ns + int((end - self.began) * _NANOSECONDS)
             self._tracer.start_span(step, within, start_time=begins).end(ends)
             begins = ends
-        self._span.end()
 
 
 class _Exporter(OTLPSpanExporter):
