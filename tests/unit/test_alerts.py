@@ -38,9 +38,7 @@ def test_the_how_to_explains_each_rule_and_no_other() -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool (Debian's package prometheus)")
-@pytest.mark.parametrize(
-    "arguments", [("check", "rules", "percall.rules.yml"), ("test", "rules", "percall.rules.test.yml")]
-)
-def test_prometheus_own_tool_finds_the_rules_right(arguments: tuple[str, ...]) -> None:
-    done = subprocess.run(["promtool", *arguments], cwd=FOLDER, capture_output=True, text=True, check=False)
+def test_prometheus_own_tool_finds_the_rules_right() -> None:
+    done = subprocess.run([FOLDER / "run.sh"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(RULES)} rules found" in done.stdout

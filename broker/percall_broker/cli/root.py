@@ -140,7 +140,8 @@ def _make_folder(folder: Path, database: str) -> None:
 
 
 async def _first_key(settings: Settings) -> None:
-    """Raises Unavailable where there is no source of keys, or it does not answer."""
+    """Raises Unavailable where there is no source of keys, it does not answer, or its key cannot be used."""
+    from percall_broker.crypto import sodium
     from percall_broker.vault.sources.chosen import key_source
 
     source = key_source(settings)
@@ -150,6 +151,8 @@ async def _first_key(settings: Settings) -> None:
         if error.code != "keys.missing":
             raise
         await source.rotate()
+    else:
+        await source.wrap(sodium.new_key(), b"init")  # found out here, while nothing has been made yet
     finally:
         await source.close()
 
