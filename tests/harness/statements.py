@@ -54,10 +54,10 @@ def startup(name: str, **changes: Any) -> Statement:
     """The intent of an API request outside any call."""
     parameters = {
         "id": name, "time_ms": 1002, "grant_id": "g", "grant_version": 1, "person": "alice", "agent": "default",
-        "device": "key", "server": "github", "server_version": 1, "reason": "request.startup", "entry": "{}", "now": 1,
-        **SHARED_KEY,
+        "device": "key", "server": "github", "server_version": 1, "tool": "", "reason": "request.startup",
+        "entry": "{}", "now": 1, **SHARED_KEY,
     }  # fmt: skip
-    return Statement("record_startup_request", parameters | changes)
+    return Statement("record_request_of_no_call", parameters | changes)
 
 
 def seeds() -> tuple[Statement, ...]:

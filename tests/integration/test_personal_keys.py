@@ -393,8 +393,8 @@ def test_a_remote_server_gets_the_persons_own_key_with_every_message(relayed: Se
     alice.relay("remote", call("get_item"))
     assert key_in(remote.seen[-1].headers) == MINE
     settled(alice, "failed")  # the remote server knows the shared key alone
-    (row,) = administer(relayed, "GET", f"calls?server=remote&secret_owner={person}")
-    assert row["tool"] == "get_item"
+    uses = administer(relayed, "GET", f"calls?server=remote&secret_owner={person}")
+    assert [(row["tool"], bool(row["call"])) for row in uses] == [("get_item", True), ("tools/list", False)]
     rogue = without_presence(alice)
     entry = administer(relayed, "GET", "servers/remote")
     assert entry["personal_keys"][0]["person"] == person

@@ -91,7 +91,7 @@ def list_calls(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Calls with their outcomes, newest first. Of a key, also the requests at a server's start, which have no call."""
+    """Calls with their outcomes, newest first. Of a key, also the requests that belong to no call."""
     if decision not in {"", "permit", "forbid"}:
         raise UsageError("cli.decision", f"{decision!r} is no decision.", "Write permit or forbid.")
     key_server, version = _version_of(secret_version)

@@ -4,7 +4,7 @@
     2  who: whose grant, which device key, a nonce of ours; a replay is caught by the unique id
     3  decide: gated methods by the grant's patterns, the policies and, where those ask, a person's approval; the others
        when the grant names the server; the default is no
-    4  record a gated call durably, on condition that grant and entry are still those decided on; a refusal too
+    4  record it durably, on condition that grant, entry and key are still those decided on; a call's refusal too
     5  unseal the key, and put it into its slots
     6  forward the very bytes that were decided on
     7  stream the answer at the client's pace
@@ -24,18 +24,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 from percall import wire
 from percall.rpc import frames, gate, refusals
 from percall_broker.crypto.seals import SealBroken
-from percall_broker.model.errors import BrokerError, Forbidden, NotFound, Unavailable
+from percall_broker.model.errors import BrokerError, Conflict, Forbidden, NotFound, Unavailable
 from percall_broker.model.keys import barred_key, key_of
+from percall_broker.model.records import Decision
 from percall_broker.model.standing import barred, closed, require
 from percall_broker.pipeline.call import calling
 from percall_broker.pipeline.deciding import another_door
-from percall_broker.pipeline.signed import naming
+from percall_broker.pipeline.signed import naming, renewed, replayed
 from percall_broker.stages import approval, message
 from percall_broker.stages.inject import keyed
 
 if TYPE_CHECKING:
     from percall_broker.crypto.seals import Seals
-    from percall_broker.model.records import Identity, Scope, Server
+    from percall_broker.model.records import Grant, Identity, Scope, Server
     from percall_broker.model.rules import Target
     from percall_broker.pipeline.deciding import Deciding
     from percall_broker.pipeline.outcomes import Outcomes
@@ -264,8 +265,9 @@ class RelayPipeline:
                 await self._forwarded(asked, said, identity, server, Seen(identity.jti, int(asked.at * 1000)), forward)
                 steps.done("upstream")
         else:
-            identity = await self._signed.identify_once(asked.signed, asked.at)  # 2
-            server = await self._standing(identity, asked)  # 3
+            identity = await self._signed.identify(asked.signed, asked.at)  # 2
+            with naming(identity):
+                identity, server = await self._stand_and_record(asked, said, identity)  # 3, 4
             await self._forwarded(asked, said, identity, server, Seen(), forward)
 
     async def _forwarded(
@@ -291,17 +293,27 @@ class RelayPipeline:
             raise Forbidden(refused.code, refused.message, refused.next_step, approval=approval.told(refused))
         return decided.identity, decided.server
 
-    async def _standing(self, identity: Identity, asked: Asked) -> Server:
-        """The server, by a fresh reading, when the grant may use it at all. Raises Forbidden."""
-        require(barred(identity.grant, asked.at))
-        if asked.server not in identity.grant.servers:
-            raise Forbidden("grant.server", f"The grant does not name the server {asked.server!r}.")
-        server = await self._lookup.server(asked.server, fresh=True)
-        require(closed(asked.server, server))
-        assert server is not None  # noqa: S101 - what is not there is closed
-        require(another_door(server, relayed=True))
-        require(barred_key(identity.grant, server))
-        return server
+    async def _stand_and_record(
+        self, asked: Asked, said: Message | None, identity: Identity
+    ) -> tuple[Identity, Server]:
+        """A message that is no call: the grant may use the server at all, and that its key is used is on record.
+
+        Raises Forbidden, Unauthenticated for a replay, Conflict.
+        """
+        method = (said.method or "response") if said is not None else asked.signed.method
+        for fresh in (False, True, True):  # as in pipeline.deciding
+            grant = await self._lookup.grant(identity.grant.id, fresh=fresh) or identity.grant
+            server = await self._lookup.server(asked.server, fresh=fresh)
+            identity = renewed(identity, grant)
+            shut = _shut(grant, asked.server, server, asked.at)
+            if shut is None and server is not None:
+                if await self._recorder.message(identity, server, method, key_of(grant, server), asked.at):
+                    return identity, server
+            elif fresh:
+                require(shut)
+        if await self._recorder.is_recorded(identity, "request"):
+            raise replayed()
+        raise Conflict("request.changing", "The grant or the server keeps changing.", "Try again.")
 
     async def _permitted(
         self, asked: Asked, said: Message | None, identity: Identity, server: Server, seen: Seen
@@ -345,6 +357,19 @@ class RelayPipeline:
         if seen.call and seen.outcome:
             duration_ms = max(0, int(time.time() * 1000) - seen.began_ms)
             self._outcomes.add(identity, wire.Settlement(seen.call, seen.outcome, duration_ms, seen.observed))
+
+
+def _shut(grant: Grant, name: str, server: Server | None, now: float) -> Decision | None:
+    """Why a grant may not use a server at all; None when it may."""
+    refused = barred(grant, now)
+    if refused is None and name not in grant.servers:
+        refused = Decision(
+            permitted=False, code="grant.server", message=f"The grant does not name the server {name!r}."
+        )
+    refused = refused or closed(name, server)
+    if refused is None and server is not None:
+        refused = another_door(server, relayed=True) or barred_key(grant, server)
+    return refused
 
 
 _NEVER_SENT = frozenset({

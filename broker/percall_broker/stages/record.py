@@ -150,9 +150,9 @@ class Recorder:
         )
         return await self._store.transact(*asking, *self._all(record, frame)) is not None
 
-    async def is_recorded(self, identity: Identity) -> bool:
-        """Whether a call with this id was here before. Raises Unavailable."""
-        return bool(await self._store.fetch("is_recorded", kind="call", id=identity.jti))
+    async def is_recorded(self, identity: Identity, kind: str = "call") -> bool:
+        """Whether a call, or another `kind` of entry, with this id was here before. Raises Unavailable."""
+        return bool(await self._store.fetch("is_recorded", kind=kind, id=identity.jti))
 
     def _all(self, record: Statement, frame: Frame) -> list[Statement]:
         """The record of a call, and its sealed arguments."""
@@ -199,7 +199,9 @@ class Recorder:
         }
         if not calls:
             record = Statement(
-                "record_startup_request", {**intent, "person": grant.person, "agent": grant.agent}, required=True
+                "record_request_of_no_call",
+                {**intent, "person": grant.person, "agent": grant.agent, "tool": ""},
+                required=True,
             )
         else:
             limited = {**intent, "call": calls[0], "max_requests": server.entry.max_requests}
@@ -238,6 +240,44 @@ class Recorder:
                 "tool": tool,
                 "reason": decision.code,
                 "entry": _entry(**_request_members(identity, request.server, request, calls, decision, time_ms)),
+            },
+        )
+        return bool((await self._store.append(record))[0])
+
+    async def message(self, identity: Identity, server: Server, method: str, key: Key, now: float) -> bool:
+        """A message to a remote server that is no call; `method` is the message's, or HTTP's where there is none.
+
+        False: the grant, the entry or the key changed, or the id is a replay.
+        """
+        time_ms, grant = int(now * 1000), identity.grant
+        entry = _entry(
+            kind="request",
+            request=identity.jti,
+            calls=[],
+            time_ms=time_ms,
+            **_who(identity),
+            server=server.name,
+            method=method,
+            url=server.entry.url.partition("?")[0],
+            decision="permit",
+            reason="grant.server",
+            **_carried(key),
+        )
+        record = Statement(
+            "record_request_of_no_call",
+            {
+                "id": identity.jti,
+                "time_ms": time_ms,
+                **_who(identity),
+                "grant_version": grant.version,
+                "server": server.name,
+                "server_version": server.version,
+                "tool": method,
+                "reason": "grant.server",
+                "entry": entry,
+                "now": int(now),
+                **_carried(key),
+                "binding": key.binding,
             },
         )
         return bool((await self._store.append(record))[0])

@@ -46,12 +46,10 @@ class Record:
         self._arguments = arguments
 
     async def calls(self, filters: Filters) -> list[Row]:
-        """Calls with their outcomes, newest first. Where a key is named, those that used it, and start-up requests."""
+        """Calls with their outcomes, newest first. Where a key is named, only what used it, calls or not."""
         parameters = {name: getattr(filters, name) for name in Filters.__dataclass_fields__}
-        if filters.secret_owner or filters.secret_version:
-            return [call_row(row) for row in await self._store.fetch("list_uses", **parameters)]
-        del parameters["secret_owner"], parameters["secret_version"]
-        return [call_row(row) for row in await self._store.fetch("list_calls", **parameters)]
+        of_key = int(bool(filters.secret_owner or filters.secret_version))
+        return [call_row(row) for row in await self._store.fetch("list_calls", **parameters, of_key=of_key)]
 
     async def calls_after(self, seq: int, limit: int = 500) -> list[Row]:
         """Calls recorded after a row of the log, oldest first; each with its `seq`."""

@@ -128,11 +128,12 @@ WHERE c.kind = 'call' AND c.id = :call AND c.decision = 'permit' AND c.deadline_
 ON CONFLICT DO NOTHING
 RETURNING seq
 
--- name: record_startup_request(id, time_ms, grant_id, grant_version, person, agent, device, server, server_version, reason, entry, now, secret_owner, secret_version, binding)
--- The intent of an API request outside any window, which the entry lists as a start-up request.
+-- name: record_request_of_no_call(id, time_ms, grant_id, grant_version, person, agent, device, server, server_version, tool, reason, entry, now, secret_owner, secret_version, binding)
+-- The intent of a request that belongs to no call: one that the entry lists for a server's start, or a message to a
+-- remote server (its tool is the message's method).
 INSERT INTO log (kind, id, call, time_ms, grant_id, person, agent, device, server, tool,
                  decision, reason, outcome, duration_ms, deadline_ms, entry, secret_owner, secret_version)
-SELECT 'request', :id, '', :time_ms, g.id, :person, :agent, :device, s.name, '',
+SELECT 'request', :id, '', :time_ms, g.id, :person, :agent, :device, s.name, :tool,
        'permit', :reason, '', 0, 0, :entry, :secret_owner, :secret_version
 FROM grants g CROSS JOIN servers s
 WHERE g.id = :grant_id AND g.state = 'active' AND g.version = :grant_version AND g.device = :device
@@ -141,11 +142,11 @@ WHERE g.id = :grant_id AND g.state = 'active' AND g.version = :grant_version AND
   AND EXISTS (
     SELECT 1 FROM standing t WHERE t.grant_id = g.id AND t.server = s.name AND (t.sign_in_until = 0 OR t.sign_in_until > :now)
   )
-  AND EXISTS (
+  AND (CAST(:secret_version AS BIGINT) = 0 OR EXISTS (
     SELECT 1 FROM usable_keys k
     WHERE k.server = s.name AND k.owner = :secret_owner AND k.version >= :secret_version AND k.owner IN ('', g.person)
       AND k.thumbprint IN ('', g.device) AND k.binding IN ('', :binding)
-  )
+  ))
 /*+ FOR SHARE OF g, s */
 ON CONFLICT DO NOTHING
 RETURNING seq
@@ -194,24 +195,10 @@ INSERT INTO proofs (jti, expires_at) VALUES (:jti, :expires_at) ON CONFLICT DO N
 -- name: forget_proofs(now)
 DELETE FROM proofs WHERE expires_at < :now
 
--- name: list_calls(person, grant_id, agent, server, tool, decision, since_ms, until_ms, limit)
+-- name: list_calls(person, grant_id, agent, server, tool, decision, since_ms, until_ms, limit, of_key, secret_owner, secret_version)
 -- Long reading. Calls with their outcomes, newest first; an empty string, or 0, filters nothing.
-SELECT c.seq, c.id AS call, c.time_ms, c.grant_id, c.person, c.agent, c.device, COALESCE(d.name, '') AS device_name,
-       c.server, c.tool, c.decision, c.reason, COALESCE(o.outcome, '') AS outcome,
-       COALESCE(o.duration_ms, 0) AS duration_ms, c.approval,
-       COALESCE((SELECT MIN(n.answered_by) FROM approval_groups n WHERE n.approval = c.approval), '') AS approver
-FROM log c LEFT JOIN log o ON o.kind = 'outcome' AND o.id = c.id
-     LEFT JOIN device_keys k ON k.thumbprint = c.device LEFT JOIN devices d ON d.id = k.device
-WHERE c.kind = 'call'
-  AND (:person = '' OR c.person = :person) AND (:grant_id = '' OR c.grant_id = :grant_id)
-  AND (:agent = '' OR c.agent = :agent) AND (:server = '' OR c.server = :server)
-  AND (:tool = '' OR c.tool = :tool) AND (:decision = '' OR c.decision = :decision)
-  AND c.time_ms >= :since_ms AND (:until_ms = 0 OR c.time_ms < :until_ms)
-ORDER BY c.seq DESC LIMIT :limit
-
--- name: list_uses(person, grant_id, agent, server, tool, decision, since_ms, until_ms, limit, secret_owner, secret_version)
--- Long reading. As list_calls, of those whose requests carried a key, and requests at a server's start, which belong to
--- no call. secret_version 0: any of that owner's; secret_owner empty: the shared key's.
+-- of_key 1: only those whose requests carried this key, and requests with it that belong to no call. Then an empty
+-- secret_owner means the shared key, and secret_version 0 any version.
 WITH uses AS (
     SELECT u.seq, u.call FROM log u
     WHERE u.secret_version > 0 AND u.secret_owner = :secret_owner
@@ -219,14 +206,16 @@ WITH uses AS (
 )
 SELECT c.seq, c.call, c.time_ms, c.grant_id, c.person, c.agent, c.device, COALESCE(d.name, '') AS device_name,
        c.server, c.tool, c.decision, c.reason, COALESCE(o.outcome, '') AS outcome,
-       COALESCE(o.duration_ms, 0) AS duration_ms
+       COALESCE(o.duration_ms, 0) AS duration_ms, c.approval,
+       COALESCE((SELECT MIN(n.answered_by) FROM approval_groups n WHERE n.approval = c.approval), '') AS approver
 FROM log c LEFT JOIN log o ON o.kind = 'outcome' AND o.id = c.id
      LEFT JOIN device_keys k ON k.thumbprint = c.device LEFT JOIN devices d ON d.id = k.device
-WHERE ((c.kind = 'call' AND c.id IN (SELECT u.call FROM uses u))
-    OR (c.kind = 'request' AND c.call = '' AND c.seq IN (SELECT u.seq FROM uses u)))
+WHERE ((:of_key = 0 AND c.kind = 'call')
+    OR (:of_key = 1 AND c.kind = 'call' AND c.id IN (SELECT u.call FROM uses u))
+    OR (:of_key = 1 AND c.kind = 'request' AND c.call = '' AND c.seq IN (SELECT u.seq FROM uses u)))
   AND (:person = '' OR c.person = :person) AND (:grant_id = '' OR c.grant_id = :grant_id)
-  AND (:agent = '' OR c.agent = :agent) AND (:tool = '' OR c.tool = :tool)
-  AND (:decision = '' OR c.decision = :decision)
+  AND (:agent = '' OR c.agent = :agent) AND (:server = '' OR c.server = :server)
+  AND (:tool = '' OR c.tool = :tool) AND (:decision = '' OR c.decision = :decision)
   AND c.time_ms >= :since_ms AND (:until_ms = 0 OR c.time_ms < :until_ms)
 ORDER BY c.seq DESC LIMIT :limit
 
