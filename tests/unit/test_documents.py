@@ -39,3 +39,11 @@ def test_the_roll_outs_lists_allow_percall_alone() -> None:
     settings = json.loads(listed)
     assert settings["allowManagedMcpServersOnly"] is True
     assert [entry["serverCommand"][:2] for entry in settings["allowedMcpServers"]] == [["percall", "run"]] * 2
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/README.md", "examples/README.md", "docs/tutorial/first-server.md"])
+def test_every_link_of_an_index_leads_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    assert links
+    assert [link for link in links if not ((ROOT / page).parent / link).exists()] == []
