@@ -58,7 +58,7 @@ class Recorder:
             delivery=server.entry.delivery,
             grant_version=grant.version,
             server_version=server.version,
-            **_carried(key),
+            **(_carried(key) if key.version else {}),
         )
         record = Statement(
             "record_call",

@@ -6,12 +6,15 @@ else. None ever comes back.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from percall import home, wire
-from percall.errors import UsageError
+from percall.errors import BrokerRefusal, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from percall.home import Login
     from percall.identity.client import SignedClient
 
@@ -33,7 +36,8 @@ def login_for(server: str, agent: str | None = None) -> Login:
 
 def listed(broker: SignedClient) -> tuple[wire.PersonalKey, ...]:
     """The keys of this login's person. Raises PercallError."""
-    return wire.decode(wire.PersonalKeys, broker.json("GET", wire.PATH_KEYS)).keys
+    with _naming_the_old():
+        return wire.decode(wire.PersonalKeys, broker.json("GET", wire.PATH_KEYS)).keys
 
 
 def change(broker: SignedClient, server: str, verb: str, key: bytes = b"") -> wire.PersonalKey | None:
@@ -42,6 +46,22 @@ def change(broker: SignedClient, server: str, verb: str, key: bytes = b"") -> wi
     Asks for the passphrase at the terminal, once a client. Raises PercallError.
     """
     message = wire.join(wire.encode(wire.KeyChange(server, verb)), key)
-    answer = broker.request("POST", wire.PATH_KEYS, body=message, media_type=wire.MEDIA_TYPE)
+    with _naming_the_old():
+        answer = broker.request("POST", wire.PATH_KEYS, body=message, media_type=wire.MEDIA_TYPE)
     keys = wire.decode(wire.PersonalKeys, wire.strict_json(answer.content)).keys
     return keys[0] if keys else None
+
+
+@contextmanager
+def _naming_the_old() -> Iterator[None]:
+    """A broker of an older version has no such door, and says no more than that."""
+    try:
+        yield
+    except BrokerRefusal as error:
+        if error.code != "request.path":
+            raise
+        raise BrokerRefusal(
+            "key.broker",
+            "The broker there is of a version without personal keys.",
+            "Ask your administrator to update it.",
+        ) from None

@@ -18,8 +18,8 @@ SELECT p.name, p.state, p.created_at, p.sign_in_until,
        (SELECT COUNT(*) FROM devices d WHERE d.person = p.name AND d.state = 'active') AS devices,
        (SELECT COUNT(*) FROM grants g WHERE g.person = p.name AND g.state <> 'revoked'
           AND (g.expires_at = 0 OR g.expires_at > :now)) AS grants,
-       (SELECT COUNT(*) FROM administrators a WHERE a.person = p.name
-          AND (a.expires_at = 0 OR a.expires_at > :now)) AS administrator
+       (SELECT COUNT(*) FROM administrators a JOIN grants r ON r.id = a.grant_id
+          WHERE a.person = p.name AND r.automation = 0 AND (a.expires_at = 0 OR a.expires_at > :now)) AS administrator
 FROM persons p LEFT JOIN freezes f ON f.kind = 'person' AND f.name = p.name
 ORDER BY p.name
 
