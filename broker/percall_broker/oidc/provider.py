@@ -1,20 +1,22 @@
 """The provider's endpoints: discovery (OpenID Connect Discovery 1.0), keys, and the exchange of a code for a token.
 
 The broker is the client that holds the secret; the laptop holds the code's verifier (RFC 7636). Neither redirects nor
-the environment's proxies are followed, and nothing larger than it should be is read.
+the environment's proxies are followed, nothing larger than it should be is read, and nothing waited for too long.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httpx
-from authlib.common.errors import AuthlibBaseError
-from authlib.integrations.httpx_client import AsyncOAuth2Client
+from authlib.oauth2.auth import ClientAuth
+from authlib.oauth2.rfc6749.parameters import prepare_token_request
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet, import_key
 
@@ -33,6 +35,10 @@ KEPT_SECONDS = 3600.0
 _FRESH_SECONDS = 30.0
 _TIMEOUT_SECONDS = 10.0
 _MOST_BYTES = 1024 * 1024
+_OK, _NO = 200, frozenset({400, 401})
+_FORM = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+_PLAIN = {"Accept-Encoding": "identity"}
+_ERROR = re.compile(r"[a-z_]{1,64}")
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -85,11 +91,10 @@ class Provider:
         if found is not None and now - found.at < (_FRESH_SECONDS if fresh else KEPT_SECONDS):
             return found
         issuer = self._client.issuer
-        async with _http() as http:
-            described = await _json(http, issuer.rstrip("/") + "/.well-known/openid-configuration")
-            if described.get("issuer") != issuer:
-                raise _failed("issuer", f"{issuer} calls itself by another name.")
-            keys = await _json(http, _endpoint(described, "jwks_uri", issuer))
+        described = await _json(issuer.rstrip("/") + "/.well-known/openid-configuration")
+        if described.get("issuer") != issuer:
+            raise _failed("issuer", f"{issuer} calls itself by another name.")
+        keys = await _json(_endpoint(described, "jwks_uri", issuer))
         self._found = _Found(
             _endpoint(described, "authorization_endpoint", issuer),
             _endpoint(described, "token_endpoint", issuer),
@@ -99,52 +104,74 @@ class Provider:
         return self._found
 
     async def _exchange(self, endpoint: str, code: str, verifier: str, redirect_uri: str) -> str:
-        try:
-            async with AsyncOAuth2Client(
-                self._client.client_id,
-                self._client.client_secret.get_secret_value(),
-                redirect_uri=redirect_uri,
-                timeout=_TIMEOUT_SECONDS,
-                trust_env=False,
-                follow_redirects=False,
-            ) as http:
-                answer = await http.fetch_token(endpoint, code=code, code_verifier=verifier)
-        except AuthlibBaseError as error:
+        asked = prepare_token_request(
+            "authorization_code", code=code, redirect_uri=redirect_uri, code_verifier=verifier
+        )
+        secret = self._client.client_secret.get_secret_value()
+        signing = ClientAuth(self._client.client_id, secret, "client_secret_basic")
+        _, headers, body = signing.prepare(  # type: ignore[no-untyped-call]  # in its stubs alone
+            "POST", endpoint, dict(_FORM), asked
+        )
+        status, answer = await _answered("POST", endpoint, headers, body)
+        if status in _NO or "error" in answer:
             raise Unauthenticated(
                 "sign_in.code",
-                f"The provider does not take this sign-in ({error.error or 'no reason given'}).",
+                f"The provider does not take this sign-in ({_reason(answer)}).",
                 "Sign in again: percall login URL.",
-            ) from None
-        except (httpx.HTTPError, ValueError):
-            raise _failed("unreachable", f"{self._client.issuer} does not answer.") from None
+            )
+        if status != _OK:
+            raise _failed("unreachable", f"{endpoint} does not answer as it should.")
         token = answer.get("id_token")
-        if not isinstance(token, str) or len(token) > _MOST_BYTES:
+        if not isinstance(token, str):
             raise _failed("token", f"{self._client.issuer} gave no ID token.")
         return token
 
 
-def _http() -> httpx.AsyncClient:
-    return httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=_TIMEOUT_SECONDS)
+async def _json(url: str) -> dict[str, Any]:
+    status, value = await _answered("GET", url, {}, "")
+    if status != _OK:
+        raise _failed("unreachable", f"{url} does not answer as it should.")
+    return value
 
 
-async def _json(http: httpx.AsyncClient, url: str) -> dict[str, Any]:
-    pieces, size = [], 0
+async def _answered(method: str, url: str, headers: dict[str, str], body: str) -> tuple[int, dict[str, Any]]:
+    """The status, and the JSON object: empty where there is none and the status says enough."""
     try:
-        async with http.stream("GET", url) as answer:
-            answer.raise_for_status()
-            async for piece in answer.aiter_bytes():
-                size += len(piece)
-                if size > _MOST_BYTES:
-                    raise _failed("size", f"{url} answers with too much.")
-                pieces.append(piece)
-        value = wire.strict_json(b"".join(pieces))
-    except (httpx.HTTPError, httpx.InvalidURL):
+        async with (
+            asyncio.timeout(_TIMEOUT_SECONDS),  # over all: a provider that drips is one that hangs
+            httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=_TIMEOUT_SECONDS) as http,
+            http.stream(method, url, headers={**headers, **_PLAIN}, content=body.encode() or None) as answer,
+        ):
+            data = await _bounded(answer, url)
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
         raise _failed("unreachable", f"{url} does not answer as it should.") from None
+    try:
+        value = wire.strict_json(data)
     except WireError:
         value = None
-    if not isinstance(value, dict):
+    if isinstance(value, dict):
+        return answer.status_code, value
+    if answer.status_code == _OK:
         raise _failed("form", f"{url} answers with no JSON object.")
-    return value
+    return answer.status_code, {}
+
+
+async def _bounded(answer: httpx.Response, url: str) -> bytes:
+    if answer.headers.get("content-encoding", "identity") != "identity":
+        raise _failed("form", f"{url} answers in a form that nobody asked for.")  # a little of it may be very much
+    pieces, size = [], 0
+    async for piece in answer.aiter_raw():
+        size += len(piece)
+        if size > _MOST_BYTES:
+            raise _failed("size", f"{url} answers with too much.")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _reason(answer: dict[str, Any]) -> str:
+    """The provider's own code, where it is one (RFC 6749, section 5.2)."""
+    code = answer.get("error")
+    return code if isinstance(code, str) and _ERROR.fullmatch(code) else "no reason given"
 
 
 def _signing_keys(keys: Any, issuer: str) -> KeySet:
