@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from percall.home import Found
     from percall.http1 import Address
+    from percall.run.approvals import Wait
     from percall.run.fetch import Listener
     from percall.run.shim import Shim
 
@@ -258,6 +259,7 @@ class Bridge:
         own = [("percall-client", http_headers.encoded(self._client))] if self._client else []
         if inherited := trace.inherited():
             own.append(("traceparent", inherited))
+        own.append((wire.HEADER_SESSION, self._shim.approvals.session))
         if body:
             own += [_JSON, _BOTH]
         return Fetch(self._shim.broker, listener, method, self._path, body, [*headers, *own])
@@ -364,6 +366,25 @@ class Bridge:
         if refusal.code in ENDED:
             self._shim.grant_ended(refusal)
 
+    def hold(self, pending: Pending, asked: wire.Asked, refusal: bytes) -> None:
+        """A request waits for an approval, and the others go on. `refusal` is what its client is told in the end."""
+
+        def over() -> None:
+            self.forget(pending)
+            self._write(refusal)
+
+        self._settled(pending)
+        pending.has_started = False
+        pending.wait = self._shim.approvals.wait(
+            pending.frame, self._client, pending.arrived, asked, lambda: self._send(pending), over
+        )
+        if pending.wait is None:
+            over()
+
+    def give_up(self, wait: Wait) -> None:
+        """A request waits for no approval any more."""
+        self._shim.approvals.cancel(wait)
+
     def forget(self, pending: Pending) -> None:
         """A request is no longer open; the next one may go."""
         if self._requests.get(pending.key) is not pending:
@@ -375,6 +396,10 @@ class Bridge:
             if pending in self._waiting:
                 self._waiting.remove(pending)
             return
+        self._settled(pending)
+
+    def _settled(self, pending: Pending) -> None:
+        """It is no longer on its way: others may go."""
         self._in_flight -= pending.method != gate.LONG_LIVED
         while self._waiting and self._in_flight < _MOST_IN_FLIGHT:
             self._send(self._waiting.popleft())

@@ -1,7 +1,8 @@
 """The gated calls: each waits for its turn and for the broker's decision, goes to the child, and is settled.
 
 With attribution `exact` one call of a child is open at a time, so that an API request belongs to one call; otherwise
-all run side by side. A call whose outcome nobody saw is settled as unknown and never repeated.
+all run side by side. One that waits for a person's approval holds up no other. A call whose outcome nobody saw is
+settled as unknown and never repeated.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from percall.run.approvals import Approvals, Wait
     from percall.run.broker import Broker
     from percall.run.loop import Loop
     from percall.run.settle import Settlements
@@ -41,7 +43,7 @@ ENDED = frozenset(
 class Call:
     """One gated request, from its arrival to its answer. `call` is its id at the broker once that has decided."""
 
-    __slots__ = ("arrived", "call", "deadline", "frame", "is_cancelled", "key", "line", "observed")
+    __slots__ = ("arrived", "call", "deadline", "frame", "is_cancelled", "key", "line", "observed", "wait")
 
     def __init__(self, frame: dict[str, Any], line: bytes) -> None:
         self.frame = frame
@@ -52,6 +54,7 @@ class Call:
         self.deadline = 0.0
         self.is_cancelled = False
         self.observed: dict[str, int] = {}
+        self.wait: Wait | None = None
 
 
 class Calls:
@@ -64,6 +67,7 @@ class Calls:
         *,
         loop: Loop,
         broker: Broker,
+        approvals: Approvals,
         settlements: Settlements,
         windows: Windows,
         server: str,
@@ -75,6 +79,7 @@ class Calls:
         self.client = ""
         self._loop = loop
         self._broker = broker
+        self._approvals = approvals
         self._settlements = settlements
         self._windows = windows
         self._server = server
@@ -85,6 +90,7 @@ class Calls:
         self._waiting: deque[Call] = deque()
         self._waiting_bytes = 0
         self._deciding: dict[Any, Call] = {}
+        self._held: dict[Any, Call] = {}
         self._open: dict[Any, Call] = {}
         self._answered_here: deque[Any] = deque(maxlen=_REMEMBERED)
         self._sweeping = False
@@ -92,16 +98,18 @@ class Calls:
     @property
     def is_idle(self) -> bool:
         """Whether no call waits, is being decided, or is open."""
-        return not (self._waiting or self._deciding or self._open)
+        return not (self._waiting or self._deciding or self._held or self._open)
 
     @property
     def is_full(self) -> bool:
         """Whether so much waits that no more should be read."""
-        return len(self._waiting) + len(self._deciding) > _MOST_WAITING or self._waiting_bytes > _MOST_WAITING_BYTES
+        waiting = len(self._waiting) + len(self._deciding) + len(self._held)
+        return waiting > _MOST_WAITING or self._waiting_bytes > _MOST_WAITING_BYTES
 
     def knows(self, key: Any) -> bool:
         """Whether a call with this id has not been answered yet."""
-        return key in self._open or key in self._deciding or any(call.key == key for call in self._waiting)
+        known = key in self._open or key in self._deciding or key in self._held
+        return known or any(call.key == key for call in self._waiting)
 
     def submit(self, frame: dict[str, Any], line: bytes) -> None:
         """A gated request of the client's."""
@@ -121,6 +129,9 @@ class Calls:
                 return False
         if key in self._deciding:
             self._deciding[key].is_cancelled = True
+            return False
+        if key in self._held:
+            self._release(self._held[key])
             return False
         if key in self._open:
             self._end(key, "unknown")
@@ -169,8 +180,11 @@ class Calls:
         for call in self._deciding.values():
             call.is_cancelled = True
             self._answer(refusals.answer(call.frame, refusal))
+        held = tuple(self._held.values())
+        for call in held:
+            self._release(call)
         waiting, self._waiting, self._waiting_bytes = tuple(self._waiting), deque(), 0
-        for call in waiting:
+        for call in (*held, *waiting):
             self._answer(refusals.answer(call.frame, refusal))
 
     def _decide(self, call: Call) -> None:
@@ -190,13 +204,15 @@ class Calls:
             self._settlements.put_back(settled)
             self._refuse(call, refusals.of_error(error))
 
-        head = wire.CallRequest(self._server, self.client, settled, trace.parent(call.frame))
+        head = wire.CallRequest(self._server, self.client, settled, trace.parent(call.frame), self._approvals.session)
         message = wire.join(wire.encode(head), call.line)
         self._broker.request("POST", wire.PATH_CALLS, message, done, failed)
 
     def _decided(self, call: Call, answer: wire.CallAnswer) -> None:
         if answer.decision != "permit":
-            self._refuse(call, answer.refusal or wire.Refusal("call.refused", "The broker refused this call."))
+            refusal = answer.refusal or wire.Refusal("call.refused", "The broker refused this call.")
+            if answer.approval is None or not self._hold(call, answer.approval, refusal):
+                self._refuse(call, refusal)
             return
         call.call = answer.call
         if self._forget(call):
@@ -216,6 +232,36 @@ class Calls:
         if not self._sweeping:
             self._sweeping = True
             self._loop.later(_SWEEP_SECONDS, self._sweep)
+
+    def _hold(self, call: Call, asked: wire.Asked, refusal: wire.Refusal) -> bool:
+        """The call waits for an approval, and the others go on. False: its client would not wait so long."""
+        if call.is_cancelled:
+            return False
+
+        def again() -> None:
+            del self._held[call.key]
+            call.wait = None
+            self._waiting.appendleft(call)
+            self._next()
+
+        def over() -> None:
+            self._release(call)
+            self._answer(refusals.answer(call.frame, refusal))
+
+        call.wait = self._approvals.wait(call.frame, self.client, call.arrived, asked, again, over)
+        if call.wait is None:
+            return False
+        del self._deciding[call.key]
+        self._held[call.key] = call
+        self._next()
+        return True
+
+    def _release(self, call: Call) -> None:
+        """The call waits for no approval any more, and will not be made."""
+        del self._held[call.key]
+        self._waiting_bytes -= len(call.line)
+        if call.wait is not None:
+            self._approvals.cancel(call.wait)
 
     def _refuse(self, call: Call, refusal: wire.Refusal) -> None:
         if not self._forget(call):

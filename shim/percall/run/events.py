@@ -26,7 +26,8 @@ _MAX_EVENT_BYTES = 1024 * 1024
 class EventStream:
     """Opens the stream, and opens it again whenever it ends.
 
-    `on_session` gets each `wire.Session`; `on_refusal` what the broker says when it does not open the stream.
+    `on_session` gets each `wire.Session`; `on_answered` the ids of approvals that were answered; `on_refusal` what the
+    broker says when it does not open the stream.
     """
 
     def __init__(
@@ -34,11 +35,13 @@ class EventStream:
         loop: Loop,
         broker: Broker,
         on_session: Callable[[wire.Session], None],
+        on_answered: Callable[[tuple[str, ...]], None],
         on_refusal: Callable[[PercallError], None],
     ) -> None:
         self._loop = loop
         self._broker = broker
         self._on_session = on_session
+        self._on_answered = on_answered
         self._on_refusal = on_refusal
         self._parser = EventParser(_MAX_EVENT_BYTES)
         self._pause = _FIRST_PAUSE
@@ -69,6 +72,8 @@ class EventStream:
                     self._broker.signer.nonce = members["nonce"]
             elif event.kind == "session":
                 self._on_session(wire.decode(wire.Session, wire.strict_json(event.data)))
+            elif event.kind == "approval":
+                self._on_answered(wire.decode(wire.Answered, wire.strict_json(event.data)).ids)
 
     def _ended(self, error: PercallError) -> None:
         if isinstance(error, BrokerRefusal):

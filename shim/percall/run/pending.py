@@ -1,10 +1,13 @@
 """One request of the client's to a remote server, until its answer has come.
 
-Its POST is made once. Where the old era's answer breaks off and the server has said how to go on (an event's id), the
-rest is fetched; the request itself is never sent again, unless the server has not known its session and it is no call.
+Its POST is made once, and once more where the broker has said that it must be approved first. Where the old era's
+answer breaks off and the server has said how to go on (an event's id), the rest is fetched; the request itself is never
+sent again, unless the server has not known its session and it is no call.
 """
 
 from __future__ import annotations
+
+import time
 
 from percall import wire
 from percall.errors import BrokerUnreachable, IdentityError, PercallError
@@ -15,6 +18,7 @@ TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
     from typing import Any
 
+    from percall.run.approvals import Wait
     from percall.run.bridge import Bridge
     from percall.run.fetch import Fetch
     from percall.run.sse import Event
@@ -47,6 +51,10 @@ class Pending:
         self.is_cancelled = False
         self.is_repeated = False
         self.has_started = False
+        self.arrived = time.monotonic()
+        self.wait: Wait | None = None
+        self._asked: wire.Asked | None = None
+        self._refusal = b""
         self._bridge = bridge
         self._fetch: Fetch | None = None
         self._place: str | None = None
@@ -57,20 +65,26 @@ class Pending:
     def start(self) -> None:
         """Send it."""
         self.has_started = True
+        self._asked, self._refusal = None, b""
         self._fetch = self._bridge.fetch(self, "POST", self.line, self.headers)
         self._fetch.start()
 
     def abandon(self) -> None:
         """Close its stream: nobody waits for the answer any more."""
         self.is_cancelled = self._is_answered = True
+        if self.wait is not None:
+            self._bridge.give_up(self.wait)
         if self._fetch is not None:
             self._fetch.cancel()
 
     # --- What comes back ----------------------------------------------------------------------------------------------
 
     def began(self, headers: dict[str, str]) -> None:
-        """The server takes the request."""
-        self._bridge.began(self, headers)
+        """The server takes the request; or the broker says what approval it waits for."""
+        if wire.HEADER_APPROVAL in headers:
+            self._asked = wire.decode(wire.Asked, wire.strict_json(headers[wire.HEADER_APPROVAL].encode("latin-1")))
+        else:
+            self._bridge.began(self, headers)
 
     def heard(self, event: Event) -> None:
         """A message: the answer, or something that the server says on the way to it."""
@@ -83,7 +97,9 @@ class Pending:
         frame, line = self._bridge.message(event.data)
         if frame is None:
             return
-        if "method" not in frame and frames.id_key(frame.get("id")) == self.key and not self._is_answered:
+        if self._asked is not None:
+            self._refusal = line
+        elif "method" not in frame and frames.id_key(frame.get("id")) == self.key and not self._is_answered:
             self._is_answered = True
             self._bridge.answered(self, frame, line)
         else:
@@ -95,6 +111,8 @@ class Pending:
             self._bridge.over(self)
         elif self.is_cancelled:
             self._bridge.forget(self)
+        elif self._asked is not None and self._refusal:
+            self._bridge.hold(self, self._asked, self._refusal)
         elif self._place is not None and not self.is_stateless and self._attempts < _MOST_ATTEMPTS:
             pause = self._pause if self._pause is not None else _FIRST_PAUSE
             self._attempts += 1

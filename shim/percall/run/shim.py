@@ -15,6 +15,7 @@ from functools import partial
 from percall import home, wire
 from percall.errors import PercallError, UsageError
 from percall.rpc import frames, refusals
+from percall.run.approvals import Approvals
 from percall.run.broker import Broker
 from percall.run.calls import ENDED
 from percall.run.events import EventStream
@@ -92,11 +93,12 @@ class Shim:
         self.broker = Broker(loop, found.login, signer)
         self.broker.wanted = self.connect
         self.client = Writer(loop, _STDOUT, self._client_gone, self._client_drained)
+        self.approvals = Approvals(loop, self.broker, self.client.write)
         self.client_left = False
         self._found = found
         self._session = found.session
         self._name = found.granted.entry.name
-        self._events = EventStream(loop, self.broker, self._session_came, self._stream_refused)
+        self._events = EventStream(loop, self.broker, self._session_came, self.approvals.answered, self._stream_refused)
         self._lines = frames.LineReader(wire.MAX_FRAME_BYTES)
         self._server: Server
         self._exit_code: int | None = None
@@ -232,6 +234,7 @@ class Shim:
             self.grant_ended(granted.refusal)
         elif not self._server.is_running and not self._is_stopping and not self._finishing:
             self._start_again()
+        self.approvals.look()  # a stream that was away may have missed an answer
 
     def _start_again(self) -> None:
         """The grant is active (again), and there is no server."""

@@ -49,6 +49,7 @@ class Spawned:
         self._calls = Calls(
             loop=shim.loop,
             broker=shim.broker,
+            approvals=shim.approvals,
             settlements=self._settlements,
             windows=egress.windows if egress else Windows(),
             server=entry.name,

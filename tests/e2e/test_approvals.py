@@ -1,0 +1,207 @@
+"""A call that waits for a person, as its client sees it: through `percall run`, by the SDK's own client and by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from mcp import Client, StdioServerParameters
+from mcp.client.stdio import stdio_client
+
+from conformance.ways import listening
+from harness.processes import COMMANDS, SERVERS, Broker, keyed_entry, wait_for
+from harness.remote import entry
+from harness.signing import SigningLaptop
+from harness.upstream import CANARY
+from percall import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from harness.processes import Laptop
+    from harness.upstream import Upstream
+
+RULES = """
+@id("the rest") permit(principal, action, resource)
+unless { resource is Tool && (resource.name == "create_item" || resource == Tool::"far/get_item") };
+@id("writes") @ask("leads") @reason("Writing needs a lead.") permit(principal, action, resource)
+when { resource is Tool && (resource.name == "create_item" || resource == Tool::"far/get_item") };
+"""
+ASKED: dict[str, tuple[str, dict[str, Any]]] = {"keyed": ("create_item", {"name": "x"}), "far": ("get_item", {"id": 7})}
+KEYED = [sys.executable, str(SERVERS / "remote_mcp.py"), CANARY]
+
+
+@pytest.fixture(scope="module")
+def asking(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A broker whose policies ask somebody of `leads` before a tool creates anything."""
+    folder = tmp_path_factory.mktemp("asking")
+    rules = folder / "rules"
+    rules.mkdir()
+    (rules / "rules.cedar").write_text(RULES)
+    with Broker(folder / "installation") as running, listening(KEYED) as far:
+        running.add_server("keyed", keyed_entry(upstream.url), CANARY)
+        running.add_server("far", entry(far), CANARY)
+        running.administrator.administer("policy", "apply", str(rules))
+        yield running
+
+
+@pytest.fixture(scope="module")
+def lead(asking: Broker) -> SigningLaptop:
+    made = asking.administrator.administer("person", "invite", "lea", "--json")
+    laptop = SigningLaptop.of_person(asking.url, str(json.loads(made.stdout)["invite"]))
+    asking.administrator.administer("group", "add", "leads", "lea")
+    return laptop
+
+
+def waiting(lead: SigningLaptop, person: str) -> dict[str, Any]:
+    """The one question of a person's, once it is there."""
+    path = f"{wire.PATH_INBOX}?mine=true&person={person}"
+    wait_for(lambda: len(lead.administer("GET", path)) == 1, "somebody asks")
+    return dict(lead.administer("GET", path)[0])
+
+
+def answer(lead: SigningLaptop, person: str, verb: str = "allow", **more: Any) -> dict[str, Any]:
+    asked = waiting(lead, person)
+    form = {"answer": verb, "digest": asked["digest"], **more}
+    return dict(lead.administer("POST", f"{wire.PATH_INBOX}/{asked['approval']}/answer", form))
+
+
+def with_client(laptop: Laptop, server: str, using: Callable[[Client], Awaitable[Any]], **how: Any) -> Any:
+    shim = StdioServerParameters(command=str(COMMANDS / "percall"), args=["run", server], env=laptop.environment)
+
+    async def session() -> Any:
+        with (laptop.home / "stderr").open("w") as stderr:
+            async with asyncio.timeout(60), Client(stdio_client(shim, errlog=stderr), **how) as client:
+                return await using(client)
+
+    return asyncio.run(session())
+
+
+@pytest.mark.parametrize("server", ["keyed", "far"])
+def test_the_sdk_s_client_waits_hears_progress_and_gets_its_answer(
+    asking: Broker, lead: SigningLaptop, person: str, server: str
+) -> None:
+    who = person + server
+    laptop = asking.enrol(who, server, tools="get_*,create_*")
+    heard: list[tuple[float, str | None]] = []
+
+    async def progress(progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG001 - by name
+        heard.append((progress, message))
+
+    async def using(client: Client) -> Any:
+        call = asyncio.create_task(client.call_tool(*ASKED[server], progress_callback=progress))
+        row = await asyncio.to_thread(answer, lead, who)
+        result = await call
+        assert not result.is_error, result
+        return row
+
+    row = with_client(laptop, server, using)
+    assert heard
+    assert row["url"] in str(heard[0][1])
+    wait_for(
+        lambda: [call["outcome"] for call in asking.log("--person", who, "--decision", "permit")] == ["done"],
+        "the call is settled",
+    )
+    (call,) = asking.log("--person", who, "--decision", "permit")
+    assert (call["approval"], call["approver"]) == (row["approval"], "lea")
+
+
+def test_a_call_that_waits_holds_up_no_other(asking: Broker, lead: SigningLaptop, person: str) -> None:
+    """Also where one call of a server is open at a time."""
+    laptop = asking.enrol(person, "keyed", tools="get_*,create_*")
+    with laptop.client("keyed") as client:
+        client.initialize()
+        waits = client.send("tools/call", {"name": "create_item", "arguments": {"name": "x"}})
+        waiting(lead, person)
+        assert client.call_text("get_item", {"id": 1}).startswith("200 ")
+        answer(lead, person)
+        assert client.receive(waits)["result"]["content"][0]["text"].startswith("20")
+
+
+@pytest.mark.parametrize("server", ["keyed", "far"])
+def test_when_the_client_s_patience_ends_it_is_told_and_its_next_attempt_goes_on_waiting(
+    asking: Broker, lead: SigningLaptop, person: str, server: str
+) -> None:
+    who = person + server
+    laptop = asking.enrol(who, server, tools="get_*,create_*")
+    laptop.extra["PERCALL_APPROVAL_WAIT"] = "1"
+    with laptop.client(server) as client:
+        client.initialize()
+        result = client.call(*ASKED[server])
+        asked = waiting(lead, who)
+        text = result["content"][0]["text"]
+        assert result["isError"] is True
+        assert "Writing needs a lead." in text
+        assert asked["approval"] in text
+        assert "with exactly the same arguments" in text
+    del laptop.extra["PERCALL_APPROVAL_WAIT"]
+    with laptop.client(server) as client:
+        client.initialize()
+        again = client.send("tools/call", dict(zip(("name", "arguments"), ASKED[server], strict=True)))
+        assert answer(lead, who)["approval"] == asked["approval"]
+        assert not client.receive(again)["result"].get("isError")
+    decisions = [call["decision"] for call in asking.log("--person", who)]
+    assert decisions[0] == "permit"
+    assert set(decisions[1:]) == {"ask"}
+
+
+def test_a_denial_and_a_never_are_told_to_the_model(asking: Broker, lead: SigningLaptop, person: str) -> None:
+    laptop = asking.enrol(person, "keyed", tools="get_*,create_*")
+    with laptop.client("keyed") as client:
+        client.initialize()
+        denied = client.send("tools/call", {"name": "create_item", "arguments": {"name": "x"}})
+        answer(lead, person, "deny")
+        result = client.receive(denied)["result"]
+        assert result["isError"] is True
+        assert "lea has denied this call" in result["content"][0]["text"]
+        refused = client.send("tools/call", {"name": "create_item", "arguments": {"name": "y"}})
+        answer(lead, person, "never")
+        assert "for good" in client.receive(refused)["result"]["content"][0]["text"]
+        assert "for good" in client.call_text("create_item", {"name": "z"})
+
+
+def test_a_restart_of_the_broker_in_between_is_not_noticed(asking: Broker, lead: SigningLaptop, person: str) -> None:
+    laptop = asking.enrol(person, "keyed", tools="get_*,create_*")
+    with laptop.client("keyed") as client:
+        client.initialize()
+        call = client.send("tools/call", {"name": "create_item", "arguments": {"name": "x"}})
+        waiting(lead, person)
+        asking.stop()
+        asking.start()
+        answer(lead, person)
+        assert client.receive(call)["result"]["content"][0]["text"].startswith("20")
+
+
+def test_a_cancelled_call_waits_no_more_and_is_not_made(
+    asking: Broker, lead: SigningLaptop, upstream: Upstream, person: str
+) -> None:
+    laptop = asking.enrol(person, "keyed", tools="get_*,create_*")
+    with laptop.client("keyed") as client:
+        client.initialize()
+        call = client.send("tools/call", {"name": "create_item", "arguments": {"name": "cancelled"}})
+        waiting(lead, person)
+        client.notify("notifications/cancelled", {"requestId": call})
+        client.call("get_item", {"id": 1})
+        before = len(upstream.with_real_key())
+        answer(lead, person)
+        assert client.call_text("get_item", {"id": 1}).startswith("200 ")
+        assert len(upstream.with_real_key()) == before + 1
+    assert not asking.log("--person", person, "--tool", "create_item", "--decision", "permit")
+
+
+@pytest.mark.usefixtures("lead")
+def test_values_of_progress_rise_and_leave_room_for_the_server_s_own(asking: Broker, person: str) -> None:
+    laptop = asking.enrol(person, "keyed", tools="get_*,create_*")
+    laptop.extra["PERCALL_APPROVAL_WAIT"] = "7"
+    with laptop.client("keyed") as client:
+        client.initialize()
+        params = {"name": "create_item", "arguments": {"name": "x"}, "_meta": {"progressToken": "t-1"}}
+        assert client.request("tools/call", params)["result"]["isError"] is True
+        told = [frame["params"] for frame in client.frames if frame.get("method") == "notifications/progress"]
+    values = [one["progress"] for one in told]
+    assert [one["progressToken"] for one in told] == ["t-1"] * 2
+    assert values == sorted(set(values))
+    assert 0 < values[0] < values[-1] < 1
