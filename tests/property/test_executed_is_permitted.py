@@ -164,9 +164,12 @@ class Permissions(RuleBasedStateMachine):
 
     # --- grants -------------------------------------------------------------------------------------------------------
 
-    @initialize(target=grants)
-    def first_grant(self) -> Grant:
-        return self._enrol("both")
+    @initialize(target=grants, own_key=st.booleans())
+    def first_grant(self, own_key: bool) -> Grant:
+        grant = self._enrol("both")
+        if own_key:
+            self.change_the_own_key(grant, "add")
+        return grant
 
     @precondition(lambda self: len(self._grants) < MOST_GRANTS and ("all", "") not in self._world.frozen)
     @rule(target=grants, scope=st.sampled_from(sorted(SCOPES)))
@@ -256,7 +259,7 @@ class Permissions(RuleBasedStateMachine):
 
     # --- keys ---------------------------------------------------------------------------------------------------------
 
-    @rule(grant=grants, verb=st.sampled_from(["add", "rotate", "confirm", "remove"]))
+    @rule(grant=grants, verb=st.sampled_from(["add", "add", "rotate", "confirm", "remove"]))
     def change_the_own_key(self, grant: Grant, verb: str) -> None:
         given = f"test_own_{next(self._requests):08}" if verb in {"add", "rotate"} else ""
         message = wire.join(wire.encode(wire.KeyChange("keyed", verb)), given.encode())
