@@ -9,6 +9,7 @@ import pytest
 from percall import wire
 from percall.errors import FrameError, WireError
 from percall.rpc import frames, gate, refusals
+from percall.run import trace
 from percall.run.sse import EventParser
 
 
@@ -108,3 +109,25 @@ def test_an_endless_event_is_refused() -> None:
     for endless in (b"data: " + b"x" * 101, b"data: x\n" * 101):
         with pytest.raises(WireError):
             EventParser(100).feed(endless)
+
+
+SPAN = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.mark.parametrize(
+    "value", ["", 7, None, [SPAN], SPAN[:-1], SPAN + "0", SPAN[:-2] + "\r\n", SPAN[:-1] + "\u0661"]
+)
+def test_what_is_no_traceparent_is_as_none(value: object) -> None:
+    assert frames.traceparent({"params": {"_meta": {"traceparent": value}}}) is None
+
+
+def test_a_request_s_own_traceparent_counts_before_the_environment_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = SPAN.replace("4bf9", "0000")
+    frame = {"params": {"_meta": {"traceparent": SPAN}}}
+    assert frames.traceparent(frame) == SPAN
+    assert trace.parent({}) is None
+    monkeypatch.setenv("TRACEPARENT", other)
+    assert trace.parent(frame) == SPAN
+    assert trace.parent({"params": []}) == other
+    monkeypatch.setenv("TRACEPARENT", "x\r\nHost: evil")
+    assert trace.parent({}) is None
