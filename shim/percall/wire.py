@@ -608,11 +608,14 @@ class KeyChange:
     """A person changes their own key for a server, being there. `verb` is add, rotate, confirm,
     offer, withdraw or remove.
 
-    To add or rotate, the key itself follows this head as raw bytes; nothing follows otherwise.
+    To add or rotate, the key itself follows this head as raw bytes; nothing follows otherwise. `binding` is that of the
+    place (`KeyPlace`) that the person has seen: where the entry sends the key elsewhere by now, nothing is changed. To
+    confirm, it must be there.
     """
 
     server: str
     verb: str
+    binding: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -632,10 +635,23 @@ class PersonalKey:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyPlace:
+    """A server that takes a key of the signer's person: where it sends it, for people, and the digest of that."""
+
+    server: str
+    goes_to: str
+    binding: str
+
+
+@dataclass(frozen=True, slots=True)
 class PersonalKeys:
-    """The keys of the signer's person, or the one that was changed; none where it was removed."""
+    """The keys of the signer's person, or the one that was changed; none where it was removed.
+
+    `places` are the servers that take one, where all of the keys were asked for.
+    """
 
     keys: tuple[PersonalKey, ...] = ()
+    places: tuple[KeyPlace, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -698,6 +714,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "Session": _message(Session),
     "tuple[WaitingGrant, ...]": _list_of(_message(WaitingGrant)),
     "tuple[PersonalKey, ...]": _list_of(_message(PersonalKey)),
+    "tuple[KeyPlace, ...]": _list_of(_message(KeyPlace)),
     "tuple[Enrolled, ...]": _list_of(_message(Enrolled)),
     "tuple[Settlement, ...]": _list_of(_message(Settlement)),
     "tuple[OwnApproval, ...]": _list_of(_message(OwnApproval)),

@@ -47,7 +47,7 @@ def test_a_person_gives_rotates_offers_and_removes_a_key_of_their_own(
         client.initialize()
         client.call("get_item")
         shared = key_in(upstream)
-        assert upstream.url in key("add", MINE, PASSPHRASE)
+        assert f"sends your key to {upstream.url}" in key("add", MINE, PASSPHRASE)
         client.call("get_item")
         assert key_in(upstream) == MINE, "in the same session of the client"
         assert "version 2" in key("rotate", PASSPHRASE, stdin=NEW)

@@ -28,8 +28,15 @@ NEW = "test_alicesOwnKeyAfterItsRotation00000000002"
 
 
 def change(person: SigningLaptop, verb: str, key: str = "", server: str = "keyed") -> Answer:
-    message = wire.join(wire.encode(wire.KeyChange(server, verb)), key.encode())
+    binding = seen(person, server).binding if verb == "confirm" else ""
+    message = wire.join(wire.encode(wire.KeyChange(server, verb, binding)), key.encode())
     return person.send("POST", wire.PATH_KEYS, message)
+
+
+def seen(person: SigningLaptop, server: str) -> wire.KeyPlace:
+    """Where the person is told that a key goes."""
+    keys = wire.decode(wire.PersonalKeys, person.send("GET", wire.PATH_KEYS).json)
+    return next((place for place in keys.places if place.server == server), wire.KeyPlace(server, "", "nowhere"))
 
 
 def changed(person: SigningLaptop, verb: str, key: str = "", server: str = "keyed") -> list[dict[str, Any]]:
@@ -145,6 +152,33 @@ def test_its_owner_confirms_where_it_goes_now(served: Served, upstream: Upstream
     assert carried(alice, upstream, name) == "key.moved"
     (told,) = changed(alice, "confirm", server=name)
     assert "refusal" not in told or told["refusal"] is None
+    assert carried(alice, upstream, name) == MINE
+
+
+def test_what_its_owner_has_not_seen_is_not_confirmed_and_gets_no_key(served: Served, upstream: Upstream) -> None:
+    """An administrator who changes the entry between the question and the answer."""
+    name = server_of_its_own(served, upstream, "switched")
+    alice, _ = owner(served, name)
+    place = seen(alice, name)
+    assert place.goes_to == f"{upstream.url} (header Authorization)"
+    entry = keyed_entry(upstream.url)
+    moved = entry.replace(f'hosts = ["{upstream.url}"]', f'hosts = ["{upstream.url}", "https://eve.example"]')
+    administer(served, "PUT", f"servers/{name}", {"entry": moved})
+
+    def answer(verb: str, key: str, binding: str) -> str:
+        message = wire.join(wire.encode(wire.KeyChange(name, verb, binding)), key.encode())
+        came = alice.send("POST", wire.PATH_KEYS, message)
+        return came.code if came.status != 200 else ""
+
+    assert answer("add", MINE, place.binding) == "key.moved"
+    assert alice.send("GET", wire.PATH_KEYS).json["keys"] == []
+    changed(alice, "add", MINE, name)
+    administer(served, "PUT", f"servers/{name}", {"entry": entry})
+    assert carried(alice, upstream, name) == "key.moved"
+    assert answer("confirm", "", "of some other place") == "key.moved"
+    assert answer("confirm", "", "") == "key.binding"
+    assert carried(alice, upstream, name) == "key.moved"
+    assert answer("confirm", "", place.binding) == ""
     assert carried(alice, upstream, name) == MINE
 
 

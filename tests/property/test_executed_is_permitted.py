@@ -262,7 +262,8 @@ class Permissions(RuleBasedStateMachine):
     @rule(grant=grants, verb=st.sampled_from(["add", "add", "rotate", "confirm", "remove"]))
     def change_the_own_key(self, grant: Grant, verb: str) -> None:
         given = f"test_own_{next(self._requests):08}" if verb in {"add", "rotate"} else ""
-        message = wire.join(wire.encode(wire.KeyChange("keyed", verb)), given.encode())
+        binding = self._seen(grant) if verb == "confirm" else ""
+        message = wire.join(wire.encode(wire.KeyChange("keyed", verb, binding)), given.encode())
         answer = self._send(grant, wire.PATH_KEYS, message)
         stop = grant.stop if not grant.stop.startswith("server.") else ""
         if stop or grant.laptop.presence is None:
@@ -273,6 +274,11 @@ class Permissions(RuleBasedStateMachine):
             assert answer.status == 200, answer.body
             grant.own_key = "" if verb == "remove" else given or grant.own_key
             grant.own_place = self._world.place
+
+    def _seen(self, grant: Grant) -> str:
+        """Of where the person is told that a key goes; some other place where they are told nothing."""
+        keys = wire.decode(wire.PersonalKeys, grant.laptop.send("GET", wire.PATH_KEYS).json)
+        return next((place.binding for place in keys.places), "nowhere")
 
     @rule()
     def send_keys_elsewhere(self) -> None:

@@ -41,9 +41,19 @@ class PersonalKeys:
         self._vault = vault
 
     async def listed(self, request: SignedRequest, now: float) -> wire.PersonalKeys:
-        """The signer's person's keys, by server; each with what bars its use from the signer's device and agent."""
+        """The signer's person's keys, by server, each with what bars its use from the signer's device and agent.
+
+        And the servers that take one.
+        """
         identity = await self._signed.identify_once(request, now)
-        return wire.PersonalKeys(await self._told(identity.grant, ""))
+        keys = await self._told(identity.grant, "")
+        servers = [await self._lookup.server(name) for name in sorted(await self._named(identity.grant, now))]
+        places_of = [
+            wire.KeyPlace(server.name, places(server.entry), server.binding)
+            for server in servers
+            if server is not None and server.state != "removed" and _takes_personal(server)
+        ]
+        return wire.PersonalKeys(keys, tuple(places_of))
 
     async def change(
         self, request: SignedRequest, asked: wire.KeyChange, secret: bytes, now: float
@@ -82,7 +92,7 @@ class PersonalKeys:
         )
         match asked.verb:
             case "add" | "rotate":
-                server = await self._server(grant, name, now)
+                server = await self._server(grant, asked, now)
                 sealing = await self._vault.sealing(
                     secret_name(grant.person, name), version, checked_key(secret), fingerprinted=True
                 )
@@ -92,7 +102,9 @@ class PersonalKeys:
                 added = Statement("add_personal_key", {**given, "now": int(now)}, required=True)
                 return [added, sealing, vouched, touched, change]
             case "confirm":
-                server = await self._server(grant, name, now)
+                if not asked.binding:
+                    raise InvalidInput("key.binding", "To confirm is to say where the key goes.")
+                server = await self._server(grant, asked, now)
                 bound = Statement("confirm_personal_key", {**mine, "binding": server.binding}, required=True)
                 return [bound, vouched, touched, change]
             case "offer" | "withdraw":
@@ -104,19 +116,31 @@ class PersonalKeys:
             case _:
                 raise InvalidInput("key.verb", f"A key cannot be {asked.verb!r}.")
 
-    async def _server(self, grant: Grant, name: str, now: float) -> Server:
-        """A server that a grant of this person names, and that takes personal keys. Raises Forbidden, InvalidInput."""
-        scopes = await self._ledger.fetch("scopes_of", person=grant.person, now=int(now))
+    async def _server(self, grant: Grant, asked: wire.KeyChange, now: float) -> Server:
+        """A server that a grant of this person names, that takes personal keys, and sends them where they have seen.
+
+        Raises Forbidden, InvalidInput, Conflict.
+        """
+        name = asked.server
         server = await self._lookup.server(name, fresh=True)
-        named = any(name in msgspec.json.decode(row["scope"])["servers"] for row in scopes)
         # A server that exists and one that does not look alike to somebody whose grants name neither.
-        if not named or server is None or server.state == "removed":
+        if name not in await self._named(grant, now) or server is None or server.state == "removed":
             raise Forbidden("key.server", f"No grant of yours names the server {name!r}.", "Ask your administrator.")
-        if not server.entry.slots:
-            raise InvalidInput("key.none", f"The server {name!r} has no key.")
-        if server.entry.key_owner == "shared":
-            raise InvalidInput("key.owner", f"The server {name!r} is used with a shared key alone.")
+        if not _takes_personal(server):
+            which = "a shared key alone" if server.entry.slots else "no key"
+            raise InvalidInput("key.owner", f"The server {name!r} is used with {which}.")
+        if asked.binding not in {"", server.binding}:
+            raise Conflict(
+                "key.moved",
+                f"The entry of {name!r} was changed meanwhile: your key would go to {places(server.entry)}.",
+                "Nothing was changed. Look again.",
+            )
         return server
+
+    async def _named(self, grant: Grant, now: float) -> set[str]:
+        """The servers that grants of this person name."""
+        scopes = await self._ledger.fetch("scopes_of", person=grant.person, now=int(now))
+        return {name for row in scopes for name in msgspec.json.decode(row["scope"])["servers"]}
 
     async def _next_version(self, mine: Row) -> int:
         rows = await self._ledger.fetch("newest_personal_key_version", **mine)
@@ -134,3 +158,7 @@ class PersonalKeys:
             refused, goes_to = barred_key(grant, server), places(server.entry)
         told = None if refused is None else wire.Refusal(refused.code, refused.message, refused.next_step)
         return wire.PersonalKey(row["server"], row["version"], row["created_at"], row["offered_at"], goes_to, told)
+
+
+def _takes_personal(server: Server) -> bool:
+    return bool(server.entry.slots) and server.entry.key_owner != "shared"

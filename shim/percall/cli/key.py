@@ -33,16 +33,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a key.
 @keys.command()
 def add(server: Server, secret_stdin: SecretStdin = False, agent: Agent = None, as_json: Json = False) -> None:
     """Give the broker a key of yours for a server. Nobody can read it back, you included."""
-    told = _change(server, "add", agent, secret=_secret(server, from_stdin=secret_stdin))
-    _tell(
-        told, as_json, f"{server}: your grants use your own key from now on; it goes to {_place(told)}, nowhere else."
-    )
+    told = _give(server, "add", agent, from_stdin=secret_stdin, quiet=as_json)
+    _tell(told, as_json, f"{server}: your grants use your own key from now on.")
 
 
 @keys.command()
 def rotate(server: Server, secret_stdin: SecretStdin = False, agent: Agent = None, as_json: Json = False) -> None:
     """Put a new key in the place of yours while calls run: the next request uses it."""
-    told = _change(server, "rotate", agent, secret=_secret(server, from_stdin=secret_stdin))
+    told = _give(server, "rotate", agent, from_stdin=secret_stdin, quiet=as_json)
     version = told.version if told else 0
     _tell(told, as_json, f"{server}: version {version} is used from now on. Revoke the old key at its issuer.")
 
@@ -55,7 +53,7 @@ def list_keys(agent: Agent = None, as_json: Json = False) -> None:
     rows: list[tuple[str, ...]] = []
     for broker, login in sorted(by_broker.items()):
         with SignedClient.of(login) as client:
-            found = personal_keys.listed(client)
+            found = personal_keys.listed(client).keys
         for key in found:
             if as_json:
                 output.say_json({"broker": broker, **_json_of(key)})
@@ -72,10 +70,8 @@ def list_keys(agent: Agent = None, as_json: Json = False) -> None:
 def confirm(server: Server, agent: Agent = None, as_json: Json = False) -> None:
     """Let your key go where the server's entry sends it now, and be used from this device and agent."""
     with _client(server, agent) as client:
-        held = {key.server: key for key in personal_keys.listed(client)}
-        if server in held and not as_json:
-            output.say(f"{server}: your key would go to {held[server].goes_to}.")
-        told = personal_keys.change(client, server, "confirm")
+        place = _seen(client, server, quiet=as_json)
+        told = personal_keys.change(client, server, "confirm", place=place)
     _tell(told, as_json, f"{server}: confirmed, also for this device and agent.")
 
 
@@ -113,9 +109,23 @@ def _client(server: str, agent: str | None) -> SignedClient:
     return SignedClient.of(personal_keys.login_for(server, agent))
 
 
-def _change(server: str, verb: str, agent: str | None, *, secret: str = "") -> wire.PersonalKey | None:
+def _change(server: str, verb: str, agent: str | None) -> wire.PersonalKey | None:
     with _client(server, agent) as client:
-        return personal_keys.change(client, server, verb, secret.encode())
+        return personal_keys.change(client, server, verb)
+
+
+def _give(server: str, verb: str, agent: str | None, *, from_stdin: bool, quiet: bool) -> wire.PersonalKey | None:
+    """Says where the key will go, then asks for it; the passphrase that follows signs both."""
+    with _client(server, agent) as client:
+        place = _seen(client, server, quiet=quiet)
+        return personal_keys.change(client, server, verb, _secret(server, from_stdin=from_stdin).encode(), place)
+
+
+def _seen(client: SignedClient, server: str, *, quiet: bool) -> wire.KeyPlace:
+    place = personal_keys.place_at(client, server)
+    if not quiet:
+        output.say(f"{server}: the broker sends your key to {place.goes_to}, and nowhere else.")
+    return place
 
 
 def _secret(server: str, *, from_stdin: bool) -> str:
@@ -134,10 +144,6 @@ def _tell(told: wire.PersonalKey | None, as_json: bool, text: str) -> None:
     output.say(text)
     if told and told.refusal:
         output.say(f"  {told.refusal.message} {told.refusal.next_step}".rstrip())
-
-
-def _place(told: wire.PersonalKey | None) -> str:
-    return told.goes_to if told else "nowhere"
 
 
 def _state(key: wire.PersonalKey) -> str:

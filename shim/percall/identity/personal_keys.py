@@ -34,18 +34,34 @@ def login_for(server: str, agent: str | None = None) -> Login:
     return logins[0]
 
 
-def listed(broker: SignedClient) -> tuple[wire.PersonalKey, ...]:
-    """The keys of this login's person. Raises PercallError."""
+def listed(broker: SignedClient) -> wire.PersonalKeys:
+    """The keys of this login's person, and the servers that take one. Raises PercallError."""
     with _naming_the_old():
-        return wire.decode(wire.PersonalKeys, broker.json("GET", wire.PATH_KEYS)).keys
+        return wire.decode(wire.PersonalKeys, broker.json("GET", wire.PATH_KEYS))
 
 
-def change(broker: SignedClient, server: str, verb: str, key: bytes = b"") -> wire.PersonalKey | None:
+def place_at(broker: SignedClient, server: str) -> wire.KeyPlace:
+    """Where a key for a server would go, for its owner to see before they give it. Raises PercallError."""
+    for place in listed(broker).places:
+        if place.server == server:
+            return place
+    raise UsageError(
+        "key.server",
+        f"You can give no key of yours for {server!r}: no grant of yours names it, or it takes none.",
+        "See: percall status",
+    )
+
+
+def change(
+    broker: SignedClient, server: str, verb: str, key: bytes = b"", place: wire.KeyPlace | None = None
+) -> wire.PersonalKey | None:
     """Changes the key for one server (`wire.KeyChange` has the verbs); as it is now, None where it was removed.
 
-    Asks for the passphrase at the terminal, once a client. Raises PercallError.
+    `place` is where its owner was told that it goes. Asks for the passphrase at the terminal, once a client.
+    Raises PercallError.
     """
-    message = wire.join(wire.encode(wire.KeyChange(server, verb)), key)
+    asked = wire.KeyChange(server, verb, place.binding if place is not None else "")
+    message = wire.join(wire.encode(asked), key)
     with _naming_the_old():
         answer = broker.request("POST", wire.PATH_KEYS, body=message, media_type=wire.MEDIA_TYPE)
     keys = wire.decode(wire.PersonalKeys, wire.strict_json(answer.content)).keys
