@@ -193,6 +193,7 @@ async def compose(
     administration = Administration.over(store, vault, lookup, arguments, changes.announce)
     readiness = Readiness(replicas.beat, partial(check_schema, store), vault)
     expiries = Expiries(store, settings.key_days * DAY_SECONDS if settings is not None else 0)
+    approvals = Approvals.over(Ledger(store, changes.announce), arguments, shapes, public_url)
     return Broker(
         public_url=public_url,
         store=store,
@@ -227,7 +228,7 @@ async def compose(
         own=Own(Ledger(store, changes.announce), signed),
         personal_keys=PersonalKeys(Ledger(store, changes.announce), signed, lookup, vault),
         administration=administration,
-        approvals=Approvals.over(Ledger(store, changes.announce), arguments, shapes, public_url),
+        approvals=approvals,
         status=Status(
             store,
             vault,
@@ -249,7 +250,7 @@ async def compose(
         expiries=expiries,
         webhooks=Webhooks(store, vault, Posting(), metrics, replicas.own_id),
         readiness=readiness,
-        console=Console.over(store, lookup, nonces, administration, public_url),
+        console=Console.over(store, lookup, nonces, administration, approvals, public_url),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from harness.passkeys import Passkey
 from harness.signing import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from harness.signing import SigningLaptop
 
@@ -62,6 +63,20 @@ class ConsoleBrowser:
 
     def get(self, path: str) -> Answer:
         return self.exchange("GET", "/console/" + path)
+
+    @contextlib.contextmanager
+    def events(self, since: str) -> Iterator[Iterator[str]]:
+        """The names of what is new, as the stream tells them."""
+        parts = urlsplit(self.at)
+        connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=10)
+        own = {"Host": urlsplit(self.origin).netloc, "Cookie": self.cookie}
+        connection.request("GET", f"/console/events?live&since={since}", headers=own)
+        answer = connection.getresponse()
+        assert answer.status == 200
+        try:
+            yield (line.decode().partition(": ")[2].strip() for line in answer if line.startswith(b"event: "))
+        finally:
+            connection.close()
 
     def text(self, path: str) -> str:
         answer = self.get(path)

@@ -31,6 +31,7 @@ POSTS = (
     "changes/ask",
     "changes",
     "calls/x/arguments",
+    "approvals/x/arguments",
     "policies/explain",
     "policies/replay",
 )
@@ -98,7 +99,18 @@ def test_a_session_cookie_is_for_this_origin_alone_and_no_script_reads_it(ada: S
 def test_who_is_no_administrator_sees_and_changes_nothing_of_others(served: Served) -> None:
     invite = served.invite()
     theirs = ConsoleBrowser.signed_in(SigningLaptop.of_person(served.url, invite["invite"]), enrol=True)
-    for path in ("", "calls", "calls/rows", "calls/x", "people", "servers", "policies", "health", "health/status"):
+    assert theirs.get("").headers["location"] == "/console/approvals"
+    for path in (
+        "figures",
+        "calls",
+        "calls/rows",
+        "calls/x",
+        "people",
+        "servers",
+        "policies",
+        "health",
+        "health/status",
+    ):
         assert theirs.get(path).status == 403
     _, grant = served.enrol()
     for subject in (grant, invite["grant"]):
@@ -340,6 +352,24 @@ def test_reading_arguments_is_recorded_and_shows_hidden_characters(served: Serve
     assert "RIGHT-TO-LEFT OVERRIDE" in answer.body.decode()
     (row,) = served.administrator.administer("GET", "/v1/admin/changes?limit=1")
     assert (row["person"], row["action"], row["call"]) == ("ada", "arguments.read", call)
+
+
+def test_the_stream_tells_what_happened_since_its_page_was_made_and_ends_with_the_session(
+    served: Served, browser: ConsoleBrowser
+) -> None:
+    theirs = ConsoleBrowser.signed_in(SigningLaptop.of_person(served.url, served.local_invite("watcher")))
+    (mark,) = re.findall(r'data-mark="([\d.]+)"', theirs.text("calls"))
+    served.enrol()[0].call("keyed", "get_item")
+    with theirs.events(mark) as events:
+        assert {next(events), next(events)} == {"calls", "changes"}, "both happened before the stream began"
+        served.enrol()[0].call("keyed", "get_item")
+        assert next(events) in {"calls", "changes"}
+        served.administrator.administer("POST", "/v1/admin/people/watcher/remove")
+        assert "ended" in events
+    for wrong in ("", "1.2", "a.b.c", "9" * 40 + ".1.1"):
+        with browser.events(wrong):
+            pass  # it begins with what is so now
+    assert ConsoleBrowser.of(served.url).get("events").status == 401
 
 
 def test_another_name_of_the_broker_leads_to_the_consoles_own(browser: ConsoleBrowser) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -25,6 +26,7 @@ from percall.proof import DeviceKey
 from percall_broker import recipes
 
 PICTURES = Path(__file__).resolve().parents[2] / "docs" / "images" / "console"
+MOST_BYTES = 148_000
 LINEAR = """
 [server]
 title = "Linear"
@@ -120,6 +122,7 @@ class Day:
         self.served, self.upstream, self.clock = served, upstream, clock
         self.chance = random.Random(7)  # noqa: S311 - the same pictures each time
         self.laptops: list[tuple[str, SigningLaptop]] = []
+        self.first: dict[str, SigningLaptop] = {}
 
     def set_up(self) -> None:
         """Forty days ago: servers, people, policies."""
@@ -144,6 +147,7 @@ class Day:
                     laptop = SigningLaptop(self.served.url)
                     laptop.finish(laptop.enrol(invite, agent=agent, device=name))
                     self.laptops += [(server, laptop) for server in servers]
+                    self.first.setdefault(person, laptop)
                     device = name
                 else:
                     first = self.laptops[-1][1]
@@ -152,10 +156,11 @@ class Day:
                         more = SigningLaptop(self.served.url, key, one["token"])
                         self.laptops += [(server, more) for server in servers]
             assert device
+        admin.administer("POST", "/v1/admin/people/ada/invite")
         for person, agent in (("farid", "claude-code"), ("emma", "windsurf")):  # who never use theirs
             form = {"person": person, "servers": {"github": {"tools": ["get_*"]}}, "agent": agent, "expires_at": 0}
             admin.administer("POST", "/v1/admin/grants", form)
-        admin.administer("POST", "/v1/admin/groups/platform/join", {"people": ["alice", "chiara"]})
+        admin.administer("POST", "/v1/admin/groups/platform/join", {"people": ["alice", "chiara", "ada"]})
         for files, message in (
             ({"10-everyone.cedar": POLICIES["10-everyone.cedar"]}, "As it was, in words of our own"),
             (POLICIES, "Merges are asked for; no force"),
@@ -173,8 +178,22 @@ class Day:
             minutes -= self.chance.expovariate(1 / 1.3) / busy
         for minutes in (14, 9, 6, 4.5, 3, 2, 1.6, 1.1, 0.7, 0.4, 0.2, 0.1):
             self.clock.set_back(minutes)
+            if minutes == 6:
+                self.questions()
             self.one()
         self.clock.set_back(0)
+
+    def questions(self) -> None:
+        """What waits for somebody: two calls, and a request for a grant."""
+        merge = {"owner": "acme", "repo": "web", "pull_number": 1873, "merge_method": "squash"}
+        for person, more in (("alice", {}), ("chiara", {"commit_title": "Ship the new checkout"})):
+            self.of(person).ask("github", "tools/call", {"name": "merge_pull_request", "arguments": {**merge, **more}})
+        wanted = wire.GrantRequest("github", ("create_branch", "push_files"), 7200, "Hotfix for the checkout, #1881")
+        self.of("dev").send("POST", wire.PATH_APPROVALS, wire.dump(wire.encode(wanted)))
+
+    def of(self, person: str) -> SigningLaptop:
+        """A person's first laptop that has GitHub."""
+        return self.first[person]
 
     def one(self) -> str:
         """One call, from request to outcome."""
@@ -200,11 +219,14 @@ class Day:
 
 
 def save(picture: bytes, name: str) -> None:
-    """Few colours are enough for flat surfaces, and keep the file small."""
+    """As it is; with fewer colours where it would be large."""
     image = Image.open(io.BytesIO(picture)).convert("RGB")
-    image.quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
-        PICTURES / f"{name}.png", optimize=True
-    )
+    path = PICTURES / f"{name}.png"
+    image.save(path, optimize=True)
+    if path.stat().st_size > MOST_BYTES:
+        image.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=8, dither=Image.Dither.NONE).save(
+            path, optimize=True
+        )
 
 
 def take(opened: Window, url: str, name: str, *, full: bool = False, then: str = "") -> None:
@@ -259,6 +281,7 @@ def pictures(link: str, console: str, served: Served, fonts: Path) -> None:
             for name, path in (
                 ("overview", "/"),
                 ("calls", "/calls"),
+                ("approvals", "/approvals"),
                 ("people", "/people"),
                 ("person", "/people/alice"),
                 ("servers", "/servers"),
@@ -269,15 +292,23 @@ def pictures(link: str, console: str, served: Served, fonts: Path) -> None:
             ):
                 take(opened, console + path, name)
             take(opened, f"{console}/calls/{call}", "call", then="text=Show the arguments")
+            waiting = opened.page.request.get(console + "/approvals").text()
+            approval = re.findall(r"/console/approvals/(ap_[^\"]+)", waiting)[1]
+            take(opened, f"{console}/approvals/{approval}", "approval", then="text=Show the arguments")
             assert not opened.troubles, opened.troubles
         for name, path, how in (
             ("overview-dark", "/", {**wide, "color_scheme": "dark"}),
             ("calls-phone", "/calls", {"viewport": {"width": 390, "height": 820}, "device_scale_factor": 2}),
+            (
+                "approval-phone",
+                f"/approvals/{approval}",
+                {"viewport": {"width": 390, "height": 820}, "device_scale_factor": 2},
+            ),
             ("person-phone", "/people/alice", {"viewport": {"width": 390, "height": 820}, "device_scale_factor": 2}),
         ):
             with window(browser, **how) as opened:
                 opened.context.add_cookies([cast("Any", one) for one in cookies])
-                take(opened, console + path, name)
+                take(opened, console + path, name, then="text=Show the arguments" if "approvals/" in path else "")
         with window(browser, viewport={"width": 900, "height": 640}) as opened:
             take(opened, console + "/sign-in", "sign-in")
 

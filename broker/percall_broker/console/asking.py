@@ -13,6 +13,7 @@ from percall import wire
 from percall.errors import WireError
 from percall_broker.console import rendering, security
 from percall_broker.model.errors import Forbidden, InvalidInput
+from percall_broker.pipeline.approvals.inbox import Filters
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -45,13 +46,20 @@ class Pages:
         """Who asks. A part of a page that looks anew by itself keeps nobody signed in. Raises Unauthenticated."""
         token = security.token_of(dict(request.scope), self.origin)
         by_itself = "live" in request.query_params
+        # Before anything of the page is read: what happens from now on, its stream tells.
+        request.state.mark = await self.broker.console.figures.mark()
         return await self.broker.console.sessions.of(token, time.time(), touch=not by_itself)
 
-    async def page(self, session: Session, name: str, /, **context: Any) -> HTMLResponse:
+    async def waiting(self, session: Session) -> int:
+        """How many questions this person may answer now; a hundred means that or more."""
+        return len(await self.broker.approvals.inbox.listed(session.asking(), Filters(state="pending", mine=True)))
+
+    async def page(self, request: Request, session: Session, name: str, /, **context: Any) -> HTMLResponse:
         """A whole page for somebody who is signed in."""
         passkeys = await self.broker.console.presence.listed(session.person)
         freezes = await self.broker.administration.freezes.listed()
         frame = {"session": session, "has_passkey": bool(passkeys), "freezes": freezes}
+        frame |= {"waiting": await self.waiting(session), "mark": request.state.mark}
         return HTMLResponse(rendering.page(name, **frame, **context))
 
 

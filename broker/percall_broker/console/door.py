@@ -22,6 +22,7 @@ from percall_broker.asgi import read_first
 from percall_broker.console import rendering, security
 from percall_broker.console.asking import Pages
 from percall_broker.console.pages import (
+    approvals,
     calls,
     changes,
     health,
@@ -117,7 +118,7 @@ class ConsoleDoor:
             headers = {"cache-control": "public, max-age=31536000, immutable", "content-type": kind}
             return Response(content, headers=headers)
 
-        for module in (sign_in, passkeys, changes, live, overview, calls, people, servers, policies, health):
+        for module in (sign_in, passkeys, changes, live, overview, calls, approvals, people, servers, policies, health):
             routes.include_router(module.router(self._pages))
         application.include_router(routes)
         return application

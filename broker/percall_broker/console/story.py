@@ -12,7 +12,15 @@ from percall_broker.crypto import base64url
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_TONES = {"permit": "good", "forbid": "bad", "done": "good", "failed": "bad", "refused": "bad", "unknown": "warn"}
+_TONES = {
+    "permit": "good",
+    "forbid": "bad",
+    "ask": "warn",
+    "done": "good",
+    "failed": "bad",
+    "refused": "bad",
+    "unknown": "warn",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +60,8 @@ def of(entries: Sequence[dict[str, Any]]) -> Story:
     first = entries[0]
     steps = tuple(_step(entry, first["time_ms"]) for entry in entries)
     outcomes = [entry for entry in entries if entry["kind"] == "outcome"]
-    outcome = outcomes[0]["outcome"] if outcomes else "refused" if first.get("decision") == "forbid" else ""
+    ended = {"forbid": "refused", "ask": "asked"}.get(str(first.get("decision")), "")
+    outcome = outcomes[0]["outcome"] if outcomes else ended
     return Story(first, steps, outcome, outcomes[0]["duration_ms"] if outcomes else 0)
 
 
@@ -76,14 +85,16 @@ _Told = tuple[str, str, str, list[tuple[str, Any]]]
 
 
 def _call(entry: dict[str, Any]) -> _Told:
-    permitted = entry["decision"] == "permit"
-    title = "Permitted" if permitted else "Refused"
+    title = {"permit": "Permitted", "ask": "Asked", "forbid": "Refused"}[entry["decision"]]
+    become = {"permit": "was permitted", "ask": "has to be approved", "forbid": "was refused"}[entry["decision"]]
     policies = ", ".join(entry.get("policies", []))
+    approved = entry.get("approval", {})
     return (
         title,
-        f"{entry['method']} {entry['tool']} was {'permitted' if permitted else 'refused'}: {entry['reason']}.",
+        f"{entry['method']} {entry['tool']} {become}: {entry['reason']}.",
         _TONES[entry["decision"]],
         [
+            *((f"approval's {name}", value) for name, value in approved.items()),
             ("policies", policies),
             ("policy version", entry.get("policy_version", 0)),
             ("observed", entry.get("observed", "")),
@@ -133,6 +144,15 @@ def _outcome(entry: dict[str, Any]) -> _Told:
     )
 
 
+def _change(entry: dict[str, Any]) -> _Told:
+    details = entry.get("details", {})
+    tone = {"approval.allow": "good", "approval.deny": "bad", "approval.never": "bad"}.get(entry["action"], "")
+    words = {"approval.allow": "allowed it", "approval.deny": "denied it", "approval.never": "refused it for good"}
+    told = words.get(entry["action"], entry["action"])
+    facts = [("presence", entry.get("presence", "")), *details.items()]
+    return "Answered" if tone else "Changed", f"{entry['person']} {told}.", tone, facts
+
+
 def _reading(entry: dict[str, Any]) -> _Told:
     return "Arguments read", f"{entry['person']} read the arguments.", "", [("action", entry.get("action", ""))]
 
@@ -149,4 +169,5 @@ _KINDS = {
     "request": _request,
     "outcome": _outcome,
     "reading": _reading,
+    "change": _change,
 }

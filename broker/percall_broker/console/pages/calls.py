@@ -34,7 +34,7 @@ def router(pages: Pages) -> APIRouter:
             server=asked["server"],
             tool=asked["tool"],
             grant_id=asked["grant"],
-            decision=asked["decision"] if asked["decision"] in {"permit", "forbid"} else "",
+            decision=asked["decision"] if asked["decision"] in {"permit", "ask", "forbid"} else "",
             since_ms=int((time.time() - _SECONDS[since]) * 1000) if _SECONDS.get(since) else 0,
             until_ms=int(before) if before.isascii() and before.isdecimal() and len(before) < 16 else 0,  # noqa: PLR2004
             limit=_ROWS + 1,
@@ -62,7 +62,7 @@ def router(pages: Pages) -> APIRouter:
         administration = pages.broker.administration
         people = [(row["person"], row["person"]) for row in await administration.people.listed()]
         servers = [(row["server"], row["server"]) for row in await administration.servers.listed()]
-        return await pages.page(session, "calls.html", people=people, servers=servers, **found)
+        return await pages.page(request, session, "calls.html", people=people, servers=servers, **found)
 
     @routes.get("/calls/rows")
     async def part(request: Request) -> Response:
@@ -73,7 +73,7 @@ def router(pages: Pages) -> APIRouter:
     async def one(request: Request, call: str) -> Response:
         session = await pages.session(request)
         told = story.of(await record.story(call))
-        return await pages.page(session, "call.html", call=call, story=told)
+        return await pages.page(request, session, "call.html", call=call, story=told)
 
     @routes.get("/calls/{call}/story")
     async def part_of_one(request: Request, call: str) -> Response:

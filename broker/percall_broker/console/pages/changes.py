@@ -21,7 +21,7 @@ def router(pages: Pages) -> APIRouter:
     async def ask(request: Request) -> Response:
         session, found = await pages.anybody(request), await message(request)
         asked = console.presence.new(*_members(found), time.time())
-        await console.actions.check(asked, session.grant)
+        await console.actions.check(asked, session.asking())
         return told({"id": asked.id, "nonce": asked.nonce, "options": await console.presence.asking(asked, session)})
 
     @routes.post("/changes")

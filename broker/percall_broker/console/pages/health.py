@@ -21,6 +21,7 @@ def router(pages: Pages) -> APIRouter:
         session = await pages.session(request)
         status = await broker.status.show()
         return await pages.page(
+            request,
             session,
             "health.html",
             status=status,

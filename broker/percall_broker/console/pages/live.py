@@ -1,4 +1,8 @@
-"""GET /console/events: says what has changed, not how; the parts of a page that show it look anew."""
+"""GET /console/events: says what is new, not what it is; the parts of a page that show it look anew.
+
+A page brings the mark of what it shows, so that nothing is missed between the page and its stream, nor while the stream
+was interrupted.
+"""
 
 # No postponed annotations here: FastAPI reads them.
 import time
@@ -10,6 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from percall_broker.console import security
 from percall_broker.console.asking import Pages
 from percall_broker.model.errors import BrokerError
+from percall_broker.pipeline.console.figures import Mark
 
 LOOK_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 15.0
@@ -18,34 +23,41 @@ _HEARTBEAT_SECONDS = 15.0
 def router(pages: Pages) -> APIRouter:
     """The one route."""
     routes = APIRouter()
-    broker = pages.broker
+    broker, console = pages.broker, pages.broker.console
 
-    async def events(token: str) -> AsyncIterator[bytes]:
-        known = await broker.administration.record.last_seq()
-        yield b": here\n\n"
-        told_at = time.monotonic()
+    async def events(token: str, known: Mark) -> AsyncIterator[bytes]:
+        told_at = 0.0
         while not broker.changes.closed:
             generation = broker.changes.generation
-            changed = await broker.changes.next(generation, LOOK_SECONDS)
             try:
                 # The stream ends with the session, which it does not keep from growing idle.
-                await broker.console.sessions.of(token, time.time(), touch=False)
-                newest = await broker.administration.record.last_seq()
+                await console.sessions.of(token, time.time(), touch=False)
+                newest = await console.figures.mark()
             except BrokerError:
                 yield b"event: ended\ndata: \n\n"
                 return
-            names = [name for name, is_new in (("calls", newest != known), ("changes", changed)) if is_new]
-            known = newest
-            now = time.monotonic()
+            names = _news(known, newest)
+            known, now = newest, time.monotonic()
             if names or now - told_at > _HEARTBEAT_SECONDS:
                 told_at = now
                 yield b"".join(f"event: {name}\ndata: \n\n".encode() for name in names) or b": still here\n\n"
+            await broker.changes.next(generation, LOOK_SECONDS)
 
     @routes.get("/events")
     async def stream(request: Request) -> Response:
         await pages.anybody(request)
         token = security.token_of(dict(request.scope), pages.origin)
+        since = Mark.of(request.query_params.get("since", "")) or await console.figures.mark()
         headers = {"x-accel-buffering": "no"}
-        return StreamingResponse(events(token), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(events(token, since), media_type="text/event-stream", headers=headers)
 
     return routes
+
+
+def _news(known: Mark, newest: Mark) -> list[str]:
+    news = (
+        ("calls", newest.recorded != known.recorded),
+        ("approvals", newest.asked != known.asked),
+        ("changes", newest.changed != known.changed),
+    )
+    return [name for name, is_new in news if is_new]

@@ -5,7 +5,7 @@ import time
 from typing import Literal
 
 from fastapi import APIRouter, Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from percall_broker.console import plots, rendering
 from percall_broker.console.asking import Pages
@@ -24,7 +24,7 @@ def router(pages: Pages) -> APIRouter:
         now = time.time()
         found = await console.figures.over(span, now)
         uses = await console.figures.last_uses(now)
-        pages_of_calls = [("permitted", found.permitted), ("refused", found.refused)]
+        series = [("permitted", found.permitted), ("asked", found.asked), ("refused", found.refused)]
         latencies = [("p95", found.slow_ms), ("median", found.median_ms)]
         settled = [value for value in found.median_ms if value is not None]
         return {
@@ -32,7 +32,7 @@ def router(pages: Pages) -> APIRouter:
             "spans": list(RANGES),
             "words": _WORDS[span],
             "found": found,
-            "calls": plots.stacked(found.start_ms, found.bucket_ms, pages_of_calls),
+            "calls": plots.stacked(found.start_ms, found.bucket_ms, series),
             "latency": plots.lines(found.start_ms, found.bucket_ms, latencies),
             "median": settled[-1] if settled else None,
             "unused": unused(await administration.grants.listed(), uses, now),
@@ -41,8 +41,9 @@ def router(pages: Pages) -> APIRouter:
 
     @routes.get("/")
     async def show(request: Request, span: Span = "24h") -> Response:
-        session = await pages.session(request)
-        return await pages.page(session, "overview.html", **await figures(span))
+        if not (session := await pages.anybody(request)).administers:
+            return RedirectResponse("/console/approvals")
+        return await pages.page(request, session, "overview.html", **await figures(span))
 
     @routes.get("/figures")
     async def part(request: Request, span: Span = "24h") -> Response:

@@ -23,7 +23,7 @@ def router(pages: Pages) -> APIRouter:
         session = await pages.anybody(request)
         rows = await presence.listed(session.person)
         usable = bool(presence.origin.relying_party)
-        return await pages.page(session, "passkeys.html", passkeys=rows, usable=usable)
+        return await pages.page(request, session, "passkeys.html", passkeys=rows, usable=usable)
 
     @routes.post("/passkeys/ask")
     async def ask(request: Request) -> Response:

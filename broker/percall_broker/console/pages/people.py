@@ -26,7 +26,7 @@ def router(pages: Pages) -> APIRouter:
         ]
         present = [row for row in rows if row["state"] != "removed"]
         gone = [row for row in rows if row["state"] == "removed"]
-        return await pages.page(session, "people.html", people=present, gone=gone)
+        return await pages.page(request, session, "people.html", people=present, gone=gone)
 
     @routes.get("/people/{name}")
     async def one(request: Request, name: str) -> Response:
@@ -35,6 +35,7 @@ def router(pages: Pages) -> APIRouter:
         uses = await console.figures.last_uses(time.time())
         by_device = _latest(person["grants"], uses, "device_id")
         return await pages.page(
+            request,
             session,
             "person.html",
             person={**person, "shown": shown_person(person)},

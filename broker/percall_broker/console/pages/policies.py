@@ -28,6 +28,7 @@ def router(pages: Pages) -> APIRouter:
         session = await pages.session(request)
         versions = await policies.listed()
         return await pages.page(
+            request,
             session,
             "policies.html",
             versions=versions,
@@ -43,7 +44,9 @@ def router(pages: Pages) -> APIRouter:
         before = await policies.show(version - 1) if version > 0 else None
         newest = (await policies.listed())[0]["version"]
         changes = _difference(before["files"] if before else {}, found["files"])
-        return await pages.page(session, "policy.html", found=found, changes=changes, is_newest=version == newest)
+        return await pages.page(
+            request, session, "policy.html", found=found, changes=changes, is_newest=version == newest
+        )
 
     @routes.post("/policies/explain")
     async def explain(request: Request) -> Response:

@@ -30,7 +30,7 @@ def router(pages: Pages) -> APIRouter:
             }
             for row in await administration.servers.listed()
         ]
-        return await pages.page(session, "servers.html", servers=rows, old_key_days=OLD_KEY_DAYS)
+        return await pages.page(request, session, "servers.html", servers=rows, old_key_days=OLD_KEY_DAYS)
 
     @routes.get("/servers/{name}")
     async def one(request: Request, name: str) -> Response:
@@ -42,7 +42,9 @@ def router(pages: Pages) -> APIRouter:
             if name in grant["servers"] and grant["state"] not in {"revoked", "expired"}
         ]
         server = {**row, "shown": shown_server(row), "is_old": _is_old(row["secret_created_at"])}
-        return await pages.page(session, "server.html", server=server, granted=granted, old_key_days=OLD_KEY_DAYS)
+        return await pages.page(
+            request, session, "server.html", server=server, granted=granted, old_key_days=OLD_KEY_DAYS
+        )
 
     return routes
 

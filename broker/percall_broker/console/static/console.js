@@ -178,9 +178,9 @@
   // --- what is new ---
 
   function listen() {
-    const stream = new EventSource("/console/events");
+    const stream = new EventSource(`/console/events?live&since=${document.getElementById("main").dataset.mark}`);
     const tell = (name) => document.body.dispatchEvent(new CustomEvent(`${name}-changed`));
-    for (const name of ["calls", "changes"]) stream.addEventListener(name, () => tell(name));
+    for (const name of ["calls", "approvals", "changes"]) stream.addEventListener(name, () => tell(name));
     stream.addEventListener("ended", () => {
       stream.close();
       location.reload();

@@ -16,6 +16,7 @@ from percall_broker.pipeline.console.sessions import ConsoleSessions
 if TYPE_CHECKING:
     from percall_broker.crypto.tokens import Nonces
     from percall_broker.pipeline.administration import Administration
+    from percall_broker.pipeline.approvals import Approvals
     from percall_broker.stages.lookup import Lookup
     from percall_broker.store.protocol import Store
 
@@ -31,11 +32,19 @@ class Console:
 
     @classmethod
     def over(
-        cls, store: Store, lookup: Lookup, nonces: Nonces, administration: Administration, public_url: str
+        cls,
+        store: Store,
+        lookup: Lookup,
+        nonces: Nonces,
+        administration: Administration,
+        approvals: Approvals,
+        public_url: str,
     ) -> Self:
         """All of them. `public_url` is the broker's configured URL, without a path."""
         presence = PasskeyPresence(store, nonces, Origin(origin_of(public_url)))
-        return cls(ConsoleSessions(store, lookup), presence, Actions(administration, presence), Figures(store))
+        return cls(
+            ConsoleSessions(store, lookup), presence, Actions(administration, approvals, presence), Figures(store)
+        )
 
 
 def origin_of(public_url: str) -> str:

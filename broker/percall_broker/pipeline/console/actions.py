@@ -1,4 +1,4 @@
-"""What can be changed in the console, each by the same function of `administration` that the commands use.
+"""What can be changed in the console, each by the same function that the commands use.
 
 An action has a subject and the state in which a page showed it. `check` compares that with what is so now: a change
 that was decided on something else is refused, when it is asked for and again when it is made.
@@ -9,17 +9,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from percall_broker.model.errors import Conflict, Forbidden, InvalidInput, NotFound
+from percall_broker.pipeline.approvals.answers import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from percall_broker.model.records import Grant, Identity
+    from percall_broker.model.records import Identity
     from percall_broker.pipeline.administration import Administration
+    from percall_broker.pipeline.approvals import Approvals
     from percall_broker.pipeline.console.presence import Change, PasskeyPresence
     from percall_broker.store.protocol import Row
 
     Acting = Callable[[Identity, str, Mapping[str, str]], Awaitable[str]]
-    Showing = Callable[[str], Awaitable[str]]
+    Showing = Callable[[Identity, str], Awaitable[str]]
+
+_EVERYBODYS = frozenset({"approval", "passkey"})
+"""Subjects of which anybody may change what is their own, or asked of them; which, their own functions say."""
+VARYING = "varying:"
+"""Before the name of an argument that may differ, in an answer's form."""
 
 
 def shown_grant(row: Row) -> str:
@@ -47,11 +54,17 @@ def shown_brake(freezes: list[Row]) -> str:
     return "frozen" if any(row["kind"] == "all" for row in freezes) else "open"
 
 
-class Actions:
-    """The actions, by name. Methods raise what the administration's do."""
+def shown_approval(row: Row) -> str:
+    """The same of an approval: by its digest, which covers the call's arguments and all that else was asked."""
+    return f"{row['state']} {row['digest']} {row['lasting']}".strip()
 
-    def __init__(self, administration: Administration, presence: PasskeyPresence) -> None:
+
+class Actions:
+    """The actions, by name. Methods raise what the administration's and the approvals' do."""
+
+    def __init__(self, administration: Administration, approvals: Approvals, presence: PasskeyPresence) -> None:
         self._administration = administration
+        self._approvals = approvals
         self._presence = presence
         self._subjects: dict[str, Showing] = {
             "grant": self._grant,
@@ -59,6 +72,7 @@ class Actions:
             "device": self._device,
             "server": self._server,
             "brake": self._brake,
+            "approval": self._approval,
             "passkey": self._passkey,
         }
         self._acts: dict[str, Acting] = {
@@ -74,50 +88,57 @@ class Actions:
             "server.rotate": self._rotate,
             "brake.freeze": self._freeze,
             "brake.lift": self._lift,
+            "approval.allow": self._answer("allow", "allowed"),
+            "approval.deny": self._answer("deny", "denied"),
+            "approval.never": self._answer("never", "refused for good"),
+            "approval.lift": self._lift_answer,
             "passkey.remove": self._remove_passkey,
         }
 
-    async def check(self, change: Change, grant: Grant) -> None:
-        """Whether it can be done, by the person of this grant.
+    async def check(self, change: Change, by: Identity) -> None:
+        """Whether it can be done, by this person.
 
         Raises InvalidInput for what is no action, NotFound, Forbidden; Conflict where the subject is not as it was
         shown.
         """
-        if not grant.administrator:
-            raise Forbidden("grant.administrator", "Only an administrator may do this.")
-        subject = self._subjects.get(change.action.partition(".")[0])
-        if subject is None or change.action not in self._acts:
+        kind = change.action.partition(".")[0]
+        if kind not in self._subjects or change.action not in self._acts:
             raise InvalidInput("console.action", f"There is no action {change.action!r}.")
-        if await subject(change.subject) != change.shown:
+        if kind not in _EVERYBODYS and not by.grant.administrator:
+            raise Forbidden("grant.administrator", "Only an administrator may do this.")
+        if await self._subjects[kind](by, change.subject) != change.shown:
             raise Conflict("console.changed", "This changed since the page was loaded.", "Look at it, then decide.")
 
     async def perform(self, by: Identity, change: Change) -> str:
         """Makes the change; a sentence that says so."""
-        await self.check(change, by.grant)
+        await self.check(change, by)
         return await self._acts[change.action](by, change.subject, change.values)
 
     # --- subjects ---
 
-    async def _grant(self, subject: str) -> str:
+    async def _grant(self, _by: Identity, subject: str) -> str:
         return shown_grant(await self._administration.grants.show(subject))
 
-    async def _person(self, subject: str) -> str:
+    async def _person(self, _by: Identity, subject: str) -> str:
         return shown_person(await self._administration.people.show(subject))
 
-    async def _device(self, subject: str) -> str:
+    async def _device(self, _by: Identity, subject: str) -> str:
         for row in await self._administration.devices.listed():
             if row["device"] == subject:
                 return shown_device(row)
         raise NotFound("device.unknown", f"There is no device {subject!r}.")
 
-    async def _server(self, subject: str) -> str:
+    async def _server(self, _by: Identity, subject: str) -> str:
         return shown_server(await self._administration.servers.show(subject))
 
-    async def _brake(self, _subject: str) -> str:
+    async def _brake(self, _by: Identity, _subject: str) -> str:
         return shown_brake(await self._administration.freezes.listed())
 
-    async def _passkey(self, subject: str) -> str:
-        for row in await self._presence.listed():
+    async def _approval(self, by: Identity, subject: str) -> str:
+        return shown_approval(await self._approvals.inbox.show(by, subject))
+
+    async def _passkey(self, by: Identity, subject: str) -> str:
+        for row in await self._presence.listed("" if by.grant.administrator else by.grant.person):
             if row["passkey"] == subject:
                 return str(row["created_at"])
         raise NotFound("passkey.unknown", "There is no such passkey.")
@@ -170,6 +191,32 @@ class Actions:
         await self._administration.freezes.lift(by, "all", "")
         return "The brake is lifted."
 
+    def _answer(self, answer: str, told: str) -> Acting:
+        async def act(by: Identity, subject: str, values: Mapping[str, str]) -> str:
+            seen = (await self._approvals.inbox.show(by, subject))["digest"]
+            row = await self._approvals.answers.answer(by, subject, _given(answer, seen, values))
+            waits = ", once the others have answered too" if row["state"] == "pending" else ""
+            return f"{row['tool']} of {row['person']} ({row['agent']}) is {told}{waits}."
+
+        return act
+
+    async def _lift_answer(self, by: Identity, subject: str, _values: Mapping[str, str]) -> str:
+        row = await self._approvals.answers.lift(by, subject)
+        return f"The answer about {row['tool']} of {row['person']} is taken back."
+
     async def _remove_passkey(self, by: Identity, subject: str, _values: Mapping[str, str]) -> str:
         row = await self._presence.remove(by, subject)
         return f"The passkey {row['name']} of {row['person']} is forgotten."
+
+
+def _given(answer: str, digest: str, values: Mapping[str, str]) -> Answer:
+    """What the form says. Raises InvalidInput."""
+    minutes = values.get("minutes", "0")
+    if not (minutes.isascii() and minutes.isdecimal() and len(minutes) < 5):  # noqa: PLR2004 - a week
+        raise InvalidInput("approval.seconds", "The number of minutes is no number.")
+    scope = values.get("scope", "once")
+    seconds = int(minutes) * 60 if scope == "shape" else 0
+    varying = (
+        tuple(name.removeprefix(VARYING) for name in values if name.startswith(VARYING)) if scope != "once" else ()
+    )
+    return Answer(answer, digest, scope, seconds, varying)

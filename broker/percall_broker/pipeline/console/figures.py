@@ -25,6 +25,7 @@ class Overview:
     start_ms: int
     bucket_ms: int
     permitted: tuple[int, ...]
+    asked: tuple[int, ...]
     refused: tuple[int, ...]
     failed: int
     median_ms: tuple[float | None, ...]
@@ -34,7 +35,27 @@ class Overview:
     @property
     def calls(self) -> int:
         """All of them."""
-        return sum(self.permitted) + sum(self.refused)
+        return sum(self.permitted) + sum(self.asked) + sum(self.refused)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far the log, the questions and the changes have got: what a page shows, and a stream goes on from."""
+
+    recorded: int
+    asked: int
+    changed: int
+
+    def __str__(self) -> str:
+        return f"{self.recorded}.{self.asked}.{self.changed}"
+
+    @classmethod
+    def of(cls, text: str) -> Mark | None:
+        """A mark as a page brings it back; None where it is none."""
+        parts = text.split(".")
+        if len(parts) != 3 or not all(part.isascii() and part.isdecimal() and len(part) < 20 for part in parts):  # noqa: PLR2004
+            return None
+        return cls(*map(int, parts))
 
 
 class Figures:
@@ -48,11 +69,11 @@ class Figures:
         bucket_ms, buckets = RANGES[span]
         start_ms = (int(now * 1000) // bucket_ms - buckets + 1) * bucket_ms
         window = {"since_ms": start_ms, "bucket_ms": bucket_ms}
-        permitted, refused = [0] * buckets, [0] * buckets
+        counts = {decision: [0] * buckets for decision in ("permit", "ask", "forbid")}
         failed = 0
         for row in await self._store.fetch("calls_by_bucket", **window):
             at = min(max(0, row["bucket"] - start_ms // bucket_ms), buckets - 1)
-            (refused if row["decision"] == "forbid" else permitted)[at] += row["calls"]
+            counts[row["decision"]][at] += row["calls"]
             failed += row["failed"]
         durations: list[list[tuple[int, int]]] = [[] for _ in range(buckets)]
         for row in await self._store.fetch("durations_by_bucket", **window):
@@ -61,8 +82,9 @@ class Figures:
         return Overview(
             start_ms,
             bucket_ms,
-            tuple(permitted),
-            tuple(refused),
+            tuple(counts["permit"]),
+            tuple(counts["ask"]),
+            tuple(counts["forbid"]),
             failed,
             tuple(_quantile(found, 0.5) for found in durations),
             tuple(_quantile(found, 0.95) for found in durations),
@@ -74,11 +96,10 @@ class Figures:
         since_ms = int((now - USE_DAYS * 86400) * 1000)
         return {row["grant_id"]: row for row in await self._store.fetch("last_uses", since_ms=since_ms)}
 
-    async def health(self, now: float) -> Row:
-        """What is open and what waits."""
-        (found,) = await self._store.fetch("count_open", now_ms=int(now * 1000))
-        (queue,) = await self._store.fetch("count_deliveries")
-        return {"calls": found["calls"], "windows": found["windows"], "deliveries": queue["waiting"]}
+    async def mark(self) -> Mark:
+        """How far everything has got."""
+        (row,) = await self._store.fetch("console_mark")
+        return Mark(row["recorded"], row["asked"], row["changed"])
 
 
 def unused(grants: Iterable[Row], uses: dict[str, Row], now: float) -> list[Row]:
@@ -87,7 +108,7 @@ def unused(grants: Iterable[Row], uses: dict[str, Row], now: float) -> list[Row]
     found = []
     for grant in grants:
         last_ms = uses[grant["grant"]]["last_ms"] if grant["grant"] in uses else 0
-        works = grant["state"] in {"active", "waiting"} and not grant["administrator"]
+        works = grant["state"] in {"active", "waiting"} and grant["servers"] and not grant["administrator"]
         if works and grant["created_at"] < since and last_ms / 1000 < since:
             found.append({**grant, "last_ms": last_ms})
     return sorted(found, key=lambda grant: (grant["last_ms"], grant["created_at"]))

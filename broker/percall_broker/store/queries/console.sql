@@ -93,3 +93,9 @@ GROUP BY c.server, c.tool ORDER BY 3 DESC, c.server, c.tool LIMIT :limit
 -- Long reading. When each grant was last used, and how often.
 SELECT c.grant_id, MAX(c.time_ms) AS last_ms, COUNT(*) AS calls
 FROM log c WHERE c.kind = 'call' AND c.time_ms >= :since_ms GROUP BY c.grant_id
+
+-- name: console_mark()
+-- How far the log, the questions and the changes have got; answers are changes.
+SELECT (SELECT COALESCE(MAX(l.seq), 0) FROM log l) AS recorded,
+       (SELECT COALESCE(MAX(a.seq), 0) FROM approvals a) AS asked,
+       (SELECT e.value FROM epoch e WHERE e.id = 1) AS changed
