@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import time
@@ -15,6 +16,7 @@ from harness.signing import SigningLaptop
 from harness.upstream import CANARY
 from integration.conftest import Served
 from percall import wire
+from percall_broker.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,6 +130,25 @@ def test_an_endpoint_that_hangs_delays_no_call_and_no_other_endpoint(served: Ser
         assert webhook(served, made["webhook"])["problem"] == "No answer within 5 seconds."
         hanging.hang = False
         hanging.next("device.enrolled", grant=grant)
+        served.administrator.administer("DELETE", f"/v1/admin/webhooks/{made['webhook']}")
+
+
+def test_a_broker_that_ends_leaves_its_endpoints_to_the_next_one(served: Served) -> None:
+    async def due() -> list[str]:
+        store = await open_store(served.database or served.folder / "broker" / "store.sqlite3")
+        rows = await store.fetch("due_webhooks", sender="another", now_ms=int(time.time() * 1000))
+        await store.close()
+        return [row["id"] for row in rows]
+
+    with Receiver(hang=True) as hanging:
+        made = subscribe(served, hanging)
+        served.enrol()
+        hanging.wait(lambda: hanging.attempts >= 1, "an attempt")
+        assert made["webhook"] not in asyncio.run(due())
+        served.stop()
+        assert made["webhook"] in asyncio.run(due())
+        served.start()
+        served.administrator.nonce = ""
         served.administrator.administer("DELETE", f"/v1/admin/webhooks/{made['webhook']}")
 
 

@@ -8,6 +8,7 @@ holds up no other, nor anything else: each has a task of its own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import time
@@ -75,6 +76,8 @@ class Webhooks:
                 task.cancel()
             await asyncio.gather(*self._sending.values(), return_exceptions=True)
             await self._posting.close()
+            with contextlib.suppress(Unavailable):
+                await self._store.append(Statement("release_webhooks", {"sender": self._own_id}))
 
     async def test(self, webhook: str) -> Row:
         """Sends one event of the kind `webhook.test` now; how it went. Raises NotFound, Unavailable."""

@@ -78,6 +78,10 @@ DELETE FROM deliveries WHERE seq = :seq
 UPDATE webhooks SET sender = '', sender_until = 0, attempts = :attempts, retry_at = :retry_at, problem = :problem
 WHERE id = :id AND sender = :sender
 
+-- name: release_webhooks(sender)
+-- A replica ends: another one need not wait until its claims have run out.
+UPDATE webhooks SET sender = '', sender_until = 0 WHERE sender = :sender
+
 -- name: purge_deliveries(before_ms)
 -- Long since undeliverable.
 DELETE FROM deliveries WHERE event IN (SELECT id FROM events WHERE time_ms < :before_ms) RETURNING seq
