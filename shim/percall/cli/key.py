@@ -53,7 +53,7 @@ def list_keys(agent: Agent = None, as_json: Json = False) -> None:
     rows: list[tuple[str, ...]] = []
     for broker, login in sorted(by_broker.items()):
         with SignedClient.of(login) as client:
-            found = personal_keys.listed(client).keys
+            found = personal_keys.listed(client)
         for key in found:
             if as_json:
                 output.say_json({"broker": broker, **_json_of(key)})

@@ -34,15 +34,14 @@ def login_for(server: str, agent: str | None = None) -> Login:
     return logins[0]
 
 
-def listed(broker: SignedClient) -> wire.PersonalKeys:
-    """The keys of this login's person, and the servers that take one. Raises PercallError."""
-    with _naming_the_old():
-        return wire.decode(wire.PersonalKeys, broker.json("GET", wire.PATH_KEYS))
+def listed(broker: SignedClient) -> tuple[wire.PersonalKey, ...]:
+    """The keys of this login's person. Raises PercallError."""
+    return _asked(broker).keys
 
 
 def place_at(broker: SignedClient, server: str) -> wire.KeyPlace:
     """Where a key for a server would go, for its owner to see before they give it. Raises PercallError."""
-    for place in listed(broker).places:
+    for place in _asked(broker).places:
         if place.server == server:
             return place
     raise UsageError(
@@ -57,15 +56,22 @@ def change(
 ) -> wire.PersonalKey | None:
     """Changes the key for one server (`wire.KeyChange` has the verbs); as it is now, None where it was removed.
 
-    `place` is where its owner was told that it goes. Asks for the passphrase at the terminal, once a client.
-    Raises PercallError.
+    `place` is where its owner was told that it goes; to confirm without one is to take the place as it is. Asks for the
+    passphrase at the terminal, once a client. Raises PercallError.
     """
+    if verb == "confirm" and place is None:
+        place = place_at(broker, server)
     asked = wire.KeyChange(server, verb, place.binding if place is not None else "")
     message = wire.join(wire.encode(asked), key)
     with _naming_the_old():
         answer = broker.request("POST", wire.PATH_KEYS, body=message, media_type=wire.MEDIA_TYPE)
     keys = wire.decode(wire.PersonalKeys, wire.strict_json(answer.content)).keys
     return keys[0] if keys else None
+
+
+def _asked(broker: SignedClient) -> wire.PersonalKeys:
+    with _naming_the_old():
+        return wire.decode(wire.PersonalKeys, broker.json("GET", wire.PATH_KEYS))
 
 
 @contextmanager
