@@ -414,11 +414,11 @@ class Connection:
 
     def is_stale(self) -> bool:
         """Whether the broker has closed the idle connection (or sent what nobody asked for)."""
-        import select  # noqa: PLC0415
+        from percall import system  # noqa: PLC0415 - where a connection is used again
 
-        poll = select.poll()
+        poll = system.Poll()
         try:
-            poll.register(self._socket, select.POLLIN)
+            poll.register(self._socket.fileno(), system.READ)
         except (OSError, ValueError):
             return True
         return bool(poll.poll(0))

@@ -5,10 +5,10 @@ npx and uvx need their downloads. The broker has no part in this.
 
 from __future__ import annotations
 
-import select
 import socket
 from typing import TYPE_CHECKING
 
+from percall import system
 from percall.errors import PercallError, WireError
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ def relay(child: socket.socket, upstream: socket.socket, first: bytes) -> None:
     if first:
         upstream.sendall(first)
     other = {child.fileno(): (child, upstream), upstream.fileno(): (upstream, child)}
-    poll = select.poll()
+    poll = system.Poll()
     for descriptor in other:
-        poll.register(descriptor, select.POLLIN)
+        poll.register(descriptor, system.READ)
     is_open = len(other)
     while is_open:
         ready = poll.poll(_IDLE_MILLISECONDS)

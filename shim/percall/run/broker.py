@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from _thread import allocate_lock
 
-from percall import wire
+from percall import system, wire
 from percall.errors import BrokerRefusal, BrokerUnreachable, IdentityError, PercallError, WireError
 from percall.run.connection import Exchange, Pool
 from percall.run.loop import READ
@@ -133,6 +133,7 @@ class Broker:
         self._pool = Pool(loop, signer.address, login.ca_file or None)
         self._waiting: list[Callable[[], None]] = []
         self._reader: subprocess.Popen[bytes] | None = None
+        self._reader_descriptor = -1
         self._answer = b""
         self._failed_at = 0.0
         self.wanted: Callable[[], None] = lambda: None
@@ -235,17 +236,16 @@ class Broker:
             self._rejected(IdentityError("keyring.reader", f"The keyring's helper cannot be started: {error}."))
             return
         assert self._reader.stdout is not None  # noqa: S101 - start_reader pipes it
-        self._loop.watch(self._reader.stdout.fileno(), READ, self._read)
+        self._reader_descriptor = system.incoming(self._reader.stdout)
+        self._loop.watch(self._reader_descriptor, READ, self._read)
         self._loop.later(_READER_SECONDS, self._too_slow)
 
     def _read(self, _events: int) -> None:
-        import os  # noqa: PLC0415 - loaded long ago
-
         from percall import identity  # noqa: PLC0415 - loaded when the helper was started
 
-        if self._reader is None or self._reader.stdout is None:
+        if self._reader is None:
             return
-        data = os.read(self._reader.stdout.fileno(), _READ_BYTES)
+        data = system.read(self._reader_descriptor, _READ_BYTES)
         self._answer += data
         if data and len(self._answer) <= _READ_BYTES:
             return
@@ -270,7 +270,7 @@ class Broker:
     def _end_reader(self) -> None:
         reader, self._reader = self._reader, None
         if reader is not None and reader.stdout is not None:
-            self._loop.unwatch(reader.stdout.fileno())
+            self._loop.unwatch(self._reader_descriptor)
             reader.stdout.close()
             reader.wait()
 

@@ -6,8 +6,6 @@ blocks. Other threads may only use `call_soon`.
 
 from __future__ import annotations
 
-import os
-import select
 import signal
 import time
 from collections import deque
@@ -15,12 +13,15 @@ from contextlib import suppress
 from heapq import heappop, heappush
 from itertools import count
 
+from percall import system
+from percall.system import READ, WRITE
+
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-READ = select.POLLIN
-WRITE = select.POLLOUT
+__all__ = ["READ", "WRITE", "Loop", "Timer"]
+
 _WAKE_BYTES = 4096
 
 
@@ -41,16 +42,14 @@ class Loop:
     """Polls until `stop`."""
 
     def __init__(self) -> None:
-        self._poll = select.poll()
+        self._poll = system.Poll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = count()
         self._handed_over: deque[Callable[[], None]] = deque()
         self._signals: dict[int, Callable[[], None]] = {}
         self._stopped = False
-        self._wake_reader, self._wake_writer = os.pipe()
-        os.set_blocking(self._wake_reader, False)
-        os.set_blocking(self._wake_writer, False)
+        self._wake_reader, self._wake_writer = system.pipe()
         self.watch(self._wake_reader, READ, self._woken)
 
     def watch(self, descriptor: int, events: int, handler: Callable[[int], None]) -> None:
@@ -73,7 +72,7 @@ class Loop:
         """Call back from the loop's own thread, soon. The one method that other threads may use."""
         self._handed_over.append(callback)
         with suppress(BlockingIOError):  # enough bytes are in the pipe to wake the loop
-            os.write(self._wake_writer, b"\0")
+            system.write(self._wake_writer, b"\0")
 
     def on_signal(self, number: int, callback: Callable[[], None]) -> None:
         """Call back from the loop, instead of at any moment, when the signal arrives."""
@@ -112,7 +111,7 @@ class Loop:
                 callback()
 
     def _woken(self, _events: int) -> None:
-        for byte in os.read(self._wake_reader, _WAKE_BYTES):
+        for byte in system.read(self._wake_reader, _WAKE_BYTES):
             on_signal = self._signals.get(byte)
             if on_signal is not None:
                 on_signal()

@@ -6,13 +6,10 @@ grant says, and takes everything down in order.
 
 from __future__ import annotations
 
-import os
-import select
-import signal
 import time
 from functools import partial
 
-from percall import home, wire
+from percall import home, system, wire
 from percall.errors import PercallError, UsageError
 from percall.rpc import frames, refusals
 from percall.run.approvals import Approvals
@@ -92,7 +89,8 @@ class Shim:
         self.stderr = Stderr(loop)
         self.broker = Broker(loop, found.login, signer)
         self.broker.wanted = self.connect
-        self.client = Writer(loop, _STDOUT, self._client_gone, self._client_drained)
+        self._stdin, self._stdout = system.standard(_STDIN), system.standard(_STDOUT)
+        self.client = Writer(loop, self._stdout, self._client_gone, self._client_drained)
         self.approvals = Approvals(loop, self.broker, self.client.write)
         self.client_left = False
         self._found = found
@@ -110,10 +108,8 @@ class Shim:
     def run(self, server: Server, connect_after: float) -> int:
         """Serve until the client leaves or the server ends; the exit code. The broker is met after some seconds."""
         self._server = server
-        restored = [(descriptor, os.get_blocking(descriptor)) for descriptor in (_STDOUT,) if not os.isatty(descriptor)]
-        for descriptor, _ in restored:
-            os.set_blocking(descriptor, False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        restore = system.unblocked(self._stdout)
+        for number in system.ENDING:
             self.loop.on_signal(number, partial(self._terminated, number))
         self._awaits_standing = not server.is_running
         self.loop.later(0.0 if self._awaits_standing else connect_after, self.connect)
@@ -128,8 +124,7 @@ class Shim:
             self._server.close()
             self.broker.close()
             self.stderr.finish()
-            for descriptor, was_blocking in restored:
-                os.set_blocking(descriptor, was_blocking)
+            restore()
         return self._exit_code or 0
 
     def connect(self) -> None:
@@ -143,11 +138,11 @@ class Shim:
     # --- The client ---------------------------------------------------------------------------------------------------
 
     def _listen_to_client(self) -> None:
-        self.loop.watch(_STDIN, READ, self._client_ready)
+        self.loop.watch(self._stdin, READ, self._client_ready)
 
     def _client_ready(self, _events: int) -> None:
         try:
-            data = os.read(_STDIN, READ_BYTES)
+            data = system.read(self._stdin, READ_BYTES)
         except BlockingIOError:
             return
         except OSError:
@@ -157,7 +152,7 @@ class Shim:
         if not data:
             self._client_closed()
         elif self._server.is_behind:
-            self.loop.unwatch(_STDIN)
+            self.loop.unwatch(self._stdin)
             self.loop.later(_LOOK_AGAIN_SECONDS, self._resume_stdin)
 
     def _resume_stdin(self) -> None:
@@ -171,7 +166,7 @@ class Shim:
     def _client_closed(self) -> None:
         """End of the client's input: what it asked for is answered, then the server is told."""
         self.client_left = True
-        self.loop.unwatch(_STDIN)
+        self.loop.unwatch(self._stdin)
         self._drain(time.monotonic() + _OPEN_CALLS_SECONDS)
 
     def _drain(self, end: float) -> None:
@@ -184,16 +179,13 @@ class Shim:
         else:
             self.loop.later(_LOOK_AGAIN_SECONDS, lambda: self._drain(end))
 
-    @staticmethod
-    def _is_client_deaf() -> bool:
-        poll = select.poll()
-        poll.register(_STDOUT, 0)
-        return bool(poll.poll(0))
+    def _is_client_deaf(self) -> bool:
+        return system.is_deaf(self._stdout)
 
     def _client_gone(self) -> None:
         """Nobody reads our output."""
         self.client_left = True
-        self.loop.unwatch(_STDIN)
+        self.loop.unwatch(self._stdin)
         self._stop(0.0)
 
     def _client_drained(self) -> None:
@@ -202,7 +194,7 @@ class Shim:
     def _terminated(self, number: int) -> None:
         self.client_left = True
         self._exit_code = 128 + number
-        self.loop.unwatch(_STDIN)
+        self.loop.unwatch(self._stdin)
         self._stop(0.0)
 
     def _stop(self, grace: float) -> None:
@@ -279,7 +271,7 @@ class Shim:
         self._finishing = True
         if self._exit_code is None:
             self._exit_code = code
-        self.loop.unwatch(_STDIN)
+        self.loop.unwatch(self._stdin)
         self._events.close()
         self._server.refuse_all(wire.Refusal("shim.ended", "Percall is ending, because its client asked for it."))
         self.loop.later(_FLUSH_SECONDS, self.loop.stop)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
-from percall import wire
+from percall import system, wire
 from percall.rpc import frames
 from percall.run.calls import Calls
 from percall.run.loop import READ
@@ -80,7 +77,7 @@ class Spawned:
 
     def begin(self) -> None:
         """Listen to the child that has been started already."""
-        self._shim.loop.on_signal(signal.SIGCHLD, self._changed)
+        system.on_child_end(self._shim.loop, self._changed)
         if self._child is not None:
             self._attach(self._child)
 
@@ -110,7 +107,7 @@ class Spawned:
             self._launch.egress.listener.cut()
         child = self._child
         if child is not None and not self._is_stopping:
-            child.signal_group(signal.SIGTERM)
+            child.terminate()
             self._drop_soon(child)
 
     def client_drained(self) -> None:
@@ -164,7 +161,7 @@ class Spawned:
         if self._child is None:
             return
         try:
-            data = os.read(self._child.stdout, READ_BYTES)
+            data = system.read(self._child.stdout, READ_BYTES)
         except BlockingIOError:
             return
         for line in self._lines.feed(data) if data else self._lines.feed_eof():
@@ -184,7 +181,7 @@ class Spawned:
         if self._child is None:
             return
         try:
-            data = os.read(self._child.stderr, READ_BYTES)
+            data = system.read(self._child.stderr, READ_BYTES)
         except BlockingIOError:
             return
         if data:
@@ -205,6 +202,7 @@ class Spawned:
     def _ended(self, child: Child) -> None:
         if self._child is not child:
             return
+        self._stderr_ready(0)  # its last words may have come at the same moment as its end
         self._drop()
         if self._shim.client_left or self._is_stopping:
             self._shim.finish(0)
@@ -221,11 +219,11 @@ class Spawned:
 
     def _terminate(self, child: Child) -> None:
         if self._child is child:
-            child.signal_group(signal.SIGTERM)
+            child.terminate()
 
     def _kill(self, child: Child) -> None:
         if self._child is child:
-            child.signal_group(signal.SIGKILL)
+            child.kill()
             self._shim.loop.later(_KILL_SECONDS, lambda: self._ended(child))
 
     def _drop(self) -> None:
@@ -256,5 +254,5 @@ class Spawned:
             self._in.close()
         for descriptor in (child.stdout, child.stderr):
             self._shim.loop.unwatch(descriptor)
-            os.close(descriptor)
+            system.close(descriptor)
         child.close_stdin()

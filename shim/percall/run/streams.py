@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import select
 import time
 from collections import deque
 
+from percall import system
 from percall.run.loop import WRITE
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
@@ -65,7 +64,7 @@ class Writer:
 
     def _try(self, data: bytes | memoryview) -> int:
         try:
-            return os.write(self._descriptor, data)
+            return system.write(self._descriptor, data)
         except BlockingIOError:
             return 0
         except OSError:
@@ -105,8 +104,9 @@ class Stderr:
         self._is_dropping = False
         self._waiting = b""
         self._scheduled = False
-        self._poll = select.poll()
-        self._poll.register(_STDERR, select.POLLOUT)
+        self._stderr = system.standard(_STDERR)
+        self._poll = system.Poll()
+        self._poll.register(self._stderr, WRITE)
 
     def copy(self, data: bytes) -> None:
         """Pass on bytes of the child's."""
@@ -143,14 +143,14 @@ class Stderr:
         """Write what a reader takes without making us wait (a pipe that polls writable takes a page)."""
         while self._waiting or self._may_note():
             ready = self._poll.poll(0)
-            if not ready or ready[0][1] & ~select.POLLOUT:
+            if not ready or ready[0][1] & ~WRITE:
                 break
             if not self._waiting:
                 dropped, self._dropped = self._dropped, 0
                 self._noted = time.monotonic()
                 self._waiting = f"\npercall: {dropped} bytes of the server's stderr were dropped.\n".encode()
             try:
-                self._waiting = self._waiting[os.write(_STDERR, self._waiting[:_PIPE_BYTES]) :]
+                self._waiting = self._waiting[system.write(self._stderr, self._waiting[:_PIPE_BYTES]) :]
             except OSError:
                 break
         if (self._waiting or self._dropped) and not self._scheduled:

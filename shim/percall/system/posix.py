@@ -1,0 +1,195 @@
+"""POSIX: descriptors are polled as they are, a child leads a process group, a watcher ends it should we be killed."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from contextlib import suppress
+
+TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import IO
+
+    from percall.run.loop import Loop
+
+READ = select.POLLIN
+WRITE = select.POLLOUT
+Poll = select.poll
+read = os.read
+write = os.write
+close = os.close
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""The signals that ask us to end."""
+DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
+INHERITED = (
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LANGUAGE",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TMPDIR",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_RUNTIME_DIR",
+)
+"""All that a child gets of the client's environment, besides what its entry names. None of these holds secrets."""
+
+_WATCHER = 'trap "" HUP INT TERM; read -r _; kill -s TERM -- "-$1" && sleep 1 && kill -s KILL -- "-$1"'
+_RESET_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+
+
+def pipe() -> tuple[int, int]:
+    """A pipe to wake the loop by: its reader and its writer, neither of which blocks."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    return reader, writer
+
+
+def standard(number: int) -> int:
+    """The process's own stream of that number, as the loop polls it."""
+    return number
+
+
+def incoming(stream: IO[bytes]) -> int:
+    """A pipe of ours that another process writes to, as the loop polls it. Whoever made the stream closes it."""
+    return stream.fileno()
+
+
+def unblocked(descriptor: int) -> Callable[[], None]:
+    """Makes one of our own streams non-blocking; what is returned puts it back, since others may share it."""
+    if os.isatty(descriptor):
+        return lambda: None
+    was_blocking = os.get_blocking(descriptor)
+    os.set_blocking(descriptor, False)
+    return lambda: os.set_blocking(descriptor, was_blocking)
+
+
+def is_deaf(descriptor: int) -> bool:
+    """Whether nobody reads any more at the other end of one of our own streams."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return bool(poll.poll(0))
+
+
+def on_child_end(loop: Loop, callback: Callable[[], None]) -> None:
+    """Call back from the loop when a child may have ended."""
+    loop.on_signal(signal.SIGCHLD, callback)
+
+
+def find(name: str, path: str) -> tuple[str | None, str]:
+    """A program's file on a PATH, None when it is not there; and where it was looked for, in words."""
+    if "/" in name:
+        candidates = [name]
+    else:
+        folders = [folder for folder in (path or DEFAULT_PATH).split(":") if folder.startswith("/")]
+        candidates = [f"{folder}/{name}" for folder in folders]
+    looked = ", ".join(candidate.rpartition("/")[0] or candidate for candidate in candidates) or "no folder"
+    for candidate in candidates:
+        if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):  # noqa: PTH112 - pathlib costs start-up time
+            return candidate, looked
+    return None, looked
+
+
+class Process:
+    """A running child. `stdin`, `stdout` and `stderr` are our ends of its pipes, non-blocking.
+
+    Raises OSError, ValueError.
+
+    A `/bin/sh` blocked on a pipe that only the shim holds takes the group down should the shim be killed. A process
+    that leaves its group with `setsid` outlives both; nothing here pretends otherwise.
+    """
+
+    def __init__(self, program: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        theirs_in, self.stdin = os.pipe()
+        self.stdout, theirs_out = os.pipe()
+        self.stderr, theirs_err = os.pipe()
+        try:
+            self.pid = os.posix_spawn(
+                program,
+                list(command),
+                dict(environment),
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, theirs_in, 0),
+                    (os.POSIX_SPAWN_DUP2, theirs_out, 1),
+                    (os.POSIX_SPAWN_DUP2, theirs_err, 2),
+                ],
+                setpgroup=0,
+                setsigmask=(),
+                setsigdef=_RESET_SIGNALS,
+            )
+        except (OSError, ValueError):
+            for descriptor in (self.stdin, self.stdout, self.stderr):
+                os.close(descriptor)
+            raise
+        finally:
+            for descriptor in (theirs_in, theirs_out, theirs_err):
+                os.close(descriptor)
+        for descriptor in (self.stdin, self.stdout, self.stderr):
+            os.set_blocking(descriptor, False)
+        self.status: int | None = None
+        self._watcher = self._watch_over()
+
+    def _watch_over(self) -> int:
+        """Start the watcher. It blocks on a pipe whose other end only this process holds."""
+        theirs, self._lifeline = os.pipe()
+        try:
+            return os.posix_spawn(
+                "/bin/sh",
+                ["sh", "-c", _WATCHER, "percall-watcher", str(self.pid)],
+                {"PATH": DEFAULT_PATH},
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, theirs, 0),
+                    (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+                ],
+                setpgroup=0,
+            )
+        finally:
+            os.close(theirs)
+
+    def reap(self) -> bool:
+        """Whether the child has ended; `status` is then its exit code, negative for a signal."""
+        if self.status is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                self.status = 0
+            else:
+                if pid:
+                    self.status = os.waitstatus_to_exitcode(status)
+        return self.status is not None
+
+    def terminate(self) -> None:
+        """Ask all processes of the child's group to end."""
+        self._signal_group(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End them."""
+        self._signal_group(signal.SIGKILL)
+
+    def _signal_group(self, number: int) -> None:
+        with suppress(ProcessLookupError, PermissionError):  # nobody is left in the group (macOS says so by EPERM)
+            os.killpg(self.pid, number)
+
+    def close_stdin(self) -> None:
+        """Tell the child that nothing more comes."""
+        if self.stdin >= 0:
+            os.close(self.stdin)
+            self.stdin = -1
+
+    def release(self) -> None:
+        """Kill what is left of the group, then dismiss the watcher: the group's id may belong to others later."""
+        self.kill()
+        if self._watcher:
+            os.kill(self._watcher, signal.SIGKILL)
+            os.waitpid(self._watcher, 0)
+            self._watcher = 0
+            os.close(self._lifeline)
