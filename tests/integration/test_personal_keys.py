@@ -150,7 +150,9 @@ def test_its_owner_confirms_where_it_goes_now(served: Served, upstream: Upstream
         {"entry": keyed_entry(upstream.url).replace(f'hosts = ["{upstream.url}"]', more)},
     )
     assert carried(alice, upstream, name) == "key.moved"
+    assert administer(served, "GET", f"servers/{name}")["personal_keys"][0]["moved"] is True
     (told,) = changed(alice, "confirm", server=name)
+    assert administer(served, "GET", f"servers/{name}")["personal_keys"][0]["moved"] is False
     assert "refusal" not in told or told["refusal"] is None
     assert carried(alice, upstream, name) == MINE
 

@@ -120,7 +120,13 @@ def update(
     text, stand_ins = _entry_text(recipe, file, given), _pairs(connect, "--connect")
     with administrator() as client:
         row = client.json("PUT", under("servers", name), value={"entry": text, "connect": stand_ins})
-    output.one(row, as_json=as_json, text=f"{name} is at version {row['version']} ({row['label']}).")
+    text = f"{name} is at version {row['version']} ({row['label']})."
+    if waiting := [key["person"] for key in row["personal_keys"] if key["moved"]]:
+        text += (
+            f"\nKeys go elsewhere now: those of {', '.join(waiting)} are not used until their owners have seen that: "
+            f"percall key confirm {name}"
+        )
+    output.one(row, as_json=as_json, text=text)
 
 
 @servers.command("list")

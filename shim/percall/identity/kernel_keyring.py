@@ -23,7 +23,7 @@ _PROCESS_KEYRING, _USER_KEYRING = -2, -4
 _LINK, _SEARCH, _READ, _SET_TIMEOUT, _INVALIDATE = 8, 10, 11, 15, 21
 _TYPE = b"user"
 _KEY_BYTES, _TIME_BYTES = 32, 8
-_GONE = {errno.ENOKEY, errno.EKEYEXPIRED, errno.EKEYREVOKED}
+_GONE = {126, 127, 128}  # ENOKEY, EKEYEXPIRED, EKEYREVOKED: Linux's own, which `errno` lacks elsewhere
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from percall_broker.log.canonical import canonical
 from percall_broker.model import entry_file
 from percall_broker.model.entry import Entry
 from percall_broker.model.errors import Conflict, InvalidInput, NotFound
-from percall_broker.model.keys import secret_name
+from percall_broker.model.keys import binding, secret_name
 from percall_broker.pipeline.administration.keys import personal_key_row
 from percall_broker.pipeline.administration.names import check_name
 from percall_broker.pipeline.administration.rows import frozen_row
@@ -149,9 +149,9 @@ class Servers:
         """The catalogue, by name."""
         keys: dict[str, list[Row]] = {}
         for row in await self._ledger.fetch("list_personal_keys", person="", server=""):
-            keys.setdefault(row["server"], []).append(personal_key_row(row))
+            keys.setdefault(row["server"], []).append(row)
         rows = await self._ledger.fetch("list_servers")
-        return [{**_server_row(row), "personal_keys": keys.get(row["name"], [])} for row in rows]
+        return [_server_row(row, keys.get(row["name"], [])) for row in rows]
 
     async def show(self, name: str) -> Row:
         """One server. Raises NotFound."""
@@ -191,8 +191,9 @@ def _check_takes_shared(entry: Entry, name: str, *, given: bool) -> None:
         raise InvalidInput("server.key", f"The server {name!r} is used with everybody's own key, never a shared one.")
 
 
-def _server_row(row: Row) -> Row:
+def _server_row(row: Row, keys: list[Row]) -> Row:
     entry = msgspec.json.decode(row["entry"], type=Entry)
+    place = binding(entry)
     return {
         "server": row["name"],
         "title": entry.title,
@@ -219,6 +220,8 @@ def _server_row(row: Row) -> Row:
         "probe": {"tool": entry.probe.tool, "arguments": json.loads(entry.probe.arguments)} if entry.probe else None,
         "launches": list(entry.recognition.launches),
         "keys": list(entry.key_names),
+        # moved: its owner has not seen where the entry sends it now, so it is not used until they have.
+        "personal_keys": [{**personal_key_row(key), "moved": key["binding"] != place} for key in keys],
     }
 
 
