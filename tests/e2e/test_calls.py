@@ -128,6 +128,7 @@ def test_arguments_are_shown_to_an_administrator_only_and_that_is_recorded(broke
     call = str(broker.log("--person", person)[0]["call"])
     without = broker.administrator.administer("log", "show", call)
     assert "a needle" not in without.stdout
+    assert "agent: default (declared by the device, not proven)" in without.stdout
     shown = broker.administrator.administer("log", "show", call, "--arguments")
     assert "a needle in the arguments" in shown.stdout
     again = broker.administrator.administer("log", "show", call, "--json")

@@ -33,6 +33,7 @@ COLUMNS = (
 )
 _TAIL_SECONDS = 0.5
 _MOST_VERSIONS = 2**31
+_HEARSAY = {"agent": " (declared by the device, not proven)", "client": " (as the client says of itself)"}
 _HYPHENED_ID = re.compile(r"-[A-Za-z0-9_-]{21}")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
@@ -74,7 +75,7 @@ def _version_of(text: str) -> tuple[str, int]:
 def list_calls(
     person: Annotated[str, typer.Option(help="Only this person's.")] = "",
     grant: Annotated[str, typer.Option(help="Only this grant's.")] = "",
-    agent: Annotated[str, typer.Option(help="Only this agent's.")] = "",
+    agent: Annotated[str, typer.Option(help="Only this agent's: a name that its device declared.")] = "",
     server: Annotated[str, typer.Option(help="Only of this server.")] = "",
     tool: Annotated[str, typer.Option(help="Only of this tool.")] = "",
     decision: Annotated[str, typer.Option(help="permit or forbid.")] = "",
@@ -170,6 +171,6 @@ def show(
         }
         output.write(f"{moment}  {entry['kind']}")
         for name, value in told.items():
-            output.write(f"    {name}: {value}")
+            output.write(f"    {name}: {value}{_HEARSAY.get(name, '')}")
     if arguments:
         output.write(f"arguments: {opened['arguments'] or '(none)'}")

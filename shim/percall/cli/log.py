@@ -20,7 +20,10 @@ _COLUMNS = ("time", "agent", "server", "tool", "decision", "reason", "outcome", 
 
 def log(
     *,
-    agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Only this agent's calls.")] = None,
+    agent: Annotated[
+        str | None,
+        typer.Option("--agent", metavar="NAME", help="Only this agent's calls: a name, declared and not proven."),
+    ] = None,
     server: Annotated[str, typer.Option("--server", metavar="NAME", help="Only calls of this server.")] = "",
     tool: Annotated[str, typer.Option("--tool", metavar="NAME", help="Only calls of this tool.")] = "",
     decision: Annotated[str, typer.Option("--decision", metavar="permit|forbid", help="Only these.")] = "",
