@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from percall import __version__
-from percall.cli import agent, key, log, login, passphrase, run, scan, status, trust, unlock
+from percall.cli import adopt, agent, key, log, login, passphrase, run, scan, status, trust, unlock
 
 app = typer.Typer(
     name="percall",
@@ -42,6 +42,8 @@ app.command("trust")(trust.trust)
 app.add_typer(agent.agents, name="agent")
 app.add_typer(key.keys, name="key")
 app.command("scan")(scan.scan)
+app.command("adopt")(adopt.adopt)
+app.command("undo")(adopt.undo)
 app.command("passphrase")(passphrase.passphrase)
 app.command("unlock")(unlock.unlock)
 app.command("lock")(unlock.lock)

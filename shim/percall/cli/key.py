@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from percall import home
+from percall.adoption import records
 from percall.cli import output
 from percall.errors import UsageError
 from percall.identity import personal_keys
@@ -42,6 +43,8 @@ def rotate(server: Server, secret_stdin: SecretStdin = False, agent: Agent = Non
     """Put a new key in the place of yours while calls run: the next request uses it."""
     told = _give(server, "rotate", agent, from_stdin=secret_stdin, quiet=as_json)
     version = told.version if told else 0
+    if told:
+        records.erase_rotated(personal_keys.login_for(server, agent).broker, server, version)
     _tell(told, as_json, f"{server}: version {version} is used from now on. Revoke the old key at its issuer.")
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from percall.errors import PercallError
 
 
 def say(text: str = "") -> None:
@@ -40,3 +43,13 @@ def table(rows: list[tuple[str, ...]]) -> None:
     widths = [max(len(row[column]) for row in shown) for column in range(len(shown[0]))] if shown else []
     for row in shown:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def say_error(text: str) -> None:
+    """One line for a person, on standard error."""
+    typer.echo(plain(text), err=True)
+
+
+def error(problem: PercallError) -> dict[str, str]:
+    """An error as JSON listings show it."""
+    return {"code": problem.code, "message": problem.message, "next_step": problem.next_step}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _NODE = frozenset({"npx", "bunx"})
 _NODE_RUNNERS = {"pnpm": ("dlx", "exec"), "yarn": ("dlx",), "npm": ("exec", "x"), "bun": ("x",)}
@@ -45,6 +45,11 @@ def launched(command: Sequence[str], url: str = "") -> str:
     if words and _program(words[0]) in _SHELLS and len(words) > 2 and words[1].lower() in {"-c", "/c", "-lc"}:  # noqa: PLR2004
         words = words[2].split() if len(words) == 3 else words[2:]  # noqa: PLR2004 - the shell's one line
     return _of(words)
+
+
+def fits(launch: str, known: Iterable[str]) -> bool:
+    """Whether a launch is one of those that an entry names; a remote server's URL covers what lies below it."""
+    return any(launch == one or ("://" in one and launch.startswith(f"{one}/")) for one in known if launch)
 
 
 def _of(words: list[str]) -> str:  # noqa: PLR0911 - one line for each way of launching

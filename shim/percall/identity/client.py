@@ -38,7 +38,7 @@ class SignedClient:
     def __init__(
         self, broker: str, key: DeviceKey, token: str, ca_file: str = "", proxy: httpx.Proxy | None = None
     ) -> None:
-        self._broker, self._key, self._token = broker, key, token
+        self.broker, self._key, self._token = broker, key, token
         self._proxy = proxy
         self._nonce = ""
         self._presence: PresenceSigner | None = None
@@ -96,13 +96,17 @@ class SignedClient:
             raise presence.unset()
         self._presence = presence.from_terminal(stretch, prompt)
 
+    def share_presence(self, other: SignedClient) -> None:
+        """Uses the passphrase that was typed for another client of the same person at the same broker, if it was."""
+        self._presence = self._presence or other._presence
+
     def _request(
         self, method: str, path: str, body: bytes, media_type: str, query: Mapping[str, str] | None
     ) -> httpx.Response:
         with self.stream(
             method, path, body=body, media_type=media_type, query=query, timeout=TIMEOUT_SECONDS
         ) as answer:
-            with named_failures(self._broker, self._proxy):
+            with named_failures(self.broker, self._proxy):
                 answer.read()
             return answer
 
@@ -132,13 +136,13 @@ class SignedClient:
         for attempt in ("first", "with the nonce"):
             request = self._http.build_request(
                 method,
-                self._broker + path,
+                self.broker + path,
                 params=dict(query) if query else None,
                 content=body,
                 headers=self._headers(method, path, body, media_type),
                 timeout=waits,
             )
-            with named_failures(self._broker, self._proxy):
+            with named_failures(self.broker, self._proxy):
                 answer = self._http.send(request, stream=True)
             try:
                 self._nonce = answer.headers.get(wire.HEADER_NONCE, self._nonce)
@@ -146,16 +150,16 @@ class SignedClient:
                 if answer.status_code == _UNAUTHORISED and challenged and attempt == "first":
                     continue
                 if not answer.is_success:
-                    with named_failures(self._broker, self._proxy):
+                    with named_failures(self.broker, self._proxy):
                         answer.read()
-                    raise refusal(self._broker, answer)
+                    raise refusal(self.broker, answer)
                 yield answer
             finally:
                 answer.close()
             return
 
     def _headers(self, method: str, path: str, body: bytes, media_type: str) -> dict[str, str]:
-        url, body_digest = self._broker + unquote(path), digest(body)  # as the broker reads the path
+        url, body_digest = self.broker + unquote(path), digest(body)  # as the broker reads the path
         jti, proof = self._key.proof(method, url, self._token, self._nonce, body_digest)
         headers = {
             "authorization": f"DPoP {self._token}",

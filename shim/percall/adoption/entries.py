@@ -1,0 +1,85 @@
+"""One server's entry in a client's config: as it would be with Percall, and the difference for a person to read.
+
+Member by member, so that comments and order are kept, and with them whatever the client keeps there besides (tool
+approvals, time-outs). Keys are masked wherever a person sees an entry.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from typing import TYPE_CHECKING, Any
+
+from percall.clients import documents
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from percall.clients.catalogue import Client
+    from percall.clients.jsonc import Step
+
+# What belongs to the launch or the address that goes away, whichever client's word it is.
+_OF_LAUNCH = frozenset({
+    "args", "env", "envFile", "environment", "url", "serverUrl", "httpUrl", "headers", "http_headers",
+    "env_http_headers", "bearer_token_env_var", "oauth", "auth", "authProviderType", "env_vars",
+})  # fmt: skip
+
+
+def at(text: str, client: Client, path: Sequence[Step]) -> Any:
+    """The entry at a path; None where there is none. Raises UsageError."""
+    data = documents.read(text, client.form)
+    for step in path:
+        if not isinstance(data, dict) or step not in data:
+            return None
+        data = data[step]
+    return data
+
+
+def with_percall(
+    text: str, client: Client, path: Sequence[str], command: Sequence[str], environment: Mapping[str, str]
+) -> str:
+    """The text with Percall's command in this entry. Raises UsageError, KeyError where the entry is not there."""
+    shape, form = client.shape, client.form
+    entry = at(text, client, path)
+    members: dict[str, Any] = {shape.command: list(command) if shape.command_list else command[0]}
+    if shape.arguments:
+        members[shape.arguments] = list(command[1:])
+    if environment:
+        members[shape.environment] = dict(environment)
+    members |= dict(shape.extra) if "type" in entry or shape.extra else {}
+    if "type" in entry and "type" not in members:
+        members["type"] = "stdio"
+    for name in entry:
+        if name in _OF_LAUNCH and name not in members:
+            text = documents.removed(text, form, [*path, name])
+    for name, value in members.items():
+        if name in entry and entry[name] != value:
+            text = documents.replaced(text, form, [*path, name], value)
+        elif name not in entry:
+            text = documents.inserted(text, form, [*path, name], value)
+    return text
+
+
+def with_entry(text: str, client: Client, path: Sequence[str], entry: Any) -> str:
+    """The text with an entry as it was before. Raises UsageError."""
+    if at(text, client, path) is None:
+        return documents.inserted(text, client.form, path, entry)
+    return documents.replaced(text, client.form, path, entry)
+
+
+def difference(before: Any, after: Any, masks: Mapping[str, str]) -> list[str]:
+    """The lines that go (`- `), come (`+ `) and stay (`  `). `masks` says what stands for each pasted secret."""
+    old, new = (_lines(entry, masks) for entry in (before, after))
+    return [line for line in difflib.ndiff(old, new) if not line.startswith("?")]
+
+
+def _lines(entry: Any, masks: Mapping[str, str]) -> list[str]:
+    return json.dumps(_masked(entry, masks), indent=2, ensure_ascii=False).splitlines()
+
+
+def _masked(value: Any, masks: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {name: _masked(member, masks) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_masked(member, masks) for member in value]
+    return masks.get(value, value) if isinstance(value, str) else value
