@@ -313,13 +313,14 @@ def test_killed_at_any_step_the_config_is_old_or_new_and_no_key_is_lost(alice: P
     def records() -> list[dict[str, Any]]:
         return [json.loads(file.read_bytes()) for file in adoptions.glob("a_*.json")]
 
-    reached = {
+    conditions: dict[str, Callable[[int], bool]] = {
         "begun": lambda _: bool(records()),
         "given": lambda _: any(record["key_version"] for record in records()),
         "started": has_child,
         "written": lambda _: path.read_text() != before,
         "adopted": lambda _: any(record["state"] == "adopted" for record in records()),
-    }[step]
+    }
+    reached = conditions[step]
 
     def kill(process: int) -> None:
         wait_for(lambda: reached(process), step)
