@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.chromium import MISSING, PROGRAM, Window, chromium, window
-from harness.processes import Broker, command
+from harness.processes import Broker, Laptop, command
 from harness.signing import SigningLaptop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from playwright.sync_api import Browser
 
@@ -81,6 +82,30 @@ def test_a_grant_is_revoked_in_one_click_and_the_next_call_is_refused(
     opened.page.get_by_text("revoked", exact=True).first.wait_for()
     (row,) = broker.rows("log", "changes", "--limit", "1")
     assert (row["person"], row["action"], row["presence"]) == ("ada", "grant.revoked", "passkey")
+
+
+def test_the_commands_link_signs_in_once_to_read_and_nothing_leaves_it_in_the_address(
+    broker: Broker, browser: Browser, tmp_path: Path
+) -> None:
+    made = command("percall-broker", "invite", "reader", "--json", environment=broker.environment)
+    laptop = Laptop(tmp_path / "reader", dict(broker.extra))
+    laptop.login(broker.url, str(json.loads(made.stdout)["invite"]))  # without a terminal, so without a passphrase
+    link = laptop.administer("console").stdout.split()[-1]
+    refused = laptop.administer("console", "--enrol", check=False)
+    assert refused.returncode != 0
+    assert "has set no passphrase" in refused.stderr
+    with window(browser) as one:
+        one.page.goto(link)
+        one.page.get_by_role("button", name="Sign in with this link").wait_for()
+        assert "#" not in one.page.url
+        one.page.get_by_role("button", name="Sign in with this link").click()
+        one.page.get_by_role("heading", name="Overview").wait_for()
+        one.page.get_by_text("reading only").wait_for()
+        assert one.troubles == []
+    with window(browser) as another:
+        another.page.goto(link)
+        another.page.get_by_role("button", name="Sign in with this link").click()
+        another.page.get_by_text("This link was used").wait_for()
 
 
 def test_signing_in_and_suspending_somebody_needs_no_mouse(

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import psycopg
 import pytest
 
+from harness.console import ConsoleBrowser
 from harness.openid import CLIENT_ID, Browser, CertifiedProvider, HostileProvider, settings
 from harness.processes import keyed_entry
 from harness.signing import Answer, SigningLaptop
@@ -108,6 +109,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CertifiedProv
         "carol": {"email": "carol@example.com", "groups": ["engineering"]},
         "dave": {"email": "dave@example.com", "groups": ["engineering"]},
         "erin": {"email": "erin@example.com", "groups": ["engineering"]},
+        "frank": {"email": "frank@example.com", "groups": ["engineering"]},
     }
     with CertifiedProvider(tmp_path_factory.mktemp("provider"), accounts) as running:
         yield running
@@ -128,6 +130,30 @@ def test_who_signs_in_is_a_person_here_with_their_groups_grants(signing_in: Serv
     assert 6.9 < (signed["until"] - time.time()) / 86400 <= 7
     laptop = enrolled(signing_in, "alice")
     assert laptop.call("keyed", "get_item")["decision"] == "permit"
+
+
+@pytest.mark.node
+def test_a_person_signs_in_to_the_console_there_and_only_in_the_browser_that_began(signing_in: Served) -> None:
+    enrolled(signing_in, "frank")
+    browser = ConsoleBrowser.of(signing_in.url)
+    assert "Sign in with your organisation" in browser.text("sign-in")
+    back = browser.origin + "/console/sign-in/back"
+
+    def begun(one: ConsoleBrowser) -> dict[str, str]:
+        """The provider's answer, as its redirect brings it to a page that does nothing by itself."""
+        location = Browser("frank").code_for(one.post("sign-in/provider/ask").json["location"], back)
+        assert one.get(location.partition("/console/")[2]).status == 200
+        return {name: values[0] for name, values in parse_qs(urlsplit(location).query).items()}
+
+    answer = begun(browser)
+    other = ConsoleBrowser.of(signing_in.url)
+    told = {"code": answer["code"], "state": answer["state"]}
+    assert other.post("sign-in/provider", told).code == "sign_in.state", "a code that somebody else was given"
+    begun(other)
+    assert other.post("sign-in/provider", told).code == "sign_in.state"
+    assert browser.post("sign-in/provider", told).status == 200
+    assert "frank@example.com" in browser.text("approvals")
+    assert browser.post("sign-in/provider", told).status != 200, "once"
 
 
 @pytest.mark.node

@@ -16,7 +16,7 @@ server.listen(0, '127.0.0.1', () => {
       client_id: 'percall',
       client_secret: 'a secret of the tests, which is long enough',
       application_type: 'native',
-      redirect_uris: ['http://127.0.0.1/callback'],
+      redirect_uris: ['http://127.0.0.1/callback', 'http://localhost/console/sign-in/back'],
     }],
     claims: { openid: ['sub'], email: ['email', 'email_verified'], groups: ['groups'] },
     scopes: ['openid', 'email', 'groups'],

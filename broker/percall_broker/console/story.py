@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from percall_broker.crypto import base64url
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _TONES = {
     "permit": "good",
@@ -68,11 +68,35 @@ def of(entries: Sequence[dict[str, Any]]) -> Story:
 def arguments_of(text: str) -> Arguments:
     """Arguments to be shown."""
     try:
-        pretty = json.dumps(json.loads(text), indent=2, ensure_ascii=False) if text else ""
+        numbers: dict[str, Any] = dict.fromkeys(("parse_float", "parse_int", "parse_constant"), _Verbatim)
+        pretty = "".join(_pretty(json.loads(text, **numbers))) if text else ""
     except (ValueError, RecursionError):
         pretty = text
     encoded = text.encode("utf-8", "surrogatepass")
     return Arguments(text, pretty, len(encoded), base64url.encode(sha256(encoded).digest()))
+
+
+class _Verbatim(str):
+    """A number as it was written: 1e2 is not shown as 100.0, nor 1.00000000000000000001 as 1."""
+
+    __slots__ = ()
+
+
+def _pretty(value: Any, margin: str = "\n") -> Iterator[str]:
+    """JSON with line breaks. Escapes are shown as the characters that they stand for."""
+    inner = margin + "  "
+    if isinstance(value, dict) and value:
+        for i, (name, member) in enumerate(value.items()):
+            yield ("," if i else "{") + inner + json.dumps(name, ensure_ascii=False) + ": "
+            yield from _pretty(member, inner)
+        yield margin + "}"
+    elif isinstance(value, list) and value:
+        for i, member in enumerate(value):
+            yield ("," if i else "[") + inner
+            yield from _pretty(member, inner)
+        yield margin + "]"
+    else:
+        yield str(value) if isinstance(value, _Verbatim) else json.dumps(value, ensure_ascii=False)
 
 
 def _step(entry: dict[str, Any], start_ms: int) -> Step:

@@ -19,7 +19,7 @@ from percall_broker.pipeline.console.presence import Change
 from percall_broker.pipeline.console.sessions import LONGEST_SECONDS, Opened
 
 _BACK = "/console/sign-in/back"
-_FLOW_SECONDS = 600
+_FLOW, _FLOW_SECONDS = "-flow", 600
 
 
 def context(pages: Pages) -> dict[str, Any]:
@@ -30,7 +30,9 @@ def context(pages: Pages) -> dict[str, Any]:
 
 def _welcome(origin: str, opened: Opened) -> Response:
     where = "/console/passkeys" if opened.may_enrol else "/console/"
-    return told({"next": where}, {"set-cookie": security.cookie(origin, opened.token, LONGEST_SECONDS)})
+    answer = told({"next": where}, {"set-cookie": security.cookie(origin, "", 0, _FLOW)})
+    answer.headers.append("set-cookie", security.cookie(origin, opened.token, LONGEST_SECONDS))
+    return answer
 
 
 def router(pages: Pages) -> APIRouter:
@@ -91,7 +93,7 @@ def _provider_router(pages: Pages) -> APIRouter:
             "code_challenge_method": "S256",
         }
         joined = "&" if "?" in offer.authorization_endpoint else "?"
-        flow = security.cookie(origin, f"{state}.{nonce}.{verifier}", _FLOW_SECONDS, "-flow")
+        flow = security.cookie(origin, f"{state}.{nonce}.{verifier}", _FLOW_SECONDS, _FLOW)
         return told({"location": offer.authorization_endpoint + joined + urlencode(query)}, {"set-cookie": flow})
 
     @routes.get("/sign-in/back")
@@ -102,7 +104,7 @@ def _provider_router(pages: Pages) -> APIRouter:
     @routes.post("/sign-in/provider")
     async def from_provider(request: Request) -> Response:
         found, now = await message(request), time.time()
-        flow = security.token_of(dict(request.scope), origin, "-flow").split(".")
+        flow = security.token_of(dict(request.scope), origin, _FLOW).split(".")
         if len(flow) != 3 or not secrets.compare_digest(flow[0].encode(), text(found, "state").encode()):  # noqa: PLR2004
             raise InvalidInput("sign_in.state", "This answer is not for a sign-in that began here.", "Begin again.")
         _, nonce, verifier = flow
