@@ -73,7 +73,11 @@ def _secret(name: str, *, from_stdin: bool) -> str:
     if from_stdin:
         return sys.stdin.read().strip("\r\n")
     if not sys.stdin.isatty():
-        raise UsageError("cli.secret", "There is no terminal to ask for the key at.", "Use --secret-stdin.")
+        raise UsageError(
+            "cli.secret",
+            "There is no terminal to ask for the key at.",
+            "Use --secret-stdin; or, for a server that people use with keys of their own, --no-key.",
+        )
     return getpass.getpass(f"Key for {name}: ")  # turns the echo off before it asks
 
 

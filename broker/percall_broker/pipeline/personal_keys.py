@@ -81,9 +81,13 @@ class PersonalKeys:
         mine = {"person": grant.person, "server": name}
         held = await self._ledger.fetch("list_personal_keys", **mine)
         if asked.verb == "add" and held:
-            raise Conflict("key.exists", f"You have given a key for {name!r} already.", f"percall key rotate {name}")
+            raise Conflict(
+                "key.exists", f"You have given a key for {name!r} already.", f"To replace it: percall key rotate {name}"
+            )
         if asked.verb != "add" and not held:
-            raise NotFound("key.unknown", f"You have no key of your own for {name!r}.", f"percall key add {name}")
+            raise NotFound(
+                "key.unknown", f"You have no key of your own for {name!r}.", f"To give one: percall key add {name}"
+            )
         version = await self._next_version(mine) if secret else held[0]["version"]
         change = log.change(identity, f"key.{asked.verb}", server=name, owner=grant.person, secret_version=version)
         touched = Statement("touch_grants", {"person": grant.person, "device": ""})
