@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.receiver import Receiver
 from harness.signing import SigningLaptop, call_message
 from percall import wire
 
@@ -460,6 +461,29 @@ def test_what_is_asked_for_is_bounded(team: Team) -> None:
         (wire.GrantRequest("keyed", ("a",), 3600, "a\x1b[0m"), "request.reason"),
     ):
         assert laptop.send("POST", wire.PATH_APPROVALS, wire.dump(wire.encode(wanted))).code == code
+
+
+# --- being told -------------------------------------------------------------------------------------------------------
+
+
+def test_a_question_is_told_without_its_arguments_also_as_a_message_for_a_channel(team: Team) -> None:
+    with Receiver() as plain, Receiver() as channel:
+        for receiver, form in ((plain, "json"), (channel, "slack")):
+            made = team.change("/webhooks", {"url": receiver.url, "format": form})
+            receiver.key = made["key"]
+        waiting = asked(team.agent(), name="an argument that stays here")
+        told = plain.next("approval.requested", approval=waiting["id"])["data"]
+        assert (told["groups"], told["tool"], told["url"]) == (["leads"], "create_item", waiting["url"])
+        channel.wait(lambda: any(waiting["id"] in event["text"] for event in channel.events), "a message")
+        message = next(event for event in channel.events if waiting["id"] in event["text"])
+        assert message["blocks"][1]["elements"][0]["url"] == waiting["url"]
+        assert "an argument" not in json.dumps([plain.events, channel.events])
+        refused = team.served.administrator.send(
+            "POST", "/v1/admin/webhooks", json.dumps({"url": plain.url, "format": "carrier pigeon"}).encode()
+        )
+        assert refused.code == "webhook.format"
+        for row in team.look("/webhooks"):
+            team.served.administrator.administer("DELETE", f"/v1/admin/webhooks/{row['webhook']}")
 
 
 # --- a restart --------------------------------------------------------------------------------------------------------

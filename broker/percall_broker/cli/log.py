@@ -30,6 +30,8 @@ COLUMNS = (
     "reason",
     "outcome",
     "duration_ms",
+    "approval",
+    "approver",
 )
 _TAIL_SECONDS = 0.5
 _MOST_VERSIONS = 2**31
@@ -78,7 +80,7 @@ def list_calls(
     agent: Annotated[str, typer.Option(help="Only this agent's: a name that its device declared.")] = "",
     server: Annotated[str, typer.Option(help="Only of this server.")] = "",
     tool: Annotated[str, typer.Option(help="Only of this tool.")] = "",
-    decision: Annotated[str, typer.Option(help="permit or forbid.")] = "",
+    decision: Annotated[str, typer.Option(help="permit, ask or forbid.")] = "",
     since: Annotated[str, typer.Option(help="From then on: 2026-11-23T10:00, or 2h for two hours ago.")] = "",
     until: Annotated[str, typer.Option(help="Until then.")] = "",
     secret_version: Annotated[
@@ -93,8 +95,8 @@ def list_calls(
     as_json: Json = False,
 ) -> None:
     """Calls with their outcomes, newest first. Of a key, also the requests that belong to no call."""
-    if decision not in {"", "permit", "forbid"}:
-        raise UsageError("cli.decision", f"{decision!r} is no decision.", "Write permit or forbid.")
+    if decision not in {"", "permit", "ask", "forbid"}:
+        raise UsageError("cli.decision", f"{decision!r} is no decision.", "Write permit, ask or forbid.")
     key_server, version = _version_of(secret_version)
     if key_server and server not in {"", key_server}:
         raise UsageError("cli.secret_version", f"{secret_version} is no key of {server}.", "Leave --server out.")

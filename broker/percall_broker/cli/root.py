@@ -13,6 +13,7 @@ import typer
 
 from percall import __version__
 from percall_broker.cli import output
+from percall_broker.cli.approval import approvals
 from percall_broker.cli.backup import backups, migrate
 from percall_broker.cli.console import console, passkeys
 from percall_broker.cli.device import devices
@@ -59,6 +60,7 @@ application.command("status")(status)
 application.command("freeze")(freeze)
 application.command("unfreeze")(unfreeze)
 application.add_typer(policies, name="policy")
+application.add_typer(approvals, name="approval")
 application.add_typer(calls, name="log")
 application.add_typer(webhooks, name="webhook")
 application.add_typer(keys, name="key")

@@ -13,7 +13,7 @@ from percall_broker.cli.connection import administrator, under
 
 webhooks = typer.Typer(help="Endpoints that are told what happens.", no_args_is_help=True)
 
-_COLUMNS = ("webhook", "origin", "waiting", "failed_attempts", "retry_at", "problem")
+_COLUMNS = ("webhook", "origin", "format", "waiting", "failed_attempts", "retry_at", "problem")
 _FAILED = 1
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Webhook = Annotated[str, typer.Argument(help="The webhook's id.")]
@@ -25,6 +25,9 @@ def add(
     url_stdin: Annotated[
         bool, typer.Option("--url-stdin", help="Read the URL from standard input, where it holds a secret.")
     ] = False,
+    form: Annotated[
+        str, typer.Option("--format", metavar="json|slack", help="An event as it is, or as a message for a channel.")
+    ] = "json",
     as_json: Json = False,
 ) -> None:
     """Add an endpoint, and print the key that it checks signatures with, once."""
@@ -32,7 +35,7 @@ def add(
         raise UsageError("cli.url", "One URL is needed.", "Give it as an argument, or by --url-stdin.")
     where = sys.stdin.read().strip() if url_stdin else url
     with administrator() as client:
-        made = client.json("POST", under("webhooks"), value={"url": where})
+        made = client.json("POST", under("webhooks"), value={"url": where, "format": form})
     text = (
         f"Webhook {made['webhook']} at {made['origin']}. Its key, shown this once:\n  {made['key']}\n"
         f"Next: percall-broker webhook test {made['webhook']}"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from percall_broker.crypto import base64url, sodium, webhooks
+from percall_broker.log import slack
 from percall_broker.model.errors import BrokerError, InvalidInput, NotFound, Unavailable, UpstreamFailed
 from percall_broker.store.protocol import Statement
 
@@ -81,12 +82,13 @@ class Webhooks:
 
     async def test(self, webhook: str) -> Row:
         """Sends one event of the kind `webhook.test` now; how it went. Raises NotFound, Unavailable."""
-        if not any(row["id"] == webhook for row in await self._store.fetch("list_webhooks")):
+        formats = {row["id"]: row["format"] for row in await self._store.fetch("list_webhooks")}
+        if webhook not in formats:
             raise unknown(webhook)
         identifier = "evt_" + base64url.encode(sodium.new_key()[:_ID_BYTES])
         written = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         body = json.dumps({"type": "webhook.test", "timestamp": written, "data": {"webhook": webhook}})
-        problem = await self._post(webhook, identifier, body)
+        problem = await self._post(webhook, identifier, body, formats[webhook])
         return {"webhook": webhook, "event": identifier, "delivered": not problem, "problem": problem}
 
     async def purge(self, now: float) -> None:
@@ -108,7 +110,7 @@ class Webhooks:
                 if not waiting:
                     await self._settle(webhook, 0, 0, "")
                     return
-                problem = await self._post(webhook, waiting[0]["id"], waiting[0]["body"])
+                problem = await self._post(webhook, *(waiting[0][name] for name in ("id", "body", "format")))
                 if problem:
                     await self._failed(webhook, attempts + 1, problem)
                     return
@@ -133,11 +135,11 @@ class Webhooks:
         told = {"id": webhook, "sender": self._own_id, "attempts": attempts, "retry_at": retry_at, "problem": problem}
         await self._store.append(Statement("settle_webhook", told))
 
-    async def _post(self, webhook: str, identifier: str, body: str) -> str:
+    async def _post(self, webhook: str, identifier: str, body: str, form_of_body: str) -> str:
         """Why an event was not delivered; empty when it was. Raises Unavailable."""
         try:
             form = json.loads(await self._vault.unseal(secret_name(webhook), SECRET_VERSION))
-            data = body.encode()
+            data = (slack.message(body) if form_of_body == "slack" else body).encode()
             signed = webhooks.headers(form["key"], identifier, time.time(), data)
             status = await self._posting.post(form["url"], signed, data)
         except (UpstreamFailed, InvalidInput) as error:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from percall import __version__
-from percall.cli import adopt, agent, key, log, login, passphrase, run, scan, status, trust, unlock
+from percall.cli import adopt, agent, approvals, key, log, login, passphrase, run, scan, status, trust, unlock
 
 app = typer.Typer(
     name="percall",
@@ -38,6 +38,8 @@ app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
 app.command("login")(login.login)
 app.command("status")(status.status)
 app.command("log")(log.log)
+app.command("approvals")(approvals.approvals)
+app.command("request")(approvals.request)
 app.command("trust")(trust.trust)
 app.add_typer(agent.agents, name="agent")
 app.add_typer(key.keys, name="key")

@@ -26,7 +26,7 @@ def log(
     ] = None,
     server: Annotated[str, typer.Option("--server", metavar="NAME", help="Only calls of this server.")] = "",
     tool: Annotated[str, typer.Option("--tool", metavar="NAME", help="Only calls of this tool.")] = "",
-    decision: Annotated[str, typer.Option("--decision", metavar="permit|forbid", help="Only these.")] = "",
+    decision: Annotated[str, typer.Option("--decision", metavar="permit|ask|forbid", help="Only these.")] = "",
     since: Annotated[str, typer.Option("--since", metavar="TIME", help="From: 2h, 7d, or an ISO 8601 time.")] = "",
     until: Annotated[str, typer.Option("--until", metavar="TIME", help="Before: the same forms.")] = "",
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many, the newest.")] = 50,

@@ -83,6 +83,18 @@ def test_grants_that_differ_are_both_named_and_nothing_is_guessed() -> None:
     assert home.find_server("github", None).login.grant == "reads"
 
 
+def test_a_grant_that_allows_more_for_a_while_comes_before_the_one_that_it_covers() -> None:
+    log_in("usual", tools=("get_*",))
+    log_in("wider", tools=("delete_item", "get_*"), expires_at=2**39)
+    assert home.find_server("github", None).login.grant == "wider"
+    log_in("usual", tools=("get_*", "list_*"))
+    with pytest.raises(UsageError, match="several grants"):
+        home.find_server("github", None)
+    log_in("usual", tools=("get_*",), expires_at=2**38)
+    with pytest.raises(UsageError, match="several grants"):
+        home.find_server("github", None)
+
+
 def test_a_forgotten_login_leaves_nothing_to_start_from() -> None:
     log_in("g1")
     home.forget_login("g1")

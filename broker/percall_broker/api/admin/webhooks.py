@@ -16,6 +16,7 @@ class WebhookForm(Form):
     """A new endpoint. Its URL may hold a secret."""
 
     url: SecretStr = Field(max_length=2048)
+    format: str = "json"
 
 
 def router(endpoints: WebhookEndpoints, webhooks: Webhooks, administrator: Administrator) -> APIRouter:
@@ -29,7 +30,7 @@ def router(endpoints: WebhookEndpoints, webhooks: Webhooks, administrator: Admin
 
     @routes.post("")
     async def add(by: By, form: WebhookForm) -> dict[str, Any]:
-        return await endpoints.add(by, form.url.get_secret_value())
+        return await endpoints.add(by, form.url.get_secret_value(), form.format)
 
     @routes.delete("/{webhook}")
     async def remove(by: By, webhook: str) -> dict[str, Any]:

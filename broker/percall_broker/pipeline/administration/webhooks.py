@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from percall_broker.crypto.webhooks import new_secret
 from percall_broker.log import changes
-from percall_broker.model.errors import Conflict
+from percall_broker.model.errors import Conflict, InvalidInput
 from percall_broker.outbound.posting import checked
 from percall_broker.pipeline.webhooks import SECRET_VERSION, sealed_form, secret_name, unknown
 from percall_broker.store.protocol import Row, Statement
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from percall_broker.vault import Vault
 
 MAX_WEBHOOKS = 16
+FORMS = ("json", "slack")
+"""How an event is written: as it is, or as a message for a channel."""
 _ID_BYTES = 9
 
 
@@ -29,21 +31,31 @@ class WebhookEndpoints:
         self._ledger = ledger
         self._vault = vault
 
-    async def add(self, by: Identity, url: str) -> Row:
-        """A new endpoint, with its signing key. Raises InvalidInput, Conflict when there are too many."""
+    async def add(self, by: Identity, url: str, form: str = "json") -> Row:
+        """A new endpoint, with its signing key; `form` is one of FORMS. Raises InvalidInput, Conflict when there are
+        too many.
+        """
+        if form not in FORMS:
+            raise InvalidInput("webhook.format", f"{form!r} is no format.", f"There are: {', '.join(FORMS)}.")
         origin = checked(url).origin
         if len(await self.listed()) >= MAX_WEBHOOKS:
             raise Conflict("webhook.many", f"There are {MAX_WEBHOOKS} webhooks already.", "Remove one first.")
         webhook, key = "wh_" + secrets.token_urlsafe(_ID_BYTES), new_secret()
-        row = {"id": webhook, "origin": origin, "created_at": int(time.time()), "created_by": by.grant.person}
+        row = {
+            "id": webhook,
+            "origin": origin,
+            "format": form,
+            "created_at": int(time.time()),
+            "created_by": by.grant.person,
+        }
         done = await self._ledger.change(
             Statement("add_webhook", row, required=True),
             await self._vault.sealing(secret_name(webhook), SECRET_VERSION, sealed_form(url, key)),
-            changes.change(by, "webhook.add", webhook=webhook, origin=origin),
+            changes.change(by, "webhook.add", webhook=webhook, origin=origin, format=form),
         )
         if done is None:
             raise Conflict("webhook.exists", "That could not be added.", "Try again.")
-        return {"webhook": webhook, "origin": origin, "key": key}
+        return {"webhook": webhook, "origin": origin, "format": form, "key": key}
 
     async def listed(self) -> list[Row]:
         """The endpoints, oldest first; with how many events wait, and why the last attempt failed."""
@@ -64,6 +76,7 @@ def _row(row: Row) -> Row:
     return {
         "webhook": row["id"],
         "origin": row["origin"],
+        "format": row["format"],
         "created_at": row["created_at"],
         "created_by": row["created_by"],
         "waiting": row["waiting"],

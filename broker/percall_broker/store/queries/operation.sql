@@ -37,9 +37,9 @@ INSERT INTO deliveries (webhook, event)
 SELECT w.id, e.id FROM events e CROSS JOIN webhooks w WHERE e.id = :id AND e.token = :token AND w.state = 'active'
 ON CONFLICT DO NOTHING
 
--- name: add_webhook(id, origin, created_at, created_by)
-INSERT INTO webhooks (id, origin, state, created_at, created_by, sender, sender_until, attempts, retry_at, problem)
-VALUES (:id, :origin, 'active', :created_at, :created_by, '', 0, 0, 0, '')
+-- name: add_webhook(id, origin, format, created_at, created_by)
+INSERT INTO webhooks (id, origin, format, state, created_at, created_by, sender, sender_until, attempts, retry_at, problem)
+VALUES (:id, :origin, :format, 'active', :created_at, :created_by, '', 0, 0, 0, '')
 RETURNING id
 
 -- name: remove_webhook(id)
@@ -49,7 +49,7 @@ UPDATE webhooks SET state = 'removed' WHERE id = :id AND state = 'active' RETURN
 DELETE FROM deliveries WHERE webhook = :webhook
 
 -- name: list_webhooks()
-SELECT w.id, w.origin, w.created_at, w.created_by, w.attempts, w.retry_at, w.problem,
+SELECT w.id, w.origin, w.format, w.created_at, w.created_by, w.attempts, w.retry_at, w.problem,
        (SELECT COUNT(*) FROM deliveries d WHERE d.webhook = w.id) AS waiting
 FROM webhooks w WHERE w.state = 'active' ORDER BY w.created_at, w.id
 
@@ -67,7 +67,8 @@ WHERE id = :id AND state = 'active' AND retry_at <= :now_ms AND (sender = :sende
 RETURNING attempts
 
 -- name: next_delivery(webhook)
-SELECT d.seq, e.id, e.type, e.body FROM deliveries d JOIN events e ON e.id = d.event
+SELECT d.seq, e.id, e.type, e.body, w.format
+FROM deliveries d JOIN events e ON e.id = d.event JOIN webhooks w ON w.id = d.webhook
 WHERE d.webhook = :webhook ORDER BY d.seq LIMIT 1
 
 -- name: delivered(seq)

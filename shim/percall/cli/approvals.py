@@ -1,0 +1,138 @@
+"""`percall approvals` and `percall request`: what your agents have asked, and asking for more than a grant names.
+
+Both only ask. Nothing here approves: that is for people, at a terminal of their own or in the console.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from percall import home, wire
+from percall.cli import output
+from percall.errors import PercallError, UsageError
+from percall.identity.client import SignedClient
+
+if TYPE_CHECKING:
+    from percall.home import Login
+
+_UNITS = {"m": 60, "h": 3600, "d": 86400}
+_COLUMNS = ("approval", "state", "agent", "kind", "server", "tool", "asked")
+
+
+def approvals(
+    *,
+    agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Only this agent's.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object an approval.")] = False,
+) -> None:
+    """Show what your agents have asked, newest first: calls that wait for a person, requests, what became of them."""
+    found = sorted(_asked(agent), key=lambda row: row[1].asked_at, reverse=True)
+    if as_json:
+        for login, one in found:
+            output.say_json({"broker": login.broker, "agent": login.agent, **_row(one)})
+    elif found:
+        cells = [
+            (one.id, one.state, login.agent, one.kind, one.server, one.tool, output.when(one.asked_at))
+            for login, one in found
+        ]
+        output.table([_COLUMNS, *cells])
+        for _, one in found:
+            if one.state == "pending":
+                output.say(f"{one.id}: {one.reason or 'no reason'} Answered at {one.url}")
+    else:
+        output.say("Nothing was asked.")
+
+
+def request(
+    server: Annotated[str, typer.Argument(metavar="SERVER", help="The server.")],
+    *,
+    tool: Annotated[
+        list[str],
+        typer.Option("--tool", metavar="PATTERN", help="A tool, or a pattern such as 'get_*'; again for more."),
+    ],
+    duration: Annotated[str, typer.Option("--for", metavar="TIME", help="How long: 30m, 2h, or 30d at most.")] = "2h",
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for whoever answers.")] = "",
+    agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="For this agent.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the request as one JSON object.")] = False,
+) -> None:
+    """Ask the administrators for more than your grant names, for a while. Once it is allowed: percall status."""
+    wanted = wire.GrantRequest(server, tuple(tool), _seconds(duration), reason)
+    login = _asking(server, agent)
+    with SignedClient.of(login) as broker:
+        made = wire.decode(wire.OwnApproval, broker.json("POST", wire.PATH_APPROVALS, value=wire.encode(wanted)))
+    if as_json:
+        output.say_json({"broker": login.broker, "agent": login.agent, **_row(made)})
+        return
+    output.say(f"Asked: {made.id}. An administrator answers it at {made.url}, or by: percall-broker approval allow")
+    output.say("  What became of it: percall approvals. Once it is allowed, pick the grant up: percall status")
+
+
+def _asked(agent: str | None) -> list[tuple[Login, wire.OwnApproval]]:
+    """Of every login; the first failure counts when none could be asked."""
+    logins = home.logins(agent)
+    if not logins:
+        raise _no_login()
+    found: list[tuple[Login, wire.OwnApproval]] = []
+    failure: PercallError | None = None
+    answered = False
+    for login in logins:
+        try:
+            with SignedClient.of(login) as broker:
+                own = wire.decode(wire.OwnApprovals, broker.json("GET", wire.PATH_APPROVALS))
+        except PercallError as error:
+            failure = failure or error
+            continue
+        answered = True
+        found += [(login, one) for one in own.approvals]
+    if failure and not answered:
+        raise failure
+    return found
+
+
+def _asking(server: str, agent: str | None) -> Login:
+    """The login whose grant names the server already, so that the new grant covers it; else the agent's newest."""
+    wanted = agent or home.DEFAULT_AGENT
+    logins = [login for login in home.logins(wanted) if _is_active(login)]
+    naming = [login for login in logins if _names(login, server)]
+    brokers = {login.broker for login in naming or logins}
+    if not logins:
+        raise _no_login()
+    if len(brokers) > 1:
+        raise UsageError(
+            "request.ambiguous",
+            f"Agent {wanted!r} is logged in at {' and at '.join(sorted(brokers))}.",
+            "Log in to one of them under another agent, and name it with --agent.",
+        )
+    return (naming or logins)[0]
+
+
+def _is_active(login: Login) -> bool:
+    session = home.session(login.grant)
+    ended = session is not None and 0 < session.expires_at <= time.time()
+    return session is None or (session.state == "active" and not session.automation and not ended)
+
+
+def _names(login: Login, server: str) -> bool:
+    session = home.session(login.grant)
+    return session is not None and any(granted.entry.name == server for granted in session.servers)
+
+
+def _no_login() -> UsageError:
+    return UsageError(
+        "approvals.no_login", f"There is no login in {home.folder()}.", "Run `percall login URL --invite CODE`."
+    )
+
+
+def _seconds(text: str) -> int:
+    span = re.fullmatch(r"([1-9]\d{0,4})([mhd])", text)
+    if not span:
+        raise UsageError("usage.time", f"--for: {text!r} is no time.", "Say 30m, 2h, or 7d.")
+    return int(span[1]) * _UNITS[span[2]]
+
+
+def _row(one: wire.OwnApproval) -> dict[str, object]:
+    row = wire.encode(one)
+    return {"approval": row.pop("id"), **row}
