@@ -13,10 +13,12 @@ import pytest
 from harness.console import ConsoleBrowser
 from harness.passkeys import PRESENT, Passkey
 from harness.signing import Answer, SigningLaptop
+from integration.conftest import Served
+from integration.replicas import replicas
 from percall_broker.console.door import ConsoleDoor
 
 if TYPE_CHECKING:
-    from integration.conftest import Served
+    from pathlib import Path
 
 READING = ("", "figures", "calls", "calls/rows", "passkeys", "events")
 POSTS = (
@@ -370,6 +372,31 @@ def test_the_stream_tells_what_happened_since_its_page_was_made_and_ends_with_th
         with browser.events(wrong):
             pass  # it begins with what is so now
     assert ConsoleBrowser.of(served.url).get("events").status == 401
+
+
+def test_a_session_and_a_passkeys_answer_hold_on_every_replica_and_once_in_all(
+    served: Served, browser: ConsoleBrowser
+) -> None:
+    _, grant = served.enrol()
+    before = shown(served, grant)
+    assert browser.passkey is not None
+    with replicas(served) as urls:
+        first, last = (dataclasses.replace(browser, at=url) for url in (urls[0], urls[-1]))
+        asked = first.ask("grant.suspend", grant, before)
+        credential = browser.passkey.get(asked.json["options"]["challenge"])
+        assert last.made(asked, credential, "grant.suspend", grant, before).status == 200
+        again = first.made(asked, credential, "grant.suspend", grant, before)
+        assert again.code in {"passkey.replayed", "passkey.wrong"}
+    assert state_of(served, grant) == "suspended"
+
+
+def test_a_broker_that_stops_ends_the_streams_of_its_consoles(tmp_path: Path) -> None:
+    with Served(tmp_path / "stopped") as served:
+        watching = ConsoleBrowser.signed_in(SigningLaptop.of_person(served.url, served.local_invite("ada")))
+        with watching.events("0.0.0") as events:
+            assert next(events)
+            assert served.stop() == 0
+            assert "more" not in events, "the stream has ended"
 
 
 def test_another_name_of_the_broker_leads_to_the_consoles_own(browser: ConsoleBrowser) -> None:

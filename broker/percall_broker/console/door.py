@@ -11,6 +11,7 @@ one name.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -34,6 +35,7 @@ from percall_broker.console.pages import (
     servers,
     sign_in,
 )
+from percall_broker.crypto import passkeys as passkeys_library
 from percall_broker.listening import host_names
 from percall_broker.model.errors import BrokerError, InvalidInput, NotFound, Unauthenticated
 
@@ -51,6 +53,7 @@ class ConsoleDoor:
     def __init__(self, broker: Broker, errors: ErrorAnswers) -> None:
         self._pages = Pages(broker)
         self._errors = errors
+        self._has_passkeys = False
         self._names = host_names(self._pages.origin)
         inside: Any = self._application()  # its types are wider than an ASGI server's messages
         self._inside: Door = read_first(inside, _MAX_BYTES)
@@ -72,6 +75,9 @@ class ConsoleDoor:
             return
         try:
             security.check_origin(scope, self._pages.origin)  # 1
+            if scope["method"] == "POST" and not self._has_passkeys:
+                await asyncio.to_thread(passkeys_library.load)
+                self._has_passkeys = True
             await self._inside(scope, receive, guarded)  # 2, 3, 4
         except BrokerError as error:
             answer: Any = self._refusal(error, scope)

@@ -6,6 +6,7 @@ attestation is asked for: which maker's key it is decides nothing here.
 
 from __future__ import annotations
 
+import importlib
 import json
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -48,6 +49,11 @@ class NewPasskey:
 
     id: str
     public_key: str
+
+
+def load() -> None:
+    """Loads the library, in a thread of its own, before the first passkey: calls must not wait for that."""
+    importlib.import_module("webauthn")
 
 
 def creation_options(origin: Origin, person: str, challenge: bytes, known: Sequence[str]) -> dict[str, Any]:
