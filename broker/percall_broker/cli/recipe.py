@@ -121,11 +121,13 @@ def _chosen(question: str, options: tuple[str, ...], *, none: bool = False) -> s
         sys.stderr.write(f"  {number}  {option}\n")
     if none:
         sys.stderr.write("  0  none\n")
-    answer = typer.prompt(question + " (a number, or what is missing here)", default="1" if shown else "0", err=True)
-    if str(answer).isdigit():
-        number = int(answer)
-        return shown[number - 1] if 0 < number <= len(shown) else ""
-    return str(answer).strip()
+    # On standard error: standard output may be the draft's file.
+    sys.stderr.write(f"{question} (a number, or what is missing here) [{'1' if shown else '0'}]: ")
+    sys.stderr.flush()
+    answer = sys.stdin.readline().strip() or ("1" if shown else "0")
+    if answer.isdigit():
+        return shown[int(answer) - 1] if 0 < int(answer) <= len(shown) else ""
+    return answer
 
 
 def _harmless(environment: dict[str, str]) -> dict[str, str]:

@@ -71,7 +71,7 @@ def facts(package: str) -> Facts:
     kind, name, version = named[1] or named[4], named[2] or named[5], named[3] or named[6] or ""
     with tempfile.TemporaryDirectory(prefix="percall-recipe-") as folder:
         archive = _download(kind, name, version, Path(folder))
-        return of_sources(kind, name, _version_of(kind, name, archive.name), list(_sources(archive)))
+        return of_sources(kind, name, _version_of(kind, name, archive.name), list(sources_of(archive)))
 
 
 def of_sources(kind: str, name: str, version: str, sources: list[str]) -> Facts:
@@ -132,7 +132,7 @@ def _version_of(kind: str, name: str, archive: str) -> str:
     return archive.split("-")[1]
 
 
-def _sources(archive: Path) -> Iterator[str]:
+def sources_of(archive: Path) -> Iterator[str]:
     """The source texts in an archive, read in memory: no path of it is ever written."""
     left = _MOST_BYTES
     for name, size, read in _members(archive):

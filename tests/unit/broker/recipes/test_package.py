@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import sys
+import zipfile
+from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.processes import COMMANDS
+from harness.terminal import at_a_terminal
 from percall_broker.model.errors import InvalidInput, Unavailable
 from percall_broker.recipes import asking
 from percall_broker.recipes.draft import draft
 from percall_broker.recipes.lint import Tool, entry_of, findings
-from percall_broker.recipes.package import Facts, facts, of_sources
+from percall_broker.recipes.package import Facts, facts, of_sources, sources_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NODE = """
 const key = process.env.TRACKER_API_KEY ?? process.env["OPENAI_API_KEY"];
@@ -76,3 +83,20 @@ def test_tools_are_read_from_an_answer_a_result_or_a_list() -> None:
     for nonsense in ("{}", '"a"', "[1]", '[{"title": "a"}]', "null"):
         with pytest.raises(ValueError, match="tool"):
             asking.tools_in(json.loads(nonsense))
+
+
+def test_at_a_terminal_a_person_chooses_among_what_the_package_names(tmp_path: Path) -> None:
+    wheel = tmp_path / "tracker_mcp-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("tracker_mcp/server.py", PYTHON + 'os.environ["OTHER_SECRET"]; "https://api.tracker.dev/v1"\n')
+    found = of_sources("pypi", "tracker-mcp", "1.0", list(sources_of(wheel)))
+    assert found.keys == ("TRACKER_TOKEN", "OTHER_SECRET")
+    assert found.hosts == ("api.tracker.dev",)
+    script = (
+        "from percall_broker.cli.recipe import _chosen; import sys; "
+        "sys.stdout.write(_chosen('Which?', ('A_KEY', 'B_KEY'), none=True) + '|')"
+    )
+    for typed, chosen in (("2", "B_KEY"), ("", "A_KEY"), ("0", ""), ("C_KEY", "C_KEY"), ("9", "")):
+        said, code = at_a_terminal(sys.executable, ["-c", script], {"PATH": "/usr/bin:/bin"}, [typed])
+        assert code == 0
+        assert said.rstrip().endswith(f"{chosen}|"), said
