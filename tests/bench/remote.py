@@ -6,7 +6,6 @@ The device key is in the system's keyring where there is one (run under tests/wi
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import os
 import platform
@@ -14,16 +13,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
-from driver import SMALL, Candidate, Session, median, percentile
+from driver import SMALL, Candidate, Direct, Session, median, percentile
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 import streaming
+from candidates import installed
 
 from harness.processes import COMMANDS, Broker, Laptop
 from harness.signing import SigningLaptop
@@ -33,39 +30,6 @@ CACHE = HERE.parent.parent / ".cache"
 PLAIN = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "LANG": "C.UTF-8"}
 KEY = "the-key-of-the-bench"
 MCP_REMOTE = "mcp-remote@0.15.1"
-
-
-class Direct:
-    """A client that speaks HTTP itself, on one connection."""
-
-    def __init__(self, url: str) -> None:
-        self.started = time.perf_counter()
-        parts = urlsplit(url)
-        self._path = parts.path
-        self._connection = http.client.HTTPConnection(str(parts.hostname), parts.port)
-        self._connection.connect()
-        self._identifier = 0
-
-    def _ask(self, method: str, params: Any) -> dict[str, Any]:
-        self._identifier += 1
-        message = {"jsonrpc": "2.0", "id": self._identifier, "method": method, "params": params}
-        headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
-        self._connection.request("POST", self._path, json.dumps(message, separators=(",", ":")), headers)
-        return dict(json.loads(self._connection.getresponse().read()))
-
-    def initialize(self) -> float:
-        client = {"name": "bench", "version": "1"}
-        self._ask("initialize", {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client})
-        return (time.perf_counter() - self.started) * 1000
-
-    def call(self, argument: str) -> float:
-        begun = time.perf_counter()
-        answer = self._ask("tools/call", {"name": "echo", "arguments": {"message": argument}})
-        assert "result" in answer, answer
-        return (time.perf_counter() - begun) * 1000
-
-    def close(self) -> None:
-        self._connection.close()
 
 
 def mcp_remote(url: str) -> Candidate:
@@ -87,8 +51,6 @@ def main() -> None:
     options.add_argument("--starts", type=int, default=3)
     options.add_argument("--streams", action=argparse.BooleanOptionalAction, default=True)
     given = options.parse_args()
-    from run import installed  # noqa: PLC0415 - the other bench's competitors
-
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}: a remote server")
     with tempfile.TemporaryDirectory(prefix="percall-bench-") as name, ExitStack() as stack:
         server = subprocess.Popen([sys.executable, str(HERE / "echo_http.py")], stdout=subprocess.PIPE, text=True)

@@ -9,146 +9,94 @@ import platform
 import subprocess
 import sys
 import tempfile
-import threading
-import venv
+import time
 from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import trustme
 from driver import Candidate, Measured, Session, measure, median, percentile
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from harness.processes import Broker, Laptop, keyed_entry
+import downloads
+from candidates import ECHO, HERE, PLAIN, aegis, echo_entry, echo_over_http, mcp_proxy, percall
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-PLAIN = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "LANG": "C.UTF-8"}
-ECHO = [sys.executable, str(HERE / "echo_stdio.py")]
+from harness.processes import Broker, keyed_entry
+
 KEY = "the-key-of-the-bench"
-DOWNLOAD_BYTES = 100_000_000
 
 
-def installed(package: str) -> Path:
-    """A competitor's commands, in an environment of its own, from a lock of hashes."""
-    folder, lock = ROOT / ".cache" / package, ROOT / "requirements" / f"{package}.txt"
-    ready = folder / ".ready"
-    if not ready.exists() or ready.read_text() != lock.read_text():
-        venv.create(folder, with_pip=True, clear=True)
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--require-hashes", "--no-deps", "-r", str(lock)], check=True)
-        ready.write_text(lock.read_text())
-    return folder / "bin"
+def durable_write(folder: Path) -> float:
+    """Milliseconds of writing 4 KiB over what is there, down to the disk: what every durable record waits for."""
+    with (folder / "block").open("w+b", buffering=0) as file:
+        file.write(bytes(4096))
+        os.fsync(file.fileno())
+        taken = []
+        for _ in range(200):
+            begun = time.perf_counter()
+            file.seek(0)
+            file.write(os.urandom(4096))
+            os.fdatasync(file.fileno())
+            taken.append((time.perf_counter() - begun) * 1000)
+    return median(taken)
 
 
-def echo_entry(command: list[str], ways: str = "") -> str:
-    delivery = "egress" if ways else "none"
-    egress = f"""
-[server.environment]
-API_KEY = "{{key}}"
-[key]
-placeholder = "test_{{random:24}}"
-[[key.slot]]
-header = "Authorization"
-format = "Bearer {{key}}"
-[egress]
-ways = ["{ways}"]
-hosts = ["api.example.com"]
-"""
-    return f"""
-[server]
-title = "Echo"
-delivery = "{delivery}"
-attribution = "shared"
-command = {json.dumps(command)}
-{egress if ways else ""}"""
-
-
-class Api(BaseHTTPRequestHandler):
-    """A small answer on /small and 100 MB on /large."""
-
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    chunk = b"x" * 1_000_000
-
-    def log_message(self, *_: object) -> None:
-        """Nothing to say."""
-
-    def do_GET(self) -> None:
-        size = DOWNLOAD_BYTES if self.path == "/large" else 20
-        self.send_response(200)
-        self.send_header("Content-Length", str(size))
-        self.end_headers()
-        while size:
-            self.wfile.write(self.chunk[:size])
-            size -= min(size, len(self.chunk))
-
-
-def aegis(folder: Path) -> Candidate:
-    home = folder / "aegis"
-    policy = home / ".config" / "aegis" / "policy.json"
-    policy.parent.mkdir(parents=True)
-    (home / "work").mkdir()
-    rules = {"version": 1, "workspace_roots": [str(home / "work")], "deny_paths": [], "allowed_domains": []}
-    policy.write_text(json.dumps({**rules, "sandbox_domains": [], "tool_rules": {"echo": {"effect": "allow"}}}))
-    policy.chmod(0o600)
-    command = [str(installed("aegis-sandbox") / "aegis"), "proxy", "--", *ECHO]
-    return Candidate("aegis-sandbox", command, {**PLAIN, "HOME": str(home)})
-
-
-def mcp_proxy(stack: ExitStack) -> Candidate:
-    process = subprocess.Popen([sys.executable, str(HERE / "echo_http.py")], stdout=subprocess.PIPE, text=True)
-    stack.callback(process.wait)
-    stack.callback(process.terminate)
-    assert process.stdout is not None
-    url = process.stdout.readline().strip()
-    command = [str(installed("mcp-proxy") / "mcp-proxy"), "--transport", "streamablehttp", url]
-    return Candidate("mcp-proxy", command, PLAIN)
-
-
-def percall(laptop: Laptop, server: str, name: str) -> Candidate:
-    return Candidate(name, [str(Path(sys.executable).parent / "percall"), "run", server], laptop.environment)
+def added(results: dict[str, Measured], name: str) -> dict[str, float]:
+    """What a candidate adds to its base, in milliseconds."""
+    m, base = results[name], results[results[name].base]
+    return {
+        "init": median(m.initialize) - median(base.initialize),
+        "p50": percentile(m.small, 0.5) - percentile(base.small, 0.5),
+        "p99": percentile(m.small, 0.99) - percentile(base.small, 0.99),
+        "100K": percentile(m.big, 0.5) - percentile(base.big, 0.5),
+        "struct": percentile(m.structured, 0.5) - percentile(base.structured, 0.5),
+    }
 
 
 def table(results: dict[str, Measured]) -> None:
-    base = results["no wrapper"]
+    """Every candidate; `+` is what it adds to its base."""
     heads = "candidate init +init p50 +p50 p99 +p99 100K +100K struct +struct 16x/s MB"
     print("".join(f"{head:>16}" if i == 0 else f"{head:>9}" for i, head in enumerate(heads.split())))
     for name, m in results.items():
-        if not m.small:
-            print(f"{name:>16}{median(m.initialize):9.1f}{median(m.initialize) - median(base.initialize):9.1f}")
-            continue
-        row = [
-            median(m.initialize),
-            median(m.initialize) - median(base.initialize),
-            percentile(m.small, 0.5),
-            percentile(m.small, 0.5) - percentile(base.small, 0.5),
-            percentile(m.small, 0.99),
-            percentile(m.small, 0.99) - percentile(base.small, 0.99),
-            percentile(m.big, 0.5),
-            percentile(m.big, 0.5) - percentile(base.big, 0.5),
-            percentile(m.structured, 0.5),
-            percentile(m.structured, 0.5) - percentile(base.structured, 0.5),
-            median(m.in_flight),
-            median(m.memory),
-        ]
-        print(f"{name:>16}" + "".join(f"{value:9.2f}" for value in row))
+        more = added(results, name)
+        own = (median(m.initialize), percentile(m.small, 0.5), percentile(m.small, 0.99), percentile(m.big, 0.5))
+        row = [*own, percentile(m.structured, 0.5), median(m.in_flight), median(m.memory)]
+        pairs = zip(row, (*more.values(), None, None), strict=True)
+        cells = [value for pair in pairs for value in pair if value is not None]
+        print(f"{name:>16}" + "".join(f"{'':9}" if value != value else f"{value:9.2f}" for value in cells))  # noqa: PLR0124
 
 
-def egress(candidate: Candidate, direct: Candidate) -> None:
-    """One API request through listener, broker and back, and a large download, beside the same child going direct."""
-    figures = {}
-    for name, which in (("direct", direct), ("egress", candidate)):
-        session = Session(which)
-        session.initialize()
-        for _ in range(20):
-            session.call("/small", "get_path")
-        small = [session.call("/small", "get_path") for _ in range(300)]
-        large = [session.call("/large", "get_path") for _ in range(3)]
-        figures[name] = (percentile(small, 0.5), percentile(small, 0.99), DOWNLOAD_BYTES / 1e3 / median(large))
-        session.close()
-    print(f"\none API request in a call, p50 and p99 ms: {figures}")
-    print(f"100 MB download, egress/direct rate: {figures['egress'][2] / figures['direct'][2]:.2f}")
+def bounds(
+    results: dict[str, Measured], found: dict[str, downloads.Downloaded], alone: dict[str, dict[str, float]]
+) -> None:
+    """What was asked for, and what this run gave."""
+    ours, tls = added(results, "percall"), added(results, "percall, TLS")
+    ratio = found["egress"].rate / found["direct"].rate
+    relays = found["two relays"].rate / found["direct"].rate
+    rows = (
+        ("initialize, added, ms", ours["init"], 60.0),
+        ("initialize, broker away, added, ms", added(results, "broker away")["init"], 60.0),
+        ("initialize, way in proxy, added, ms", added(results, "way in: proxy")["init"], 200.0),
+        ("a small call, added, p50, ms", ours["p50"], 2.0),
+        ("a small call, added, p99, ms", ours["p99"], 10.0),
+        ("… a third of what mcp-proxy adds, ms", ours["p50"], added(results, "mcp-proxy")["p50"] / 3),
+        ("… what aegis-sandbox adds, ms", ours["p50"], added(results, "aegis-sandbox")["p50"]),
+        ("a 100 KB string, added, ms", ours["100K"], 3.0),
+        ("a 100 KB string, TLS, added, ms", tls["100K"], 3.0),
+        ("private memory over TLS, MB", median(results["percall, TLS"].memory), 20.0),
+    )
+    least = (
+        ("sixteen in flight, a second", median(results["percall"].in_flight), 1500.0),
+        ("sixteen in flight, TLS, a second", median(results["percall, TLS"].in_flight), 1500.0),
+        ("authorisations, SQLite, a second and core", alone["sqlite"]["per_second_and_core"], 2500.0),
+        ("authorisations, PostgreSQL, a second and core", alone["postgresql"]["per_second_and_core"], 1500.0),
+        ("100 MB, share of the direct rate", ratio, 0.5),
+    )
+    print(f"{'bound':>50}{'wanted':>12}{'measured':>12}")
+    for sign, group in (("≤", rows), ("≥", least)):
+        for name, measured, wanted in group:
+            holds = measured <= wanted if sign == "≤" else measured >= wanted
+            print(f"{name:>50}{sign + f' {wanted:.2f}':>12}{measured:12.2f}  {'holds' if holds else 'does not hold'}")
+    print(f"{'100 MB through two relays that do nothing':>50}{relays:24.2f}  (for comparison)")
 
 
 def main() -> None:
@@ -158,24 +106,22 @@ def main() -> None:
     options.add_argument("--calls", type=int, default=300)
     options.add_argument("--starts", type=int, default=5)
     given = options.parse_args()
-    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory(prefix="percall-bench-") as name, ExitStack() as stack:
         folder = Path(name)
+        print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}", end=", ")
+        print(f"4 KiB on the disk in {durable_write(folder):.2f} ms")
         authority = trustme.CA()
         certificate = authority.issue_cert("127.0.0.1")
         authority.cert_pem.write_to_path(str(folder / "ca.pem"))
         certificate.private_key_pem.write_to_path(str(folder / "key.pem"))
         certificate.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
-        api = ThreadingHTTPServer(("127.0.0.1", 0), Api)
-        threading.Thread(target=api.serve_forever, daemon=True).start()
-        stack.callback(api.shutdown)
-        url = f"http://127.0.0.1:{api.server_address[1]}"
+        api = downloads.serve(stack)
 
         broker = stack.enter_context(Broker(folder / "http"))
         for server, entry, key in (
             ("echo", echo_entry(ECHO), ""),
             ("echo-proxy", echo_entry(ECHO, "proxy"), KEY),
-            ("fetch", keyed_entry(url, script=HERE / "fetching.py"), KEY),
+            ("fetch", keyed_entry(f"http://127.0.0.1:{api}", script=HERE / "fetching.py"), KEY),
         ):
             broker.add_server(server, entry, key)
         tls_arguments = ("--tls-cert", str(folder / "cert.pem"), "--tls-key", str(folder / "key.pem"))
@@ -190,18 +136,20 @@ def main() -> None:
         with gone:
             gone.add_server("echo", echo_entry(ECHO), "")
             unreachable = gone.enrol("bench", "echo", tools="*")
+        http_url = echo_over_http(stack)
         candidates = [
             Candidate("no wrapper", ECHO, PLAIN),
             percall(laptops["echo"], "echo", "percall"),
             percall(over_tls.enrol("bench", "echo", tools="*"), "echo", "percall, TLS"),
-            mcp_proxy(stack),
             aegis(folder),
+            Candidate("HTTP, direct", [], base="HTTP, direct", url=http_url),
+            mcp_proxy(http_url),
         ]
-        results = {candidate.name: Measured() for candidate in candidates}
+        results = {candidate.name: Measured(candidate.base) for candidate in candidates}
         for number in range(given.rounds):
             turn = number % len(candidates)
-            for candidate in candidates[turn:] + candidates[:turn]:
-                measure(candidate, results[candidate.name], calls=given.calls, starts=given.starts)
+            order = candidates[turn:] + candidates[:turn]
+            measure(order, results, calls=given.calls, starts=given.starts)
         for candidate in (
             percall(laptops["echo-proxy"], "echo-proxy", "way in: proxy"),
             percall(unreachable, "echo", "broker away"),
@@ -212,13 +160,15 @@ def main() -> None:
                 into.initialize.append(session.initialize())
                 session.close()
         table(results)
-        direct = Candidate(
-            "direct", [sys.executable, str(HERE / "fetching.py")], {**PLAIN, "API_URL": url, "API_KEY": "x"}
-        )
-        egress(percall(laptops["fetch"], "fetch", "egress"), direct)
-        authorise = [sys.executable, str(HERE / "authorise.py")]
-        subprocess.run(authorise, check=True)
-        subprocess.run([*authorise, "--postgresql"], check=True)
+        found = downloads.measure(percall(laptops["fetch"], "fetch", "egress"), api, stack)
+        downloads.print_table(found)
+        alone = {}
+        for more in ((), ("--postgresql",)):
+            command = [sys.executable, str(HERE / "authorise.py"), *more]
+            done = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+            print("the broker alone:", ", ".join(f"{name} {value}" for name, value in done.items()))
+            alone[done["store"]] = done
+        bounds(results, found, alone)
 
 
 if __name__ == "__main__":
