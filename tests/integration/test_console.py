@@ -493,6 +493,44 @@ def test_explain_and_replay_say_what_would_happen(served: Served, browser: Conso
     assert filled("explain", person="nobody", server="keyed", tool="x").status == 404
 
 
+MALFORMED = (
+    b"",
+    b"[]",
+    b"\xff",
+    b'{"a":1,"a":2}',
+    b'{"id":"\\ud800","nonce":"","credential":{},"action":"grant.revoke","subject":"\\u0000","shown":"","values":{}}',
+    b'{"action":"grant.revoke","subject":"x\\ud800","shown":"","values":{"a":1}}',
+    b'{"values":{"name":"\\ud800"},"id":"x","nonce":"y","credential":{"id":1,"rawId":[],"response":"x"}}',
+    b"person=%FF&server=%00&tool=x&arguments=%ED%A0%80",
+    b"draft=" + b"%28" * 2000 + b"&days=7",
+    b"x" * 70_000,
+)
+
+
+def test_malformed_input_is_refused_and_never_fails(browser: ConsoleBrowser) -> None:
+    for path in (
+        "figures?span=%FF",
+        "calls?person=%00%FF&before=99999999999999&since=zz",
+        "calls/%00",
+        "people/%E2%80%AE%00",
+        "policies/99999999999999999999",
+        "approvals?state=%00&before=9999999999999999999",
+        "approvals/%00",
+        "sign-in?code=%00&state=%FF",
+    ):
+        assert browser.get(path).status < 500, path
+    for path in set(POSTS) - {"sign-out"}:
+        for body in MALFORMED:
+            answer = browser.exchange("POST", f"/console/{path}", body, {"Origin": browser.origin})
+            assert answer.status < 500, (path, body[:80])
+            assert path == "sign-in/passkey/ask" or answer.status >= 400
+    assert browser.passkey is not None
+    asked = browser.ask("brake.freeze", "", "open", reason="x")
+    good = browser.passkey.get(asked.json["options"]["challenge"])
+    for bad in ({}, {"id": "", "rawId": "", "type": "public-key", "response": {}}, {**good, "rawId": "zz"}):
+        assert browser.made(asked, bad, "brake.freeze", "", "open", reason="x").status == 403
+
+
 def test_a_page_that_is_not_there_says_so(browser: ConsoleBrowser) -> None:
     assert browser.get("nothing").status == 404
     assert browser.get("calls/none").status == 404

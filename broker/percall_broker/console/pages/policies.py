@@ -3,9 +3,9 @@
 # No postponed annotations here: FastAPI reads them.
 import time
 from difflib import unified_diff
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from starlette.responses import HTMLResponse, Response
 
 from percall_broker.console import rendering
@@ -13,6 +13,7 @@ from percall_broker.console.asking import Pages, form
 from percall_broker.model.errors import BrokerError, InvalidInput
 from percall_broker.pipeline.administration.policies import Question
 
+Version = Annotated[int, Path(ge=0, le=2**31)]
 _MOST_SHOWN = 100
 _DRAFT = "draft.cedar"
 
@@ -38,7 +39,7 @@ def router(pages: Pages) -> APIRouter:
         )
 
     @routes.get("/policies/{version}")
-    async def one(request: Request, version: int) -> Response:
+    async def one(request: Request, version: Version) -> Response:
         session = await pages.session(request)
         found = await policies.show(version)
         before = await policies.show(version - 1) if version > 0 else None
