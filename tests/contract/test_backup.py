@@ -268,3 +268,29 @@ async def test_a_served_database_is_not_restored_into(keys: KeyFolder, store: St
         await restore(location, keys, file)
     assert caught.value.code == "broker.running"
     assert await states(store) == {"g": "active"}
+
+
+async def test_an_approval_from_before_the_backup_lets_nothing_pass_after_a_restore(
+    store: Store, location: str, keys: KeyFolder, file: Path, empty: Callable[[str], str]
+) -> None:
+    given = {
+        "grant_id": "g", "person": "alice", "server": "github", "tool": "merge", "rule": "", "shape": "",
+        "varying": "[]", "session": "", "expires_at": 2_000_000_000, "given_by": "lea", "given_ms": 1,
+    }  # fmt: skip
+    await Vault(store, keys).seal("github", 1, CANARY)
+    await store.append(
+        Statement("seed_approvals", {"most": 2}),
+        Statement("allow_approval", {"id": "ap1", "scope": "once", "time_ms": 1, "expires_at": 2_000_000_000}),
+        Statement("add_lasting_answer", {**given, "id": "ap1", "effect": "allow"}),
+        Statement("add_lasting_answer", {**given, "id": "ap2", "effect": "never", "expires_at": 0}),
+    )
+    await create(location, keys, file)
+    place = empty("sqlite")
+    await restore(place, keys, file)
+    restored = await open_store(place, SEEDS)
+    try:
+        shown = [(await restored.fetch("read_approval", id=name, now=1))[0] for name in ("ap1", "ap2")]
+        assert [(row["state"], row["lasting"]) for row in shown] == [("ended", "ended"), ("ended", "active")]
+        assert [row["id"] for row in await restored.fetch("nevers_of", person="alice")] == ["ap2"]
+    finally:
+        await restored.close()

@@ -12,16 +12,17 @@ from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
 from conformance.ways import listening
-from harness.processes import COMMANDS, SERVERS, Broker, keyed_entry, wait_for
+from harness.processes import COMMANDS, SERVERS, Broker, Laptop, command, keyed_entry, wait_for
 from harness.remote import entry
 from harness.signing import SigningLaptop
+from harness.terminal import at_a_terminal
 from harness.upstream import CANARY
 from percall import wire
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
 
-    from harness.processes import Laptop
     from harness.upstream import Upstream
 
 RULES = """
@@ -31,6 +32,7 @@ unless { resource is Tool && (resource.name == "create_item" || resource == Tool
 when { resource is Tool && (resource.name == "create_item" || resource == Tool::"far/get_item") };
 """
 ASKED: dict[str, tuple[str, dict[str, Any]]] = {"keyed": ("create_item", {"name": "x"}), "far": ("get_item", {"id": 7})}
+PASSPHRASE = "a passphrase of some length"
 KEYED = [sys.executable, str(SERVERS / "remote_mcp.py"), CANARY]
 
 
@@ -205,3 +207,89 @@ def test_values_of_progress_rise_and_leave_room_for_the_server_s_own(asking: Bro
     assert [one["progressToken"] for one in told] == ["t-1"] * 2
     assert values == sorted(set(values))
     assert 0 < values[0] < values[-1] < 1
+
+
+# --- by the commands, at a terminal -----------------------------------------------------------------------------------
+
+
+def person_at_a_terminal(asking: Broker, folder: Path, *command: str) -> Laptop:
+    """Whoever an invite is for: logged in, with a passphrase that was typed."""
+    made = json.loads(asking.administrator.administer(*command, "--json").stdout)
+    laptop = Laptop(folder)
+    login = ["login", asking.url, "--invite", made["invite"], "--keyring", "file"]
+    said, code = at_a_terminal("percall", login, laptop.environment, [PASSPHRASE, PASSPHRASE])
+    assert code == 0, said
+    return laptop
+
+
+def test_a_person_reads_and_answers_at_a_terminal_and_an_agent_without_one_does_not(
+    asking: Broker, person: str, tmp_path: Path
+) -> None:
+    approver = person_at_a_terminal(asking, tmp_path / "approver", "person", "invite", "tess")
+    asking.administrator.administer("group", "add", "leads", "tess")
+    laptop = asking.enrol(person, "keyed", tools="get_*,create_*")
+
+    def listed() -> list[str]:
+        said = approver.administer("approval", "list", "--person", person, "--json").stdout
+        return [json.loads(line)["approval"] for line in said.splitlines()]
+
+    def answered(verb: str, approval: str, *more: str) -> str:
+        arguments = ["approval", verb, approval, *more]
+        said, code = at_a_terminal("percall-broker", arguments, approver.environment, [PASSPHRASE])
+        assert code == 0, said
+        assert PASSPHRASE not in said
+        return said
+
+    with laptop.client("keyed") as client:
+        client.initialize()
+        arguments = {"name": "pay\u202efdp", "size": 1.5}
+        call = client.send("tools/call", {"name": "create_item", "arguments": arguments})
+        wait_for(lambda: len(listed()) == 1, "it waits")
+        (approval,) = listed()
+        mine = [json.loads(line) for line in laptop.run("approvals", "--json").stdout.splitlines()]
+        assert [(row["approval"], row["state"]) for row in mine] == [(approval, "pending")]
+        without = approver.administer("approval", "allow", approval, check=False)
+        assert without.returncode == 3
+        assert "no terminal" in without.stderr
+        said = answered("allow", approval, "--for", "10m", "--vary", "name")
+        assert "pay\\u202efdp" in said
+        assert "\u202e" not in said
+        assert '"size": 1.5' in said
+        assert "but for name, which may be anything" in said
+        assert not client.receive(call)["result"].get("isError")
+        assert not client.call("create_item", {"name": "another", "size": 1.5}).get("isError")
+        shown = json.loads(approver.administer("approval", "show", approval, "--json").stdout)
+        assert (shown["state"], shown["lasting"], shown["varying"]) == ("used", "active", ["name"])
+        answered("lift", approval)
+        again = client.send("tools/call", {"name": "create_item", "arguments": {"name": "x", "size": 1.5}})
+        wait_for(lambda: len(listed()) == 1, "it waits again")
+        answered("deny", *listed())
+        assert "has denied" in client.receive(again)["result"]["content"][0]["text"]
+    story = asking.administrator.administer("log", "changes", "--limit", "20").stdout
+    assert "approval.allow" in story
+    assert "approval.lift" in story
+
+
+def test_a_request_becomes_a_grant_that_run_uses_while_it_lasts(asking: Broker, person: str, tmp_path: Path) -> None:
+    administrator = Laptop(tmp_path / "administrator")
+    invite = json.loads(command("percall-broker", "invite", "ada", "--json", environment=asking.environment).stdout)
+    login = ["login", asking.url, "--invite", invite["invite"], "--keyring", "file"]
+    said, code = at_a_terminal("percall", login, administrator.environment, [PASSPHRASE, PASSPHRASE])
+    assert code == 0, said
+    laptop = asking.enrol(person, "keyed", tools="get_echo")
+    with laptop.client("keyed") as client:
+        client.initialize()
+        refused = client.call_text("get_item", {"id": 1})
+    assert "percall request keyed --tool get_item" in refused
+    asked = json.loads(laptop.run("request", "keyed", "--tool", "get_item", "--for", "1h", "--json").stdout)
+    again = laptop.run("request", "keyed", "--tool", "get_item", "--for", "1h", check=False)
+    assert "being asked already" in again.stderr
+    arguments = ["approval", "allow", asked["approval"]]
+    said, code = at_a_terminal("percall-broker", arguments, administrator.environment, [PASSPHRASE])
+    assert code == 0, said
+    assert "a grant of get_item of keyed until" in said
+    laptop.run("status")
+    with laptop.client("keyed") as client:
+        client.initialize()
+        assert client.call_text("get_item", {"id": 1}).startswith("200 ")
+        assert client.call_text("get_echo", {"text": "still"})

@@ -117,6 +117,8 @@ def _suspending(header: archive.Header) -> list[Statement]:
         Statement("mark_restored_grants"),
         Statement("suspend_restored_grants"),
         Statement("expire_restored_invites", {"now": now}),
+        Statement("end_restored_approvals"),
+        Statement("end_restored_allowances"),
         Statement("forget_restored_keys"),
         Statement("forget_restored_replicas"),
         Statement("forget_restored_deliveries"),

@@ -5,6 +5,7 @@ In patterns `*` stands for any characters and everything else for itself.
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from percall_broker.model.records import Decision
@@ -28,17 +29,18 @@ def decide(  # noqa: PLR0911 - one answer for each rule
     scope = grant.servers.get(server_name)
     # A server that exists and one that does not look alike to a grant that names neither.
     if scope is None:
-        return _forbid("grant.server", f"The grant does not name the server {server_name!r}.")
+        return _forbid("grant.server", f"The grant does not name the server {server_name!r}.", server_name, frame)
     shut = closed(server_name, server)
     if shut is not None:
         return shut
     if frame.kind == "task":
         return _permit("grant.server", "The grant names the server.")
     if not frame.kind:
-        return _forbid("grant.method", f"No grant covers the method {frame.method!r}.")
+        return _forbid("grant.method", f"No grant covers the method {frame.method!r}.", server_name, frame)
     for subject in frame.subjects:
         if not name_matches(_patterns(scope, frame.kind), subject):
-            return _forbid(f"grant.{frame.kind}", f"The grant does not name the {frame.kind} {subject!r}.")
+            message = f"The grant does not name the {frame.kind} {subject!r}."
+            return _forbid(f"grant.{frame.kind}", message, server_name, frame)
     return _permit(f"grant.{frame.kind}", f"The grant names the {frame.kind}.")
 
 
@@ -50,5 +52,10 @@ def _permit(code: str, message: str) -> Decision:
     return Decision(permitted=True, code=code, message=message)
 
 
-def _forbid(code: str, message: str) -> Decision:
-    return Decision(permitted=False, code=code, message=message, next_step=_ASK)
+def _forbid(code: str, message: str, server: str, frame: Frame) -> Decision:
+    """With how to ask for it: tools by a request, what else there is at the administrator's."""
+    asking = _ASK
+    if frame.kind == "tool":
+        words = shlex.join(["percall", "request", server, "--tool", frame.subjects[0], "--for", "2h"])
+        asking = f"To ask for it: {words} --reason WHY"
+    return Decision(permitted=False, code=code, message=message, next_step=asking)

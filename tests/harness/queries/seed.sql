@@ -25,3 +25,15 @@ UPDATE grants SET state = 'revoked', version = version + 1 WHERE id = :id AND st
 
 -- name: seed_server_change(name)
 UPDATE servers SET version = version + 1 WHERE name = :name RETURNING version
+
+-- name: seed_approvals(most)
+-- Questions of the grant `g`, numbered from 1.
+INSERT INTO approvals (id, kind, state, grant_id, person, agent, device, server, method, tool, subject, arguments, call,
+                       session, policies, policy_version, separate, reason, wanted, digest, asked_ms, expires_at)
+WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :most)
+SELECT 'ap' || n, 'call', 'pending', 'g', 'alice', 'default', 'laptop', 'github', 'tools/call', 'merge', 'ap' || n, 'd',
+       'c' || n, '', '[]', 1, 0, '', '', 'seen', 10000, 3600
+FROM numbers
+
+-- name: seed_approval_groups(group_name)
+INSERT INTO approval_groups (approval, group_name) SELECT a.id, :group_name FROM approvals a

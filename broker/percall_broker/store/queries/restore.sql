@@ -1,4 +1,4 @@
--- A backup must not un-revoke. The first five run in the transaction that fills a store from a backup.
+-- A backup must not un-revoke. The first ones run in the transaction that fills a store from a backup.
 
 -- name: mark_restored_grants()
 INSERT INTO restored_grants (grant_id, version)
@@ -11,6 +11,13 @@ UPDATE grants SET state = 'suspended', version = version + 1 WHERE state = 'acti
 -- name: expire_restored_invites(now)
 -- One that was used after the backup would be unused again.
 UPDATE invites SET expires_at = :now WHERE used_at IS NULL AND expires_at > :now
+
+-- name: end_restored_approvals()
+-- One that was used, denied or taken back after the backup would be open again. What is refused for good stays so.
+UPDATE approvals SET state = 'ended' WHERE state IN ('pending', 'allowed')
+
+-- name: end_restored_allowances()
+UPDATE lasting_answers SET state = 'ended' WHERE state = 'active' AND effect = 'allow'
 
 -- name: forget_restored_keys()
 -- Made anew at the next start: what was captured under the old nonces and credentials opens nothing here.

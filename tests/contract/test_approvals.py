@@ -1,0 +1,170 @@
+"""What both engines promise of approvals: asked once, so many at a time, used once, and gone with their grant."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.statements import call
+from percall_broker.store import Statement
+
+if TYPE_CHECKING:
+    from percall_broker.store import Store
+
+pytestmark = pytest.mark.anyio
+
+LISTING: dict[str, Any] = {
+    "viewer": "lea", "sees_all": 0, "state": "pending", "kind": "", "person": "", "agent": "", "server": "", "mine": 1,
+    "before": 0, "limit": 100, "now": 10,
+}  # fmt: skip
+
+
+def asking(name: str, subject: str = "", **changes: Any) -> tuple[Statement, ...]:
+    """A question to the group `leads`, as a call of the grant `g` puts it."""
+    row: dict[str, Any] = {
+        "id": name, "kind": "call", "grant_id": "g", "person": "alice", "agent": "default", "device": "laptop",
+        "server": "github", "method": "tools/call", "tool": "merge", "subject": subject or name, "arguments": "d",
+        "call": name, "session": "", "policies": "[]", "policy_version": 1, "separate": 0, "reason": "", "wanted": "",
+        "digest": "seen", "asked_ms": 10_000, "expires_at": 3600, "most": 20, "now": 10, **changes,
+    }  # fmt: skip
+    return (
+        Statement("hold_grant", {"id": "g", "version": 1, "device": "key"}, required=True),
+        Statement("close_approvals", {"grant_id": "g", "subject": row["subject"], "now": row["now"]}),
+        Statement("add_approval", row, required=True),
+        Statement("add_approval_group", {"approval": name, "group_name": "leads"}),
+    )
+
+
+def allowing(name: str, person: str = "lea", digest: str = "seen") -> tuple[Statement, ...]:
+    held = {"id": name, "digest": digest, "person": person, "now": 20}
+    answer = {"approval": name, "person": person, "presence": "passphrase", "time_ms": 20_000, "now": 20}
+    allowed = {"id": name, "scope": "once", "time_ms": 20_000, "expires_at": 900}
+    return (
+        Statement("hold_approval", held, required=True),
+        Statement("answer_for_groups", answer, required=True),
+        Statement("allow_approval", allowed, required=True),
+    )
+
+
+def using(name: str, identifier: str, **changes: Any) -> tuple[Statement, ...]:
+    bound = {"approval": name, "call": identifier, "grant_id": "g", "subject": name, "now": 30} | changes
+    return (call(identifier, approval=name), Statement("use_approval", bound, required=True))
+
+
+async def state(store: Store, name: str, now: int = 30) -> str:
+    return str((await store.fetch("read_approval", id=name, now=now))[0]["state"])
+
+
+@pytest.fixture
+async def leads(store: Store) -> Store:
+    """The store with a group `leads`, which Lea is in."""
+    await store.transact(
+        Statement("add_person", {"name": "lea", "created_at": 1}),
+        Statement("add_group", {"name": "leads", "created_at": 1}),
+        Statement("add_member", {"group_name": "leads", "person": "lea", "id": "m", "created_at": 1}, required=True),
+    )
+    return store
+
+
+async def test_the_same_call_is_asked_about_once_however_many_ask_at_once(leads: Store) -> None:
+    came = await asyncio.gather(*(leads.transact(*asking(f"ap{n}", "one call")) for n in range(50)))
+    assert sum(one is not None for one in came) == 1
+    assert len(await leads.fetch("list_approvals", **LISTING)) == 1
+
+
+async def test_what_has_expired_is_asked_about_again(leads: Store) -> None:
+    assert await leads.transact(*asking("first", "one call"))
+    assert await leads.transact(*asking("early", "one call", now=3599)) is None
+    assert await leads.transact(*asking("again", "one call", now=3600))
+    assert await leads.transact(*allowing("first")) is None
+
+
+async def test_a_grant_has_no_more_questions_open_than_it_may_however_many_ask_at_once(leads: Store) -> None:
+    came = await asyncio.gather(*(leads.transact(*asking(f"ap{n}")) for n in range(60)))
+    assert sum(one is not None for one in came) == 20
+
+
+async def test_of_two_hundred_calls_on_one_approval_one_is_recorded(leads: Store) -> None:
+    await leads.transact(*asking("ap"))
+    assert await leads.transact(*using("ap", "too early")) is None
+    assert await leads.transact(*allowing("ap"))
+    came = await asyncio.gather(*(leads.transact(*using("ap", f"call{n}")) for n in range(200)))
+    assert sum(one is not None for one in came) == 1
+    assert await state(leads, "ap") == "used"
+    filters = {"person": "", "agent": "", "server": "", "tool": "", "since_ms": 0, "until_ms": 0, "limit": 1000}
+    filters |= {"of_key": 0, "secret_owner": "", "secret_version": 0}
+    rows = await leads.fetch("list_calls", grant_id="g", decision="permit", **filters)
+    assert [(row["approval"], row["approver"]) for row in rows] == [("ap", "lea")]
+
+
+@pytest.mark.parametrize("change", [{"grant_id": "other"}, {"subject": "another call"}, {"now": 900}])
+async def test_an_approval_lets_nothing_else_pass(leads: Store, change: dict[str, Any]) -> None:
+    await leads.transact(*asking("ap"))
+    await leads.transact(*allowing("ap"))
+    assert await leads.transact(*using("ap", "c", **change)) is None
+    assert await leads.transact(*using("ap", "c")) is not None
+
+
+async def test_only_the_group_answers_and_only_what_was_seen(leads: Store) -> None:
+    await leads.transact(*asking("ap"))
+    assert await leads.transact(*allowing("ap", person="alice")) is None
+    assert await leads.transact(*allowing("ap", digest="something else")) is None
+    assert await state(leads, "ap") == "pending"
+    came = await asyncio.gather(*(leads.transact(*allowing("ap")) for _ in range(10)))
+    assert sum(one is not None for one in came) == 1
+
+
+async def test_whoever_asks_does_not_answer_where_somebody_else_must(leads: Store) -> None:
+    await leads.transact(*asking("own", person="lea", separate=1))
+    assert await leads.transact(*allowing("own")) is None
+    await leads.transact(*asking("shared", person="lea"))
+    assert await leads.transact(*allowing("shared")) is not None
+
+
+async def test_nothing_passes_and_nothing_is_answered_once_the_grant_is_revoked(leads: Store) -> None:
+    await leads.transact(*asking("waits"))
+    await leads.transact(*asking("allowed"))
+    await leads.transact(*allowing("allowed"))
+    revoking = (
+        Statement("set_grant_state", {"id": "g", "state": "revoked"}, required=True),
+        Statement("end_approvals"),
+    )
+    used, _ = await asyncio.gather(leads.transact(*using("allowed", "c")), leads.transact(*revoking))
+    assert await state(leads, "allowed") == ("ended" if used is None else "used")
+    assert await state(leads, "waits") == "ended"
+    assert await leads.transact(*allowing("waits")) is None
+    assert await leads.transact(*using("allowed", "d")) is None
+    assert await leads.transact(*asking("more")) is None
+
+
+async def test_an_allowance_that_is_taken_back_lets_nothing_pass_once_that_has_returned(leads: Store) -> None:
+    given = {
+        "id": "ap", "effect": "allow", "grant_id": "g", "person": "alice", "server": "github", "tool": "merge",
+        "rule": "r", "shape": "s", "varying": "[]", "session": "", "expires_at": 900, "given_by": "lea", "given_ms": 1,
+    }  # fmt: skip
+    await leads.transact(*asking("ap"), Statement("add_lasting_answer", given))
+    held = Statement("hold_allowance", {"approval": "ap", "now": 30}, required=True)
+    assert await leads.transact(call("a"), held) is not None
+    assert (
+        await leads.transact(call("b"), Statement("hold_allowance", {"approval": "ap", "now": 900}, required=True))
+        is None
+    )
+    lifting = leads.transact(Statement("lift_answer", {"id": "ap", "person": "lea"}, required=True))
+    await asyncio.gather(lifting, *(leads.transact(call(f"c{n}"), held) for n in range(20)))
+    assert await leads.transact(call("late"), held) is None
+
+
+async def test_ten_thousand_questions_are_listed_by_the_page(leads: Store) -> None:
+    seeded = (Statement("seed_approvals", {"most": 10_000}), Statement("seed_approval_groups", {"group_name": "leads"}))
+    await leads.transact(*seeded)
+    assert (await leads.fetch("count_pending_approvals", now=10))[0]["pending"] == 10_000
+    seen: list[str] = []
+    before = 0
+    for _ in range(3):
+        page = await leads.fetch("list_approvals", **LISTING | {"before": before})
+        seen += [row["id"] for row in page]
+        before = page[-1]["seq"]
+    assert len(set(seen)) == 300
+    assert await leads.fetch("list_approvals", **LISTING | {"viewer": "alice"}) == []
