@@ -41,6 +41,7 @@ from percall_broker.api.probes import (
 )
 from percall_broker.api.session import EnrolmentDoor, InvitationDoor, SessionDoor
 from percall_broker.api.sign_in import SignInDoor, SignInOfferDoor
+from percall_broker.api.tools import ToolsDoor
 from percall_broker.asgi import ClientGone, ErrorAnswers, read_first, signed_request
 from percall_broker.compose import open_broker
 from percall_broker.console.door import PATH as PATH_CONSOLE
@@ -200,6 +201,7 @@ def build(
         ("POST", wire.PATH_APPROVALS): RequestDoor(broker.signed, broker.approvals.requests),
         ("GET", wire.PATH_CLAIMS): WaitingDoor(broker.signed, broker.claims),
         ("POST", wire.PATH_CLAIMS): ClaimDoor(broker.signed, broker.claims),
+        ("POST", wire.PATH_TOOLS): ToolsDoor(broker.tools),
         ("DELETE", wire.PATH_AGENT): DepartureDoor(broker.signed, broker.claims),
     }
     rest: Any = _rest(broker, errors)  # its types are wider than an ASGI server's messages

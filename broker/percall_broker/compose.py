@@ -43,6 +43,7 @@ from percall_broker.pipeline.sessions import Sessions
 from percall_broker.pipeline.settle import Settle
 from percall_broker.pipeline.sign_in import SignIn
 from percall_broker.pipeline.signed import Signed
+from percall_broker.pipeline.tools import Tools
 from percall_broker.pipeline.webhooks import Webhooks
 from percall_broker.stages.approval import ApprovalStage
 from percall_broker.stages.authenticate import Authenticator
@@ -92,6 +93,7 @@ class Broker:
     settle: Settle
     streams: OpenStreams
     tasks: Tasks
+    tools: Tools
     outcomes: Outcomes
     enrol: Enrolment
     claims: Claims
@@ -188,6 +190,7 @@ async def compose(
     tasks = Tasks(store)
     streams = OpenStreams()
     settle = Settle(store, metrics, streams.settled)
+    tools = Tools(Ledger(store, changes.announce), lookup, signed)
     outcomes = Outcomes(settle)
     replicas = Replicas(store, public_url)
     administration = Administration.over(store, vault, lookup, arguments, changes.announce)
@@ -216,12 +219,14 @@ async def compose(
             vault,
             seals,
             tasks,
+            tools,
             metrics,
             tracing,
         ),
         settle=settle,
         streams=streams,
         tasks=tasks,
+        tools=tools,
         outcomes=outcomes,
         claims=Claims(store, Ledger(store, changes.announce), tokens, sessions, public_url),
         enrol=Enrolment(store, lookup, tokens, sessions, changes, presence, public_url),

@@ -57,6 +57,7 @@ PATH_KEYS = "/v1/keys"
 PATH_APPROVALS = "/v1/approvals"
 PATH_INBOX = "/v1/inbox"
 PATH_AGENT = "/v1/agent"
+PATH_TOOLS = "/v1/tools"
 PATH_RELAY = "/mcp/"
 """A remote server's name follows."""
 
@@ -65,6 +66,8 @@ MAX_FRAME_BYTES = 16 * 1024 * 1024
 MAX_NESTING = 64
 """The deepest nesting of a JSON-RPC frame that is gated."""
 MAX_HEAD_BYTES = 256 * 1024
+MAX_REPORT_BYTES = 4 * 1024 * 1024
+"""How much a shim reports of a server's tools at once."""
 MAX_EGRESS_BODY_BYTES = 64 * 1024 * 1024
 CREDENTIAL_LIFETIME_SECONDS = 30
 """How long a call credential may wait to be redeemed."""
@@ -693,6 +696,20 @@ class GrantRequest:
     tools: tuple[str, ...]
     seconds: int
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolsSeen:
+    """The head of a report: what a server that runs here says its tools are. Their definitions follow, a JSON list."""
+
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolsAnswer:
+    """Which of the reported tools are not what was accepted, and so are not to be shown."""
+
+    withheld: tuple[str, ...] = ()
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {

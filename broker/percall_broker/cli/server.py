@@ -12,7 +12,7 @@ import typer
 
 from percall.errors import UsageError
 from percall_broker import recipes
-from percall_broker.cli import output
+from percall_broker.cli import output, pin
 from percall_broker.cli.connection import administrator, under
 from percall_broker.cli.grant import seconds_of
 from percall_broker.model import entry_file
@@ -210,3 +210,7 @@ def key_end(
         row = client.json("PUT", under("servers", name, "key", "end"), value={"expires_at": ends})
     until = time.strftime("%Y-%m-%d %H:%M", time.localtime(ends)) if ends else "never"
     output.one(row, as_json=as_json, text=f"The key of {name} ends: {until}.")
+
+
+servers.command()(pin.pins)
+servers.command()(pin.pin)

@@ -33,6 +33,11 @@ def reading(by: Identity, action: str, *, call: str = "", server: str = "", **de
     return _entry("reading", by, action, details=details, call=call, server=server)
 
 
+def observation(by: Identity, action: str, *, server: str, **details: Any) -> Statement:
+    """What was seen of a server while a grant used it, such as `tool.changed`."""
+    return _entry("observed", by, action, server=server, details=details)
+
+
 def _entry(
     kind: str, by: Identity | None, action: str, *, details: dict[str, Any], server: str = "", call: str = ""
 ) -> Statement:

@@ -15,7 +15,7 @@ from percall_broker.model.records import Decision
 from percall_broker.pipeline.signed import renewed, replayed
 from percall_broker.stages.approval import many
 from percall_broker.stages.decide import decide
-from percall_broker.stages.policy import PolicyStage
+from percall_broker.stages.policy import PolicyStage, changed
 
 if TYPE_CHECKING:
     from percall_broker.model.records import Caller, Identity, Server
@@ -69,7 +69,7 @@ class Deciding:
             identity = renewed(identity, grant)
             decision = decide(grant, name, server, asked, now)
             if decision.permitted and server is not None:
-                decision = await self._narrowed(decision, identity, server, asked, caller, now)
+                decision = await self._narrowed(decision, identity, server, asked, caller, now, fresh=attempt > 0)
             steps.done("decide")
 
             if not decision.permitted or server is None:
@@ -99,10 +99,18 @@ class Deciding:
         raise Conflict("call.changing", "The grant or the server keeps changing.", "Try again.")
 
     async def _narrowed(
-        self, permitted: Decision, identity: Identity, server: Server, asked: Frame, caller: Caller, now: float
+        self,
+        permitted: Decision,
+        identity: Identity,
+        server: Server,
+        asked: Frame,
+        caller: Caller,
+        now: float,
+        *,
+        fresh: bool,
     ) -> Decision:
-        """What is left of a grant's permission: at this door, for its own tasks, with its key, under the policies and
-        the approvals that they ask for.
+        """What is left of a grant's permission: at this door, for its own tasks, with its key, for tools as they were
+        accepted, under the policies and the approvals that they ask for.
         """
         grant = identity.grant
         if shut := another_door(server, relayed=self._tasks is not None):
@@ -111,7 +119,10 @@ class Deciding:
             return refused
         if unkeyed := barred_key(grant, server):
             return unkeyed
-        ruled = await self._policy(permitted, grant, server, asked, caller.client, now)
+        pins = await self._lookup.pins(server, grant, fresh=fresh)
+        if asked.kind == "tool" and (differs := pins.changed(asked.label)):
+            return changed(asked.label, server.name, differs)
+        ruled = await self._policy(permitted, grant, server, asked, caller.client, pins, now)
         return await self._approvals(ruled, identity, server, asked, caller.session, now)
 
     async def _asked(

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from percall import wire
 from percall.rpc import frames, gate, refusals
+from percall.rpc.tools import METHOD as TOOLS_LIST
 from percall_broker.crypto.seals import SealBroken
 from percall_broker.model.errors import BrokerError, Conflict, Forbidden, NotFound, Unavailable
 from percall_broker.model.keys import barred_key, key_of
@@ -33,6 +34,7 @@ from percall_broker.pipeline.deciding import another_door
 from percall_broker.pipeline.signed import naming, renewed, replayed
 from percall_broker.stages import approval, message
 from percall_broker.stages.inject import keyed
+from percall_broker.stages.pins import NO_PINS
 
 if TYPE_CHECKING:
     from percall_broker.crypto.seals import Seals
@@ -41,10 +43,12 @@ if TYPE_CHECKING:
     from percall_broker.pipeline.deciding import Deciding
     from percall_broker.pipeline.outcomes import Outcomes
     from percall_broker.pipeline.signed import Signed
+    from percall_broker.pipeline.tools import Tools
     from percall_broker.stages.authenticate import SignedRequest
     from percall_broker.stages.frame import Frame
     from percall_broker.stages.lookup import Lookup
     from percall_broker.stages.message import Message
+    from percall_broker.stages.pins import Definition, Pins
     from percall_broker.stages.record import Recorder
     from percall_broker.stages.tasks import Tasks
     from percall_broker.telemetry.metrics import Metrics
@@ -134,7 +138,7 @@ class Permitted:
 
     `method` and `id` name the request whose answer will come; `deadline` is in seconds since the epoch, None for as
     long as the client likes; `call` is empty where it belongs to none; `session` is the upstream's own id; `tasks` are
-    those that a list of tasks may show.
+    those that a list of tasks may show, `pins` what is accepted of the server's tools, where it is asked for them.
     """
 
     identity: Identity
@@ -148,6 +152,7 @@ class Permitted:
     call: str
     session: str
     tasks: frozenset[str]
+    pins: Pins
     body: bytes = field(repr=False)
     target: Target = field(repr=False)
     headers: tuple[tuple[str, str], ...] = field(repr=False)
@@ -191,6 +196,7 @@ class RelayPipeline:
         vault: Unsealer,
         seals: Seals,
         tasks: Tasks,
+        tools: Tools,
         metrics: Metrics,
         tracing: Tracing,
     ) -> None:
@@ -202,6 +208,7 @@ class RelayPipeline:
         self._vault = vault
         self._seals = seals
         self._tasks = tasks
+        self._tools = tools
         self._metrics = metrics
         self._tracing = tracing
 
@@ -220,6 +227,13 @@ class RelayPipeline:
         """
         if not permitted.call:
             await self._recorder.observation(permitted.identity, permitted.server.name, method, time.time())
+
+    async def tools_seen(self, permitted: Permitted, news: tuple[Definition, ...]) -> None:
+        """What the server says some tools are, where that is news: recorded before the client hears of it.
+
+        Raises Unavailable, Conflict.
+        """
+        await self._tools.seen(permitted.identity, permitted.server, permitted.pins, news, time.time())
 
     async def became_task(self, permitted: Permitted, task: str) -> None:
         """A call has become a task, which is this grant's alone: recorded before the client hears of it.
@@ -346,6 +360,7 @@ class RelayPipeline:
             deadline=None if endless else began + server.entry.deadline_seconds,
             call=seen.call,
             session=session,
+            pins=await self._lookup.pins(server, identity.grant) if method == TOOLS_LIST else NO_PINS,
             tasks=await self._tasks.of(server.name, identity.grant.id) if method == gate.TASKS else frozenset(),
             body=asked.body,
             target=target,

@@ -234,6 +234,9 @@ class Exchange:
         """What a message asks of us, before it goes on: a record, or an answer in the client's place."""
         while watch.first_seen:
             await self._pipeline.observed(permitted, watch.first_seen.pop())
+        if watch.news:
+            news, watch.news = watch.news, ()
+            await self._pipeline.tools_seen(permitted, news)
         while watch.tasks:
             await self._pipeline.became_task(permitted, watch.tasks.pop())
         while watch.refused:

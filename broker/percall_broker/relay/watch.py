@@ -12,10 +12,12 @@ import msgspec
 
 from percall import wire
 from percall.errors import WireError
-from percall.rpc import frames, gate, refusals
+from percall.rpc import frames, gate, refusals, tools
+from percall_broker.stages.pins import sift
 
 if TYPE_CHECKING:
     from percall_broker.pipeline.relay import Permitted, Seen
+    from percall_broker.stages.pins import Definition
 
 
 class _Said(msgspec.Struct):
@@ -45,7 +47,8 @@ _decode_result = msgspec.json.Decoder(_Result).decode
 
 class Watch:
     """One exchange. `refused` are the ids of the upstream's requests that are to be answered on the client's behalf;
-    `first_seen` the methods that it asks of the client for the first time; `tasks` those that the call has become.
+    `first_seen` the methods that it asks of the client for the first time; `tasks` those that the call has become;
+    `news` the definitions of tools that differ from those last seen.
     """
 
     def __init__(self, permitted: Permitted, seen: Seen) -> None:
@@ -54,6 +57,7 @@ class Watch:
         self.refused: list[Any] = []
         self.first_seen: list[str] = []
         self.tasks: list[str] = []
+        self.news: tuple[Definition, ...] = ()
         self._awaited = frames.id_key(permitted.id)
         self.answered = self._awaited is None
 
@@ -120,8 +124,22 @@ class Watch:
         if any(name.lower() in _MEMBERS and name not in _MEMBERS for name in value):
             return None  # a reader that ignores case would take another result than we look at
         result, method = value.get("result"), self._permitted.method
+        if method == tools.METHOD:
+            return self._known_tools(value, data)
         changed = self._own_tasks(result) if method == gate.TASKS else self._granted(result)
         return data if changed is None else wire.dump({**value, "result": changed})
+
+    def _known_tools(self, value: dict[str, Any], data: bytes) -> bytes | None:
+        """What is accepted of a list of tools, and granted; None for a list that could be read in two ways."""
+        result = value.get("result")
+        listed = tools.listed(result)
+        if listed is None or not isinstance(result, dict):
+            return None
+        sifted = sift(self._permitted.pins, listed)
+        self.news = sifted.news
+        known = {**result, "tools": sifted.shown} if "tools" in result else result
+        changed = self._granted(known) or known
+        return data if changed == result else wire.dump({**value, "result": changed})
 
     def _granted(self, result: Any) -> Any | None:
         return gate.filter_list(self._permitted.method, result, self._permitted.scope)

@@ -17,15 +17,18 @@ from percall_broker.model.entry import Entry
 from percall_broker.model.keys import binding
 from percall_broker.model.records import Freeze, Grant, PersonalKey, Scope, Server
 from percall_broker.policy import BUILT_IN
+from percall_broker.stages.pins import holder_of, pins_of_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from percall_broker.policy import Policies
+    from percall_broker.stages.pins import Pins
     from percall_broker.store.protocol import Row, Store
 
 
 _KEPT_POLICIES = 8
+_KEPT_PINS = 4096
 
 
 class _ScopeText(msgspec.Struct):
@@ -84,6 +87,7 @@ class Lookup:
         self._groups: dict[str, tuple[str, ...]] = {}
         self._nevers: dict[str, Mapping[tuple[str, str], str]] = {}
         self._policies: OrderedDict[int, Policies] = OrderedDict()  # never change, so never forgotten but for room
+        self._pins: dict[tuple[str, str], tuple[tuple[int, int], Pins]] = {}
         self._readings = 0
 
     async def grant(self, identifier: str, *, fresh: bool = False) -> Grant | None:
@@ -141,6 +145,25 @@ class Lookup:
             self._nevers[person] = found
         return found
 
+    async def pins(self, server: Server, grant: Grant | None, *, fresh: bool = False) -> Pins:
+        """What is accepted of a server's tools, for a grant; None for what is accepted for everybody.
+
+        Remembered for these versions of server and grant, one of which rises when a tool is seen changed.
+        """
+        holder = holder_of(grant, server)
+        versions = (server.version, grant.version if grant is not None else 0)
+        known = self._pins.get((server.name, holder))
+        if known is not None and known[0] == versions and not fresh:
+            return known[1]
+        reading = self._readings
+        accepted = await self._store.fetch("pins_of", server=server.name, holder=holder)
+        found = pins_of_rows(accepted, await self._store.fetch("sightings_of", server=server.name, holder=holder))
+        if reading == self._readings:
+            if len(self._pins) >= _KEPT_PINS:
+                self._pins.clear()
+            self._pins[server.name, holder] = (versions, found)
+        return found
+
     async def policies(self, version: int) -> Policies:
         """The policies of a version, parsed once; 0 for those that ship with the broker."""
         known = self._policies.get(version)
@@ -163,3 +186,4 @@ class Lookup:
         self._servers.clear()
         self._groups.clear()
         self._nevers.clear()
+        self._pins.clear()

@@ -9,13 +9,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from percall_broker.model.records import Decision
 from percall_broker.policy import Asked, Evaluator
 
 if TYPE_CHECKING:
-    from percall_broker.model.records import Decision, Grant, Limit, Server
+    from percall_broker.model.records import Grant, Limit, Server
     from percall_broker.policy import Verdict
     from percall_broker.stages.frame import Frame
     from percall_broker.stages.lookup import Lookup
+    from percall_broker.stages.pins import Pins
 
 _EACH = {60: "a minute", 3600: "an hour", 86400: "a day"}
 
@@ -28,16 +30,16 @@ class PolicyStage:
         self._evaluate = Evaluator()
 
     async def __call__(
-        self, permitted: Decision, grant: Grant, server: Server, frame: Frame, client: str, now: float
+        self, permitted: Decision, grant: Grant, server: Server, frame: Frame, client: str, pins: Pins, now: float
     ) -> Decision:
         """The decision on a call that its grant permits. Raises Unavailable."""
         policies = await self._lookup.policies(server.policy_version)
         groups = await self._lookup.groups(grant.person)
-        verdict = self._evaluate(policies, asked_of(grant, groups, server, frame, client), now)
+        verdict = self._evaluate(policies, asked_of(grant, groups, server, frame, client, pins), now)
         return decision_of(permitted, verdict, policies.version)
 
 
-def asked_of(grant: Grant, groups: tuple[str, ...], server: Server, frame: Frame, client: str) -> Asked:
+def asked_of(grant: Grant, groups: tuple[str, ...], server: Server, frame: Frame, client: str, pins: Pins) -> Asked:
     """A call as policies see it."""
     return Asked(
         person=grant.person,
@@ -52,6 +54,17 @@ def asked_of(grant: Grant, groups: tuple[str, ...], server: Server, frame: Frame
         client=client,
         digest=frame.digest,
         arguments=frame.arguments if frame.kind == "tool" else b"",
+        annotations=pins.annotations.get(frame.subjects[0], ()) if frame.kind == "tool" else (),
+    )
+
+
+def changed(tool: str, server: str, differs: str) -> Decision:
+    """The refusal of a tool that is not what was accepted; in our words alone, for the server's may be the attack."""
+    return Decision(
+        permitted=False,
+        code="pin.changed",
+        message=f"The tool {tool!r} is not what was accepted: the server changed its {differs.replace(',', ', ')}.",
+        next_step=f"Ask your administrator, who can look at it: percall-broker server pin {server}",
     )
 
 

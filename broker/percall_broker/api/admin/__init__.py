@@ -18,6 +18,7 @@ from percall_broker.api.admin import (
     keys,
     passkeys,
     people,
+    pins,
     policies,
     record,
     review,
@@ -66,6 +67,7 @@ def router(
     routes.include_router(servers.router(administration.servers, asking("servers")))
     routes.include_router(servers.keys_router(administration.servers, asking("secrets")))
     routes.include_router(keys.router(administration.keys, asking("secrets")))
+    routes.include_router(pins.router(administration.pins, asking("servers")))
     routes.include_router(record.router(administration.record, asking(""), reader))
     routes.include_router(policies.router(administration.policies, asking("policies"), reader))
     routes.include_router(webhooks.router(administration.webhooks, sending, asking("webhooks")))

@@ -12,6 +12,7 @@ from percall_broker.pipeline.administration.groups import Groups
 from percall_broker.pipeline.administration.keys import Keys
 from percall_broker.pipeline.administration.ledger import Ledger
 from percall_broker.pipeline.administration.people import People
+from percall_broker.pipeline.administration.pins import ToolPins
 from percall_broker.pipeline.administration.policies import PolicyBook
 from percall_broker.pipeline.administration.record import Record
 from percall_broker.pipeline.administration.review import Review
@@ -38,6 +39,7 @@ class Administration:
     grants: Grants
     servers: Servers
     keys: Keys
+    pins: ToolPins
     record: Record
     webhooks: WebhookEndpoints
     review: Review
@@ -58,6 +60,7 @@ class Administration:
             grants=grants,
             servers=Servers(ledger, vault),
             keys=Keys(ledger),
+            pins=ToolPins(ledger),
             record=Record(store, arguments),
             webhooks=WebhookEndpoints(ledger, vault),
             review=Review(ledger, grants),

@@ -109,7 +109,8 @@ class PolicyBook:
         policies = await self._policies(question.draft, server.policy_version)
         decision = decide(grant, question.server, server, asked, now)
         if decision.permitted:
-            verdict = Evaluator()(policies, asked_of(grant, groups, server, asked, ""), now)
+            pins = await self._lookup.pins(server, grant, fresh=True)
+            verdict = Evaluator()(policies, asked_of(grant, groups, server, asked, "", pins), now)
             decision = decision_of(decision, verdict, policies.version)
         return {**_told(decision), "grant": grant.id, "groups": list(groups), "policy_version": policies.version}
 
@@ -163,9 +164,10 @@ class PolicyBook:
         )
 
     async def _recorded(self, row: Row) -> Asked:
-        """A call as it was. Its groups are those of today, and its server's delivery too."""
+        """A call as it was. Its groups are those of today, and its server's delivery and tools too."""
         entry = msgspec.json.decode(row["entry"])
         server = await self._lookup.server(row["server"])
+        pins = await self._lookup.pins(server, None) if server else None
         method = str(entry["method"])
         kind = {"tools/call": "tool", "prompts/get": "prompt"}.get(method, "resource")
         subjects = (row["tool"],) if kind == "tool" else tuple(row["tool"].split(" ")[1:])
@@ -185,6 +187,7 @@ class PolicyBook:
             client=str(entry.get("client", "")),
             digest=str(entry["arguments"]),
             arguments=arguments,
+            annotations=pins.annotations.get(row["tool"], ()) if pins and kind == "tool" else (),
         )
 
     def _opened(self, row: Row) -> bytes:

@@ -77,6 +77,10 @@ class Servers:
             name,
             Statement("remove_server", {"name": name}, required=True),
             Statement("remove_freeze", {"kind": "server", "name": name}),
+            *(
+                Statement(one, {"server": name})
+                for one in ("forget_pins", "forget_sightings", "forget_all_definitions")
+            ),
             changes.change(by, "server.remove", server=name),
         )
 

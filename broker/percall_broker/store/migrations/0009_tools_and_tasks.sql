@@ -3,8 +3,10 @@
 -- Definitions in full, each text once. digest: of its canonical JSON, base64url.
 CREATE TABLE tool_definitions (
     server TEXT NOT NULL,
+    tool TEXT NOT NULL,
     digest TEXT NOT NULL,
     definition TEXT NOT NULL,               -- canonical JSON
+    annotations TEXT NOT NULL,              -- canonical JSON of what policies may read, by their names for it
     created_at BIGINT NOT NULL,
     PRIMARY KEY (server, digest)
 );
@@ -26,6 +28,7 @@ CREATE TABLE tool_sightings (
     tool TEXT NOT NULL,
     holder TEXT NOT NULL,
     digest TEXT NOT NULL,
+    differs TEXT NOT NULL,                  -- which members are not as accepted, by commas; empty: none, or first seen
     seen_at BIGINT NOT NULL,
     PRIMARY KEY (server, tool, holder)
 );
