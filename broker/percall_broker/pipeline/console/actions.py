@@ -49,6 +49,11 @@ def shown_server(row: Row) -> str:
     return f"{row['state']} {row['version']} {row['secret_version']} {'frozen' if row['frozen'] else ''}".strip()
 
 
+def shown_pin(row: Row) -> str:
+    """The same of what a server says a tool is; its digest is in its subject."""
+    return f"{row['state']} {row['pinned_at']}"
+
+
 def shown_brake(freezes: list[Row]) -> str:
     """The same of the brake for everything."""
     return "frozen" if any(row["kind"] == "all" for row in freezes) else "open"
@@ -71,6 +76,7 @@ class Actions:
             "person": self._person,
             "device": self._device,
             "server": self._server,
+            "pin": self._pin,
             "brake": self._brake,
             "approval": self._approval,
             "passkey": self._passkey,
@@ -86,6 +92,7 @@ class Actions:
             "server.suspend": self._server_state("suspended", "is suspended: its next call is refused."),
             "server.resume": self._server_state("active", "may be used again."),
             "server.rotate": self._rotate,
+            "pin.accept": self._accept_pin,
             "brake.freeze": self._freeze,
             "brake.lift": self._lift,
             "approval.allow": self._answer("allow", "allowed"),
@@ -130,6 +137,9 @@ class Actions:
 
     async def _server(self, _by: Identity, subject: str) -> str:
         return shown_server(await self._administration.servers.show(subject))
+
+    async def _pin(self, _by: Identity, subject: str) -> str:
+        return shown_pin(await self._definition(subject))
 
     async def _brake(self, _by: Identity, _subject: str) -> str:
         return shown_brake(await self._administration.freezes.listed())
@@ -182,6 +192,19 @@ class Actions:
             raise InvalidInput("secret.characters", "A key is one line of visible ASCII characters.") from None
         row = await self._administration.servers.rotate_key(by, subject, key)
         return f"{subject} has a new key, version {row['secret_version']}: the next request uses it."
+
+    async def _accept_pin(self, by: Identity, subject: str, _values: Mapping[str, str]) -> str:
+        server, row = subject.partition(" ")[0], await self._definition(subject)
+        await self._administration.pins.accept(by, server, {row["tool"]: row["digest"]}, replace=False)
+        return f"What {server} says of {row['tool']} is accepted, for everybody."
+
+    async def _definition(self, subject: str) -> Row:
+        """By its server and its digest, for a tool's own name may hold anything. Raises NotFound."""
+        server, _, digest = subject.partition(" ")
+        for row in await self._administration.pins.listed(server):
+            if row["digest"] == digest:
+                return row
+        raise NotFound("pin.unknown", "Nobody sees this definition any more.", "See: percall-broker server pins.")
 
     async def _freeze(self, by: Identity, _subject: str, values: Mapping[str, str]) -> str:
         await self._administration.freezes.freeze(by, "all", "", values.get("reason", ""))
