@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
+from mcp.types import ElicitResult
 
 from conformance.ways import listening
 from harness.processes import COMMANDS, SERVERS, Broker, Laptop, command, keyed_entry, wait_for
@@ -207,6 +208,52 @@ def test_values_of_progress_rise_and_leave_room_for_the_server_s_own(asking: Bro
     assert [one["progressToken"] for one in told] == ["t-1"] * 2
     assert values == sorted(set(values))
     assert 0 < values[0] < values[-1] < 1
+
+
+# --- by a page that the client opens ----------------------------------------------------------------------------------
+
+
+def test_a_client_that_opens_pages_is_given_the_broker_s_and_its_retry_passes(
+    asking: Broker, lead: SigningLaptop, person: str
+) -> None:
+    laptop = asking.enrol(person, "far", tools="get_*")
+    opened: list[str] = []
+
+    async def open_page(_context: Any, params: Any) -> ElicitResult:
+        opened.append(params.url)
+        await asyncio.to_thread(answer, lead, person)
+        return ElicitResult(action="accept")
+
+    async def using(client: Client) -> Any:
+        return await client.call_tool(*ASKED["far"])
+
+    result = with_client(laptop, "far", using, mode="2026-07-28", elicitation_callback=open_page)
+    assert not result.is_error, result
+    (call,) = asking.log("--person", person, "--decision", "permit")
+    assert opened == [f"{asking.url}/console/approvals/{call['approval']}"]
+
+
+def test_the_child_gets_the_call_without_what_the_page_has_added(
+    asking: Broker, lead: SigningLaptop, person: str
+) -> None:
+    """A client's word that the page was opened approves nothing: the retry waits until somebody has."""
+    laptop = asking.enrol(person, "keyed", tools="get_*,create_*")
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {"elicitation": {"url": {}}},
+    }
+    params = {"name": "create_item", "arguments": {"name": "x"}, "_meta": meta}
+    with laptop.client("keyed") as client:
+        result = client.request("tools/call", params)["result"]
+        assert result["resultType"] == "input_required"
+        accepted = {name: {"action": "accept"} for name in result["inputRequests"]}
+        more = {"requestState": result["requestState"], "inputResponses": accepted}
+        retry = client.send("tools/call", {**params, **more})
+        asked = waiting(lead, person)
+        assert not asking.log("--person", person, "--decision", "permit")
+        assert asked["approval"] in result["requestState"]
+        answer(lead, person)
+        assert not client.receive(retry)["result"].get("isError")
 
 
 # --- by the commands, at a terminal -----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from collections import deque
 
 from percall import home, wire
 from percall.errors import FrameError, PercallError
-from percall.rpc import frames, gate, refusals
+from percall.rpc import frames, gate, inputs, refusals
 from percall.run import http_headers, intake, trace
 from percall.run.calls import ENDED
 from percall.run.fetch import Fetch
@@ -196,7 +196,9 @@ class Bridge:
         elif len(self._requests) >= _MOST_OPEN_REQUESTS:
             self._shim.client.write(refusals.answer(frame, intake.FLOOD))
         else:
-            pending = Pending(self, frame, line, self._headers(frame))
+            by_page = inputs.can_open(frame)
+            frame, line = inputs.resumed(frame, line)
+            pending = Pending(self, frame, line, self._headers(frame), by_page=by_page)
             self._requests[key] = pending
             self._bytes += pending.size
             if pending.is_stateless and pending.method == "tools/call" and not self._arguments.are_known:
@@ -373,6 +375,10 @@ class Bridge:
             self.forget(pending)
             self._write(refusal)
 
+        if pending.by_page:
+            refusal = inputs.required(pending.frame, asked).rstrip(b"\n")
+            over()
+            return
         self._settled(pending)
         pending.has_started = False
         pending.wait = self._shim.approvals.wait(

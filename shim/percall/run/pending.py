@@ -32,9 +32,15 @@ _LOOK = "Look at the upstream before trying again."
 
 
 class Pending:
-    """The request. `frame` is what its answers need of it; `line` the bytes to send, while they are needed."""
+    """The request. `frame` is what its answers need of it; `line` the bytes to send, while they are needed.
 
-    def __init__(self, bridge: Bridge, frame: dict[str, Any], line: bytes, headers: list[tuple[str, str]]) -> None:
+    `by_page`: its client opens the page where an approval is given.
+    """
+
+    def __init__(
+        self, bridge: Bridge, frame: dict[str, Any], line: bytes, headers: list[tuple[str, str]], *, by_page: bool
+    ) -> None:
+        self.by_page = by_page
         params = frame.get("params")
         kept = (
             {name: params[name] for name in ("_meta", "protocolVersion") if name in params}
