@@ -33,6 +33,9 @@ def test_clocks_two_hours_apart_are_named_with_their_difference(
         status = laptop.run("status", check=False)
         assert status.returncode == 6
         assert words in status.stdout
+        doctor = laptop.run("doctor", "--no-start", check=False)
+        assert doctor.returncode != 0
+        assert "problem  clock" in doctor.stdout
 
         with laptop.client("keyed") as client:
             assert "result" in client.initialize()

@@ -7,7 +7,23 @@ from typing import Annotated
 import typer
 
 from percall import __version__
-from percall.cli import adopt, agent, approvals, key, log, login, passphrase, run, scan, status, trust, unlock
+from percall.cli import (
+    add,
+    adopt,
+    agent,
+    approvals,
+    catalog,
+    doctor,
+    key,
+    log,
+    login,
+    passphrase,
+    run,
+    scan,
+    status,
+    trust,
+    unlock,
+)
 
 app = typer.Typer(
     name="percall",
@@ -46,6 +62,10 @@ app.add_typer(key.keys, name="key")
 app.command("scan")(scan.scan)
 app.command("adopt")(adopt.adopt)
 app.command("undo")(adopt.undo)
+app.command("catalog")(catalog.catalog)
+app.command("doctor")(doctor.doctor)
+app.command("add")(add.add)
+app.command("remove")(add.remove)
 app.command("passphrase")(passphrase.passphrase)
 app.command("unlock")(unlock.unlock)
 app.command("lock")(unlock.lock)

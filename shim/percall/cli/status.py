@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,22 +9,13 @@ import typer
 from percall import home
 from percall.cli import output
 from percall.cli.login import tell
-from percall.errors import PercallError, UsageError
-from percall.identity import claims, passphrase, unlocking
-from percall.identity.client import SignedClient
+from percall.errors import PercallError
+from percall.identity import passphrase, standings, unlocking
 
 if TYPE_CHECKING:
     from percall import wire
     from percall.home import Login
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """One login as it is now; `session` is the broker's word, or the cached one where there is an `error`."""
-
-    login: Login
-    session: wire.Session | None
-    error: PercallError | None
+    from percall.identity.standings import Standing
 
 
 def status(
@@ -37,47 +26,17 @@ def status(
 
     Ends with the code of the first problem, 0 when there is none.
     """
-    logins = home.logins(agent)
-    if not logins:
-        whose = f" of agent {agent!r}" if agent else ""
-        raise UsageError(
-            "status.no_login", f"There is no login{whose} in {home.folder()}.", "Run `percall login URL --invite CODE`."
-        )
-    for broker in dict.fromkeys(login.broker for login in logins):
-        _pick_up(broker, as_json=as_json)
-    standings = [_standing(login) for login in home.logins(agent)]
-    for standing in standings:
+    for done in standings.picked_up(agent):
+        if not as_json:
+            output.say(f"New: a grant that waited for you ({done.session.grant}).")
+            tell(done)
+    all_of_them = standings.of_all(agent)
+    for standing in all_of_them:
         if as_json:
             output.say_json(_as_json(standing))
         else:
             _tell(standing)
-    raise typer.Exit(next((standing.error.exit_code for standing in standings if standing.error), 0))
-
-
-def _pick_up(broker: str, *, as_json: bool) -> None:
-    """What waits here becomes a login. A broker that cannot be asked is told of below, with each login."""
-    with contextlib.suppress(PercallError):
-        for done in claims.pick_up(broker):
-            if not as_json:
-                output.say(f"New: a grant that waited for you ({done.session.grant}).")
-                tell(done)
-
-
-def _standing(login: Login) -> Standing:
-    try:
-        with SignedClient.of(login) as broker:
-            session = broker.session()
-        home.save_session(session)
-    except PercallError as error:
-        return Standing(login, _cached(login), error)
-    return Standing(login, session, None)
-
-
-def _cached(login: Login) -> wire.Session | None:
-    try:
-        return home.session(login.grant)
-    except UsageError:
-        return None
+    raise typer.Exit(next((standing.error.exit_code for standing in all_of_them if standing.error), 0))
 
 
 def _tell(standing: Standing) -> None:

@@ -230,6 +230,22 @@ def project_files(one: Client, folder: Path) -> list[Path]:
     return [path for place in one.project for path in _matches(place, folder)]
 
 
+def user_place(one: Client, home: Path) -> Path:
+    """The user's file of a client: the one that is there, else where its folder is, else where it would be."""
+    there = user_files(one, home)
+    if there:
+        return there[0]
+    named = [_filled(place, home) for place in one.user if "*" not in place]
+    return next((path for path in named if path.parent.is_dir()), named[0])
+
+
+def project_place(one: Client, folder: Path) -> Path | None:
+    """A project's file of a client: the one that is there, else where it would be; None where it has none."""
+    there = project_files(one, folder)
+    named = [folder / place for place in one.project if "*" not in place]
+    return next(iter((*there, *named)), None)
+
+
 def backup_files(one: Client, home: Path) -> list[Path]:
     """The copies of its own config that a client keeps, or that somebody made beside it."""
     beside = (path for place in one.user for path in _matches(f"{place}?*", home) if _COPY.search(path.name))
@@ -270,10 +286,21 @@ def _matches(place: str, folder: Path) -> list[Path]:
 
 
 def _found(place: str, folder: Path) -> list[Path]:
-    filled = place.format(config=_config_folder(folder), local=_local_folder(folder), codex=_codex_folder(folder))
-    path = Path(filled)
-    base, pattern = (Path(path.anchor), filled[len(path.anchor) :]) if path.is_absolute() else (folder, filled)
+    base, pattern = _split(place, folder)
     return sorted(base.glob(pattern))
+
+
+def _filled(place: str, folder: Path) -> Path:
+    base, rest = _split(place, folder)
+    return base / rest
+
+
+def _split(place: str, folder: Path) -> tuple[Path, str]:
+    """The folder that a place is in, and the rest of it, which may hold a glob."""
+    for name, base in (("{config}/", _config_folder), ("{local}/", _local_folder), ("{codex}/", _codex_folder)):
+        if place.startswith(name):
+            return Path(base(folder)), place.removeprefix(name)
+    return folder, place
 
 
 def _config_folder(home: Path) -> str:

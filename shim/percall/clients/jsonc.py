@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Step = str | int
 
 _BLANK = re.compile(r"(?:[ \t\r\n]+|//[^\r\n]*|/\*.*?\*/)*", re.DOTALL)
+_REMARK = re.compile(r"[ \t]*(?://[^\r\n]*|/\*[^\r\n]*?\*/)")
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')
 _LITERAL = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null")
 _CLOSING = {"{": "}", "[": "]"}
@@ -106,6 +107,12 @@ def _after_comments(text: str, at: int) -> int:
     return blank.end() if blank else at
 
 
+def _after_remark(text: str, at: int) -> int:
+    """Past the comment that stands behind a value on its line, and so belongs to it."""
+    remark = _REMARK.match(text, at)
+    return remark.end() if remark else at
+
+
 def _cut_line(text: str, start: int, end: int) -> str:
     """Cuts a span, and the line with it where nothing else stands there."""
     line = text.rfind("\n", 0, start) + 1
@@ -127,8 +134,10 @@ def _with_member(text: str, node: Node, name: str, value: Any) -> str:
     last = max(child.end for _, child in node.members.values())
     after = _after_comments(text, last)
     if text[after : after + 1] == ",":  # a trailing comma: ours follows it, and keeps the habit
-        return f"{text[: after + 1]}{newline}{inner}{written},{text[after + 1 :]}"
-    return f"{text[:last]},{newline}{inner}{written}{text[last:]}"
+        at = _after_remark(text, after + 1)
+        return f"{text[:at]}{newline}{inner}{written},{text[at:]}"
+    at = _after_remark(text, last)
+    return f"{text[:last]},{text[last:at]}{newline}{inner}{written}{text[at:]}"
 
 
 def _written(text: str, value: Any, margin: str) -> str:

@@ -1,0 +1,162 @@
+"""A server of the catalogue put into a client's config, or taken out again. No key is involved.
+
+Each edit begins with the file as it is at that moment, and replaces it only if it still is.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from percall.adoption import config_file, entries
+from percall.clients import documents, servers
+from percall.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from percall.clients.catalogue import Client
+    from percall.clients.servers import ConfiguredServer
+
+ADDED, CHANGED, PRESENT = "added", "changed", "present"
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in which file a server's entry stands, or would."""
+
+    client: Client
+    file: Path
+    entry: str
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """What leads to it."""
+        return (*self.client.member, self.entry)
+
+
+def put(place: Place, server: str, command: Sequence[str], environment: dict[str, str], *, dry_run: bool) -> str:
+    """Puts a server there: added, changed (it was Percall's already, with another command) or present.
+
+    Raises UsageError: the place is another server's, or the file cannot be edited.
+    """
+    if not place.file.exists():
+        if not dry_run:
+            _create(place.file, _with_entry("", place, command, environment))
+        return ADDED
+    state = PRESENT
+
+    def edited(text: str) -> str:
+        nonlocal state
+        data = documents.read(text, place.client.form)
+        _require_objects(data, place)
+        there = [one for one in servers.in_text(place.client, place.file, text) if one.path == place.steps]
+        if not there:
+            if entries.at(text, place.client, place.steps) is not None:
+                raise _taken(place)
+            state = ADDED
+            return _with_entry(text, place, command, environment)
+        if there[0].percall != server:
+            raise _taken(place, there[0])
+        state = PRESENT if _is_same(there[0], command, environment) else CHANGED
+        return entries.with_percall(text, place.client, place.steps, command, environment)
+
+    _edit(place.file, edited, dry_run=dry_run)
+    return state
+
+
+def take_out(client: Client, file: Path, chosen: Callable[[ConfiguredServer], bool], *, dry_run: bool) -> list[str]:
+    """Takes the chosen servers of Percall's out of a file; their entries' names. Raises UsageError."""
+    gone: list[str] = []
+
+    def edited(text: str) -> str:
+        gone.clear()
+        for one in servers.in_text(client, file, text):
+            if one.percall and chosen(one):
+                text = documents.removed(text, client.form, one.path)
+                gone.append(one.name)
+        return text
+
+    _edit(file, edited, dry_run=dry_run)
+    return gone
+
+
+def _edit(path: Path, edited: Callable[[str], str], *, dry_run: bool) -> None:
+    """Makes an edit; again, where the client wrote meanwhile. Raises UsageError."""
+    for attempt in range(_ATTEMPTS):
+        file = config_file.read(path)
+        text = edited(file.text)
+        if text == file.text:
+            return
+        config_file.require_editable(file)
+        if dry_run:
+            return
+        try:
+            file.replaced_by(text)
+        except UsageError as error:
+            if error.code != "config.changed" or attempt == _ATTEMPTS - 1:
+                raise
+        else:
+            return
+
+
+def _with_entry(text: str, place: Place, command: Sequence[str], environment: dict[str, str]) -> str:
+    shape = place.client.shape
+    entry: dict[str, Any] = dict(shape.extra)
+    entry[shape.command] = list(command) if shape.command_list else command[0]
+    if shape.arguments:
+        entry[shape.arguments] = list(command[1:])
+    if environment:
+        entry[shape.environment] = environment
+    return documents.inserted(text, place.client.form, place.steps, entry)
+
+
+def _is_same(there: ConfiguredServer, command: Sequence[str], environment: dict[str, str]) -> bool:
+    return there.command == tuple(command) and all(
+        there.environment.get(name) == environment[name] for name in environment
+    )
+
+
+def _require_objects(data: Any, place: Place) -> None:
+    for step in place.client.member:
+        if not isinstance(data, dict):
+            break
+        data = data.get(step, {})
+    if not isinstance(data, dict):
+        raise UsageError("config.shape", f"In {place.file}, {'.'.join(place.client.member)} holds no servers by name.")
+
+
+def _taken(place: Place, there: ConfiguredServer | None = None) -> UsageError:
+    adopt = f"percall adopt {place.client.name} {place.entry}, or give" if there and there.secrets else "Give"
+    return UsageError(
+        "add.taken",
+        f"{place.file} has another server {place.entry!r} already.",
+        f"{adopt} this one another name: --as NAME",
+    )
+
+
+def _create(path: Path, text: str) -> None:
+    """A new file, whole or not at all, and never in the place of another. Raises UsageError."""
+    if path.is_symlink():
+        raise UsageError("config.read", f"{path} is a link to a file that is not there.", "Make that file, or drop it.")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(temporary, path)
+        finally:
+            Path(temporary).unlink()
+    except FileExistsError:
+        raise UsageError("config.changed", f"{path} was made by its client meanwhile.", "Run this again.") from None
+    except OSError as error:
+        raise UsageError(
+            "config.write", f"{path} cannot be written: {error.strerror}.", "Mend its folder, or free some space."
+        ) from None

@@ -1,0 +1,199 @@
+"""`percall add` and `percall remove`: a server of the catalogue into a client's config, and out of it again."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from percall import home
+from percall.adoption import placing
+from percall.adoption.placing import PRESENT, Place
+from percall.cli import output
+from percall.clients import own_command
+from percall.clients.catalogue import CLIENTS, client, project_files, project_place, user_files, user_place
+from percall.errors import PercallError, UsageError
+from percall.identity import claims
+
+if TYPE_CHECKING:
+    from percall import wire
+    from percall.clients.catalogue import Client
+    from percall.clients.servers import ConfiguredServer
+    from percall.home import Found
+
+_WRITTEN = ", ".join(one.name for one in CLIENTS if one.rewritten)
+
+ClientName = Annotated[str, typer.Option("--client", metavar="CLIENT", help=f"The client: {_WRITTEN}.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def add(
+    server: Annotated[str, typer.Argument(metavar="SERVER", help="A server that you may use (percall catalog).")],
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- COMMAND...]", help="Launch this instead of the entry's command."),
+    ] = None,
+    *,
+    into: ClientName,
+    project: Annotated[
+        Path | None,
+        typer.Option("--project", metavar="DIR", help="Into the file that this project shares, not into your own."),
+    ] = None,
+    entry: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="Its name in the client.  [default: the server's]")
+    ] = None,
+    agent: Annotated[
+        str | None,
+        typer.Option(
+            "--agent", metavar="NAME", help="The agent to run as.  [default: the client's name, or `default`]"
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Put a server that you may use into a client's config. Doing it again mends the command that is there."""
+    chosen = _client(into)
+    found = _found(server, chosen, agent)
+    if not (command or found.granted.entry.command or found.granted.entry.delivery == "relay"):
+        raise UsageError(
+            "launch.command",
+            f"Server {server!r} has no launch command.",
+            f"Give one: percall add {server} --client {chosen.name} -- COMMAND ARGUMENTS",
+        )
+    shared = project is not None
+    place = Place(chosen, _file(chosen, project), entry or server)
+    words = own_command.run(found, command or (), shared=shared)
+    state = placing.put(place, server, words, own_command.environment(shared=shared), dry_run=dry_run)
+    if as_json:
+        output.say_json(
+            {
+                "state": state,
+                "dry_run": dry_run,
+                "client": chosen.name,
+                "file": str(place.file),
+                "entry": place.entry,
+                "server": server,
+                "broker": found.login.broker,
+                "agent": found.login.agent,
+                "command": list(words),
+            }
+        )
+        return
+    would = "would be " if dry_run and state != PRESENT else ""
+    done = "is there already" if state == PRESENT else f"{would}{state}"
+    output.say(f"{chosen.title}  {place.file}")
+    output.say(f"  {place.entry}: {done}; it runs `{shlex.join(words)}`.")
+    _tell(found, chosen, agent)
+    if not dry_run and state != PRESENT:
+        output.say(f"  {chosen.note} To try it out: percall doctor {server}")
+
+
+def remove(
+    server: Annotated[str, typer.Argument(metavar="SERVER", help="The server, or the name that it has in the client.")],
+    *,
+    out_of: ClientName,
+    project: Annotated[
+        Path | None,
+        typer.Option("--project", metavar="DIR", help="Out of this project's files and settings, not your own."),
+    ] = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Take a server of Percall's out of a client's config. Its grant and its key stay as they are."""
+    chosen = _client(out_of)
+    where = str(project.absolute()) if project else ""
+
+    def meant(one: ConfiguredServer, of: str = where) -> bool:
+        return server in {one.percall, one.name} and one.project == of
+
+    own = user_files(chosen, Path.home())
+    shared = project_files(chosen, project) if project else []
+    gone = [(file, name) for file in own for name in placing.take_out(chosen, file, meant, dry_run=dry_run)]
+    gone += [
+        (file, name)
+        for file in shared
+        for name in placing.take_out(chosen, file, lambda one: meant(one, ""), dry_run=dry_run)
+    ]
+    if not gone:
+        places = ", ".join(map(str, [*shared, *own])) or "no file of that client is there"
+        raise UsageError(
+            "remove.unknown",
+            f"Percall has no server {server!r} in {chosen.title} ({places}).",
+            "`percall scan` shows what is configured where. What is not Percall's is removed in the client itself.",
+        )
+    for file, name in gone:
+        if as_json:
+            output.say_json({"client": chosen.name, "file": str(file), "entry": name, "dry_run": dry_run})
+        else:
+            output.say(f"{chosen.title}  {file}")
+            output.say(f"  {name}: {'would be removed' if dry_run else 'removed'}. {chosen.note}")
+    if not as_json:
+        output.say("What you may use is as it was: percall catalog")
+
+
+def _client(name: str) -> Client:
+    """A client whose config Percall writes. Raises UsageError."""
+    chosen = client(name)
+    if chosen is None:
+        raise UsageError("client.unknown", f"Percall knows no client {name!r}.", f"Those that it writes: {_WRITTEN}.")
+    if not chosen.rewritten:
+        raise UsageError(
+            "client.read_only",
+            f"Percall reads {chosen.title}'s config, and does not write it.",
+            f"Put `percall run SERVER` there by hand, as a server's command. Those that it writes: {_WRITTEN}.",
+        )
+    return chosen
+
+
+def _file(chosen: Client, project: Path | None) -> Path:
+    if project is None:
+        return user_place(chosen, Path.home())
+    if not project.is_dir():
+        raise UsageError("add.project", f"{project} is no folder.")
+    place = project_place(chosen, project.absolute())
+    if place is None:
+        raise UsageError(
+            "add.project", f"{chosen.title} has no file for a project.", "Leave --project out: it goes into your own."
+        )
+    return place
+
+
+def _found(server: str, chosen: Client, agent: str | None) -> Found:
+    """The grant: of the agent that was named, else the client's own, one that waits for it, or the agent default's."""
+    wanted = agent or chosen.name
+    try:
+        return home.find_server(server, wanted)
+    except UsageError as error:
+        first = error
+    for broker in dict.fromkeys(login.broker for login in home.logins()):
+        try:
+            claims.pick_up(broker, wanted)
+        except PercallError:
+            continue  # what it has cannot be known; what is here may do
+    for name in (wanted,) if agent else (wanted, home.DEFAULT_AGENT):
+        try:
+            return home.find_server(server, name)
+        except UsageError as error:
+            if error.code == "run.ambiguous":
+                raise
+    raise first
+
+
+def _tell(found: Found, chosen: Client, agent: str | None) -> None:
+    """What stands in the way of using it, and whose grant it is."""
+    login, granted = found.login, found.granted
+    if agent is None and login.agent != chosen.name:
+        output.say(
+            f"  It runs as the agent {login.agent}: {chosen.title} has no grant of its own (--agent {chosen.name})."
+        )
+    if not home.is_trusted(home.trust(login.broker, granted.entry.name), granted.entry):
+        output.say(f"  Its command is not accepted on this device: percall trust {granted.entry.name}")
+    _tell_refusal(found.session.refusal or granted.refusal or granted.key_refusal)
+
+
+def _tell_refusal(refusal: wire.Refusal | None) -> None:
+    if refusal is not None:
+        output.say(f"  {refusal.message} {refusal.next_step}".rstrip())

@@ -1,0 +1,159 @@
+"""The servers that clients run through Percall: each started by its own command, and asked for its tools."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from percall import home
+from percall.adoption import handshake
+from percall.clients import own_command
+from percall.clients import scan as scanning
+from percall.clients.catalogue import user_files
+from percall.clients.scan import CONFIG, PASTED
+from percall.doctor.finding import ok, problem, warning
+from percall.errors import PercallError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from percall.clients.scan import Scan
+    from percall.clients.servers import ConfiguredServer
+    from percall.doctor.finding import Finding
+    from percall.home import Found
+
+_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """A server to start. `server` is its name at Percall, `agent` whose grant it uses."""
+
+    about: str
+    server: str
+    command: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    mended_by: str = ""
+
+
+def findings(names: Collection[str], clients: Collection[str], *, start: bool, probe: bool) -> Iterator[Finding]:
+    """What the clients' configs hold, and how the servers do that Percall runs there; all where none is named.
+
+    A server that is named and granted, and that no client has, is started too. `start` off: nothing is started.
+    `probe`: the entry's read-only tool is called as well.
+    """
+    scan = scanning.of_machine(Path.home(), Path.cwd())
+    yield from _configs(scan, names, clients)
+    starts = [
+        _configured(one.server)
+        for one in scan.findings
+        if one.origin == CONFIG
+        and one.server.percall
+        and not one.server.disabled
+        and (not clients or one.server.client.name in clients)
+        and (not names or {one.server.name, one.server.percall} & set(names))
+    ]
+    for name in names:
+        if not any(name in {one.server, one.about.rpartition(" ")[2]} for one in starts):
+            yield from _granted(name, starts)
+    if not starts and not names:
+        where = "no client's config has a server of Percall's"
+        yield ok("server", "", f"Nothing to start: {where}. See `percall catalog` and `percall add`.")
+    if start:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            yield from pool.map(lambda one: _started(one, probe=probe), starts)
+
+
+def _configs(scan: Scan, names: Collection[str], clients: Collection[str]) -> Iterator[Finding]:
+    for one in scan.unreadable:
+        if not clients or one.client.name in clients:
+            yield problem("config", one.client.title, one.error)
+    for found in scan.findings:
+        server = found.server
+        if names or (clients and server.client.name not in clients):
+            continue
+        about = f"{server.client.title} {server.name}"
+        if found.state == PASTED and found.origin == CONFIG:
+            adopt = f"percall adopt {server.client.name} {server.name}"
+            yield warning(
+                "config",
+                about,
+                f"A key is pasted in {server.file}.",
+                adopt if server.client.rewritten else "See `percall scan`.",
+                code="config.pasted_key",
+            )
+        elif server.percall and _lacks_home(server):
+            yield warning(
+                "config",
+                about,
+                f"{home.VARIABLE} is set here, and {server.file} does not tell the server.",
+                f"Write it anew: percall add {server.percall} --client {server.client.name} --as {server.name}",
+                code="config.home",
+            )
+
+
+def _lacks_home(server: ConfiguredServer) -> bool:
+    shared = server.file not in user_files(server.client, Path.home())
+    needed = own_command.environment(shared=shared)
+    return any(server.environment.get(name) != value for name, value in needed.items())
+
+
+def _configured(server: ConfiguredServer) -> _Start:
+    again = f"percall add {server.percall} --client {server.client.name} --as {server.name}"
+    return _Start(
+        about=f"{server.client.title} {server.name}",
+        server=server.percall,
+        command=server.command,
+        environment=server.environment,
+        mended_by=f"If its command has moved, write it anew: {again}",
+    )
+
+
+def _granted(name: str, starts: list[_Start]) -> Iterator[Finding]:
+    """A server that is named and configured nowhere: started as `percall run` would, for each agent that may use it."""
+    agents = sorted({found.login.agent for found in _all_granted() if found.granted.entry.name == name})
+    for agent in agents:
+        try:
+            found = home.find_server(name, agent)
+            starts.append(_Start(f"agent {agent} {name}", name, own_command.run(found, shared=False)))
+        except PercallError as error:
+            yield problem("server", f"agent {agent} {name}", error)
+    if not agents:
+        unknown = UsageError(
+            "doctor.unknown",
+            f"No client has a server {name!r} of Percall's, and no grant of yours names it.",
+            "`percall catalog` shows what you may use.",
+        )
+        yield problem("server", name, unknown)
+
+
+def _all_granted() -> Iterator[Found]:
+    for login in home.logins():
+        session = home.session(login.grant)
+        if session is not None:
+            yield from (home.Found(login, session, granted) for granted in session.servers)
+
+
+def _started(one: _Start, *, probe: bool) -> Finding:
+    entry = next((found.granted.entry for found in _all_granted() if found.granted.entry.name == one.server), None)
+    tool, arguments = (entry.probe_tool, entry.probe_arguments) if entry and probe else ("", "")
+    environment = {**os.environ, **one.environment}
+    try:
+        seen = handshake.try_out(one.command, environment, probe=tool, arguments=arguments)
+    except PercallError as error:
+        next_step = error.next_step or (one.mended_by if error.code == "handshake.start" else "")
+        error.next_step = next_step or f"See what it says: percall run … {one.server}"
+        return problem("server", one.about, error)
+    if not seen.tools:
+        return warning(
+            "server",
+            one.about,
+            "It starts, and shows no tool: the grant allows none, or it has none.",
+            "`percall status` shows the patterns of your grant.",
+            code="server.no_tools",
+        )
+    probed = f", and {tool} answered" if seen.probed else ""
+    return ok("server", one.about, f"It starts, and shows {len(seen.tools)} tools{probed}.")

@@ -1,0 +1,67 @@
+"""How the logins of this device stand now, by the broker's word; asking refreshes what `percall run` starts from."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from percall import home
+from percall.errors import PercallError, UsageError
+from percall.identity import claims
+from percall.identity.client import SignedClient
+
+if TYPE_CHECKING:
+    from percall import wire
+    from percall.home import Login
+    from percall.identity.enrolment import Enrolment
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One login as it is now; `session` is the broker's word, or the cached one where there is an `error`."""
+
+    login: Login
+    session: wire.Session | None
+    error: PercallError | None
+
+
+def picked_up(agent: str | None = None) -> list[Enrolment]:
+    """What waited for this device, and is a login from now on. A broker that cannot be asked is passed over.
+
+    Raises UsageError where there is no login (of this agent, if one is named).
+    """
+    logins = home.logins(agent)
+    if not logins:
+        whose = f" of agent {agent!r}" if agent else ""
+        raise UsageError(
+            "status.no_login", f"There is no login{whose} in {home.folder()}.", "Run `percall login URL --invite CODE`."
+        )
+    came: list[Enrolment] = []
+    for broker in dict.fromkeys(login.broker for login in logins):
+        with contextlib.suppress(PercallError):
+            came += claims.pick_up(broker)
+    return came
+
+
+def of_all(agent: str | None = None) -> list[Standing]:
+    """Each login (of this agent, if one is named), newest first. Raises UsageError."""
+    return [of(login) for login in home.logins(agent)]
+
+
+def of(login: Login) -> Standing:
+    """One login."""
+    try:
+        with SignedClient.of(login) as broker:
+            session = broker.session()
+        home.save_session(session)
+    except PercallError as error:
+        return Standing(login, _cached(login), error)
+    return Standing(login, session, None)
+
+
+def _cached(login: Login) -> wire.Session | None:
+    try:
+        return home.session(login.grant)
+    except UsageError:
+        return None

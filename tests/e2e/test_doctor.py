@@ -1,0 +1,154 @@
+"""`percall doctor`, as somebody runs it whose server does not work: what it finds, and what it says to do."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trustme
+
+from harness.processes import Broker, keyed_entry
+from harness.upstream import CANARY
+from percall_broker.model import entry_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from harness.processes import Laptop
+    from harness.upstream import Upstream
+
+PASTED = "ghp_" + "a1B2c3D4e5F6" * 3
+
+
+@pytest.fixture(scope="module")
+def laptop(broker: Broker) -> Laptop:
+    """Somebody with a grant, and Cursor set up for it."""
+    made = broker.enrol("patient", "keyed")
+    made.run("add", "keyed", "--client", "cursor")
+    return made
+
+
+@pytest.fixture
+def config(laptop: Laptop) -> Iterator[Path]:
+    """Cursor's config, which is mended after the test."""
+    path = laptop.home / ".cursor" / "mcp.json"
+    before = path.read_text()
+    yield path
+    path.write_text(before)
+
+
+def examined(laptop: Laptop, *arguments: str, code: int) -> list[dict[str, Any]]:
+    done = laptop.run("doctor", "--json", *arguments, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert not done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def of(found: list[dict[str, Any]], check: str, state: str = "") -> dict[str, Any]:
+    """The one finding of a check, in this state where one is named."""
+    (one,) = [finding for finding in found if finding["check"] == check and state in {"", finding["state"]}]
+    return one
+
+
+def test_all_is_well_and_the_server_that_cursor_has_is_asked_for_its_tools(laptop: Laptop) -> None:
+    found = examined(laptop, code=0)
+    assert {one["state"] for one in found} == {"ok"}
+    assert [one["check"] for one in found] == ["files", "command", "keyring", "broker", "clock", "grant", "server"]
+    assert of(found, "server")["about"] == "Cursor keyed"
+    told = laptop.run("doctor", "--no-start").stdout
+    assert told.endswith("6 looked at, 0 problems, 0 warnings.\n")
+
+
+def test_a_command_that_moved_is_told_with_the_line_that_mends_it(laptop: Laptop, config: Path) -> None:
+    entry = {"command": "/gone/percall", "args": ["run", "keyed"]}
+    config.write_text(json.dumps({"mcpServers": {"items": entry}}))
+    found = examined(laptop, code=4)
+    server = of(found, "server")
+    assert server["state"] == "problem"
+    assert "/gone/percall" in server["message"]
+    mend = "percall add keyed --client cursor --as items"
+    assert mend in server["next_step"]
+    assert of(found, "config", "warning")["code"] == "config.home"
+    laptop.run(*mend.split()[1:])
+    assert examined(laptop, "items", code=0)[-1]["state"] == "ok"
+
+
+def test_a_config_that_is_broken_and_a_key_that_is_pasted_are_told_and_no_key_is_printed(
+    laptop: Laptop, config: Path
+) -> None:
+    pasted = {"command": "npx", "args": ["server"], "env": {"GITHUB_TOKEN": PASTED}}
+    config.write_text(json.dumps({"mcpServers": {"gh": pasted}}))
+    broken = laptop.home / ".gemini" / "settings.json"
+    broken.parent.mkdir(exist_ok=True)
+    broken.write_text("{ broken")
+    try:
+        done = laptop.run("doctor", "--json", "--no-start", check=False)
+    finally:
+        broken.unlink()
+    assert done.returncode == 2
+    assert PASTED not in done.stdout + done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert "Line 1" in of(found, "config", "problem")["message"]
+    assert of(found, "config", "warning")["next_step"] == "percall adopt cursor gh"
+
+
+def test_a_locked_keyring_is_told_and_stops_the_servers(laptop: Laptop) -> None:
+    (laptop.home / "passphrase").write_text("another passphrase\n")
+    try:
+        found = examined(laptop, code=3)
+    finally:
+        (laptop.home / "passphrase").write_text("a passphrase for the tests\n")
+    assert of(found, "keyring")["state"] == "problem"
+    assert of(found, "broker")["state"] == "ok"
+    assert not [one for one in found if one["check"] == "grant"]
+
+
+def test_a_changed_command_waits_for_trust_and_a_suspended_server_says_so(broker: Broker, laptop: Laptop) -> None:
+    before, after = broker.folder / "keyed.toml", broker.folder / "changed.toml"
+    after.write_text(before.read_text().replace("keyed.py", 'keyed.py", "--changed'))
+    assert entry_file.read(after.read_text()).command[-1] == "--changed"
+    broker.administrator.administer("server", "update", "keyed", "--from", str(after))
+    broker.administrator.administer("server", "suspend", "keyed")
+    try:
+        found = examined(laptop, code=4)
+    finally:
+        broker.administrator.administer("server", "resume", "keyed")
+        broker.administrator.administer("server", "update", "keyed", "--from", str(before))
+    assert "percall trust keyed" in of(found, "trust")["next_step"]
+    assert "suspended" in of(found, "grant", "warning")["message"]
+    assert "percall trust keyed" in of(found, "server", "problem")["message"]
+
+
+def test_what_is_named_and_unknown_and_what_no_client_has_yet(broker: Broker, laptop: Laptop) -> None:
+    found = examined(laptop, "unheard-of", "--agent", "default", code=2)
+    assert of(found, "server")["code"] == "doctor.unknown"
+    assert laptop.run("doctor", "--client", "nothing", check=False).returncode == 2
+    elsewhere = broker.enrol("newcomer", "keyed")
+    found = examined(elsewhere, "keyed", code=0)
+    assert of(found, "server")["about"] == "agent default keyed"
+    (elsewhere.home / "percall").chmod(0o755)
+    assert of(examined(elsewhere, "--no-start", code=0), "files")["next_step"].startswith("Close it: chmod 700 ")
+
+
+def test_a_certificate_that_ends_soon_and_then_a_broker_that_is_away(tmp_path: Path, upstream: Upstream) -> None:
+    authority = trustme.CA()
+    soon = dt.datetime.now(dt.UTC) + dt.timedelta(days=3)
+    issued = authority.issue_cert("127.0.0.1", not_after=soon)
+    certificate, key, ca = (tmp_path / name for name in ("certificate.pem", "key.pem", "ca.pem"))
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    issued.private_key_pem.write_to_path(key)
+    authority.cert_pem.write_to_path(ca)
+    serve, login = ("--tls-cert", str(certificate), "--tls-key", str(key)), ("--ca-file", str(ca))
+    with Broker(tmp_path / "installation", serve_arguments=serve, login_arguments=login) as broker:
+        broker.add_server("keyed", keyed_entry(upstream.url), CANARY)
+        laptop = broker.enrol("alice", "keyed", expires="2d")
+        found = examined(laptop, "--no-start", code=0)
+        assert "ends in 2 days" in of(found, "certificate")["message"]
+        assert of(found, "grant")["code"] == "grant.ends"
+        broker.stop()
+        found = examined(laptop, "--no-start", code=5)
+        assert of(found, "broker")["code"] == "broker.unreachable"
+        assert of(found, "grant")["state"] == "problem"

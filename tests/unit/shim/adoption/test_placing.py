@@ -1,0 +1,139 @@
+"""A server put into each client's file, and taken out: what is written, and that every other character stays."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from percall.adoption import config_file, placing
+from percall.adoption.placing import ADDED, CHANGED, PRESENT, Place
+from percall.clients import jsonc
+from percall.clients.catalogue import CLIENTS, client
+from percall.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COMMAND = ("/opt/percall", "run", "--agent", "a", "github")
+HOME = {"PERCALL_HOME": "/srv/percall"}
+OTHER = '"other": {"command": "npx", "args": ["other"]} // mine'
+TEXTS = {
+    "claude-desktop": '{\n  "mcpServers": {\n    %s\n  }\n}\n',
+    "claude-code": '{\n  "numStartups": 3,\n  "mcpServers": {\n    %s\n  }\n}\n',
+    "cursor": '{\r\n\t"mcpServers": {\r\n\t\t%s\r\n\t}\r\n}\r\n',
+    "vscode": '{\n  "servers": {\n    "other": {"command": "npx"}, // mine\n  },\n  "inputs": [],\n}\n',
+    "windsurf": '{"mcpServers": {"other": {"command": "npx"} /* mine */}}',
+    "zed": '// Zed\n{\n  "theme": "One",\n  "context_servers": {\n    %s\n  }\n}\n',
+    "codex": 'model = "x" # mine\n\n[mcp_servers.other]\ncommand = "npx"\nargs = ["other"]\n',
+    "gemini-cli": '{\n  "mcpServers": {\n    %s\n  }\n}\n',
+    "opencode": '{\n  "mcp": {\n    "other": {"type": "local", "command": ["npx", "other"]} // mine\n  }\n}\n',
+}
+WRITTEN: dict[str, dict[str, Any]] = {
+    "vscode": {"type": "stdio", "command": COMMAND[0], "args": list(COMMAND[1:]), "env": HOME},
+    "opencode": {"type": "local", "command": list(COMMAND), "environment": HOME},
+}
+
+
+def place_in(folder: Path, name: str, text: str | None, entry: str = "github") -> Place:
+    one = client(name)
+    assert one is not None
+    path = folder / ("config.toml" if name == "codex" else "config.json")
+    if text is not None:
+        path.write_bytes(text.replace("%s", OTHER).encode())
+    return Place(one, path, entry)
+
+
+def written_in(place: Place) -> dict[str, Any]:
+    text = place.file.read_bytes().decode()
+    found = tomllib.loads(text) if place.client.form == "toml" else jsonc.parse(text).value
+    for step in place.client.member:
+        found = found[step]
+    return dict(found)
+
+
+def test_every_client_that_is_written_is_tried() -> None:
+    assert set(TEXTS) == {one.name for one in CLIENTS if one.rewritten}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_server_is_put_in_the_clients_own_shape_and_taken_out_without_a_trace(name: str, tmp_path: Path) -> None:
+    place = place_in(tmp_path, name, TEXTS[name])
+    before = place.file.read_bytes()
+
+    assert placing.put(place, "github", COMMAND, HOME, dry_run=True) == ADDED
+    assert place.file.read_bytes() == before
+    assert placing.put(place, "github", COMMAND, HOME, dry_run=False) == ADDED
+
+    plain = {"command": COMMAND[0], "args": list(COMMAND[1:]), "env": HOME}
+    assert list(written_in(place)) == ["other", "github"]
+    assert written_in(place)["github"] == WRITTEN.get(name, plain)
+    after = place.file.read_bytes()
+    assert placing.put(place, "github", COMMAND, HOME, dry_run=False) == PRESENT
+    assert place.file.read_bytes() == after
+    assert placing.put(place, "github", ("/new/percall", *COMMAND[1:]), HOME, dry_run=False) == CHANGED
+
+    assert placing.take_out(place.client, place.file, lambda one: one.name == "github", dry_run=False) == ["github"]
+    if name in {"windsurf", "codex"}:  # an object on one line, or a table: the line that came may stay, empty
+        assert b"".join(place.file.read_bytes().split()) == b"".join(before.split())
+    else:
+        assert place.file.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("text", [None, ""])
+def test_a_file_that_is_not_there_or_empty_is_made(name: str, text: str | None, tmp_path: Path) -> None:
+    place = place_in(tmp_path / "new" if text is None else tmp_path, name, text)
+    assert placing.put(place, "github", COMMAND, {}, dry_run=False) == ADDED
+    assert list(written_in(place)) == ["github"]
+    assert [path.name for path in place.file.parent.iterdir()] == [place.file.name]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "code"),
+    [
+        ("cursor", "{ broken", "config.syntax"),
+        ("cursor", '{"mcpServers": ["a", "list"]}', "config.shape"),
+        ("cursor", '["no", "object"]', "config.shape"),
+        ("cursor", '{"mcpServers": {"github": "odd"}}', "add.taken"),
+        ("cursor", '{"mcpServers": {"github": {"command": "npx", "args": ["server"]}}}', "add.taken"),
+        ("cursor", '{"mcpServers": {"github": {"command": "percall", "args": ["run", "gitlab"]}}}', "add.taken"),
+        ("codex", 'mcp_servers = "odd"', "config.shape"),
+        ("codex", "[mcp_servers", "config.syntax"),
+    ],
+)
+def test_a_config_that_is_not_what_it_should_be_is_left_alone(name: str, text: str, code: str, tmp_path: Path) -> None:
+    place = place_in(tmp_path, name, text)
+    with pytest.raises(UsageError) as refused:
+        placing.put(place, "github", COMMAND, {}, dry_run=False)
+    assert refused.value.code == code
+    assert place.file.read_text() == text
+
+
+def test_a_client_that_writes_meanwhile_loses_nothing_and_the_edit_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = place_in(tmp_path, "claude-code", '{"mcpServers": {}}')
+    reads: list[Path] = []
+
+    def read_then_written(path: Path) -> config_file.ConfigFile:
+        found = read(path)
+        reads.append(path)
+        if len(reads) == 1:  # the client writes right after our first look
+            place.file.write_text('{"numStartups": 4, "mcpServers": {}}')
+        return found
+
+    read = config_file.read
+    monkeypatch.setattr(config_file, "read", read_then_written)
+    assert placing.put(place, "github", COMMAND, {}, dry_run=False) == ADDED
+    assert jsonc.parse(place.file.read_text()).value["numStartups"] == 4
+    assert list(written_in(place)) == ["github"]
+
+
+def test_a_read_only_file_is_named(tmp_path: Path) -> None:
+    place = place_in(tmp_path, "cursor", "{}")
+    place.file.chmod(0o400)
+    with pytest.raises(UsageError, match="read-only"):
+        placing.put(place, "github", COMMAND, {}, dry_run=False)
+    assert place.file.read_text() == "{}"
