@@ -64,6 +64,14 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class SeenTools:
+    """What the broker has said of a server's tools: digests of what it accepted, and names of what it withheld."""
+
+    accepted: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Trust:
     """The launch that a person accepted for one server of one broker, and the PATH of the terminal where they did."""
 
@@ -306,6 +314,19 @@ def _unknown_server(name: str, agent: str, mine: set[str], others: set[str]) -> 
     )
 
 
+# --- Tools ------------------------------------------------------------------------------------------------------------
+
+
+def seen_tools(grant: str, server: str) -> SeenTools:
+    """What is known of a server's tools. Raises UsageError when the record is damaged."""
+    return _record(_tools_name(grant, server), SeenTools) or SeenTools()
+
+
+def save_seen_tools(grant: str, server: str, record: SeenTools) -> None:
+    """Remembers what is known of a server's tools. Raises UsageError."""
+    write(_tools_name(grant, server), wire.dump(wire.encode(record)))
+
+
 # --- Trust ------------------------------------------------------------------------------------------------------------
 
 
@@ -363,6 +384,10 @@ def record_path(kind: str, grant: str, suffix: str = ".json") -> str:
     if not grant or not all(character.isalnum() or character in "-_" for character in grant):
         raise UsageError("home.grant", f"{grant!r} is no grant's id.")
     return f"{kind}/{grant}{suffix}"
+
+
+def _tools_name(grant: str, server: str) -> str:
+    return record_path("tools", grant, f"/{_as_file_name(server)}.json")
 
 
 def _trust_name(broker: str, server: str) -> str:

@@ -98,6 +98,14 @@ def client_frame(line: bytes) -> dict[str, Any]:
     return frame
 
 
+def only_reading(frame: Any) -> dict[str, Any]:
+    """A server's answer in which no member looks like another of JSON-RPC's. Raises FrameError."""
+    if not isinstance(frame, dict) or ("result" in frame and "error" in frame):
+        raise FrameError("frame.object", "An answer is a JSON object with a result or an error.")
+    _refuse_look_alikes(frame, _ENVELOPE_FOLDED)
+    return frame
+
+
 def error_code(error: FrameError) -> int:
     """JSON-RPC's own code for a frame that is refused."""
     return PARSE_ERROR if error.code in {"frame.syntax", "frame.utf8"} else INVALID_REQUEST

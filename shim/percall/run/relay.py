@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 
 from percall import wire
-from percall.errors import FrameError
-from percall.rpc import frames, gate, refusals
+from percall.errors import FrameError, WireError
+from percall.rpc import frames, gate, refusals, tools
 from percall.run import intake
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
@@ -17,9 +17,15 @@ if TYPE_CHECKING:
     from typing import Any
 
     from percall.run.calls import Calls
+    from percall.run.known_tools import KnownTools
     from percall.run.streams import Stderr, Writer
 
 _MOST_OPEN_REQUESTS = 10_000
+_TWO_READINGS = wire.Refusal(
+    "frame.ambiguous",
+    "The server's list of tools can be read in more than one way, so it was dropped.",
+    "Tell whoever makes the server.",
+)
 
 
 class Relay:
@@ -33,20 +39,22 @@ class Relay:
         self._requests: dict[Any, dict[str, Any]] = {}
         self._calls: Calls
         self._client: Writer
+        self._known: KnownTools
         self._child: Writer | None = None
         self._opening: dict[str, Any] | None = None
         self._opened_here = False
         self._replay_id = ""
         self._held: list[bytes | None] = []
 
-    def connect(self, *, calls: Calls, client: Writer) -> None:
+    def connect(self, *, calls: Calls, client: Writer, known: KnownTools) -> None:
         """Join the parts."""
-        self._calls, self._client = calls, client
+        self._calls, self._client, self._known = calls, client, known
+        known.changed = self._more_tools
 
     @property
     def is_idle(self) -> bool:
         """Whether the client waits for nothing."""
-        return self._calls.is_idle and not self._requests
+        return self._calls.is_idle and not self._requests and not self._known.waiting
 
     def to_child(self, line: bytes) -> None:
         """Pass a line on to the child."""
@@ -103,7 +111,11 @@ class Relay:
             instead = self._calls.answered(key, frame, allow_sampling=self.sampling)
             self._client.write(line + b"\n" if instead is None else instead)
         elif key in self._requests:
-            self._client.write(self._filtered(self._requests.pop(key), frame, line))
+            request = self._requests.pop(key)
+            if request["method"] == tools.METHOD:
+                self._list_tools(request, frame, line)
+            else:
+                self._client.write(self._filtered(request, frame, line))
         elif not self._calls.is_late(key):
             self._client.write(line + b"\n")
 
@@ -184,6 +196,35 @@ class Relay:
         if method in gate.OBSERVED:
             self._calls.observe(method)
         self._client.write(line + b"\n")
+
+    def _list_tools(self, request: dict[str, Any], frame: dict[str, Any], line: bytes) -> None:
+        """The server's list of tools: of it, what is known and granted. Nobody may read another list in these bytes."""
+        if "error" in frame and "result" not in frame:
+            self._client.write(line + b"\n")
+            return
+        try:
+            frame = frames.only_reading(wire.strict_json(line))
+            result = frame["result"]
+            listed = tools.listed(result)
+        except (WireError, FrameError, KeyError):
+            listed = None
+        if listed is None:
+            self._client.write(refusals.answer(request, _TWO_READINGS))
+            return
+
+        def shown(known: list[Any]) -> None:
+            if len(known) == len(listed):
+                self._client.write(self._filtered(request, frame, line))
+                return
+            sifted = {**frame, "result": {**result, "tools": known}}
+            self._client.write(self._filtered(request, sifted, wire.dump(sifted)))
+
+        self._known.sift(listed, shown)
+
+    def _more_tools(self) -> None:
+        """What was withheld is accepted: a client of the old era may ask again."""
+        if self._opening is not None and self.refusing is None:
+            self._client.write(b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\n')
 
     def _filtered(self, request: dict[str, Any], frame: dict[str, Any], line: bytes) -> bytes:
         if request["method"] not in gate.LIST_METHODS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from percall import system, wire
 from percall.rpc import frames
 from percall.run.calls import Calls
+from percall.run.known_tools import KnownTools
 from percall.run.loop import READ
 from percall.run.relay import Relay
 from percall.run.settle import Settlements
@@ -55,7 +56,8 @@ class Spawned:
             answer=shim.client.write,
             grant_ended=shim.grant_ended,
         )
-        self._relay.connect(calls=self._calls, client=shim.client)
+        self._known = KnownTools(shim.broker, launch.found.login.grant, entry.name, shim.stderr)
+        self._relay.connect(calls=self._calls, client=shim.client, known=self._known)
 
     # --- What the shim asks of a server -------------------------------------------------------------------------------
 
@@ -89,6 +91,7 @@ class Spawned:
         """What the grant names of this server now."""
         self._relay.granted = granted
         self._relay.sampling = granted is not None and granted.entry.sampling
+        self._known.ask_again()
 
     def resume(self) -> None:
         """The grant is active (again): start a child where there is none. Raises PercallError."""

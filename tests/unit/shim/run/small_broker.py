@@ -110,6 +110,8 @@ class SmallBroker:
             self._send(connection, 204, b"")
         elif path == wire.PATH_EVENTS:
             self._stream(connection)
+        elif path == wire.PATH_TOOLS:
+            self._send(connection, 200, wire.dump(wire.encode(wire.ToolsAnswer())))
         else:
             self._error(connection, 404, "path.unknown", "No such path.")
 
