@@ -39,6 +39,7 @@ screenshots: $(READY)  ## the pictures of the console in docs/; needs chromium, 
 bench: $(READY)  ## ratios against no wrapper, in one run
 	$(WITH_TOOLS) $(BIN)/python tests/bench/run.py
 	$(WITH_TOOLS) tests/with_keyring.sh $(BIN)/python tests/bench/remote.py
+	$(WITH_TOOLS) $(BIN)/python tests/bench/policy.py
 
 conformance: $(READY)  ## the official MCP suite, direct and through Percall
 	$(BIN)/python tests/conformance/run.py
