@@ -162,6 +162,8 @@ def test_other_policies_make_an_approval_worthless(team: Team) -> None:
     team.change("/policies", form)
     assert asked(laptop, name="a")["id"] not in {waiting, lasting}
     assert asked(laptop, name="b")["id"] not in {waiting, lasting}
+    assert [shown(team.lead, one)["state"] for one in (waiting, lasting)] == ["ended", "ended"]
+    assert answered(team.lead, waiting).code == "approval.answered", "nobody is asked for nothing"
 
 
 def test_a_shape_lasts_for_what_the_approver_let_vary_and_for_nothing_else(team: Team) -> None:

@@ -73,6 +73,9 @@ class World:
     frozen: set[tuple[str, str]] = field(default_factory=set)
     server: str = "active"
     place: int = 0
+    asks: bool = False
+    version: int = 0
+    nevers: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -106,6 +109,11 @@ class Grant:
         return "key.moved" if self.own_key and self.own_place != self.world.place else ""
 
     @property
+    def never(self) -> str:
+        """Why this person's agents may create nothing, where the rest permits."""
+        return "approval.never" if self.person in self.world.nevers else ""
+
+    @property
     def stop(self) -> str:
         """Why nothing is permitted: the code that each refusal must name, the first that holds; empty for nothing."""
         frozen = self.world.frozen
@@ -120,6 +128,17 @@ class Grant:
             (self.world.server == "suspended", "server.suspended"),
         ]
         return next((code for holds, code in reasons if holds), "")
+
+
+@dataclass
+class Question:
+    """A call that asked, and what has become of that. `version` is of the policies that it was asked under."""
+
+    grant: Grant
+    number: int
+    approval: str
+    version: int
+    state: str = "pending"
 
 
 @dataclass
@@ -150,8 +169,10 @@ class Permissions(RuleBasedStateMachine):
     grants: Bundle[Grant] = Bundle("grants")
     calls: Bundle[Call] = Bundle("calls")
 
-    def __init__(self, served: Served, upstream: Upstream) -> None:
+    def __init__(self, served: Served, upstream: Upstream, lead: SigningLaptop) -> None:
         super().__init__()
+        self._lead = lead
+        self._questions: list[Question] = []
         self._served = served
         self._upstream = upstream
         self._example = next(_examples)
@@ -308,13 +329,18 @@ class Permissions(RuleBasedStateMachine):
         self._request(call, METHOD_OF[tool], presented=True)
         return call
 
-    def _call(self, grant: Grant, tool: str) -> Call | None:
-        params = {"name": tool, "arguments": {"n": next(self._requests)}}
+    def _call(self, grant: Grant, tool: str, known: Question | None = None) -> Call | None:
+        number = known.number if known else next(self._requests)
+        params = {"name": tool, "arguments": {"n": number}}
         answer = self._send(grant, wire.PATH_CALLS, call_message("keyed", "tools/call", params))
         assert answer.status == 200, answer.body
         decided = wire.decode(wire.CallAnswer, answer.json)
         grant.decisions.append((tool, decided.decision))
         stop = grant.stop or ("grant.tool" if tool not in COVERED[grant.scope] else grant.key_stop)
+        if not stop and tool == "create_item":
+            stop = grant.never
+            if not stop and self._world.asks and self._is_asked(grant, number, known, decided):
+                return None
         if not stop:
             assert decided.decision == "permit"
             assert decided.credential
@@ -324,6 +350,64 @@ class Permissions(RuleBasedStateMachine):
         assert decided.refusal is not None
         assert decided.refusal.code == stop
         return None
+
+    # --- approvals ----------------------------------------------------------------------------------------------------
+
+    def _is_asked(self, grant: Grant, number: int, known: Question | None, decided: wire.CallAnswer) -> bool:
+        """Whether the call does not pass under policies that ask; an approval of this very call lets it, once."""
+        is_open = known is not None and known.version == self._world.version
+        if known is not None and is_open and known.state == "allowed":
+            known.state = "used"
+            return False
+        if known is not None and is_open and known.state == "denied":
+            assert decided.decision == "forbid"
+            assert decided.refusal is not None
+            assert decided.refusal.code == "approval.denied"
+            return True
+        assert decided.decision == "ask"
+        assert decided.credential is None
+        assert decided.approval is not None
+        if known is not None and is_open and known.state == "pending":
+            assert decided.approval.id == known.approval
+        elif known is not None:
+            assert decided.approval.id != known.approval
+            known.approval, known.version, known.state = decided.approval.id, self._world.version, "pending"
+        else:
+            self._questions.append(Question(grant, number, decided.approval.id, self._world.version))
+        return True
+
+    @rule(asks=st.booleans())
+    def change_policies(self, asks: bool) -> None:
+        everything = "permit(principal, action, resource)"
+        creates = '{ resource is Tool && resource.name == "create_item" }'
+        asking = f'{everything} unless {creates};\n@ask("leads") {everything} when {creates};'
+        files = {"rules.cedar": asking if asks else f"{everything};"}
+        assert self._change("/policies", {"files": files, "message": "", "expected": -1})
+        self._world.asks, self._world.version = asks, self._world.version + 1
+
+    @precondition(lambda self: self._questions)
+    @rule(which=st.integers(0, 1000))
+    def attempt_again(self, which: int) -> None:
+        question = self._questions[which % len(self._questions)]
+        call = self._call(question.grant, "create_item", question)
+        if call is not None:
+            self._request(call, "POST", presented=True)
+
+    @precondition(lambda self: self._questions and ("all", "") not in self._world.frozen)
+    @rule(which=st.integers(0, 1000), verb=st.sampled_from(["allow", "allow", "allow", "deny", "never"]))
+    def answer(self, which: int, verb: str) -> None:
+        question = self._questions[which % len(self._questions)]
+        path = f"{wire.PATH_INBOX}/{question.approval}"
+        digest = self._lead.send("GET", path).json["digest"]
+        answer = self._lead.send("POST", f"{path}/answer", wire.dump({"answer": verb, "digest": digest}))
+        ended = question.grant.state == "revoked" or question.version != self._world.version
+        if question.state != "pending" or ended:
+            assert (answer.status, answer.code) == (409, "approval.answered")
+            return
+        assert answer.status == 200, answer.body
+        question.state = "allowed" if verb == "allow" else "denied"
+        if verb == "never":
+            self._world.nevers.add(question.grant.person)
 
     @rule(call=calls, outcome=st.sampled_from(["done", "failed", "unknown"]))
     def settle(self, call: Call, outcome: str) -> None:
@@ -480,6 +564,8 @@ class Permissions(RuleBasedStateMachine):
             self._change("/freezes/lift", {"kind": kind, "name": name})
         self._change("/servers/keyed/resume", may_be_so="server.state")
         self._put_entry(0)
+        if self._world.asks:
+            self.change_policies(asks=False)
         for grant in self._grants:
             rows = self._served.administrator.administer("GET", f"/v1/admin/calls?grant={grant.id}")
             assert sorted((row["tool"], row["decision"]) for row in rows) == sorted(grant.decisions)
@@ -531,8 +617,12 @@ def served(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.mark.timeout(600)  # finding the shortest story of a failure takes minutes
 def test_what_is_executed_is_what_was_permitted(served: Served, upstream: Upstream) -> None:
+    made = served.administrator.administer("POST", "/v1/admin/people/lea/invite")
+    lead = SigningLaptop.of_person(served.url, made["invite"])
+    served.administrator.administer("POST", "/v1/admin/groups/leads/join", {"people": ["lea"]})
+
     def machine() -> Permissions:
-        return Permissions(served, upstream)
+        return Permissions(served, upstream, lead)
 
     run_state_machine_as_test(
         machine,  # type: ignore[arg-type]  # it is called; any factory will do

@@ -76,6 +76,8 @@ class PolicyBook:
             ),
             # What was decided on the policies before is not recorded any more: it is decided again.
             Statement("touch_servers", {"name": ""}),
+            Statement("end_approvals_of_policies", {"version": version + 1}),
+            Statement("end_allowances_of_policies"),
             changes.change(by, "policy.apply", version=version + 1, files=sorted(files), digest=digest(text.encode())),
         )
         if done is None:

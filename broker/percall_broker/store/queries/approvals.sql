@@ -142,6 +142,14 @@ RETURNING id
 UPDATE lasting_answers SET state = 'ended'
 WHERE state = 'active' AND effect = 'allow' AND grant_id IN (SELECT g.id FROM grants g WHERE g.state = 'revoked')
 
+-- name: end_approvals_of_policies(version)
+-- With new policies, in their transaction: what earlier ones asked is answered for nothing. Requests stay.
+UPDATE approvals SET state = 'ended'
+WHERE kind = 'call' AND state IN ('pending', 'allowed') AND policy_version < :version
+
+-- name: end_allowances_of_policies()
+UPDATE lasting_answers SET state = 'ended' WHERE state = 'active' AND effect = 'allow'
+
 -- name: end_lasting_answers(person)
 UPDATE lasting_answers SET state = 'ended' WHERE state = 'active' AND person = :person
 
