@@ -388,15 +388,32 @@ class Permissions(RuleBasedStateMachine):
     @precondition(lambda self: self._questions)
     @rule(which=st.integers(0, 1000))
     def attempt_again(self, which: int) -> None:
-        question = self._questions[which % len(self._questions)]
-        call = self._call(question.grant, "create_item", question)
-        if call is not None:
-            self._request(call, "POST", presented=True)
+        self._attempt(self._questions[which % len(self._questions)])
 
     @precondition(lambda self: self._questions and ("all", "") not in self._world.frozen)
     @rule(which=st.integers(0, 1000), verb=st.sampled_from(["allow", "allow", "allow", "deny", "never"]))
     def answer(self, which: int, verb: str) -> None:
-        question = self._questions[which % len(self._questions)]
+        self._answer(self._questions[which % len(self._questions)], verb)
+
+    @precondition(lambda self: ("all", "") not in self._world.frozen)
+    @rule(grant=grants, verb=st.sampled_from(["allow", "allow", "deny"]))
+    def ask_and_answer(self, grant: Grant, verb: str) -> None:
+        """As people do; and then once more than was allowed."""
+        if not self._world.asks:
+            self.change_policies(asks=True)
+        known = len(self._questions)
+        self._call(grant, "create_item")
+        for question in self._questions[known:]:
+            self._answer(question, verb)
+            self._attempt(question)
+            self._attempt(question)
+
+    def _attempt(self, question: Question) -> None:
+        call = self._call(question.grant, "create_item", question)
+        if call is not None:
+            self._request(call, "POST", presented=True)
+
+    def _answer(self, question: Question, verb: str) -> None:
         path = f"{wire.PATH_INBOX}/{question.approval}"
         digest = self._lead.send("GET", path).json["digest"]
         answer = self._lead.send("POST", f"{path}/answer", wire.dump({"answer": verb, "digest": digest}))
