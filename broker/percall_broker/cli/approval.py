@@ -16,7 +16,7 @@ from percall.errors import UsageError
 from percall.identity.client import SignedClient
 from percall_broker.cli import output
 from percall_broker.cli.grant import seconds_of
-from percall_broker.console.marking import visible
+from percall_broker.model.marking import visible
 
 approvals = typer.Typer(help="What waits for your answer, and your answer.", no_args_is_help=True)
 

@@ -10,7 +10,7 @@ import typer
 from percall.errors import UsageError
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
-from percall_broker.console.marking import visible
+from percall_broker.model.marking import visible
 from percall_broker.pipeline.administration.pins import ACCEPTED, CHANGED, OLD, written
 
 _COLUMNS = ("tool", "state", "differs", "laptops", "refused", "pinned_by", "pinned_at", "first_seen_at", "digest")

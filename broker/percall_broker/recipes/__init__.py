@@ -11,6 +11,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from percall.clients import launches
 from percall_broker.model.errors import InvalidInput, NotFound
 
 FOLDER = Path(__file__).parent
@@ -65,12 +66,7 @@ def recognised(launch: str) -> list[str]:
 
     A remote server's URL is recognised by itself and by whatever lies below it.
     """
-    return [name for name in names() if launch_fits(launch, _launches(text_of(name)))]
-
-
-def launch_fits(launch: str, known: tuple[str, ...]) -> bool:
-    """Whether a launch is one of those that an entry names."""
-    return any(launch == one or ("://" in one and launch.startswith(f"{one}/")) for one in known if launch)
+    return [name for name in names() if launches.fits(launch, _launches(text_of(name)))]
 
 
 def _launches(text: str) -> tuple[str, ...]:

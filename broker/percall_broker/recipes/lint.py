@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from percall.clients.launches import launched
+from percall.clients.launches import fits, launched
 from percall_broker import recipes
 from percall_broker.model import entry_file
 from percall_broker.model.rules import is_loopback_name, name_matches, parse_url
@@ -109,7 +109,7 @@ def _defaults(entry: Entry) -> Iterator[Finding]:
 
 def _recognition(entry: Entry) -> Iterator[Finding]:
     launch = launched(entry.command, entry.url)
-    if launch and not recipes.launch_fits(launch, entry.recognition.launches):
+    if launch and not fits(launch, entry.recognition.launches):
         yield Finding("warning", "recipe.recognise", f"recognise.launches does not name its own launch, {launch!r}.")
 
 

@@ -97,21 +97,21 @@ class Adopting:
     def _give(self, client: SignedClient, record: Adoption, move: Move) -> wire.PersonalKey:
         name = record.server
         held = next((key for key in personal_keys.listed(client) if key.server == name), None)
-        if held is None:
-            given = personal_keys.change(client, name, "add", move.key.encode())
-            self._tell(f"{name}: the broker has your key; it goes to {given.goes_to if given else 'its server'}.")
-        elif self._is_this_key(move.key, record, held.version):
-            given = personal_keys.change(client, name, "confirm") if held.refusal else held
-        elif self._existing == REPLACE:
-            given = personal_keys.change(client, name, "rotate", move.key.encode())
-        elif self._existing == KEEP:
-            given = personal_keys.change(client, name, "confirm") if held.refusal else held
+        if held is not None and (self._existing == KEEP or self._is_this_key(move.key, record, held.version)):
+            if held.refusal is None:
+                return held
+            verb, key = "confirm", b""
+        elif held is None or self._existing == REPLACE:
+            verb, key = "rotate" if held else "add", move.key.encode()
         else:
             raise UsageError(
                 "adopt.key_exists",
                 f"The broker has a key of yours for {name} already (version {held.version}), and this may be another.",
                 "To go on with the broker's: --existing keep. To put this one in its place: --existing replace.",
             )
+        place = personal_keys.place_at(client, name)
+        self._tell(f"{name}: your key goes to {place.goes_to}, nowhere else.")
+        given = personal_keys.change(client, name, verb, key, place)
         if given is None:
             raise UsageError(
                 "adopt.key_gone", f"Your key for {name} was removed at the broker meanwhile.", "Try again."

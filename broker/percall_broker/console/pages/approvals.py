@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, Response
 
 from percall_broker.console import rendering, story
 from percall_broker.console.asking import Pages
-from percall_broker.console.marking import visible
+from percall_broker.model.marking import visible
 from percall_broker.pipeline.approvals.answers import MOST_SECONDS
 from percall_broker.pipeline.approvals.inbox import STATES, Filters
 from percall_broker.pipeline.console.actions import VARYING, shown_approval

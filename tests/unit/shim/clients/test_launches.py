@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from percall.clients.launches import launched
+from percall.clients.launches import fits, launched
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,11 @@ def test_a_shells_one_line_is_read_too() -> None:
 @given(st.lists(st.text(max_size=20), max_size=6), st.text(max_size=40))
 def test_no_config_makes_it_fail(command: list[str], url: str) -> None:
     assert isinstance(launched(command, url), str)
+
+
+def test_a_url_is_recognised_with_what_lies_below_it_and_no_other_host() -> None:
+    known = ("https://mcp.example/mcp",)
+    assert fits("https://mcp.example/mcp", known)
+    assert fits("https://mcp.example/mcp/x", known)
+    assert not fits("https://mcp.example/mcp-other", known)
+    assert not fits("https://mcp.example.evil/mcp", known)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from percall_broker.console import rendering
-from percall_broker.console.marking import is_hidden, runs, visible
+from percall_broker.model.marking import is_hidden, runs, visible
 
 HIDDEN = (
     "\u202e\u2066\u200b\u200d\ufeff\x1b\x00\x7f\x9b\u00a0\u3164\u2028\U000e0041\ue000\u2800\u00ad"  # one of each kind
