@@ -27,12 +27,12 @@ def one_at_a_time(name: str) -> Iterator[None]:
         yield
 
 
-def npm_packages(wanted: Iterable[str]) -> Path:
-    """The node_modules folder that has all of these."""
+def npm_packages(wanted: Iterable[str], name: str = "npm") -> Path:
+    """The node_modules folder that has all of these, under `.cache/NAME`."""
     names = sorted(wanted)
-    folder = CACHE / "npm"
+    folder = CACHE / name
     ready = folder / ".ready"
-    with one_at_a_time("npm"):
+    with one_at_a_time(name):
         if not ready.exists() or ready.read_text() != " ".join(names):
             folder.mkdir(parents=True, exist_ok=True)
             command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder)]
