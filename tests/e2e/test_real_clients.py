@@ -19,6 +19,7 @@ from harness.upstream import CANARY, Upstream
 if TYPE_CHECKING:
     from harness.processes import Broker
 
+# What was tried is told in docs/how-to/move-from-pasted-keys.md.
 pytestmark = [pytest.mark.node, pytest.mark.timeout(300)]
 
 PASSPHRASE = "four words that differ"
