@@ -119,7 +119,9 @@ def test_a_changed_command_waits_for_trust_and_a_suspended_server_says_so(broker
         broker.administrator.administer("server", "update", "keyed", "--from", str(before))
     assert "percall trust keyed" in of(found, "trust")["next_step"]
     assert "suspended" in of(found, "grant", "warning")["message"]
-    assert "percall trust keyed" in of(found, "server", "problem")["message"]
+    server = of(found, "server")
+    assert server["code"] == "trust.changed"
+    assert server["next_step"].endswith("`percall trust keyed`.")
 
 
 def test_what_is_named_and_unknown_and_what_no_client_has_yet(broker: Broker, laptop: Laptop) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import queue
+import re
 import subprocess
 import tempfile
 import threading
@@ -27,6 +28,7 @@ _PROTOCOL = "2025-06-18"
 _GRACE_SECONDS = 5.0
 _MOST_PAGES = 50
 _SHOWN_CHARACTERS = 300
+_OWN_ERROR = re.compile(r"percall: (.+) \[([a-z_.]+)\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,7 @@ def try_out(
         try:
             return session.asked(probe, arguments)
         except LaunchError as error:
-            said = _last_line(errors)
-            raise LaunchError(error.code, f"{error.message}{f' It said: {said}' if said else ''}") from None
+            raise _explained(error, errors) from None
         finally:
             session.end()
 
@@ -168,7 +169,12 @@ class _Session:
         self._reader.join(_GRACE_SECONDS)
 
 
-def _last_line(errors: Any) -> str:
+def _explained(error: LaunchError, errors: Any) -> LaunchError:
+    """The error with what was said on stderr: Percall's own words where it ended by one of its errors."""
     errors.seek(0)
     lines = errors.read().decode(errors="replace").strip().splitlines()
-    return lines[-1][:_SHOWN_CHARACTERS] if lines else ""
+    for index, line in enumerate(lines if error.code == "handshake.ended" else ()):
+        if own := _OWN_ERROR.fullmatch(line):
+            return LaunchError(own[2], own[1], "".join(lines[index + 1 : index + 2]).strip())
+    said = lines[-1][:_SHOWN_CHARACTERS] if lines else ""
+    return LaunchError(error.code, f"{error.message}{f' It said: {said}' if said else ''}")
