@@ -76,7 +76,9 @@ def _make(kind: Any) -> Any:  # noqa: C901 - the methods of one class, beside on
     def refuse(self: Any, name: str, *_value: Any) -> None:  # noqa: ARG001
         raise AttributeError(f"{kind.__name__}.{name} cannot be changed.")
 
-    kind.__init__, kind.__eq__, kind.__hash__, kind.__repr__ = __init__, __eq__, __hash__, __repr__
+    kind.__init__, kind.__eq__, kind.__hash__ = __init__, __eq__, __hash__
+    if "__repr__" not in kind.__dict__:
+        kind.__repr__ = __repr__
     kind.__setattr__ = kind.__delattr__ = refuse
     setattr(kind, "__match_args__", names)  # noqa: B010 - a type checker knows better
     kind.__dataclass_fields__ = _RealFields(plain, factories)

@@ -9,15 +9,18 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import subprocess
 import sys
-from dataclasses import dataclass, field
 
+from percall import system
 from percall.errors import IdentityError
+from percall.lean import dataclass
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
+    import subprocess
+
     from percall.home import Login
+    from percall.system.posix import Fork
 
 SEED_BYTES = 32
 MAX_ITEM_CHARACTERS = 1280
@@ -29,9 +32,12 @@ OTHER_CHOICE = "Or choose the passphrase-encrypted file by name: `percall login 
 class Identity:
     """The secrets of one login: the device key's seed, the grant token, the proxy's password. Its repr shows none."""
 
-    seed: bytes = field(repr=False)
-    token: str = field(repr=False)
-    proxy_password: str = field(default="", repr=False)
+    seed: bytes
+    token: str
+    proxy_password: str = ""
+
+    def __repr__(self) -> str:
+        return "Identity()"
 
 
 def start_reader(login: Login) -> subprocess.Popen[bytes]:
@@ -39,12 +45,39 @@ def start_reader(login: Login) -> subprocess.Popen[bytes]:
 
     It has its own time-out, never asks on the terminal (the client owns that), and ends by itself.
     """
+    import subprocess  # noqa: PLC0415 - 5 ms, which a fork does without
+
     return subprocess.Popen(
         [sys.executable, "-EP", "-m", "percall.identity.reader", login.grant],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
+
+
+def fork_reader(grant: str, keyring: str) -> Fork | None:
+    """The same helper as a fork of this process, for the start of a process that waits for it; None where none may be.
+
+    It saves an interpreter's start, and what both processes import next is imported once, before they part. To be
+    called while there is one thread, and nothing secret or of the client's. Raises OSError.
+    """
+    import ctypes  # noqa: F401, PLC0415
+    import socket  # noqa: F401, PLC0415
+    import typing  # noqa: F401, PLC0415
+
+    from percall import home  # noqa: F401, PLC0415
+
+    if keyring == "file":
+        import hashlib  # noqa: F401, PLC0415
+
+        import nacl.bindings  # noqa: F401, PLC0415
+
+    def work() -> int:
+        from percall.identity import reader  # noqa: PLC0415 - in the helper alone
+
+        return reader.answer(grant)
+
+    return system.forked(work)
 
 
 def read_answer(answer: bytes) -> Identity:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import sys
 import time
-from dataclasses import dataclass, field
 
 from percall.errors import IdentityError
+from percall.lean import dataclass
 
 _SYSTEM_CALLS = {"x86_64": (248, 250), "aarch64": (217, 219), "riscv64": (217, 219)}
 """add_key and keyctl, by machine."""
@@ -28,10 +27,13 @@ _GONE = {126, 127, 128}  # ENOKEY, EKEYEXPIRED, EKEYREVOKED: Linux's own, which 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A key that is kept, until a time in seconds since the epoch."""
+    """A key that is kept, until a time in seconds since the epoch. Its repr does not show it."""
 
-    key: bytes = field(repr=False)  # SECRET, never log
+    key: bytes  # SECRET, never log
     until: int
+
+    def __repr__(self) -> str:
+        return f"Kept(until={self.until})"
 
 
 def is_there() -> bool:
@@ -109,7 +111,7 @@ def _keyctl(operation: int, *arguments: object) -> int:
 
 def _system_call(which: int, *arguments: object) -> int:
     """Raises OSError."""
-    numbers = _SYSTEM_CALLS.get(platform.machine()) if sys.platform == "linux" and sys.maxsize > 2**32 else None
+    numbers = _SYSTEM_CALLS.get(os.uname().machine) if sys.platform == "linux" and sys.maxsize > 2**32 else None
     if numbers is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     library = ctypes.CDLL(None, use_errno=True)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import base64
 import os
-from dataclasses import dataclass
 from hashlib import sha256
 
+from nacl.bindings import crypto_pwhash_argon2id_MEMLIMIT_MIN, crypto_pwhash_SALTBYTES
 from nacl.exceptions import CryptoError
-from nacl.pwhash import argon2id
 from nacl.secret import Aead
 
 from percall import home, wire
 from percall.errors import IdentityError, WireError
+from percall.lean import dataclass
 
 PASSES = 3
 MEMORY_BYTES = 64 * 1024 * 1024
@@ -42,12 +42,14 @@ class Lock:
 
     def key(self, passphrase: bytes) -> bytes:
         """SECRET, never log."""
+        from nacl.pwhash import argon2id  # noqa: PLC0415 - not for a file that is unlocked
+
         return argon2id.kdf(Aead.KEY_SIZE, passphrase, self.salt, self.passes, self.memory_bytes)
 
 
 def new_lock() -> Lock:
     """A lock for a device's first file."""
-    return Lock(os.urandom(argon2id.SALTBYTES), PASSES, MEMORY_BYTES)
+    return Lock(os.urandom(crypto_pwhash_SALTBYTES), PASSES, MEMORY_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +109,10 @@ def _read(grant: str) -> tuple[Lock, bytes]:
     except (WireError, ValueError):
         raise _damaged(grant) from None
     # Before anything is derived: neither time nor memory is spent on what nobody of ours has written.
-    spends = lock.passes <= _MOST_PASSES and argon2id.MEMLIMIT_MIN <= lock.memory_bytes <= _MOST_MEMORY_BYTES
-    if record.version != 1 or not spends or lock.passes < 1 or len(lock.salt) != argon2id.SALTBYTES:
+    spends = (
+        lock.passes <= _MOST_PASSES and crypto_pwhash_argon2id_MEMLIMIT_MIN <= lock.memory_bytes <= _MOST_MEMORY_BYTES
+    )
+    if record.version != 1 or not spends or lock.passes < 1 or len(lock.salt) != crypto_pwhash_SALTBYTES:
         raise _damaged(grant)
     return lock, box
 

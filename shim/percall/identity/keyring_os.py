@@ -6,25 +6,24 @@ backend that keeps secrets in the clear, or drops them, is refused by name; ther
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import os
-import secrets
+import stat
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
+from contextlib import suppress
 
 from percall.errors import IdentityError
 from percall.identity import OTHER_CHOICE
 
+TYPE_CHECKING = False  # `typing`, `pathlib` and their like would cost a tenth of a remote server's start
 if TYPE_CHECKING:
     from keyring.backend import KeyringBackend
 
 SERVICE = "percall"
+_SECRET_SERVICE = "keyring.backends.SecretService.Keyring"  # noqa: S105 - a class's name
 BACKENDS = (
     "keyring.backends.macOS.Keyring",
     "keyring.backends.Windows.WinVaultKeyring",
-    "keyring.backends.SecretService.Keyring",
+    _SECRET_SERVICE,
     "keyring.backends.libsecret.Keyring",
     "keyring.backends.kwallet.DBusKeyring",
     "keyring.backends.kwallet.DBusKeyringKWallet4",
@@ -65,7 +64,7 @@ def choose() -> str:
 
 def get(backend: str, grant: str) -> str:
     """The item of a grant. Raises IdentityError: missing, locked, or the keyring failed."""
-    found = _with(backend).get_password(SERVICE, grant)
+    found = _found_quickly(backend, grant) or _with(backend).get_password(SERVICE, grant)
     if found is None:
         raise IdentityError(
             "keyring.item_missing",
@@ -73,6 +72,16 @@ def get(backend: str, grant: str) -> str:
             "Ask the administrator for a new invite, then run `percall login URL --invite CODE`.",
         )
     return found
+
+
+def _found_quickly(backend: str, grant: str) -> str | None:
+    """The item of an open Secret Service, without the time that `keyring` takes; None: ask `keyring`."""
+    if backend != _SECRET_SERVICE:
+        return None
+    from percall.identity import secret_service  # noqa: PLC0415 - only where it is needed
+
+    _find_session_bus()
+    return secret_service.find(SERVICE, grant)
 
 
 def put(backend: str, grant: str, text: str) -> None:
@@ -84,7 +93,7 @@ def delete(backend: str, grant: str) -> None:
     """Forgets a grant's item, if it is there."""
     from keyring.errors import PasswordDeleteError  # noqa: PLC0415 - as above
 
-    with contextlib.suppress(PasswordDeleteError):
+    with suppress(PasswordDeleteError):
         _with(backend).delete_password(SERVICE, grant)
 
 
@@ -93,7 +102,7 @@ def probe(backend: str) -> None:
 
     Raises IdentityError.
     """
-    name, text = f"probe-{secrets.token_hex(8)}", secrets.token_hex(16)
+    name, text = f"probe-{os.urandom(8).hex()}", os.urandom(16).hex()
     keyring = _with(backend)
     keyring.set_password(SERVICE, name, text)
     kept = keyring.get_password(SERVICE, name) == text
@@ -120,6 +129,8 @@ def _with(backend: str) -> KeyringBackend:
     if backend not in BACKENDS:
         raise IdentityError("keyring.refused", f"The keyring backend {backend!r} is refused.", OTHER_CHOICE)
     _find_session_bus()
+    import importlib  # noqa: PLC0415 - not for the quick way
+
     module, _, name = backend.rpartition(".")
     loaded: KeyringBackend = getattr(importlib.import_module(module), name)()
     return loaded
@@ -132,6 +143,7 @@ def _class_name(backend: KeyringBackend) -> str:
 def _find_session_bus() -> None:
     """Clients may start us with a bare environment; the session's bus has a well-known place."""
     if sys.platform == "linux" and not os.environ.get("DBUS_SESSION_BUS_ADDRESS"):
-        bus = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}") / "bus"
-        if bus.is_socket():
-            os.environ["DBUS_SESSION_BUS_ADDRESS"] = f"unix:path={bus}"
+        bus = f"{os.environ.get('XDG_RUNTIME_DIR') or f'/run/user/{os.getuid()}'}/bus"
+        with suppress(OSError):
+            if stat.S_ISSOCK(os.stat(bus).st_mode):  # noqa: PTH116 - as above
+                os.environ["DBUS_SESSION_BUS_ADDRESS"] = f"unix:path={bus}"

@@ -1,4 +1,4 @@
-"""The helper process that reads one login's secrets: `python -m percall.identity.reader GRANT`.
+"""The helper process that reads one login's secrets: `python -m percall.identity.reader GRANT`, or a fork of a start.
 
 Prints them on stdout, which must be a pipe to the process that asked, and ends. It never asks at a terminal: the
 MCP client owns that.
@@ -37,20 +37,25 @@ def _nobody_is_there() -> NoReturn:
     raise passphrase.missing()
 
 
-def main() -> int:
-    """Answers for the grant that argv names."""
-    if len(sys.argv) != 2 or sys.stdout.isatty():  # noqa: PLR2004 - the module and one grant
-        raise SystemExit("percall: started by `percall run`; prints secrets to a pipe only.")
+def answer(grant: str) -> int:
+    """Prints the answer for a grant; the process's exit code."""
 
     def work() -> dict[str, str]:
         try:
-            return read(sys.argv[1])
+            return read(grant)
         except ValueError:
             raise UsageError(
                 "keyring.damaged", "The keyring item is damaged.", "Ask for a new invite and run `percall login`."
             ) from None
 
     return helper.answer(work)
+
+
+def main() -> int:
+    """Answers for the grant that argv names."""
+    if len(sys.argv) != 2 or sys.stdout.isatty():  # noqa: PLR2004 - the module and one grant
+        raise SystemExit("percall: started by `percall run`; prints secrets to a pipe only.")
+    return answer(sys.argv[1])
 
 
 if __name__ == "__main__":

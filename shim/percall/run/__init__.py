@@ -1,4 +1,5 @@
-"""The path of a call: `percall run`. One thread polls the client, the server and the broker; a child starts first.
+"""The path of a call: `percall run`. One thread polls the client, the server and the broker; a child starts first, or
+for a remote server the helper that reads the keyring.
 
 Only the standard library here, and `nacl` and `h11` once the child runs.
 """
@@ -11,6 +12,7 @@ TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
     from percall.home import Found
     from percall.run.child import Child
+    from percall.system.posix import Fork
 
 _IDENTITY_SECONDS = 0.15
 """How long a child's start is left alone before the helper that reads the keyring is started beside it."""
@@ -23,17 +25,16 @@ def main(server: str, agent: str | None, command: list[str] | None) -> int:
     """
     from percall.run import early  # noqa: PLC0415 - `percall --help` needs none of this
 
-    child = early.start(server, agent, command)
+    started = early.start(server, agent, command)
     try:
         from percall import home  # noqa: PLC0415 - beside the child's own start
 
         found = home.find_server(server, agent)
         if found.granted.entry.delivery == "relay":
-            return _bridge(found, command)
-        return _spawn(found, command, child)
+            return _bridge(found, command, started.reader_of(found.login.grant))
+        return _spawn(found, command, started.child)
     except PercallError:
-        if child is not None:
-            child.release()
+        started.undo()
         raise
 
 
@@ -53,7 +54,7 @@ def _spawn(found: Found, command: list[str] | None, child: Child | None) -> int:
     return shim.run(Spawned(shim, launch, child), _IDENTITY_SECONDS)
 
 
-def _bridge(found: Found, command: list[str] | None) -> int:
+def _bridge(found: Found, command: list[str] | None, reader: Fork | None) -> int:
     if command:
         raise UsageError(
             "run.remote",
@@ -65,5 +66,5 @@ def _bridge(found: Found, command: list[str] | None) -> int:
     from percall.run.broker import Signer  # noqa: PLC0415 - the same
     from percall.run.shim import Shim  # noqa: PLC0415 - the same
 
-    shim = Shim(found, Signer(Address.parse(found.login.broker, found.login.proxy)))
+    shim = Shim(found, Signer(Address.parse(found.login.broker, found.login.proxy)), reader)
     return shim.run(Bridge(shim, found), 0.0)

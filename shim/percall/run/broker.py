@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from percall.http1 import Address
     from percall.proof import DeviceKey
     from percall.run.loop import Loop
+    from percall.system.posix import Fork
 
 _OK = range(200, 300)
 _UNAUTHORISED = 401
@@ -125,14 +126,14 @@ def refusal_of(status: int, body: bytes, address: Address) -> PercallError:
 class Broker:
     """Signed requests to one broker, as one login."""
 
-    def __init__(self, loop: Loop, login: Login, signer: Signer) -> None:
+    def __init__(self, loop: Loop, login: Login, signer: Signer, reader: Fork | None = None) -> None:
         self.signer = signer
         self._away_since = 0.0
         self._loop = loop
         self._login = login
         self._pool = Pool(loop, signer.address, login.ca_file or None)
         self._waiting: list[Callable[[], None]] = []
-        self._reader: subprocess.Popen[bytes] | None = None
+        self._reader: subprocess.Popen[bytes] | Fork | None = reader
         self._reader_descriptor = -1
         self._answer = b""
         self._failed_at = 0.0
@@ -219,19 +220,17 @@ class Broker:
     def close(self) -> None:
         """Close the connections, and end the helper process."""
         self._pool.close()
-        if self._reader is not None:
-            self._reader.kill()
-            self._end_reader()
+        self._without_reader()()
 
     def read_identity(self) -> None:
-        """Start the helper process that reads the keyring."""
+        """Start the helper process that reads the keyring, unless it was started before us."""
         from percall import identity, own_memory  # noqa: PLC0415 - after the child's start
 
         own_memory.close()
         self.signer.start_over()
         self._answer = b""
         try:
-            self._reader = identity.start_reader(self._login)
+            self._reader = self._reader or identity.start_reader(self._login)
         except OSError as error:
             self._rejected(IdentityError("keyring.reader", f"The keyring's helper cannot be started: {error}."))
             return
@@ -239,6 +238,7 @@ class Broker:
         self._reader_descriptor = system.incoming(self._reader.stdout)
         self._loop.watch(self._reader_descriptor, READ, self._read)
         self._loop.later(_READER_SECONDS, self._too_slow)
+        from percall import http1, proof  # noqa: F401, PLC0415 - what comes next needs them; meanwhile the helper reads
 
     def _read(self, _events: int) -> None:
         from percall import identity  # noqa: PLC0415 - loaded when the helper was started
@@ -247,32 +247,38 @@ class Broker:
             return
         data = system.read(self._reader_descriptor, _READ_BYTES)
         self._answer += data
-        if data and len(self._answer) <= _READ_BYTES:
+        if data and not data.endswith(b"\n") and len(self._answer) <= _READ_BYTES:
             return
-        self._end_reader()
+        end_reader = self._without_reader()
         answer, self._answer = self._answer, b""
         try:
             found = identity.read_answer(answer)
             self.signer.accept(found.seed, found.token, found.proxy_password)
         except PercallError as error:
             self._rejected(error)
-            return
-        self._resume()
+        else:
+            self._resume()
+        end_reader()  # after those who waited for its answer
 
     def _too_slow(self) -> None:
         if self._reader is not None and not self.signer.is_ready:
-            self._reader.kill()
-            self._end_reader()
+            self._without_reader()()
             self._rejected(
                 IdentityError("keyring.silent", "The keyring did not answer.", "Unlock it, then try the call again.")
             )
 
-    def _end_reader(self) -> None:
+    def _without_reader(self) -> Callable[[], None]:
+        """Listen to the helper no more; what is returned ends it."""
         reader, self._reader = self._reader, None
-        if reader is not None and reader.stdout is not None:
-            self._loop.unwatch(self._reader_descriptor)
-            reader.stdout.close()
-            reader.wait()
+        self._loop.unwatch(self._reader_descriptor)
+
+        def end() -> None:
+            if reader is not None and reader.stdout is not None:
+                reader.kill()
+                reader.stdout.close()
+                reader.wait()
+
+        return end
 
     def _rejected(self, error: PercallError) -> None:
         self._failed_at = time.monotonic()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from percall.home import Found
     from percall.run.broker import Signer
+    from percall.system.posix import Fork
 
     class Server(Protocol):
         """What stands behind the shim."""
@@ -84,10 +85,10 @@ _STANDING_SECONDS = 5.0
 class Shim:
     """The client's side, the broker's word, and the order of the end. `run` is given the server."""
 
-    def __init__(self, found: Found, signer: Signer) -> None:
+    def __init__(self, found: Found, signer: Signer, reader: Fork | None = None) -> None:
         self.loop = loop = Loop()
         self.stderr = Stderr(loop)
-        self.broker = Broker(loop, found.login, signer)
+        self.broker = Broker(loop, found.login, signer, reader)
         self.broker.wanted = self.connect
         self._stdin, self._stdout = system.standard(_STDIN), system.standard(_STDOUT)
         self.client = Writer(loop, self._stdout, self._client_gone, self._client_drained)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
 from contextlib import suppress
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import IO
+    from typing import IO, NoReturn
 
     from percall.run.loop import Loop
 
@@ -193,3 +194,53 @@ class Process:
             os.waitpid(self._watcher, 0)
             self._watcher = 0
             os.close(self._lifeline)
+
+
+class Fork:
+    """A fork of this process that does one piece of work: `stdout` is our end of what it writes."""
+
+    def __init__(self, pid: int, output: int) -> None:
+        self._pid = pid
+        self.stdout = os.fdopen(output, "rb", buffering=0)
+
+    def kill(self) -> None:
+        """End it, if it has not ended by itself."""
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+
+    def wait(self) -> None:
+        """Until it has ended."""
+        os.waitpid(self._pid, 0)
+
+
+def forked(work: Callable[[], int]) -> Fork | None:
+    """Do something in a fork of this process, which ends after it, with the exit code that it returns.
+
+    It has the client's streams no longer. None on macOS, whose frameworks (the keychain's too) do not survive a fork.
+    Raises OSError.
+    """
+    if sys.platform == "darwin":
+        return None
+    output, theirs = os.pipe()
+    try:
+        pid = os.fork()
+        if not pid:
+            _work_apart(work, theirs)
+    except OSError:
+        os.close(output)
+        raise
+    finally:
+        os.close(theirs)
+    return Fork(pid, output)
+
+
+def _work_apart(work: Callable[[], int], output: int) -> NoReturn:
+    """In the fork: its own streams, and no way back into what the process was about to do."""
+    code = 1
+    try:
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor, standard_one in ((null, 0), (output, 1), (null, 2)):
+            os.dup2(descriptor, standard_one)
+        code = work()
+    finally:
+        os._exit(code)

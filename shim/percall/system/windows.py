@@ -161,6 +161,11 @@ def on_child_end(loop: Loop, callback: Callable[[], None]) -> None:
     _ended.append((loop, callback))
 
 
+def forked(work: Callable[[], int]) -> None:
+    """None: there are no forks here, so the work is for a process that is started the long way."""
+    del work
+
+
 def find(name: str, path: str) -> tuple[str | None, str]:
     """A program's file on a PATH, with the endings of PATHEXT (`npx` is `npx.cmd`); and where it was looked for."""
     folders = [folder for folder in (path or DEFAULT_PATH).split(os.pathsep) if os.path.isabs(folder)]  # noqa: PTH117

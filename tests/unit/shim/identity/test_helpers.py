@@ -19,6 +19,8 @@ import pytest
 from harness.sealing import sealed
 from percall import home, identity
 from percall.errors import IdentityError
+from percall.identity import secret_service
+from percall.identity.secret_service import _PRIME as PRIME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,6 +70,62 @@ def test_an_item_goes_into_a_real_secret_service_and_comes_back(environment: dic
     """
     answer = ask([str(WITH_KEYRING), "bash", "-c", script, "_", sys.executable, ITEM], environment)
     assert identity.read_answer(json.dumps(answer).encode()) == identity.Identity(b"s" * 32, "header.claims.signature")
+
+
+QUICKLY_AND_BY_KEYRING = """
+import keyring.backends.SecretService
+from percall.identity import secret_service
+print(secret_service.find("percall", "g1"))
+print(keyring.backends.SecretService.Keyring().get_password("percall", "g1"))
+"""
+
+
+def find_quickly(environment: dict[str, str]) -> list[str]:
+    """What is found in a Secret Service with one item, the quick way and by keyring."""
+    script = """
+    printf '%s' "$2" | "$1" -EP -m percall.identity.writer store keyring.backends.SecretService.Keyring g1 >&2 &&
+    "$1" -EP -c "$3"
+    """
+    done = subprocess.run(
+        [str(WITH_KEYRING), "bash", "-c", script, "_", sys.executable, ITEM, QUICKLY_AND_BY_KEYRING],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.stdout.splitlines()
+
+
+@pytest.mark.keyring
+@real_keyring
+def test_an_open_secret_service_gives_the_same_quickly_as_by_keyring(environment: dict[str, str]) -> None:
+    assert find_quickly(environment) == [ITEM, ITEM]
+
+
+@pytest.mark.keyring
+@real_keyring
+def test_a_configured_keyring_is_never_gone_around(environment: dict[str, str]) -> None:
+    configured = environment | {"KEYRING_PROPERTY_SCHEME": "default"}
+    assert find_quickly(configured) == ["None", ITEM]
+
+
+@pytest.mark.keyring
+@real_keyring
+def test_what_the_quick_way_does_not_find_keyring_says(environment: dict[str, str]) -> None:
+    lock = "import secretstorage as s; s.get_default_collection(s.dbus_init()).lock()"
+    script = """
+    printf '%s' "$2" | "$1" -EP -m percall.identity.writer store keyring.backends.SecretService.Keyring g1 >&2 &&
+    "$1" -c "$3" && "$1" -EP -m percall.identity.reader g1 | tee /dev/stderr; exit ${PIPESTATUS[0]}
+    """
+    command = [str(WITH_KEYRING), "bash", "-c", script, "_", sys.executable, ITEM, lock]
+    assert ask(command, environment)["code"] == "keyring.locked"
+
+
+@pytest.mark.parametrize("theirs", [0, 1, PRIME - 1, PRIME, PRIME + 1])
+def test_a_session_with_the_keyring_under_a_key_that_all_know_is_refused(theirs: int) -> None:
+    with pytest.raises(ValueError, match="known to all"):
+        secret_service._key(theirs, 7)
 
 
 @pytest.mark.keyring

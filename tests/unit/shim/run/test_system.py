@@ -48,6 +48,36 @@ def test_both_halves_have_the_whole_interface() -> None:
         assert callable(getattr(windows.Process, name))
 
 
+FORK = """
+import os, sys
+from percall import system
+def work():
+    assert sys.stdin.read() == "", "the client's words are not for it"
+    print("an answer", flush=True)
+    print("a complaint", file=sys.stderr, flush=True)
+    raise {error}
+fork = system.forked(work)
+print("from the fork:", fork.stdout.readall().decode(), end="")
+fork.kill()
+fork.wait()
+print("and on")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="no forks there")
+@pytest.mark.parametrize("error", ["ValueError", "KeyboardInterrupt", "SystemExit(0)"])
+def test_a_fork_has_its_pipe_alone_and_never_comes_back_into_what_forked(error: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORK.format(error=error)],
+        input="a frame\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("from the fork: an answer\nand on\n", "")
+
+
 def test_nothing_that_only_posix_has_is_imported_where_a_command_starts() -> None:
     """Every module of the laptop can be imported where these are missing; `system.posix` alone may want them."""
     script = """
