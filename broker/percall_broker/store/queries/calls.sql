@@ -3,6 +3,9 @@
 -- Each write is one conditional statement: it checks, in the transaction that makes it durable, that the grant is
 -- active, that nothing else stops it (`standing`, see 0002_people.sql), and that what was decided on is still so.
 -- A condition that is unmet returns no row. Never an error.
+--
+-- `+c.deadline_ms` keeps SQLite from weighing the partial index on that column: it would look at the parameter's value
+-- for that, and so plan the whole statement anew each time, which costs ten times as much as running it.
 
 -- name: read_grant(id)
 -- In whatever state it is, and what stops it; of several freezes the narrowest (person, device, all).
@@ -85,7 +88,7 @@ INSERT INTO log (kind, id, call, time_ms, grant_id, person, agent, device, serve
 SELECT 'redemption', c.id, c.id, :time_ms, c.grant_id, c.person, c.agent, c.device, c.server, c.tool,
        '', 'credential.redeemed', '', 0, 0, :entry
 FROM log c JOIN grants g ON g.id = c.grant_id
-WHERE c.kind = 'call' AND c.id = :call AND c.decision = 'permit' AND c.deadline_ms > :time_ms
+WHERE c.kind = 'call' AND c.id = :call AND c.decision = 'permit' AND +c.deadline_ms > :time_ms
   AND c.grant_id = :grant_id AND c.device = :device AND c.server = :server
   AND g.state = 'active' AND g.version = :grant_version AND (g.expires_at = 0 OR g.expires_at > :now)
   AND EXISTS (
@@ -109,7 +112,7 @@ INSERT INTO log (kind, id, call, time_ms, grant_id, person, agent, device, serve
 SELECT 'request', :id, c.id, :time_ms, c.grant_id, c.person, c.agent, c.device, c.server, c.tool,
        'permit', :reason, '', 0, 0, :entry, :secret_owner, :secret_version
 FROM log c JOIN grants g ON g.id = c.grant_id JOIN servers s ON s.name = c.server
-WHERE c.kind = 'call' AND c.id = :call AND c.decision = 'permit' AND c.deadline_ms > :time_ms
+WHERE c.kind = 'call' AND c.id = :call AND c.decision = 'permit' AND +c.deadline_ms > :time_ms
   AND c.grant_id = :grant_id AND c.device = :device AND c.server = :server
   AND g.state = 'active' AND g.version = :grant_version AND (g.expires_at = 0 OR g.expires_at > :now)
   AND s.version = :server_version

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.statements import SEEDS, call
+from harness.statements import SEEDS, call, outcome, redemption, request
 from percall_broker.model.errors import Unavailable
 from percall_broker.store import Statement, migrate, open_store
 from percall_broker.store.sqlite import SqliteStore, checkpoint
@@ -167,3 +167,28 @@ async def test_a_file_that_is_no_database_says_so(tmp_path: Path) -> None:
         await migrate(path)
     with pytest.raises(Unavailable):
         await migrate(tmp_path / "no" / "folder" / "store.db")
+
+
+async def test_a_statement_on_the_path_of_a_call_is_planned_once(store: SqliteStore) -> None:
+    """Planning costs ten times as much as running: SQLite does it anew where a value could change which index fits."""
+    planned: list[int] = []
+
+    def note(*_about: object) -> int:  # SQLite asks for leave when it plans a statement, and then only
+        planned.append(1)
+        return sqlite3.SQLITE_OK
+
+    async def written(name: str, time_ms: int) -> None:
+        await store.append(call(name))
+        await store.transact(
+            Statement("lock_call", {"call": name}),
+            redemption(name, time_ms=time_ms),
+            request(f"{name}'s", name, time_ms=time_ms + 1),
+        )
+        await store.append(outcome(name, time_ms=time_ms + 2))
+
+    store._writer.set_authorizer(note)
+    await written("first", 1001)
+    assert planned
+    planned.clear()
+    await written("second", 2001)
+    assert not planned
