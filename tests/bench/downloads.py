@@ -13,9 +13,17 @@ from candidates import HERE, PLAIN
 from driver import Candidate, Session, median, percentile
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import ExitStack
 
 DOWNLOAD_BYTES = 100_000_000
+RAW = "http.client"
+READERS = {
+    RAW: [sys.executable, str(HERE / "fetching.py")],
+    "httpx": [sys.executable, str(HERE / "fetching.py"), "httpx"],
+    "Node's fetch": ["node", str(HERE / "fetching.mjs")],
+}
+"""What a child reads with, and the command that does. Real servers use httpx, or fetch; the first is the quickest."""
 _ROUNDS = 5
 _SMALL_CALLS = 60
 
@@ -61,9 +69,8 @@ class Downloaded:
         return DOWNLOAD_BYTES / 1e3 / median(self.large)
 
 
-def _direct(name: str, port: int) -> Candidate:
-    url = f"http://127.0.0.1:{port}"
-    return Candidate(name, [sys.executable, str(HERE / "fetching.py")], {**PLAIN, "API_URL": url, "API_KEY": "x"})
+def _direct(name: str, command: list[str], port: int) -> Candidate:
+    return Candidate(name, command, {**PLAIN, "API_URL": f"http://127.0.0.1:{port}", "API_KEY": "x"})
 
 
 def _relay(port: int, stack: ExitStack) -> int:
@@ -75,9 +82,15 @@ def _relay(port: int, stack: ExitStack) -> int:
     return int(process.stdout.readline())
 
 
-def measure(egress: Candidate, port: int, stack: ExitStack) -> dict[str, Downloaded]:
-    """One of each in turn."""
-    ways = [_direct("direct", port), _direct("two relays", _relay(_relay(port, stack), stack)), egress]
+def measure(egress: Mapping[str, Candidate], port: int, stack: ExitStack) -> dict[str, Downloaded]:
+    """One of each in turn. `egress` has each reader's way through Percall."""
+    ways = []
+    for reader, through in egress.items():
+        ways.append(_direct(f"{reader}, direct", READERS[reader], port))
+        if reader == RAW:
+            relayed = _relay(_relay(port, stack), stack)
+            ways.append(_direct(f"{reader}, two relays", READERS[reader], relayed))
+        ways.append(Candidate(f"{reader}, egress", through.command, through.environment))
     sessions = {way.name: Session(way) for way in ways}
     found = {name: Downloaded() for name in sessions}
     for session in sessions.values():
@@ -93,9 +106,14 @@ def measure(egress: Candidate, port: int, stack: ExitStack) -> dict[str, Downloa
     return found
 
 
-def print_table(found: dict[str, Downloaded]) -> None:
+def share(found: Mapping[str, Downloaded], name: str) -> float:
+    """Of the rate that the same reader reaches by itself."""
+    return found[name].rate / found[name.partition(",")[0] + ", direct"].rate
+
+
+def print_table(found: Mapping[str, Downloaded]) -> None:
     """Small requests in milliseconds, downloads in megabytes a second and as a share of the direct rate."""
-    print(f"{'API requests':>16}{'p50':>9}{'p99':>9}{'MB/s':>9}{'share':>9}")
+    print(f"{'API requests':>24}{'p50':>9}{'p99':>9}{'MB/s':>9}{'share':>9}")
     for name, m in found.items():
-        row = (percentile(m.small, 0.5), percentile(m.small, 0.99), m.rate, m.rate / found["direct"].rate)
-        print(f"{name:>16}" + "".join(f"{value:9.2f}" for value in row))
+        row = (percentile(m.small, 0.5), percentile(m.small, 0.99), m.rate, share(found, name))
+        print(f"{name:>24}" + "".join(f"{value:9.2f}" for value in row))

@@ -70,8 +70,6 @@ def bounds(
 ) -> None:
     """What was asked for, and what this run gave."""
     ours, tls = added(results, "percall"), added(results, "percall, TLS")
-    ratio = found["egress"].rate / found["direct"].rate
-    relays = found["two relays"].rate / found["direct"].rate
     rows = (
         ("initialize, added, ms", ours["init"], 60.0),
         ("initialize, broker away, added, ms", added(results, "broker away")["init"], 60.0),
@@ -89,13 +87,17 @@ def bounds(
         ("sixteen in flight, TLS, a second", median(results["percall, TLS"].in_flight), 1500.0),
         ("authorisations, SQLite, a second and core", alone["sqlite"]["per_second_and_core"], 2500.0),
         ("authorisations, PostgreSQL, a second and core", alone["postgresql"]["per_second_and_core"], 1500.0),
-        ("100 MB, share of the direct rate", ratio, 0.5),
+        *(
+            (f"100 MB with {reader}, share of the direct rate", downloads.share(found, f"{reader}, egress"), 0.5)
+            for reader in downloads.READERS
+        ),
     )
     print(f"{'bound':>50}{'wanted':>12}{'measured':>12}")
     for sign, group in (("≤", rows), ("≥", least)):
         for name, measured, wanted in group:
             holds = measured <= wanted if sign == "≤" else measured >= wanted
             print(f"{name:>50}{sign + f' {wanted:.2f}':>12}{measured:12.2f}  {'holds' if holds else 'does not hold'}")
+    relays = downloads.share(found, f"{downloads.RAW}, two relays")
     print(f"{'100 MB through two relays that do nothing':>50}{relays:24.2f}  (for comparison)")
 
 
@@ -121,7 +123,10 @@ def main() -> None:
         for server, entry, key in (
             ("echo", echo_entry(ECHO), ""),
             ("echo-proxy", echo_entry(ECHO, "proxy"), KEY),
-            ("fetch", keyed_entry(f"http://127.0.0.1:{api}", script=HERE / "fetching.py"), KEY),
+            *(
+                (f"fetch-{number}", keyed_entry(f"http://127.0.0.1:{api}", launched=command), KEY)
+                for number, command in enumerate(downloads.READERS.values())
+            ),
         ):
             broker.add_server(server, entry, key)
         tls_arguments = ("--tls-cert", str(folder / "cert.pem"), "--tls-key", str(folder / "key.pem"))
@@ -129,8 +134,10 @@ def main() -> None:
             Broker(folder / "tls", serve_arguments=tls_arguments, login_arguments=("--ca-file", str(folder / "ca.pem")))
         )
         over_tls.add_server("echo", echo_entry(ECHO), "")
+        fetching = {reader: f"fetch-{number}" for number, reader in enumerate(downloads.READERS)}
         laptops = {
-            server: broker.enrol(f"bench-{server}", server, tools="*") for server in ("echo", "echo-proxy", "fetch")
+            server: broker.enrol(f"bench-{server}", server, tools="*")
+            for server in ("echo", "echo-proxy", *fetching.values())
         }
         gone = Broker(folder / "gone")
         with gone:
@@ -160,7 +167,8 @@ def main() -> None:
                 into.initialize.append(session.initialize())
                 session.close()
         table(results)
-        found = downloads.measure(percall(laptops["fetch"], "fetch", "egress"), api, stack)
+        through = {reader: percall(laptops[server], server, server) for reader, server in fetching.items()}
+        found = downloads.measure(through, api, stack)
         downloads.print_table(found)
         alone = {}
         for more in ((), ("--postgresql",)):

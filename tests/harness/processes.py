@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from percall_broker.model.records import AREAS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
 COMMANDS = Path(sys.executable).parent
@@ -313,14 +313,23 @@ class Broker:
         return self.rows("log", "list", *arguments)
 
 
-def keyed_entry(api_url: str, *, attribution: str = "exact", script: Path = SERVERS / "keyed.py") -> str:
-    """An entry for a script such as tests/servers/keyed.py, whose API is at `api_url` on loopback."""
+def keyed_entry(
+    api_url: str,
+    *,
+    attribution: str = "exact",
+    script: Path = SERVERS / "keyed.py",
+    launched: Sequence[str] = (),
+) -> str:
+    """An entry for a script such as tests/servers/keyed.py, whose API is at `api_url` on loopback.
+
+    `launched` is the whole command where the script is not one for this Python.
+    """
     return f"""
 [server]
 title = "A keyed test server"
 delivery = "egress"
 attribution = "{attribution}"
-command = ["{sys.executable}", "{script}"]
+command = {json.dumps(list(launched) or [sys.executable, str(script)])}
 [server.environment]
 API_KEY = "{{key}}"
 API_URL = "{{listener:{api_url}}}"
