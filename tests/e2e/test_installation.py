@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.npm import ROOT
 from harness.processes import COMMANDS, Client, Line
-from harness.recipe_cases import NODE, filled
-from harness.recipe_packages import ROOT, npm_packages, program_of
+from harness.recipe_packages import node_packages, program_of
 from harness.terminal import at_a_terminal
 from harness.upstream import CANARY, Upstream
 
@@ -64,8 +64,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def home_of(commands: Path, folder: Path) -> dict[str, str]:
     """An empty home, and nothing of the tests' own environment."""
     folder.mkdir()
-    node = Path(shutil.which("node") or "/usr/bin/node").parent
-    return {"PATH": f"{commands}:{node}:/usr/bin:/bin", "HOME": str(folder), "LANG": "C.UTF-8", "TERM": "dumb"}
+    return {"PATH": f"{commands}:/usr/bin:/bin", "HOME": str(folder), "LANG": "C.UTF-8", "TERM": "dumb"}
 
 
 @pytest.fixture
@@ -182,9 +181,7 @@ class Follower:
 @pytest.mark.node
 def test_the_tutorial_is_followed_to_its_end(environment: dict[str, str]) -> None:
     """Word for word, but for the port, the codes that it prints, and GitHub, which is stood in for on loopback."""
-    if not shutil.which("npm"):
-        pytest.skip("npm is not on this machine: the tutorial was not followed")
-    server = program_of("github", npm_packages(filled(name).command[2] for name in NODE))
+    server = program_of("github", node_packages())
     work = steps()
     assert work.pop(0) == ["uv", "tool", "install", "percall[broker]"]
     with ExitStack() as stack:

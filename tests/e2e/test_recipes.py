@@ -6,16 +6,18 @@ The probe of each is called, as whoever adopts a config calls it. Remote servers
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import subprocess
 import venv
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness import npm
+from harness.npm import CACHE, ROOT, one_at_a_time
 from harness.processes import COMMANDS, Laptop
 from harness.recipe_cases import CASES, NODE, REMOTE, TOOLS, UNLISTED, filled
-from harness.recipe_packages import CACHE, ROOT, npm_packages, one_at_a_time, program_of
+from harness.recipe_packages import node_packages, program_of
 from harness.remote import Remote
 from harness.upstream import CANARY, Upstream
 from percall_broker import recipes
@@ -34,9 +36,7 @@ pytestmark = [pytest.mark.node, pytest.mark.timeout(300)]
 @pytest.fixture(scope="session")
 def packages() -> Path:
     """The npm packages, at the versions that the recipes name, installed once under .cache."""
-    if not shutil.which("npm"):
-        pytest.skip("npm is not on this machine: the Node recipes did not run")
-    return npm_packages(filled(name).command[2] for name in NODE)
+    return node_packages()
 
 
 @pytest.fixture(scope="session")
@@ -194,8 +194,10 @@ def test_a_remote_recipe_is_reached_with_the_key_where_it_says(name: str, laptop
     assert {seen.path for seen in remote.seen[before:]} == {path}
 
 
-@pytest.mark.usefixtures("packages")
-def test_a_draft_of_a_real_package_says_what_its_recipe_says_and_is_checked(broker: Broker) -> None:
+def test_a_draft_of_a_real_package_says_what_its_recipe_says_and_is_checked(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{npm.on_path()}")
     draft = broker.folder / "brave.toml"
     package = "npm:" + filled("brave-search").command[2]
     made = broker.administrator.administer("recipe", "new", package, "--to", str(draft))

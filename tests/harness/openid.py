@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import html
 import http.client
 import json
 import re
-import shutil
 import subprocess
 import threading
 import time
@@ -17,10 +15,10 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
-import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey, RSAKey
 
+from harness import npm
 from harness.processes import SERVERS, Line
 from harness.upstream import RoomyServer
 
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
 PACKAGE = "oidc-provider@9.13.3"
 CLIENT_ID = "percall"
 CLIENT_SECRET = "a secret of the tests, which is long enough"
-CACHE = SERVERS.parent.parent / ".cache"
 
 
 def settings(issuer: str, groups: dict[str, str], days: int = 7) -> dict[str, str]:
@@ -55,7 +52,8 @@ class CertifiedProvider:
 
     def __enter__(self) -> Self:
         self.save()
-        command = ["node", str(SERVERS / "openid_provider.mjs"), str(installed()), str(self.folder / "accounts.json")]
+        folder = npm.packages([PACKAGE], "openid").parent
+        command = [npm.NODE, str(SERVERS / "openid_provider.mjs"), str(folder), str(self.folder / "accounts.json")]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self.stdout = Line(self.process.stdout)
         self.url = self.stdout.until(b"listening on ").decode().split("listening on ", 1)[1].strip()
@@ -69,31 +67,6 @@ class CertifiedProvider:
     def save(self) -> None:
         """What the provider knows of its accounts from now on."""
         (self.folder / "accounts.json").write_text(json.dumps(self.accounts))
-
-
-def installed() -> Path:
-    """The provider's package, installed once under .cache."""
-    if not shutil.which("npm"):
-        pytest.skip("npm is not on this machine: the OpenID provider did not run")
-    folder = CACHE / "openid"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "openid.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        ready = folder / ".ready"
-        if not ready.exists() or ready.read_text() != PACKAGE:
-            command = [
-                "npm",
-                "install",
-                "--no-audit",
-                "--no-fund",
-                "--ignore-scripts",
-                "--prefix",
-                str(folder),
-                PACKAGE,
-            ]
-            subprocess.run(command, check=True, capture_output=True, timeout=240)
-            ready.write_text(PACKAGE)
-    return folder
 
 
 class Browser:

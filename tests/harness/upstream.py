@@ -71,6 +71,18 @@ class Upstream:
         return [f"{seen.method} {seen.path}" for seen in self.seen if seen.key_was_real]
 
 
+def body_of(request: BaseHTTPRequestHandler) -> bytes:
+    """A request's whole body, chunked or not."""
+    length = int(request.headers.get("Content-Length") or 0)
+    body = request.rfile.read(length) if length else b""
+    if "chunked" in (request.headers.get("Transfer-Encoding") or ""):
+        while size := int(request.rfile.readline(), 16):
+            body += request.rfile.read(size)
+            request.rfile.readline()
+        request.rfile.readline()
+    return body
+
+
 class _Handler(BaseHTTPRequestHandler):
     upstream: Upstream
     protocol_version = "HTTP/1.1"
@@ -94,13 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
         return key.encode() in body
 
     def _serve(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        body = self.rfile.read(length) if length else b""
-        if "chunked" in (self.headers.get("Transfer-Encoding") or ""):
-            while size := int(self.rfile.readline(), 16):
-                body += self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
+        body = body_of(self)
         real = self._key_is_real(body)
         path = urlsplit(self.path).path
         self.upstream.seen.append(Seen(self.command, self.path, dict(self.headers.items()), body, real))
