@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import stat
+import sys
 import tomllib
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.processes import Client, Laptop
+from harness.processes import SERVERS, Client, Laptop
 from percall.clients import jsonc
 
 if TYPE_CHECKING:
@@ -87,6 +88,18 @@ def test_what_was_added_is_a_server_that_works(laptop: Laptop) -> None:
     environment = {**outside, "PATH": "/usr/bin:/bin", **entry["env"]}
     with Client([entry["command"], *entry["args"]], environment) as client:
         client.initialize()
+        assert client.call_text("get_item").startswith("200 ")
+
+
+def test_a_command_of_ones_own_is_launched_in_the_place_of_the_entrys(laptop: Laptop, tmp_path: Path) -> None:
+    program = tmp_path / "own server.py"
+    program.write_text((SERVERS / "keyed.py").read_text().replace('str(a.get("text", ""))', '"by my own"'))
+    laptop.run("add", "keyed", "--client", "cursor", "--", sys.executable, str(program), "--", "-x")
+    entry = servers_of("cursor", laptop.home / CONFIGS["cursor"][0])["keyed"]
+    assert entry["args"] == ["run", "keyed", sys.executable, str(program), "--", "-x"]
+    with Client([entry["command"], *entry["args"]], laptop.environment) as client:
+        client.initialize()
+        assert client.call_text("get_echo") == "by my own"
         assert client.call_text("get_item").startswith("200 ")
 
 

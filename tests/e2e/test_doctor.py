@@ -135,6 +135,23 @@ def test_what_is_named_and_unknown_and_what_no_client_has_yet(broker: Broker, la
     assert of(examined(elsewhere, "--no-start", code=0), "files")["next_step"].startswith("Close it: chmod 700 ")
 
 
+def test_a_probe_is_called_where_it_is_asked_for_and_one_that_is_refused_is_told(
+    broker: Broker, upstream: Upstream
+) -> None:
+    for name, tool in (("probed", "get_item"), ("misprobed", "create_item")):
+        entry = keyed_entry(upstream.url) + f'[probe]\ntool = "{tool}"\narguments = "{{}}"\n'
+        broker.add_server(name, entry, CANARY)
+    laptop = broker.enrol("prober", "probed", more=("misprobed",))
+    plain = examined(laptop, "probed", code=0)
+    assert of(plain, "server")["message"].endswith(" tools.")
+    assert broker.log("--person", "prober") == []
+    found = examined(laptop, "probed", "misprobed", "--probe", code=4)
+    assert of(found, "server", "ok")["message"].endswith(", and get_item answered.")
+    assert "create_item" in of(found, "server", "problem")["message"]
+    calls = {(row["server"], row["tool"], row["decision"]) for row in broker.log("--person", "prober")}
+    assert calls == {("probed", "get_item", "permit"), ("misprobed", "create_item", "forbid")}
+
+
 def test_a_certificate_that_ends_soon_and_then_a_broker_that_is_away(tmp_path: Path, upstream: Upstream) -> None:
     authority = trustme.CA()
     soon = dt.datetime.now(dt.UTC) + dt.timedelta(days=3)

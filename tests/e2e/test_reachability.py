@@ -99,6 +99,17 @@ def test_a_broker_that_only_the_companys_proxy_can_reach_is_reached_by_it_alone(
         assert "reachable" in laptop.run("status").stdout
         assert not [name for name in child if "proxy" in name.lower()], "the child has no part in it"
         assert {line.split()[1] for line in said.text[1:]} == {f"{NAME}:{port}".encode()}
+        elsewhere = "http://127.0.0.1:9"
+        laptop.extra = {"HTTPS_PROXY": elsewhere}
+        told = laptop.run("doctor", "--no-start", "--json").stdout
+        looked_at = {row["check"]: row for row in map(json.loads, told.splitlines()) if row["code"] != "proxy.changed"}
+        assert looked_at["proxy"]["state"] == "ok"
+        assert looked_at["proxy"]["message"].endswith(f"127.0.0.1:{url.rpartition(':')[2]}.")
+        assert looked_at["broker"]["state"] == "ok"
+        (changed,) = [row for row in map(json.loads, told.splitlines()) if row["code"] == "proxy.changed"]
+        assert elsewhere in changed["message"]
+        assert changed["next_step"].endswith(f"percall login {public}")
+        assert PASSWORD not in told
         kept = b"".join(path.read_bytes() for path in laptop.home.rglob("*") if path.is_file())
         assert PASSWORD.encode() not in kept
         assert b"p%40ss" not in kept

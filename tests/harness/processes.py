@@ -297,9 +297,12 @@ class Broker:
         secret = ("--secret-stdin",) if key else ()
         self.administrator.administer("server", "add", name, "--from", str(path), *secret, stdin=key)
 
-    def enrol(self, person: str, server: str, *, tools: str = "get_*", expires: str = "30d") -> Laptop:
+    def enrol(
+        self, person: str, server: str, *, more: tuple[str, ...] = (), tools: str = "get_*", expires: str = "30d"
+    ) -> Laptop:
+        servers = [word for name in (server, *more) for word in ("--server", name)]
         done = self.administrator.administer(
-            "grant", "create", person, "--server", server, "--tools", tools, "--expires", expires, "--json"
+            "grant", "create", person, *servers, "--tools", tools, "--expires", expires, "--json"
         )
         laptop = Laptop(self.folder / f"laptop-{person}", dict(self.extra))
         laptop.login(self.url, str(json.loads(done.stdout)["invite"]), *self.login_arguments)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from percall import home
 from percall.adoption import config_file, entries
-from percall.adoption.pasted import key_in
 from percall.clients import launches, own_command
 from percall.clients.catalogue import user_files
+from percall.clients.pasted import key_in
 from percall.clients.scan import CONFIG, PASTED
 from percall.errors import PercallError, UsageError
 
@@ -196,7 +196,8 @@ def _key(configured: ConfiguredServer, found: Found) -> str:
         raise UsageError(
             "adopt.place",
             f"A secret stands where the server {entry.name} takes no key: {places}.",
-            f"Move it by hand: percall key add {entry.name}, then percall add {entry.name}.",
+            f"Move it by hand: percall key add {entry.name}, then "
+            f"percall add {entry.name} --client {configured.client.name}",
         )
     found_keys = {key_in(secret) for secret in configured.secrets}
     if len(found_keys) != 1 or "" in found_keys:

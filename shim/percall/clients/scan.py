@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from percall.clients import copies, servers
 from percall.clients.catalogue import CLIENTS, Client, clients_of, original, project_files, user_files
+from percall.clients.pasted import key_in
 from percall.errors import PercallError, UsageError
 
 if TYPE_CHECKING:
@@ -99,7 +100,9 @@ class Scan:
         self, found: Iterable[ConfiguredServer], origin: str, *, commit: str = "", others_may_read: bool = False
     ) -> None:
         for server in found:
-            keys = tuple(self._numbers.setdefault(one.value, len(self._numbers) + 1) for one in server.secrets)
+            keys = tuple(
+                self._numbers.setdefault(key_in(one) or one.value, len(self._numbers) + 1) for one in server.secrets
+            )
             self.findings.append(Finding(server, origin, commit, keys, others_may_read))
 
 

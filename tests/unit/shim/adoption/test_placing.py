@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from percall.adoption import config_file, placing
+from percall.adoption import placing
 from percall.adoption.placing import ADDED, CHANGED, PRESENT, Place
 from percall.clients import jsonc
 from percall.clients.catalogue import CLIENTS, client
@@ -16,6 +16,9 @@ from percall.errors import UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from percall.clients.servers import ConfiguredServer
+
+OURS = '{"mcpServers": {"github": {"command": "percall", "args": ["run", "github"]}}}'
 COMMAND = ("/opt/percall", "run", "--agent", "a", "github")
 HOME = {"PERCALL_HOME": "/srv/percall"}
 OTHER = '"other": {"command": "npx", "args": ["other"]} // mine'
@@ -111,23 +114,31 @@ def test_a_config_that_is_not_what_it_should_be_is_left_alone(name: str, text: s
     assert place.file.read_text() == text
 
 
-def test_a_client_that_writes_meanwhile_loses_nothing_and_the_edit_is_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = place_in(tmp_path, "claude-code", '{"mcpServers": {}}')
-    reads: list[Path] = []
+def test_a_client_that_writes_meanwhile_loses_nothing_and_the_edit_is_made_again(tmp_path: Path) -> None:
+    place = place_in(tmp_path, "claude-code", OURS)
+    looks: list[str] = []
 
-    def read_then_written(path: Path) -> config_file.ConfigFile:
-        found = read(path)
-        reads.append(path)
-        if len(reads) == 1:  # the client writes right after our first look
-            place.file.write_text('{"numStartups": 4, "mcpServers": {}}')
-        return found
+    def chosen(one: ConfiguredServer) -> bool:
+        looks.append(one.name)
+        if len(looks) == 1:  # the client writes between the first look and the replacement
+            place.file.write_text(OURS.replace("{", '{"numStartups": 4, ', 1))
+        return True
 
-    read = config_file.read
-    monkeypatch.setattr(config_file, "read", read_then_written)
-    assert placing.put(place, "github", COMMAND, {}, dry_run=False) == ADDED
-    assert jsonc.parse(place.file.read_text()).value["numStartups"] == 4
+    assert placing.take_out(place.client, place.file, chosen, dry_run=False) == ["github"]
+    assert looks == ["github", "github"]
+    assert jsonc.parse(place.file.read_text()).value == {"numStartups": 4, "mcpServers": {}}
+
+
+def test_a_client_that_does_not_stop_writing_is_left_alone(tmp_path: Path) -> None:
+    place = place_in(tmp_path, "cursor", OURS)
+
+    def chosen(_: ConfiguredServer) -> bool:
+        place.file.write_text(place.file.read_text() + " ")
+        return True
+
+    with pytest.raises(UsageError) as refused:
+        placing.take_out(place.client, place.file, chosen, dry_run=False)
+    assert refused.value.code == "config.changed"
     assert list(written_in(place)) == ["github"]
 
 

@@ -35,8 +35,10 @@ def test_an_authority_that_one_child_trusts_is_made_and_a_handshake_holds() -> N
     assert found("certificates").state == "ok"
 
 
-def test_a_handshake_that_does_not_hold_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("percall.egress.origins.Listed.certificate_names", lambda _: ["other.example"])
+def test_roots_that_no_child_can_read_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    roots = tmp_path / "roots.pem"
+    roots.write_text("-----BEGIN CERTIFICATE-----\nbroken\n-----END CERTIFICATE-----\n")
+    monkeypatch.setenv("SSL_CERT_FILE", str(roots))
     assert found("certificates").code == "egress.certificates"
 
 

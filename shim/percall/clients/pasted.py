@@ -1,4 +1,4 @@
-"""The key itself, in what was pasted: a variable's value, an option's, a header's without its scheme, a URL's."""
+"""The key itself, in what was pasted: a variable's value, an option's, a header's, without its scheme; a URL's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def key_in(secret: Secret) -> str:
     """
     value = secret.value.strip()
     if secret.kind == "env":
-        return value
+        return _without_scheme(value) or value  # as what passes a whole header on is given it
     if secret.kind == "header":
         return _without_scheme(value)
     if secret.kind == "url":
