@@ -1,4 +1,4 @@
-"""The how-tos for places without a keyring or a terminal: their very commands, read from the pages and run."""
+"""How-tos for the laptop's side: their very commands, read from the pages and run."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 
 from harness.processes import COMMANDS, Client, Laptop
 from harness.terminal import at_a_terminal
+from harness.upstream import CANARY
 from percall.identity import kernel_keyring
 
 if TYPE_CHECKING:
@@ -126,6 +127,26 @@ def test_in_a_dev_container(broker: Broker, person: str, tmp_path: Path) -> None
     assert "PERCALL_PASSPHRASE_FILE" in done.stderr
     assert broker.administrator.administer("device", "revoke", "my-project-container").returncode == 0
     assert "revoked" in answer(inside)
+
+
+def test_a_server_into_clients_and_out_again(broker: Broker, person: str, tmp_path: Path) -> None:
+    entry = (broker.folder / "keyed.toml").read_text() + '[probe]\ntool = "get_item"\narguments = "{}"\n'
+    broker.add_server("github", entry, CANARY)
+    laptop, project = broker.enrol(person, "github"), tmp_path / "project"
+    project.mkdir()
+    said: dict[str, str] = {}
+    for line in commands("servers-in-clients"):
+        said[line] = shell(f"cd {shlex.quote(str(project))}; {line}", laptop.environment)
+        if line.endswith("--project ."):
+            shared = json.loads((project / ".cursor" / "mcp.json").read_text())["mcpServers"]
+            assert shared == ({} if "remove" in line else {"github": {"command": "percall", "args": ["run", "github"]}})
+    catalog, added, _, doctor, probed, _, removed = said.values()
+    assert "github  default  shared  -" in catalog
+    assert "It runs as the agent default: Claude Code has no grant of its own (--agent claude-code)." in added
+    assert "Claude Code github: It starts, and shows 12 tools." in doctor
+    assert "get_item answered" in probed
+    assert "github: removed." in removed
+    assert json.loads((laptop.home / ".claude.json").read_text())["mcpServers"] == {}
 
 
 def test_in_a_ci_job(broker: Broker, person: str, tmp_path: Path) -> None:
