@@ -1,6 +1,7 @@
 """A remote server: straight over HTTP, by `percall run` and the broker, by mcp-proxy, by mcp-remote; in one run.
 
-The device key is in the system's keyring where there is one (run under tests/with_keyring.sh), else in a sealed file.
+The device key is in a sealed file, in one that was unlocked (where the kernel has keyrings), and in the system's
+keyring (under tests/with_keyring.sh).
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from candidates import installed
 from harness import npm
 from harness.processes import COMMANDS, Broker, Laptop
 from harness.signing import SigningLaptop
+from harness.terminal import at_a_terminal
+from percall.identity import kernel_keyring
 
 HERE = Path(__file__).resolve().parent
 PLAIN = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "LANG": "C.UTF-8"}
@@ -56,6 +59,8 @@ def main() -> None:
         entry = f'[server]\ntitle = "Echo"\ndelivery = "relay"\nurl = "{url}"\n[[key.slot]]\nheader = "X-Api-Key"\n'
         broker.add_server("echo", entry, KEY)
         laptops = {"sealed file": broker.enrol("bench", "echo", tools="*")}
+        if kernel_keyring.is_there():
+            laptops["unlocked file"] = unlocked(broker)
         if os.environ.get("PERCALL_TEST_KEYRING"):
             laptops["keyring"] = with_keyring(broker, Path(name))
         proxy = str(installed("mcp-proxy") / "mcp-proxy")
@@ -93,6 +98,15 @@ def invite(broker: Broker, person: str, server: str) -> str:
     return str(json.loads(made.stdout)["invite"])
 
 
+def unlocked(broker: Broker) -> Laptop:
+    """A laptop whose keyring file a person has unlocked."""
+    laptop = broker.enrol("unlocked", "echo", tools="*")
+    passphrase = Path(laptop.environment["PERCALL_PASSPHRASE_FILE"]).read_text().strip()
+    said, code = at_a_terminal("percall", ["unlock", "--for", "1h"], laptop.environment, [passphrase])
+    assert code == 0, said
+    return laptop
+
+
 def with_keyring(broker: Broker, folder: Path) -> Laptop:
     """A laptop whose device key is in the system's keyring."""
     bus = {name: os.environ[name] for name in ("DBUS_SESSION_BUS_ADDRESS",) if name in os.environ}
@@ -103,7 +117,7 @@ def with_keyring(broker: Broker, folder: Path) -> Laptop:
 
 def print_table(initialize: dict[str, list[float]], small: dict[str, list[float]]) -> None:
     """Milliseconds; `+` is what comes on top of direct."""
-    print(f"{'candidate':>20}{'init':>10}{'+init':>10}{'p50':>10}{'+p50':>10}{'p99':>10}{'+p99':>10}")
+    print(f"{'candidate':>24}{'init':>10}{'+init':>10}{'p50':>10}{'+p50':>10}{'p99':>10}{'+p99':>10}")
     for which, starts in initialize.items():
         row = [median(starts), median(starts) - median(initialize["direct"])]
         for share in (0.5, 0.99):
@@ -111,7 +125,7 @@ def print_table(initialize: dict[str, list[float]], small: dict[str, list[float]
                 percentile(small[which], share),
                 percentile(small[which], share) - percentile(small["direct"], share),
             ]
-        print(f"{which:>20}" + "".join(f"{value:10.2f}" for value in row))
+        print(f"{which:>24}" + "".join(f"{value:10.2f}" for value in row))
 
 
 if __name__ == "__main__":

@@ -166,16 +166,29 @@ def test_a_denial_and_a_never_are_told_to_the_model(asking: Broker, lead: Signin
         assert "for good" in client.call_text("create_item", {"name": "z"})
 
 
-def test_a_restart_of_the_broker_in_between_is_not_noticed(asking: Broker, lead: SigningLaptop, person: str) -> None:
-    laptop = asking.enrol(person, "keyed", tools="get_*,create_*")
-    with laptop.client("keyed") as client:
+@pytest.mark.parametrize("server", ["keyed", "far"])
+def test_a_restart_of_the_broker_in_between_is_not_noticed_and_the_call_is_made_once(
+    asking: Broker, lead: SigningLaptop, person: str, server: str
+) -> None:
+    who = f"{person}-{server}"
+    laptop = asking.enrol(who, server, tools="get_*,create_*")
+    tool, arguments = ASKED[server]
+    with laptop.client(server) as client:
         client.initialize()
-        call = client.send("tools/call", {"name": "create_item", "arguments": {"name": "x"}})
-        waiting(lead, person)
+        call = client.send("tools/call", {"name": tool, "arguments": arguments})
+        waiting(lead, who)
         asking.stop()
         asking.start()
-        answer(lead, person)
-        assert client.receive(call)["result"]["content"][0]["text"].startswith("20")
+        answer(lead, who)
+        result = client.receive(call)["result"]
+        assert not result.get("isError"), result
+        assert result["content"][0]["text"].startswith(("20", "item 7"))
+    wait_for(
+        lambda: (
+            [row["outcome"] for row in asking.log("--person", who, "--tool", tool, "--decision", "permit")] == ["done"]
+        ),
+        "one call was made, and its outcome is known",
+    )
 
 
 def test_a_cancelled_call_waits_no_more_and_is_not_made(

@@ -1,36 +1,24 @@
-"""httpcore's way onto the network: our own, so that each connection goes to an address that was checked.
+"""Connections to upstreams: to an address that was checked and no other, with deadlines and back-pressure.
 
-It also reads each answer's head before httpcore's parser does, which is lenient: bare line feeds, folded lines,
-repeated lengths and a length beside a transfer encoding are refused here.
+What is asked and answered on them is `http1`'s; which of them is used again is `pool`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
-import re
 import ssl
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
-
-import httpcore
+from typing import TYPE_CHECKING, cast
 
 from percall_broker.model.errors import UpstreamFailed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
 READ_BYTES = 256 * 1024
 """What is held of an answer before the upstream is made to wait."""
-MAX_HEAD_BYTES = 64 * 1024
-MAX_INFORMATIONAL = 8
-MAX_LENGTH_DIGITS = 18
-
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: [\t\x20-\x7e\x80-\xff]*)?")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\xff]*)")
-_LAST_CHUNK = b"0\r\n\r\n"
 _MINIMUM_ATTEMPT_SECONDS = 1.0
 
 
@@ -44,23 +32,21 @@ class Deadlines:
     write: float = 60.0
 
 
-class Backend(httpcore.AsyncNetworkBackend):
-    """Connects to the addresses that `addresses` finds and has checked. Raises UpstreamFailed."""
+class Network:
+    """Connects to the addresses that `addresses` finds and has checked; with TLS where `trust` is given."""
 
-    def __init__(self, addresses: Callable[[str, int], Awaitable[Sequence[str]]], deadlines: Deadlines) -> None:
+    def __init__(
+        self,
+        addresses: Callable[[str, int], Awaitable[Sequence[str]]],
+        deadlines: Deadlines,
+        trust: ssl.SSLContext | None = None,
+    ) -> None:
         self._addresses = addresses
         self._deadlines = deadlines
+        self._trust = trust
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature; the deadlines are ours
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """A connection to the first checked address that answers."""
-        del timeout, local_address, socket_options
+    async def connect(self, host: str, port: int) -> Stream:
+        """A connection to the first checked address that answers, verified to be `host`'s. Raises UpstreamFailed."""
         loop = asyncio.get_running_loop()
         end = loop.time() + self._deadlines.connect
         try:
@@ -72,33 +58,37 @@ class Backend(httpcore.AsyncNetworkBackend):
             share = max(_MINIMUM_ATTEMPT_SECONDS, (end - loop.time()) / (len(addresses) - at))
             with suppress(OSError):  # TimeoutError is one
                 async with asyncio.timeout_at(min(end, loop.time() + share)):
-                    _, stream = await loop.create_connection(lambda: CheckedStream(self._deadlines), address, port)
-                    return stream
-        raise UpstreamFailed("upstream.connect", f"No connection to {host} on port {port}.")
+                    _, stream = await loop.create_connection(lambda: Stream(self._deadlines.write), address, port)
+                break
+        else:
+            raise UpstreamFailed("upstream.connect", f"No connection to {host} on port {port}.")
+        if self._trust is not None:
+            await self._secure(stream, self._trust, host)
+        return stream
 
-    async def connect_unix_socket(
-        self,
-        path: str,
-        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Never: an upstream is reached over the network."""
-        del timeout, socket_options
-        raise UpstreamFailed("upstream.connect", f"{path} is not a network address.")
+    async def _secure(self, stream: Stream, trust: ssl.SSLContext, host: str) -> None:
+        """Raises UpstreamFailed."""
+        secured = False
+        try:
+            async with asyncio.timeout(self._deadlines.connect):
+                secured = await stream.start_tls(trust, host)
+        except TimeoutError:
+            raise UpstreamFailed("upstream.timeout", "The upstream did not finish its TLS handshake.") from None
+        except (OSError, ssl.SSLError) as error:
+            reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else "handshake failed"
+            raise UpstreamFailed("upstream.tls", f"TLS with {host}: {reason}.") from None
+        finally:
+            if not secured:  # also when nobody waits for it any more
+                stream.close()
+        if not secured:
+            raise UpstreamFailed("upstream.tls", f"TLS with {host}: the upstream hung up.")
 
-    async def sleep(self, seconds: float) -> None:
-        """For httpcore's retries, of which we ask none."""
-        await asyncio.sleep(seconds)
 
+class Stream(asyncio.Protocol):
+    """One connection: bytes out, and bytes in at the reader's pace. `patience` is in seconds, None for no end."""
 
-class CheckedStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
-    """One connection: bytes in with back-pressure, and a strict look at each answer's head.
-
-    `head_pending`: a request went out, and no head was read since. An answer that is there nevertheless is not its own.
-    """
-
-    def __init__(self, deadlines: Deadlines) -> None:
-        self._deadlines = deadlines
+    def __init__(self, write_seconds: float) -> None:
+        self._write_seconds = write_seconds
         self._transport: asyncio.Transport | None = None
         self._pieces: deque[bytes] = deque()
         self._size = 0
@@ -107,11 +97,6 @@ class CheckedStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         self._error: Exception | None = None
         self._readable: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
-        self._asked = b""
-        self._left: int | None = 0  # what is missing of a body of known length; None where its length is not known
-        self._tail = b""
-        self._unsent = b""
-        self.head_pending = False
 
     # --- What asyncio tells us ----------------------------------------------------------------------------------------
 
@@ -150,129 +135,31 @@ class CheckedStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         _wake(self._writable)
         self._writable = None
 
-    # --- What httpcore asks -------------------------------------------------------------------------------------------
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's
-        """The next bytes, b"" at the end; an answer's head is given only whole, and checked.
-
-        An infinite `timeout` means that the caller bounds the time, or nobody does.
-        """
-        del max_bytes  # pieces are at most as long as the transport reads at once
-        if self._unsent and self._transport is not None and not self._ended:
-            self._transport.write(self._unsent)
-        self._unsent = b""
-        patient = timeout == math.inf
-        if not self.head_pending:
-            piece = await self._next(None if patient else self._deadlines.idle)
-            self._account(piece)
-            return piece
-        patience = None if patient else self._deadlines.first_byte
-        try:
-            async with asyncio.timeout(patience):
-                head = await self._read_head(patience)
-        except TimeoutError:
-            raise UpstreamFailed("upstream.timeout", "The upstream did not answer in time.") from None
-        self.head_pending = False
-        return head
+    # --- What its user asks -------------------------------------------------------------------------------------------
 
     @property
-    def left(self) -> int:
-        """What is missing of a body of known length; 0 where its length is not known."""
-        return self._left or 0
+    def is_quiet(self) -> bool:
+        """Whether it is open, and nothing has come that nobody has asked for."""
+        return not self._pieces and not self._ended and self._transport is not None and not self._transport.is_closing()
 
-    async def rest(self, timeout: float | None = None) -> AsyncIterator[bytes]:  # noqa: ASYNC109 - as `read` has it
-        """The rest of a body of known length, past httpcore, which keeps each byte three times before it is given.
-
-        Begin when all that httpcore has read was taken. What comes behind the body is dropped; httpcore knows nothing
-        of the body's end, so the connection is of no use afterwards. Raises UpstreamFailed.
-        """
-        while (left := self.left) > 0:
-            piece = await self.read(READ_BYTES, timeout)
-            if not piece:
-                raise UpstreamFailed("upstream.protocol", "The upstream's answer ended early.")
-            yield piece[:left]
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore's
-        """Hands bytes over, waiting while the upstream accepts none."""
-        del timeout
-        if not buffer:
-            return
-        if self._ended or self._transport is None:
-            raise httpcore.WriteError
-        if not self.head_pending:
-            self.head_pending = True
-            self._asked = buffer[:5]
-            self._unsent = buffer  # it goes with the body's first bytes, which are here already, or when we read
-            return
-        if self._unsent:
-            buffer, self._unsent = self._unsent + buffer, b""
-        self._transport.write(buffer)
-        if self._writable is not None:
-            try:
-                async with asyncio.timeout(self._deadlines.write):
-                    await self._writable
-            except TimeoutError:
-                raise UpstreamFailed("upstream.timeout", "The upstream accepted no more of the request.") from None
-
-    async def aclose(self) -> None:
-        """At once: what is unsent or unread is of no use any more."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's
-    ) -> httpcore.AsyncNetworkStream:
-        """The same connection, verified and encrypted."""
-        del timeout
-        transport = self._transport
-        if transport is None:
-            raise httpcore.ConnectError
-        try:
-            async with asyncio.timeout(self._deadlines.connect):
-                secured = await asyncio.get_running_loop().start_tls(
-                    transport, self, ssl_context, server_hostname=server_hostname
-                )
-        except TimeoutError:
-            transport.abort()
-            raise UpstreamFailed("upstream.timeout", "The upstream did not finish its TLS handshake.") from None
-        except (OSError, ssl.SSLError) as error:
-            transport.abort()
-            reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else "handshake failed"
-            raise UpstreamFailed("upstream.tls", f"TLS with {server_hostname}: {reason}.") from None
-        if secured is None:  # closed before it was done
-            raise UpstreamFailed("upstream.tls", f"TLS with {server_hostname}: the upstream hung up.")
-        self._transport = secured
-        return self
-
-    def get_extra_info(self, info: str) -> Any:
-        """`is_readable` of an idle connection means that it is of no use: closed, or bytes that nobody asked for."""
-        if info == "is_readable":
-            surplus = self._size > 0 or not self._ended_exactly()
-            return surplus or self._ended or self._transport is None or self._transport.is_closing()
-        if info == "ssl_object" and self._transport is not None:
-            return self._transport.get_extra_info("ssl_object")
-        return None
-
-    # --- Reading ------------------------------------------------------------------------------------------------------
-
-    async def _next(self, patience: float | None) -> bytes:
-        if not self._pieces:
+    async def read(self, patience: float | None) -> bytes:
+        """The next bytes; b"" at the end. Raises UpstreamFailed."""
+        while not self._pieces:
             if self._error is not None:
                 raise UpstreamFailed("upstream.cut", "The upstream broke the connection off.")
             if self._ended:
                 return b""
             self._readable = asyncio.get_running_loop().create_future()
             try:
-                async with asyncio.timeout(patience):
+                if patience is None:
                     await self._readable
+                else:
+                    async with asyncio.timeout(patience):
+                        await self._readable
             except TimeoutError:
                 raise UpstreamFailed("upstream.timeout", "The upstream stopped sending.") from None
             finally:
                 self._readable = None
-            return await self._next(patience)
         piece = self._pieces.popleft()
         self._size -= len(piece)
         if self._paused and self._size == 0 and self._transport is not None:
@@ -280,77 +167,42 @@ class CheckedStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
             self._transport.resume_reading()
         return piece
 
-    def _account(self, piece: bytes) -> None:
-        if self._left is None:
-            self._tail = (self._tail + piece[-len(_LAST_CHUNK) :])[-len(_LAST_CHUNK) :]
-        else:
-            self._left -= len(piece)
+    def unread(self, data: bytes) -> None:
+        """Put bytes back, to be read next."""
+        if data:
+            self._pieces.appendleft(data)
+            self._size += len(data)
 
-    def _ended_exactly(self) -> bool:
-        """Whether the last answer was the last that came: bytes behind it would be read as the next request's answer.
+    async def write(self, data: bytes) -> bool:
+        """Hand bytes over, waiting while the upstream accepts none. Whether anybody takes them still.
 
-        Surplus behind a last chunk either changes these last bytes, or holds a whole head, which `head_pending` shows.
+        Raises UpstreamFailed.
         """
-        return not self.head_pending and (self._tail == _LAST_CHUNK if self._left is None else self._left == 0)
+        if self._ended or self._transport is None:
+            return False
+        self._transport.write(data)
+        if self._writable is not None:
+            try:
+                async with asyncio.timeout(self._write_seconds):
+                    await self._writable
+            except TimeoutError:
+                raise UpstreamFailed("upstream.timeout", "The upstream accepted no more of the request.") from None
+        return True
 
-    async def _read_head(self, patience: float | None) -> bytes:
-        """The head of the final answer and what came with it; informational ones (RFC 9110, 15.2) are passed over."""
-        data = b""
-        for _ in range(MAX_INFORMATIONAL):
-            while (end := data.find(b"\r\n\r\n")) < 0:
-                if len(data) > MAX_HEAD_BYTES:
-                    raise UpstreamFailed("upstream.head", "The upstream's answer has too long a head.")
-                piece = await self._next(patience)
-                if not piece:
-                    return data  # httpcore says what an end means here
-                data += piece
-            head = check_head(data[:end])
-            if head.status >= 200:  # noqa: PLR2004 - informational below
-                bodyless = self._asked == b"HEAD " or head.status in {204, 304}
-                self._left = 0 if bodyless else head.length
-                self._tail = b""
-                self._account(data[end + 4 :])
-                return data
-            data = data[end + 4 :]
-        raise UpstreamFailed("upstream.head", "The upstream does not come to an answer.")
+    async def start_tls(self, context: ssl.SSLContext, host: str) -> bool:
+        """Verify and encrypt it; False when it was closed before that was done. Raises OSError, ssl.SSLError."""
+        if self._transport is None:
+            return False
+        secured = await asyncio.get_running_loop().start_tls(self._transport, self, context, server_hostname=host)
+        if secured is None:
+            return False
+        self._transport = secured
+        return True
 
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """What matters of an answer's head here. `length` is None where only the body itself says how long it is."""
-
-    status: int
-    length: int | None
-
-
-def check_head(head: bytes) -> Head:
-    """An answer's head that can be read in one way only. Raises UpstreamFailed."""
-    if len(head) > MAX_HEAD_BYTES:
-        raise UpstreamFailed("upstream.head", "The upstream's answer has too long a head.")
-    status_line, *lines = head.split(b"\r\n")
-    first = _STATUS_LINE.fullmatch(status_line)
-    if first is None:
-        raise UpstreamFailed("upstream.head", "The upstream's answer is not HTTP/1.1.")
-    lengths = encodings = 0
-    length = None
-    for line in lines:
-        field = _FIELD.fullmatch(line)
-        if field is None:
-            raise UpstreamFailed("upstream.head", "A header of the upstream's answer is malformed.")
-        name = field[1].lower()
-        if name == b"content-length":
-            lengths += 1
-            digits = field[2].strip(b" \t")
-            if not digits.isdigit() or len(digits) > MAX_LENGTH_DIGITS:
-                raise UpstreamFailed("upstream.framing", "The upstream's answer has a malformed length.")
-            length = int(digits)
-        encodings += name == b"transfer-encoding"
-    if lengths > 1 or encodings > 1 or (lengths and encodings):
-        raise UpstreamFailed("upstream.framing", "The length of the upstream's answer is ambiguous.")
-    status = int(first[1])
-    if status == 101:  # noqa: PLR2004 - Switching Protocols, for which we never ask
-        raise UpstreamFailed("upstream.head", "The upstream changed the protocol unasked.")
-    return Head(status, length)
+    def close(self) -> None:
+        """At once: what is unsent or unread is of no use any more."""
+        if self._transport is not None:
+            self._transport.abort()
 
 
 def _wake(waiter: asyncio.Future[None] | None) -> None:
