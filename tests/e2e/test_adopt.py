@@ -30,7 +30,9 @@ CURSOR = """{
     "keyed": { // the one that I use
       "command": "keyed-server",
       "args": ["--quiet"],
-      "env": {"API_KEY": "%s"},
+      "env": {
+        "API_KEY": "%s" // of my own account
+      },
       "alwaysAllow": ["get_item"] // approved
     },
     "other": {"command": "uvx", "args": ["mcp-server-time"]}
@@ -138,6 +140,7 @@ def test_a_pasted_key_moves_to_the_broker_and_the_config_keeps_all_else(alice: P
     text = path.read_text()
     assert CANARY not in text
     assert "// my servers" in text
+    assert "// of my own account" not in text, "as the page says: a comment inside what goes, goes with it"
     assert '"alwaysAllow": ["get_item"] // approved' in text
     assert '"other": {"command": "uvx", "args": ["mcp-server-time"]}' in text
     found = entry(path, "mcpServers", "keyed")
