@@ -225,7 +225,7 @@ def forked(work: Callable[[], int]) -> Fork | None:
     try:
         pid = os.fork()
         if not pid:
-            _work_apart(work, theirs)
+            _work_apart(work, output, theirs)
     except OSError:
         os.close(output)
         raise
@@ -234,12 +234,13 @@ def forked(work: Callable[[], int]) -> Fork | None:
     return Fork(pid, output)
 
 
-def _work_apart(work: Callable[[], int], output: int) -> NoReturn:
+def _work_apart(work: Callable[[], int], reader: int, writer: int) -> NoReturn:
     """In the fork: its own streams, and no way back into what the process was about to do."""
     code = 1
     try:
+        os.close(reader)
         null = os.open(os.devnull, os.O_RDWR)
-        for descriptor, standard_one in ((null, 0), (output, 1), (null, 2)):
+        for descriptor, standard_one in ((null, 0), (writer, 1), (null, 2)):
             os.dup2(descriptor, standard_one)
         code = work()
     finally:
