@@ -222,7 +222,8 @@ class Conversation:
             raise ConnectionAbortedError(str(error)) from None
         if self._is_cut:  # what was read last may be the end of the connection rather than of the answer
             raise ConnectionAbortedError
-        self._socket.sendall(parser.send(h11.EndOfMessage()) or b"")
+        if end := parser.send(h11.EndOfMessage()):
+            self._socket.sendall(end)
 
     def _ask(self, head: RequestHead, destination: Destination, spool: Spool) -> BrokerAnswer:
         """The broker's answer of status 200. Raises PercallError for every other."""

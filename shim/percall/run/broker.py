@@ -227,6 +227,7 @@ class Broker:
         from percall import identity, own_memory  # noqa: PLC0415 - after the child's start
 
         own_memory.close()
+        own_memory.share()
         self.signer.start_over()
         self._answer = b""
         try:
@@ -389,6 +390,7 @@ class SignedRequest:
         signer = self._broker.signer
         signer.take_nonce(headers)
         self._broker.answered()
+        self._exchange = None  # it names this request too: both would wait for the collector, with the body twice
         if wants_nonce(status, headers) and not self._is_repeated:
             self._is_repeated = True
             self.send()

@@ -32,7 +32,7 @@ SILENT_ANSWER_SECONDS = 3.0
 STREAM_SECONDS = 35.0
 """How long a stream may be silent: two heartbeats."""
 _SWEEP_SECONDS = 1.0
-_RECEIVE_BYTES = 128 * 1024
+_RECEIVE_BYTES = 64 * 1024
 _READS_AT_ONCE = 16
 _MAX_BODY_BYTES = 1024 * 1024
 

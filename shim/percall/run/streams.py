@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from percall.run.loop import Loop
 
-READ_BYTES = 128 * 1024
+READ_BYTES = 64 * 1024
+"""What a pipe holds."""
 ENOUGH_WAITING = 4 * 1024 * 1024
 """Once so many bytes wait for a reader, nothing more is read for it."""
 _PIPE_BYTES = 4096

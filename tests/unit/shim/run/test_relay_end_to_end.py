@@ -376,3 +376,22 @@ def _alive(process: psutil.Process) -> bool:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def test_large_messages_are_let_go_of_as_soon_as_they_have_passed(laptop: Laptop) -> None:
+    text = "x" * 100_000
+
+    def private_kilobytes(process: int) -> int:
+        try:
+            rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
+        except OSError:
+            pytest.skip("only root on Linux may look at a process that closes its memory")
+        return sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Private_"))
+
+    with laptop.client() as client:
+        client.initialize()
+        client.call_text("echo", {"text": text})
+        before = private_kilobytes(client.process.pid)
+        for _ in range(60):
+            assert client.call_text("echo", {"text": text}) == text
+        assert private_kilobytes(client.process.pid) - before < 4000  # kept for the collector, they were 9 MB
