@@ -73,7 +73,7 @@ def test_a_client_lists_calls_hears_progress_and_is_refused(
 ) -> None:
     async def using(client: Client) -> None:
         assert [tool.name for tool in (await client.list_tools()).tools] == [
-            "get_item", "get_key", "get_large", "get_steps",
+            "get_item", "get_key", "get_large", "get_steps", "get_going",
         ]  # fmt: skip
         assert text_of(await client.call_tool("get_item", {"id": 7})) == "item 7"
         refused = await client.call_tool("delete_item", {"id": 7})

@@ -12,6 +12,7 @@ from mcp.server.mcpserver import Context, MCPServer
 
 server = MCPServer(name="remote", version="1.0.0", log_level="WARNING")
 STEP = "x" * 1024
+GOING_ON = asyncio.Event()
 
 
 @server.tool()
@@ -33,11 +34,20 @@ def get_large(characters: int) -> str:
 
 
 @server.tool()
-async def get_steps(steps: int, context: Context) -> str:
-    """Reports each step"""
+async def get_steps(steps: int, context: Context, pause: bool = False) -> str:
+    """Reports each step; where it pauses, the first one, and the others after `get_going`"""
     for step in range(steps):
         await context.report_progress(step, steps, STEP)
+        if pause:
+            await GOING_ON.wait()
     return f"{steps} steps"
+
+
+@server.tool()
+def get_going() -> str:
+    """Ends every pause"""
+    GOING_ON.set()
+    return "going on"
 
 
 @server.tool()
