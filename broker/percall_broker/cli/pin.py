@@ -11,7 +11,7 @@ from percall.errors import UsageError
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
 from percall_broker.model.marking import visible
-from percall_broker.pipeline.administration.pins import ACCEPTED, CHANGED, OLD, written
+from percall_broker.model.pins import ACCEPTED, CHANGED, OLD, written
 
 _COLUMNS = ("tool", "state", "differs", "laptops", "refused", "pinned_by", "pinned_at", "first_seen_at", "digest")
 Name = Annotated[str, typer.Argument(help="The server's name, as `percall run NAME` says it.")]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 import time
 from typing import TYPE_CHECKING, Any
 
 from percall_broker.log import changes
 from percall_broker.model.errors import Conflict, InvalidInput, NotFound
+from percall_broker.model.pins import ACCEPTED, CHANGED, OLD, SEEN, written
 from percall_broker.stages.pins import difference
 from percall_broker.store.protocol import Row, Statement
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from percall_broker.pipeline.administration.ledger import Ledger
 
 MAX_TOGETHER = 1000
-ACCEPTED, SEEN, CHANGED, OLD = "accepted", "first seen", "changed", "not seen now"
-_TEXTS = ("name", "title", "description")
-_SENTENCE = re.compile(r"(?<=[.!?;])\s+")
 
 
 class ToolPins:
@@ -121,15 +118,3 @@ def _difference(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Lines with `+`, `-` or a blank before them."""
     lines = difflib.unified_diff(written(before), written(after), n=2, lineterm="")
     return [line for line in lines if not line.startswith(("+++", "---", "@@"))]
-
-
-def written(definition: dict[str, Any]) -> list[str]:
-    """A definition in lines: its texts sentence by sentence, the rest as JSON."""
-    lines = []
-    for name in _TEXTS:
-        value = definition.get(name)
-        if isinstance(value, str):
-            lines.append(f"{name}:")
-            lines += [f"    {sentence}" for line in value.splitlines() or [""] for sentence in _SENTENCE.split(line)]
-    rest = {name: value for name, value in definition.items() if not (name in _TEXTS and isinstance(value, str))}
-    return lines + json.dumps(rest, indent=2, sort_keys=True, ensure_ascii=False).splitlines()
