@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import downloads
 from candidates import ECHO, HERE, PLAIN, aegis, echo_entry, echo_over_http, mcp_proxy, percall
 
-from harness.processes import Broker, keyed_entry
+from harness.processes import Broker, UnusualBroker, keyed_entry
 
 KEY = "the-key-of-the-bench"
 
@@ -131,7 +131,9 @@ def main() -> None:
             broker.add_server(server, entry, key)
         tls_arguments = ("--tls-cert", str(folder / "cert.pem"), "--tls-key", str(folder / "key.pem"))
         over_tls = stack.enter_context(
-            Broker(folder / "tls", serve_arguments=tls_arguments, login_arguments=("--ca-file", str(folder / "ca.pem")))
+            UnusualBroker(
+                folder / "tls", serve_arguments=tls_arguments, login_arguments=("--ca-file", str(folder / "ca.pem"))
+            )
         )
         over_tls.add_server("echo", echo_entry(ECHO), "")
         fetching = {reader: f"fetch-{number}" for number, reader in enumerate(downloads.READERS)}

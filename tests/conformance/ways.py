@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 FIXTURES = [sys.executable, str(SERVERS / "conformance_server.py")]
 _FRONT = [sys.executable, str(SERVERS / "stdio_front.py")]
-_EVERYTHING = ("--tools", "*", "--prompts", "*", "--resources", "*")
 
 
 @contextmanager
@@ -80,8 +79,7 @@ def relayed(folder: Path) -> Iterator[str]:
 
 def invite(broker: Broker, server: str) -> str:
     """An invite to a grant that names all that the server has."""
-    grant = broker.administrator.administer("grant", "create", "someone", "--server", server, *_EVERYTHING, "--json")
-    return str(json.loads(grant.stdout)["invite"])
+    return broker.invite("someone", server, tools="*", prompts="*", resources="*")
 
 
 def laptop(broker: Broker, server: str) -> Laptop:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import count
 from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 
 from harness import database
@@ -15,8 +13,6 @@ from percall_broker.store import Store, migrate, open_store
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
-
-_numbers = count(1)
 
 
 @pytest.fixture
@@ -37,11 +33,7 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return str(tmp_path / "store.db")
     url: str = request.getfixturevalue("postgresql")
-    name = f"test{next(_numbers)}"
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    server, _, options = url.partition("?")
-    return f"{server.rpartition('/')[0]}/{name}?{options}"
+    return database.new(url)
 
 
 @pytest.fixture

@@ -105,10 +105,10 @@ def test_the_sdk_s_client_waits_hears_progress_and_gets_its_answer(
     assert heard
     assert row["url"] in str(heard[0][1])
     wait_for(
-        lambda: [call["outcome"] for call in asking.log("--person", who, "--decision", "permit")] == ["done"],
+        lambda: [call["outcome"] for call in asking.log(person=who, decision="permit")] == ["done"],
         "the call is settled",
     )
-    (call,) = asking.log("--person", who, "--decision", "permit")
+    (call,) = asking.log(person=who, decision="permit")
     assert (call["approval"], call["approver"]) == (row["approval"], "lea")
 
 
@@ -146,7 +146,7 @@ def test_when_the_client_s_patience_ends_it_is_told_and_its_next_attempt_goes_on
         again = client.send("tools/call", dict(zip(("name", "arguments"), ASKED[server], strict=True)))
         assert answer(lead, who)["approval"] == asked["approval"]
         assert not client.receive(again)["result"].get("isError")
-    decisions = [call["decision"] for call in asking.log("--person", who)]
+    decisions = [call["decision"] for call in asking.log(person=who)]
     assert decisions[0] == "permit"
     assert set(decisions[1:]) == {"ask"}
 
@@ -205,7 +205,7 @@ def test_a_cancelled_call_waits_no_more_and_is_not_made(
         answer(lead, person)
         assert client.call_text("get_item", {"id": 1}).startswith("200 ")
         assert len(upstream.with_real_key()) == before + 1
-    assert not asking.log("--person", person, "--tool", "create_item", "--decision", "permit")
+    assert not asking.log(person=person, tool="create_item", decision="permit")
 
 
 @pytest.mark.usefixtures("lead")
@@ -242,7 +242,7 @@ def test_a_client_that_opens_pages_is_given_the_broker_s_and_its_retry_passes(
 
     result = with_client(laptop, "far", using, mode="2026-07-28", elicitation_callback=open_page)
     assert not result.is_error, result
-    (call,) = asking.log("--person", person, "--decision", "permit")
+    (call,) = asking.log(person=person, decision="permit")
     assert opened == [f"{asking.url}/console/approvals/{call['approval']}"]
 
 
@@ -263,7 +263,7 @@ def test_the_child_gets_the_call_without_what_the_page_has_added(
         more = {"requestState": result["requestState"], "inputResponses": accepted}
         retry = client.send("tools/call", {**params, **more})
         asked = waiting(lead, person)
-        assert not asking.log("--person", person, "--decision", "permit")
+        assert not asking.log(person=person, decision="permit")
         assert asked["approval"] in result["requestState"]
         answer(lead, person)
         assert not client.receive(retry)["result"].get("isError")

@@ -126,8 +126,8 @@ def test_a_child_that_dies_answers_its_open_call_and_says_so(broker: Broker, per
         answer = client.request("tools/call", {"name": "get_death", "arguments": {}})
     assert answer.get("error") or answer["result"]["isError"]
     assert "7" in json.dumps(answer) or "ended" in json.dumps(answer)
-    wait_for(lambda: all(row["outcome"] for row in broker.log("--person", person)), "the call is settled")
-    assert {row["outcome"] for row in broker.log("--person", person)} <= {"failed", "unknown"}
+    wait_for(lambda: all(row["outcome"] for row in broker.log(person=person)), "the call is settled")
+    assert {row["outcome"] for row in broker.log(person=person)} <= {"failed", "unknown"}
 
 
 def test_a_cancelled_call_that_never_answers_frees_the_server_for_the_next(broker: Broker, person: str) -> None:
@@ -135,9 +135,9 @@ def test_a_cancelled_call_that_never_answers_frees_the_server_for_the_next(broke
     with laptop.client("keyed") as client:
         client.initialize()
         call = client.send("tools/call", {"name": "get_silence", "arguments": {}})
-        wait_for(lambda: bool(broker.log("--person", person)), "the call is recorded")
+        wait_for(lambda: bool(broker.log(person=person)), "the call is recorded")
         client.notify("notifications/cancelled", {"requestId": call})
-        wait_for(lambda: all(row["outcome"] for row in broker.log("--person", person)), "the call is settled")
+        wait_for(lambda: all(row["outcome"] for row in broker.log(person=person)), "the call is settled")
 
 
 @pytest.mark.parametrize(

@@ -46,9 +46,8 @@ def fixtures(broker: Broker) -> Iterator[str]:
 
 
 def laptop_of(broker: Broker, folder: Path, person: str, server: str, tools: str) -> Laptop:
-    made = broker.administrator.administer("grant", "create", person, "--server", server, "--tools", tools, "--json")
     laptop = Laptop(folder / "laptop")
-    laptop.login(broker.url, str(json.loads(made.stdout)["invite"]))
+    laptop.login(broker.url, broker.invite(person, server, tools=tools))
     return laptop
 
 
@@ -92,7 +91,7 @@ def test_a_client_lists_calls_hears_progress_and_is_refused(
     who = person + era[:4]
     used(laptop_of(broker, tmp_path, who, remote, "get_*"), remote, using, mode=era)
     wait_for(
-        lambda: [row["outcome"] for row in broker.log("--person", who)] == ["done", "done", "done", "refused", "done"],
+        lambda: [row["outcome"] for row in broker.log(person=who)] == ["done", "done", "done", "refused", "done"],
         "the outcomes",
     )
 
@@ -150,10 +149,10 @@ def test_a_cancelled_call_ends_at_the_server_too(
 
     async def using(client: Client) -> None:
         calling = asyncio.create_task(client.call_tool("hold", {"name": who}))
-        await asyncio.to_thread(wait_for, lambda: bool(broker.log("--person", who)), "the call")
+        await asyncio.to_thread(wait_for, lambda: bool(broker.log(person=who)), "the call")
         calling.cancel()
         await asyncio.gather(calling, return_exceptions=True)
-        settled = lambda: broker.log("--person", who)[-1]["outcome"] != ""  # noqa: E731 - one line
+        settled = lambda: broker.log(person=who)[-1]["outcome"] != ""  # noqa: E731 - one line
         await asyncio.to_thread(wait_for, settled, "its outcome")
         assert text_of(await client.call_tool("test_simple_text", {}))
 
@@ -168,8 +167,8 @@ def test_a_revocation_ends_a_call_that_is_under_way_and_says_so(
 
     async def using(client: Client) -> tuple[str, str]:
         calling = asyncio.create_task(client.call_tool("hold", {"name": who}))
-        await asyncio.to_thread(wait_for, lambda: bool(broker.log("--person", who)), "the call")
-        (row,) = broker.log("--person", who)
+        await asyncio.to_thread(wait_for, lambda: bool(broker.log(person=who)), "the call")
+        (row,) = broker.log(person=who)
         await asyncio.to_thread(broker.administrator.administer, "grant", "revoke", row["grant"])
         return text_of(await calling), text_of(await client.call_tool("test_simple_text", {}))
 
@@ -248,7 +247,7 @@ def test_an_answer_that_broke_off_is_fetched_to_its_end(broker: Broker, person: 
             client.initialize()
             assert client.call_text("get_item") == "rest"
     assert len(asked) == 1
-    wait_for(lambda: [row["outcome"] for row in broker.log("--person", person)] == ["done"], "the outcome")
+    wait_for(lambda: [row["outcome"] for row in broker.log(person=person)] == ["done"], "the outcome")
 
 
 @pytest.mark.parametrize("era", ["", "2026-07-28"])
@@ -276,7 +275,7 @@ def test_a_cancellation_reaches_the_server_in_its_eras_way(
                 assert far.gone.wait(20)
             wait_for(lambda: bool(era) or any(b"notifications/cancelled" in body for body in far.bodies()), "the word")
             assert far.gone.wait(20)
-    wait_for(lambda: [row["outcome"] for row in broker.log("--person", who)] == ["unknown"], "the outcome")
+    wait_for(lambda: [row["outcome"] for row in broker.log(person=who)] == ["unknown"], "the outcome")
 
 
 def test_a_client_that_does_not_read_holds_the_server_back_through_shim_and_broker(

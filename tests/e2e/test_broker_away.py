@@ -128,5 +128,5 @@ def test_a_server_without_a_key_is_gated_and_logged_like_the_rest(home_of_its_ow
         mine = next(row for row in grant if row["person"] == person)
         home_of_its_own.administrator.administer("grant", "revoke", mine.get("grant") or mine["id"])
         wait_for(lambda: "[grant.revoked]" in client.call("get_echo")["content"][0]["text"], "the revocation is heard")
-    rows = {(row["tool"], row["decision"], row["outcome"]) for row in home_of_its_own.log("--person", person)}
+    rows = {(row["tool"], row["decision"], row["outcome"]) for row in home_of_its_own.log(person=person)}
     assert {("get_echo", "permit", "done"), ("get_item", "forbid", "refused")} <= rows

@@ -103,7 +103,7 @@ def test_every_call_is_recorded_with_who_what_decision_and_outcome(broker: Broke
     rows: list[dict[str, object]] = []
 
     def settled() -> bool:
-        rows[:] = broker.log("--person", person)
+        rows[:] = broker.log(person=person)
         return len(rows) == 2 and all(row["outcome"] for row in rows)
 
     wait_for(settled, "two settled calls in the log")
@@ -125,7 +125,7 @@ def test_arguments_are_shown_to_an_administrator_only_and_that_is_recorded(broke
     with laptop.client("keyed") as client:
         client.initialize()
         client.call("get_echo", {"text": "a needle in the arguments"})
-    call = str(broker.log("--person", person)[0]["call"])
+    call = str(broker.log(person=person)[0]["call"])
     without = broker.administrator.administer("log", "show", call)
     assert "a needle" not in without.stdout
     assert "agent: default (declared by the device, not proven)" in without.stdout

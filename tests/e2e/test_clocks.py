@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.processes import Broker, Laptop, keyed_entry
+from harness.processes import Laptop, UnusualBroker, keyed_entry
 from harness.upstream import CANARY, Upstream
 
 LIBRARY = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
@@ -25,7 +25,7 @@ def test_clocks_two_hours_apart_are_named_with_their_difference(
     upstream: Upstream, tmp_path: Path, person: str, brokers: int, laptops: int
 ) -> None:
     words = f"2 h {'ahead of' if laptops > brokers else 'behind'} the broker's"
-    with Broker(tmp_path, extra=off_by(brokers)) as broker:
+    with UnusualBroker(tmp_path, extra=off_by(brokers)) as broker:
         broker.add_server("keyed", keyed_entry(upstream.url), CANARY)
         laptop = broker.enrol(person, "keyed", expires="1h")  # which the laptop's clock may call over
         laptop.extra = off_by(laptops)

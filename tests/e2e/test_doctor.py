@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 
-from harness.processes import Broker, keyed_entry
+from harness.processes import Broker, UnusualBroker, keyed_entry
 from harness.upstream import CANARY
 from percall_broker.model import entry_file
 
@@ -106,8 +106,11 @@ def test_a_locked_keyring_is_told_and_stops_the_servers(laptop: Laptop) -> None:
     assert not [one for one in found if one["check"] == "grant"]
 
 
-def test_a_changed_command_waits_for_trust_and_a_suspended_server_says_so(broker: Broker, laptop: Laptop) -> None:
+def test_a_changed_command_waits_for_trust_and_a_suspended_server_says_so(
+    broker: Broker, laptop: Laptop, upstream: Upstream
+) -> None:
     before, after = broker.folder / "keyed.toml", broker.folder / "changed.toml"
+    before.write_text(keyed_entry(upstream.url))
     after.write_text(before.read_text().replace("keyed.py", 'keyed.py", "--changed'))
     assert entry_file.read(after.read_text()).command[-1] == "--changed"
     broker.administrator.administer("server", "update", "keyed", "--from", str(after))
@@ -141,7 +144,7 @@ def test_a_probe_is_called_where_it_is_asked_for_and_one_that_is_refused_is_told
     for name, tool in (("probed", "get_item"), ("misprobed", "create_item")):
         entry = keyed_entry(upstream.url) + f'[probe]\ntool = "{tool}"\narguments = "{{}}"\n'
         broker.add_server(name, entry, CANARY)
-    laptop = broker.enrol("prober", "probed", more=("misprobed",))
+    laptop = broker.enrol("prober", "probed", "misprobed")
     plain = examined(laptop, "probed", code=0)
     assert of(plain, "server")["message"].endswith(" tools.")
     assert broker.log("--person", "prober") == []
@@ -161,7 +164,7 @@ def test_a_certificate_that_ends_soon_and_then_a_broker_that_is_away(tmp_path: P
     issued.private_key_pem.write_to_path(key)
     authority.cert_pem.write_to_path(ca)
     serve, login = ("--tls-cert", str(certificate), "--tls-key", str(key)), ("--ca-file", str(ca))
-    with Broker(tmp_path / "installation", serve_arguments=serve, login_arguments=login) as broker:
+    with UnusualBroker(tmp_path / "installation", serve_arguments=serve, login_arguments=login) as broker:
         broker.add_server("keyed", keyed_entry(upstream.url), CANARY)
         laptop = broker.enrol("alice", "keyed", expires="2d")
         found = examined(laptop, "--no-start", code=0)

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.processes import COMMANDS, Client, Laptop
+from harness.processes import COMMANDS, Client, Laptop, keyed_entry
 from harness.terminal import at_a_terminal
 from harness.upstream import CANARY
 from percall.identity import kernel_keyring
 
 if TYPE_CHECKING:
     from harness.processes import Broker
+    from harness.upstream import Upstream
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
 PASSPHRASE = "typed once a day"
@@ -129,8 +130,8 @@ def test_in_a_dev_container(broker: Broker, person: str, tmp_path: Path) -> None
     assert "revoked" in answer(inside)
 
 
-def test_a_server_into_clients_and_out_again(broker: Broker, person: str, tmp_path: Path) -> None:
-    entry = (broker.folder / "keyed.toml").read_text() + '[probe]\ntool = "get_item"\narguments = "{}"\n'
+def test_a_server_into_clients_and_out_again(broker: Broker, upstream: Upstream, person: str, tmp_path: Path) -> None:
+    entry = keyed_entry(upstream.url) + '[probe]\ntool = "get_item"\narguments = "{}"\n'
     broker.add_server("github", entry, CANARY)
     laptop, project = broker.enrol(person, "github"), tmp_path / "project"
     project.mkdir()
@@ -173,4 +174,4 @@ def test_in_a_ci_job(broker: Broker, person: str, tmp_path: Path) -> None:
     assert refused.returncode == 6, "the job administers nothing"
     shell(after, automation)
     assert "removed" in answer(job)
-    assert {row["person"] for row in broker.log("--person", f"job-{person}")} == {f"job-{person}"}
+    assert {row["person"] for row in broker.log(person=f"job-{person}")} == {f"job-{person}"}

@@ -61,9 +61,11 @@ def test_a_person_gives_rotates_offers_and_removes_a_key_of_their_own(
         assert refused.returncode == 3, "no terminal, no presence"
         assert "presence.no_terminal" in refused.stderr
 
-        (used,) = broker.log("--secret-version", "keyed@1", "--secret-owner", person)
+        (used,) = broker.rows("log", "list", "--secret-version", "keyed@1", "--secret-owner", person)
         assert used["person"] == person
-        assert broker.log("--secret-version", "keyed@1", "--person", person), "and the shared one's, before"
+        assert broker.rows("log", "list", "--secret-version", "keyed@1", "--person", person), (
+            "and the shared one's, before"
+        )
         assert person in broker.administrator.administer("server", "show", "keyed").stdout
 
         assert f"--from {person}" in key("offer", PASSPHRASE)

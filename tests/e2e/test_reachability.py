@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from harness.processes import SERVERS, Broker, Laptop, Line, keyed_entry, wait_for
+from harness.processes import SERVERS, Laptop, Line, UnusualBroker, keyed_entry, wait_for
 from harness.upstream import CANARY, Upstream
 
 if TYPE_CHECKING:
@@ -88,7 +88,9 @@ def test_a_broker_that_only_the_companys_proxy_can_reach_is_reached_by_it_alone(
     serve = ("--listen", f"127.0.0.1:{port}", "--tls-cert", str(certificate), "--tls-key", str(key))
     public = f"https://{NAME}:{port}"
     extra = {"HTTPS_PROXY": url, "NO_PROXY": "localhost,10.0.0.0/8,.example.com"}
-    with Broker(tmp_path / "b", "", (*serve, "--public-url", public), ("--ca-file", str(ca)), "", extra) as broker:
+    with UnusualBroker(
+        tmp_path / "b", "", (*serve, "--public-url", public), ("--ca-file", str(ca)), "", extra
+    ) as broker:
         broker.add_server("keyed", keyed_entry(upstream.url), CANARY)
         laptop = broker.enrol("alice", "keyed")
         laptop.extra = {}  # as a client may start it: without a variable of the person's
@@ -178,7 +180,7 @@ def test_behind_nginx_calls_and_streams_pass_and_nobody_gets_past_it(tmp_path: P
     with nginx(tmp_path / "nginx", certificate, key, outside, inside):
         serve = ("--listen", f"0.0.0.0:{inside}", "--trusted-proxy", "127.0.0.3")
         more = ("--public-url", f"https://localhost:{outside}")
-        with Broker(tmp_path / "b", "", (*serve, *more), ("--ca-file", str(ca))) as broker:
+        with UnusualBroker(tmp_path / "b", "", (*serve, *more), ("--ca-file", str(ca))) as broker:
             broker.add_server("keyed", keyed_entry(upstream.url), CANARY)
             laptop = broker.enrol("alice", "keyed")
             with laptop.client("keyed") as client:

@@ -176,7 +176,7 @@ def test_a_server_without_a_key_is_gated_and_logged_like_the_rest(broker: Broker
         assert "UTC" in client.call_text("get_current_time", {"timezone": "UTC"})
         refused = client.call("convert_time", {"source_timezone": "UTC", "time": "10:00", "target_timezone": "UTC"})
     assert refused["isError"] is True
-    mine = broker.log("--server", "time", "--person", "user-of-time")
+    mine = broker.log(server="time", person="user-of-time")
     assert {row["decision"] for row in mine} == {"permit", "forbid"}
 
 

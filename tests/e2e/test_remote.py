@@ -44,10 +44,10 @@ def fixtures(broker: Broker) -> Iterator[str]:
 
 
 @contextmanager
-def door(broker: Broker, person: str, server: str, *scope: str) -> Iterator[str]:
+def door(broker: Broker, person: str, server: str, tools: str) -> Iterator[str]:
     """The URL at which a client finds the server with this person's grant."""
-    made = broker.administrator.administer("grant", "create", person, "--server", server, *scope, "--json")
-    with SigningProxy(SigningLaptop.enrolled(broker.url, json.loads(made.stdout)["invite"])) as proxy:
+    invite = broker.invite(person, server, tools=tools)
+    with SigningProxy(SigningLaptop.enrolled(broker.url, invite)) as proxy:
         yield proxy.url(server)
 
 
@@ -82,11 +82,11 @@ def test_a_client_of_the_sdk_lists_calls_and_is_refused(broker: Broker, person: 
         assert text_of(await client.call_tool("get_steps", {"steps": 3}, progress_callback=progress)) == "3 steps"
         assert steps == [0, 1, 2]
 
-    with door(broker, person + era[:4], "remote", "--tools", "get_*") as url:
+    with door(broker, person + era[:4], "remote", "get_*") as url:
         used(url, using, mode=era)
-    wait_for(lambda: len(broker.log("--person", person + era[:4])) == 3, "three calls")
+    wait_for(lambda: len(broker.log(person=person + era[:4])) == 3, "three calls")
     wait_for(
-        lambda: [row["outcome"] for row in broker.log("--person", person + era[:4])] == ["done", "refused", "done"],
+        lambda: [row["outcome"] for row in broker.log(person=person + era[:4])] == ["done", "refused", "done"],
         "their outcomes",
     )
 
@@ -97,7 +97,7 @@ def test_the_servers_key_never_reaches_the_client(broker: Broker, person: str, e
     async def using(client: Client) -> str:
         return text_of(await client.call_tool("get_key", {}))
 
-    with door(broker, person + era[:4], "remote", "--tools", "get_*") as url:
+    with door(broker, person + era[:4], "remote", "get_*") as url:
         said = used(url, using, mode=era)
     assert "bearer" in said.lower()
     assert CANARY not in said
@@ -119,9 +119,9 @@ def test_what_a_server_asks_of_the_client_passes_but_for_its_model(broker: Broke
         assert "Sampling was refused" in text_of(sampled)
         assert "sampling = true" in text_of(sampled)
 
-    with door(broker, person, "fixtures", "--tools", "test_*") as url:
+    with door(broker, person, "fixtures", "test_*") as url:
         used(url, using, mode="legacy", elicitation_callback=accept, sampling_callback=never)
-    (sampling, elicitation) = broker.log("--person", person)
+    (sampling, elicitation) = broker.log(person=person)
     shown = broker.rows("log", "show", elicitation["call"])
     assert '"elicitation/create":1' in json.dumps(shown).replace('\\"', '"').replace(": ", ":")
     assert sampling["decision"] == "permit"
@@ -132,9 +132,9 @@ def test_a_stream_that_the_server_broke_off_is_resumed(broker: Broker, person: s
     async def using(client: Client) -> str:
         return text_of(await client.call_tool("test_reconnection", {}))
 
-    with door(broker, person, "fixtures", "--tools", "test_*") as url:
+    with door(broker, person, "fixtures", "test_*") as url:
         assert used(url, using, mode="legacy")
-    wait_for(lambda: broker.log("--person", person)[0]["outcome"] == "done", "the call's outcome")
+    wait_for(lambda: broker.log(person=person)[0]["outcome"] == "done", "the call's outcome")
 
 
 @pytest.mark.usefixtures("fixtures")
@@ -149,7 +149,7 @@ def test_a_notification_of_the_sessions_own_stream_arrives(broker: Broker, perso
         if "list_changed" in str(message):
             came.set()
 
-    with door(broker, person, "fixtures", "--tools", "*") as url:
+    with door(broker, person, "fixtures", "*") as url:
         used(url, using, mode="legacy", message_handler=handler)
 
 
@@ -160,14 +160,14 @@ def test_a_revocation_ends_a_call_that_is_under_way(broker: Broker, person: str,
 
     async def using(client: Client) -> str:
         calling = asyncio.create_task(client.call_tool("hold", {"name": who}))
-        await asyncio.to_thread(wait_for, lambda: bool(broker.log("--person", who)), "the call")
-        (row,) = broker.log("--person", who)
+        await asyncio.to_thread(wait_for, lambda: bool(broker.log(person=who)), "the call")
+        (row,) = broker.log(person=who)
         await asyncio.to_thread(broker.administrator.administer, "grant", "revoke", row["grant"])
         return text_of(await calling)
 
-    with door(broker, who, "fixtures", "--tools", "*") as url:
+    with door(broker, who, "fixtures", "*") as url:
         assert "revoked" in used(url, using, mode=era)
-    wait_for(lambda: broker.log("--person", who)[0]["outcome"] == "unknown", "the call's outcome")
+    wait_for(lambda: broker.log(person=who)[0]["outcome"] == "unknown", "the call's outcome")
 
 
 @pytest.mark.usefixtures("remote")
@@ -178,7 +178,7 @@ def test_a_session_outlives_a_restart_of_the_broker(broker: Broker, person: str)
         await asyncio.to_thread(broker.start)
         return text_of(await client.call_tool("get_item", {"id": 2}))
 
-    with door(broker, person, "remote", "--tools", "get_*") as url:
+    with door(broker, person, "remote", "get_*") as url:
         assert used(url, using, mode="legacy") == "item 2"
 
 
@@ -207,6 +207,6 @@ def test_many_streams_at_once_stay_small_and_none_is_starved(broker: Broker, per
 
     process = psutil.Process(broker.process.pid)
     before = process.memory_info().rss
-    with door(broker, person, "remote", "--tools", "get_*") as url:
+    with door(broker, person, "remote", "get_*") as url:
         assert asyncio.run(all_of_them(url)) == [f"{steps} steps"] * streams
     assert process.memory_info().rss - before < 64 * 1024 * 1024

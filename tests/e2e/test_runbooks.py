@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.processes import Broker, Laptop, automation_invite, keyed_entry
+from harness.processes import Broker, Laptop, UnusualBroker, automation_invite, keyed_entry
 from harness.signing import SigningLaptop
 from harness.upstream import CANARY, Upstream
 from percall import wire
@@ -151,7 +151,7 @@ def test_a_rogue_agent_is_stopped_and_comes_back_with_less(broker: Broker, perso
         assert not client.call("create_item", {"text": "what it did"}).get("isError")
         assert person in book.run("administrator")
         (grant,) = [row["grant"] for row in broker.rows("grant", "list") if row["person"] == person]
-        (call,) = [row["call"] for row in broker.log("--person", person)]
+        (call,) = [row["call"] for row in broker.log(person=person)]
         book.names |= {"GRANT": grant, "CALL": call}
         book.run("administrator")
         assert "suspended" in client.call("create_item")["content"][0]["text"]
@@ -187,7 +187,7 @@ def test_a_leaked_key_is_replaced_and_its_uses_are_found(
         assert refusal(laptop, server) == ""
     finally:
         upstream.key = CANARY
-    after, before = [row["call"] for row in broker.log("--server", server) if row["outcome"] == "done"]
+    after, before = [row["call"] for row in broker.log(server=server) if row["outcome"] == "done"]
     book.names["LEAKED"] = "1"
     told = book.run("administrator")
     assert before in told
@@ -204,7 +204,7 @@ def test_a_team_moves_away_from_a_host_that_was_broken_into(upstream: Upstream, 
     (work / "new-key").touch(0o600)
     (work / "new-key").write_text(ROTATED)
     names = {"ADMINISTRATOR": "root", "SERVER": "keyed", "GROUP": "devs", "PERSON": "alice", "AGENT": "default"}
-    new = Broker(tmp_path / "new")
+    new = UnusualBroker(tmp_path / "new")
     new.folder.mkdir()
     with Broker(tmp_path / "old") as old:
         old.add_server("keyed", keyed_entry(upstream.url), CANARY)

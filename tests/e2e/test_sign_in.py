@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from harness.openid import CertifiedProvider, settings
-from harness.processes import COMMANDS, SERVERS, Broker, Laptop, Line, keyed_entry
+from harness.processes import COMMANDS, SERVERS, Broker, Laptop, Line, UnusualBroker, keyed_entry
 from harness.upstream import CANARY
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def organisation(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -
     with CertifiedProvider(tmp_path_factory.mktemp("provider"), accounts) as provider:
         variables = settings(provider.url, {"engineering": "devs"})
         extra = {f"PERCALL_BROKER_{name.upper()}": value for name, value in variables.items()}
-        with Broker(tmp_path_factory.mktemp("broker"), extra=extra) as broker:
+        with UnusualBroker(tmp_path_factory.mktemp("broker"), extra=extra) as broker:
             broker.add_server("keyed", keyed_entry(upstream.url), CANARY)
             broker.administrator.administer("group", "add", "devs")
             scope = ("--server", "keyed", "--tools", "get_*", "--expires", "30d")

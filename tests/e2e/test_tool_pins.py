@@ -68,7 +68,7 @@ def test_a_description_that_changes_between_starts_is_withheld_until_it_was_seen
     assert "changed its description" in said
     assert "[pin.changed]" in said
     assert b"evil" not in written
-    assert broker.log("--person", person)[0]["reason"] == "pin.changed"
+    assert broker.log(person=person)[0]["reason"] == "pin.changed"
 
     row = next(one for one in broker.rows("server", "pins", changing) if one["state"] == "changed")
     assert (row["tool"], row["differs"], row["refused"]) == ("get_item", ["description"], 1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.collector import Collector, attributes
-from harness.processes import Broker, command, keyed_entry
+from harness.processes import Broker, UnusualBroker, command, keyed_entry
 from harness.remote import Remote, entry
 from harness.upstream import CANARY
 
@@ -43,7 +43,7 @@ def broker(
     # The laptops' own environment has it too, as that of a client that traces its session.
     extra = {"OTEL_BSP_SCHEDULE_DELAY": "50"}
     options = ("--traces-endpoint", collector.url)
-    with Broker(tmp_path_factory.mktemp("traced"), extra=extra, serve_arguments=options) as running:
+    with UnusualBroker(tmp_path_factory.mktemp("traced"), extra=extra, serve_arguments=options) as running:
         running.add_server("keyed", keyed_entry(upstream.url), CANARY)
         running.add_server("remote", entry(remote.url), CANARY)
         yield running
@@ -69,7 +69,7 @@ def test_the_steps_of_a_call_and_of_its_request_join_the_clients_trace(
         assert collector.below(decided)[:5] == ["authenticate", "parse", "decide", "record", "issue"]
         assert request.parent_span_id == decided.span_id
         assert collector.below(request) == ["authenticate", "decide", "record", "unseal", "upstream", "answer"]
-    (row,) = broker.log("--person", person)
+    (row,) = broker.log(person=person)
     told = attributes(decided)
     assert told["percall.call"] == row["call"] == attributes(request)["percall.call"]
     assert (told["percall.server"], told["percall.decision"]) == ("keyed", "permit")
@@ -124,7 +124,7 @@ def test_a_malformed_traceparent_begins_a_trace_of_its_own_and_fails_nothing(
         for wrong in ("zz-x", "00-" + "g" * 32 + "-00f067aa0ba902b7-01", "00-" + "0" * 32 + "-00f067aa0ba902b7-01", 7):
             params = {"name": "get_item", "arguments": {}, "_meta": {"traceparent": wrong}}
             assert "result" in client.request("tools/call", params)
-    calls = {row["call"] for row in broker.log("--person", person)}
+    calls = {row["call"] for row in broker.log(person=person)}
     collector.wait(
         lambda: calls <= {attributes(one).get("percall.call", "") for one in collector.spans}, "a span of each call"
     )

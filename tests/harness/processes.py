@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlencode
 
+from harness.forking import can_run, forking
+from harness.signing import SigningLaptop
+from percall_broker.cli.grant import seconds_of
 from percall_broker.model.records import AREAS
 
 if TYPE_CHECKING:
@@ -215,23 +223,26 @@ def automation_invite(environment: Mapping[str, str], *, may: str = ALL_AREAS) -
 def command(
     name: str, *arguments: str, environment: Mapping[str, str], stdin: str = "", check: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [str(COMMANDS / name), *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        env=dict(environment),
-        timeout=60,
-        check=False,
-        start_new_session=True,  # without a terminal, wherever the tests are run
-    )
+    if can_run(arguments, environment):
+        done = forking().run(COMMANDS / name, arguments, environment, stdin)
+    else:
+        done = subprocess.run(
+            [str(COMMANDS / name), *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            env=dict(environment),
+            timeout=60,
+            check=False,
+            start_new_session=True,  # without a terminal, wherever the tests are run
+        )
     assert not check or done.returncode == 0, f"{name} {arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 
 
 @dataclass
 class Broker:
-    """A broker of its own: folder, process, and an automation that administers, and has logged in.
+    """A broker of its own: folder, process, and an automation that administers, by commands and by signed requests.
 
     It is made on the broker's machine, as one is for a program. What only a person may do is for a test's own person.
     """
@@ -255,13 +266,24 @@ class Broker:
         }
 
     def __enter__(self) -> Self:
+        installed = first_broker()
+        shutil.copytree(installed.folder, self.folder, dirs_exist_ok=True)
+        self.start()
+        for path in (self.folder / "administrator").rglob("*.json"):
+            text = path.read_text()
+            path.write_text(text.replace(installed.url, self.url).replace(str(installed.folder), str(self.folder)))
+        self.administrator = Laptop(self.folder / "administrator")
+        self.automation: SigningLaptop = SigningLaptop(self.url, installed.automation.key, installed.automation.token)
+        return self
+
+    def install(self) -> None:
+        """Makes it from nothing, by the commands, and starts it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         more = ("--database", self.database) if self.database else ()
         command("percall-broker", "init", "--administrator", "root", *more, environment=self.environment)
         self.start()
         self.administrator = Laptop(self.folder / "administrator", dict(self.extra))
         self.administrator.login(self.url, automation_invite(self.environment), *self.login_arguments)
-        return self
 
     def start(self) -> None:
         """Starts `serve`; a restart keeps the port, so that the public URL stays."""
@@ -292,28 +314,66 @@ class Broker:
             self.stop()
 
     def add_server(self, name: str, entry: str, key: str) -> None:
+        self.automation.administer("POST", "/v1/admin/servers", {"name": name, "entry": entry, "secret": key})
+
+    def invite(self, person: str, *servers: str, expires: str = "", **scope: str) -> str:
+        """An invite to a new grant. `scope`: patterns by commas for `tools`, `prompts`, `resources`."""
+        allowed = {kind: patterns.split(",") for kind, patterns in scope.items()}
+        form = {
+            "person": person,
+            "servers": {server: allowed for server in servers},
+            "expires_at": int(time.time()) + seconds_of(expires) if expires else 0,
+        }
+        return str(self.automation.administer("POST", "/v1/admin/grants", form)["invite"])
+
+    def enrol(self, person: str, *servers: str, tools: str = "get_*", expires: str = "30d") -> Laptop:
+        laptop = Laptop(self.folder / f"laptop-{person}", dict(self.extra))
+        laptop.login(self.url, self.invite(person, *servers, expires=expires, tools=tools), *self.login_arguments)
+        return laptop
+
+    def rows(self, *arguments: str) -> list[dict[str, Any]]:
+        """What a command lists."""
+        done = self.administrator.administer(*arguments, "--json")
+        return [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
+
+    def log(self, **which: str) -> list[dict[str, Any]]:
+        """The calls, newest first; `which` as the options of `log list`."""
+        return list(self.automation.administer("GET", f"/v1/admin/calls?{urlencode(which)}"))
+
+
+class UnusualBroker(Broker):
+    """One with settings of its own, which hold from its first command on: made and asked by commands alone."""
+
+    def __enter__(self) -> Self:
+        self.install()
+        return self
+
+    def add_server(self, name: str, entry: str, key: str) -> None:
         path = self.folder / f"{name}.toml"
         path.write_text(entry)
         secret = ("--secret-stdin",) if key else ()
         self.administrator.administer("server", "add", name, "--from", str(path), *secret, stdin=key)
 
-    def enrol(
-        self, person: str, server: str, *, more: tuple[str, ...] = (), tools: str = "get_*", expires: str = "30d"
-    ) -> Laptop:
-        servers = [word for name in (server, *more) for word in ("--server", name)]
-        done = self.administrator.administer(
-            "grant", "create", person, *servers, "--tools", tools, "--expires", expires, "--json"
-        )
-        laptop = Laptop(self.folder / f"laptop-{person}", dict(self.extra))
-        laptop.login(self.url, str(json.loads(done.stdout)["invite"]), *self.login_arguments)
-        return laptop
+    def invite(self, person: str, *servers: str, expires: str = "", **scope: str) -> str:
+        options = [*(("server", server) for server in servers), ("expires", expires), *scope.items()]
+        words = [word for name, value in options if value for word in (f"--{name}", value)]
+        done = self.administrator.administer("grant", "create", person, *words, "--json")
+        return str(json.loads(done.stdout)["invite"])
 
-    def rows(self, *arguments: str) -> list[dict[str, Any]]:
-        done = self.administrator.administer(*arguments, "--json")
-        return [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
+    def log(self, **which: str) -> list[dict[str, Any]]:
+        return self.rows("log", "list", *(word for name, value in which.items() for word in (f"--{name}", value)))
 
-    def log(self, *arguments: str) -> list[dict[str, Any]]:
-        return self.rows("log", "list", *arguments)
+
+@functools.cache
+def first_broker(database: str = "") -> Broker:
+    """One that was made by the commands, and has stopped. Every usual broker begins as a copy of it, which is quick."""
+    folder = Path(tempfile.mkdtemp(prefix="percall-first-broker-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    broker = Broker(folder, database)
+    broker.install()
+    broker.automation = SigningLaptop.enrolled(broker.url, automation_invite(broker.environment))
+    broker.stop()
+    return broker
 
 
 def keyed_entry(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from harness import database
-from harness.processes import COMMANDS, Line, automation_invite, command, keyed_entry
+from harness.processes import COMMANDS, Line, automation_invite, command, first_broker, keyed_entry
 from harness.remote import Remote, entry
 from harness.signing import SigningLaptop
 from harness.upstream import CANARY, Upstream
@@ -28,6 +28,8 @@ class Served:
     """A broker process, and its administrator."""
 
     folder: Path
+    server: str = ""
+    """The PostgreSQL server where its database will be; empty for the embedded store."""
     database: str = ""
     people: int = 0
     url: str = ""
@@ -40,7 +42,15 @@ class Served:
         self.environment = {"PATH": os.environ["PATH"], "PERCALL_BROKER_HOME": str(self.folder / "broker")}
         self.environment |= self.extra
         self.environment |= {f"PERCALL_BROKER_{name.upper()}": value for name, value in self.settings.items()}
-        more = ("--database", self.database) if self.database else ()
+        if self.settings or self.extra:  # which hold from its first command on
+            self._install()
+        else:
+            self._copy()
+        return self
+
+    def _install(self) -> None:
+        self.database = database.new(self.server) if self.server else ""
+        more = ("--database", self.database) if self.server else ()
         command("percall-broker", "init", *more, environment=self.environment)
         self.start()
         try:
@@ -48,7 +58,16 @@ class Served:
         except BaseException:
             self.stop(signal.SIGKILL)
             raise
-        return self
+
+    def _copy(self) -> None:
+        installed = first_broker(self.server)
+        shutil.copytree(installed.folder / "broker", self.folder / "broker")
+        if self.server:
+            self.database = database.new(self.server, like=installed.database)
+            file = self.folder / "broker" / "settings.toml"
+            file.write_text(file.read_text().replace(installed.database, self.database))
+        self.start()
+        self.administrator = SigningLaptop(self.url, installed.automation.key, installed.automation.token)
 
     def start(self) -> None:
         """A restart keeps the port, and so the public URL."""
@@ -102,16 +121,22 @@ def upstream() -> Iterator[Upstream]:
         yield running
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def location(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Where the broker keeps its records: empty for the embedded store."""
-    with database.postgresql() if request.param == "postgresql" else contextlib.nullcontext("") as url:
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The URL of a server that lives as long as the tests."""
+    with database.postgresql() as url:
         yield url
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def server(request: pytest.FixtureRequest) -> str:
+    """Where the broker keeps its records: empty for the embedded store."""
+    return str(request.getfixturevalue("postgresql")) if request.param == "postgresql" else ""
+
+
 @pytest.fixture(scope="module")
-def served(location: str, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with Served(tmp_path_factory.mktemp("served"), location) as running:
+def served(server: str, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with Served(tmp_path_factory.mktemp("served"), server) as running:
         running.add_server("keyed", keyed_entry(upstream.url), CANARY)
         running.add_server("shared", keyed_entry(upstream.url, attribution="shared"), CANARY)
         yield running

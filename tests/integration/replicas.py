@@ -17,7 +17,7 @@ def replicas(served: Served) -> Iterator[list[str]]:
     if not served.database:
         yield [served.url]
         return
-    second = type(served)(served.folder, served.database)
+    second = type(served)(served.folder)
     folder = served.folder / "second"
     folder.mkdir(exist_ok=True)
     for name in ("settings.toml", "keys"):

@@ -33,11 +33,11 @@ REDIRECT = "http://127.0.0.1:9/callback"
 
 @contextmanager
 def served_with(
-    folder: Path, location: str, upstream: Upstream, issuer: str, groups: dict[str, str] | None = None
+    folder: Path, server: str, upstream: Upstream, issuer: str, groups: dict[str, str] | None = None
 ) -> Iterator[Served]:
     """A broker that knows the provider, with a server, and a group that may read it."""
     mapped = settings(issuer, {"engineering": "devs"} if groups is None else groups)
-    with Served(folder, location, settings=mapped) as served:
+    with Served(folder, server, settings=mapped) as served:
         served.add_server("keyed", keyed_entry(upstream.url), CANARY)
         served.administrator.administer("POST", "/v1/admin/groups/devs/join", {"people": []})
         grant = {"servers": {"keyed": {"tools": ["get_*"]}}, "agent": "", "expires_seconds": 0}
@@ -117,9 +117,9 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CertifiedProv
 
 @pytest.fixture(scope="module")
 def signing_in(
-    provider: CertifiedProvider, location: str, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
+    provider: CertifiedProvider, server: str, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
-    with served_with(tmp_path_factory.mktemp("served"), location, upstream, provider.url) as served:
+    with served_with(tmp_path_factory.mktemp("served"), server, upstream, provider.url) as served:
         yield served
 
 

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.processes import Broker, command, keyed_entry
+from harness.processes import Broker, UnusualBroker, command, keyed_entry
 from harness.upstream import CANARY
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def test_a_broker_lives_by_its_units_credentials_and_rotates_to_a_new_one(tmp_pa
     unit = tmp_path / "credentials"
     extra = given(unit)
     credential(unit, "kek-0001.key")
-    with Broker(tmp_path / "b", extra=extra) as broker:
+    with UnusualBroker(tmp_path / "b", extra=extra) as broker:
         broker.add_server("keyed", keyed_entry(upstream.url), CANARY)
         assert not (tmp_path / "b" / "broker" / "keys").exists()
         assert broker.rows("status")[0]["key_encryption_keys"] == ["kek-0001"]

@@ -37,8 +37,8 @@ def get(url: str, path: str, **headers: str) -> Answer:
 
 
 @pytest.fixture(scope="module")
-def watched(location: str, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with Served(tmp_path_factory.mktemp("watched"), location, settings={"metrics_listen": "127.0.0.1:0"}) as running:
+def watched(server: str, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with Served(tmp_path_factory.mktemp("watched"), server, settings={"metrics_listen": "127.0.0.1:0"}) as running:
         running.add_server("keyed", keyed_entry(upstream.url), CANARY)
         yield running
 

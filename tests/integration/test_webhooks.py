@@ -215,13 +215,13 @@ def test_an_expiring_grant_is_told_once(upstream: Upstream, tmp_path: Path) -> N
         assert late not in told
 
 
-def test_two_replicas_tell_each_event_once_and_survive_each_other(tmp_path: Path, upstream: Upstream) -> None:
-    from harness import database  # noqa: PLC0415 - only here
-
-    with database.postgresql() as url, Served(tmp_path / "first", url) as first, Receiver() as receiver:
+def test_two_replicas_tell_each_event_once_and_survive_each_other(
+    postgresql: str, tmp_path: Path, upstream: Upstream
+) -> None:
+    with Served(tmp_path / "first", postgresql) as first, Receiver() as receiver:
         first.add_server("keyed", keyed_entry(upstream.url), CANARY)
         made = subscribe(first, receiver)
-        second = Served(tmp_path / "second", url)
+        second = Served(tmp_path / "second")
         second.environment = {**first.environment, "PERCALL_BROKER_HOME": str(tmp_path / "second" / "broker")}
         second.environment["PERCALL_BROKER_PUBLIC_URL"] = first.url
         copy_home(tmp_path)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 
-from harness.processes import COMMANDS, SERVERS, Broker, Laptop
+from harness.processes import COMMANDS, SERVERS, Broker, Laptop, UnusualBroker
 from harness.terminal import at_a_terminal
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def test_a_broker_under_a_private_authority_needs_the_ca_file_once(tmp_path: Pat
         file.writelines(blob.bytes() for blob in server.cert_chain_pems)
     arguments = ("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
     trusting = ("--ca-file", str(tmp_path / "ca.pem"))
-    with Broker(tmp_path / "broker", serve_arguments=arguments, login_arguments=trusting) as broker:
+    with UnusualBroker(tmp_path / "broker", serve_arguments=arguments, login_arguments=trusting) as broker:
         assert broker.url.startswith("https://")
         refused = Laptop(tmp_path / "b").run("login", broker.url, "--invite", "x", "--keyring", "file", check=False)
         assert (refused.returncode, "broker.certificate" in refused.stderr) == (5, True)
