@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from percall_broker.vault import Vault
 
 LOOK_SECONDS = 0.5
-CLAIM_SECONDS = 30
-"""How long a replica that died keeps the others from an endpoint. Renewed for each event; longer than any attempt."""
+CLAIM_SECONDS = 10
+"""How long a replica that died keeps the others from an endpoint. Renewed for each event; twice the longest attempt."""
 PAUSES_SECONDS = (1, 5, 30, 120, 600, 1800, 3600)
 KEPT_SECONDS = 30 * 24 * 3600
 """For how long an event that cannot be delivered is tried."""
