@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
+# Half of what the tests do is waiting for other processes.
+WORKERS = $(shell echo $$(( 2 * $$(getconf _NPROCESSORS_ONLN) )))
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # The environment first; last, for machines without Node, the one from the wheel.
@@ -28,7 +30,7 @@ check: $(READY)  ## formatting, lint, types, layers
 	$(BIN)/mypy
 
 test: $(READY)  ## every test; says which could not run here
-	$(WITH_TOOLS) tests/with_keyring.sh $(BIN)/python -m pytest -q -n auto --dist loadfile --durations 15
+	$(WITH_TOOLS) tests/with_keyring.sh $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 15
 
 demo: $(READY)  ## the whole story in a minute
 	$(WITH_TOOLS) $(BIN)/python examples/demo/run.py

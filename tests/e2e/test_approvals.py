@@ -184,9 +184,7 @@ def test_a_restart_of_the_broker_in_between_is_not_noticed_and_the_call_is_made_
         assert not result.get("isError"), result
         assert result["content"][0]["text"].startswith(("20", "item 7"))
     wait_for(
-        lambda: (
-            [row["outcome"] for row in asking.log("--person", who, "--tool", tool, "--decision", "permit")] == ["done"]
-        ),
+        lambda: [row["outcome"] for row in asking.log(person=who, tool=tool, decision="permit")] == ["done"],
         "one call was made, and its outcome is known",
     )
 

@@ -147,11 +147,11 @@ def test_a_probe_is_called_where_it_is_asked_for_and_one_that_is_refused_is_told
     laptop = broker.enrol("prober", "probed", "misprobed")
     plain = examined(laptop, "probed", code=0)
     assert of(plain, "server")["message"].endswith(" tools.")
-    assert broker.log("--person", "prober") == []
+    assert broker.log(person="prober") == []
     found = examined(laptop, "probed", "misprobed", "--probe", code=4)
     assert of(found, "server", "ok")["message"].endswith(", and get_item answered.")
     assert "create_item" in of(found, "server", "problem")["message"]
-    calls = {(row["server"], row["tool"], row["decision"]) for row in broker.log("--person", "prober")}
+    calls = {(row["server"], row["tool"], row["decision"]) for row in broker.log(person="prober")}
     assert calls == {("probed", "get_item", "permit"), ("misprobed", "create_item", "forbid")}
 
 

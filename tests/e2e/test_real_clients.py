@@ -229,7 +229,7 @@ def test_a_permitted_call_is_made_with_the_real_key_and_its_result_reaches_the_m
     assert taken[agent].code == 0, taken[agent].said
     assert TOLD in taken[agent].said
     assert "/items/7" in last_turn(model, agent).results[0]
-    (row,) = [row for row in broker.log("--agent", agent) if row["decision"] == "permit"]
+    (row,) = [row for row in broker.log(agent=agent) if row["decision"] == "permit"]
     assert (row["person"], row["server"], row["tool"], row["outcome"]) == (
         "alice",
         CASES[agent].server,
@@ -248,7 +248,7 @@ def test_a_refused_call_tells_the_model_why_and_what_to_do_and_the_upstream_sees
     refusal = last_turn(model, agent).results[1]
     assert KEPT_OUT in refusal
     assert "Ask your administrator, who can change the policy, if you need this. [policy.forbid]" in refusal
-    (row,) = [row for row in broker.log("--agent", agent) if row["decision"] == "forbid"]
+    (row,) = [row for row in broker.log(agent=agent) if row["decision"] == "forbid"]
     assert (row["reason"], row["outcome"]) == ("policy.forbid", "refused")
     assert "GET /items/13" not in {f"{seen.method} {seen.path}" for seen in upstream.seen}
 

@@ -321,7 +321,7 @@ class Broker:
         allowed = {kind: patterns.split(",") for kind, patterns in scope.items()}
         form = {
             "person": person,
-            "servers": {server: allowed for server in servers},
+            "servers": dict.fromkeys(servers, allowed),
             "expires_at": int(time.time()) + seconds_of(expires) if expires else 0,
         }
         return str(self.automation.administer("POST", "/v1/admin/grants", form)["invite"])
