@@ -2,8 +2,8 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
-# Half of what the tests do is waiting for other processes.
-WORKERS = $(shell echo $$(( 2 * $$(getconf _NPROCESSORS_ONLN) )))
+# A good part of what the tests do is waiting for other processes.
+WORKERS = $(shell echo $$(( 3 * $$(getconf _NPROCESSORS_ONLN) / 2 )))
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # The environment first; last, for machines without Node, the one from the wheel.
