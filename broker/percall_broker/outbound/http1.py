@@ -34,6 +34,7 @@ _TOKEN = re.compile(_NAME)
 _CHOICES = re.compile(rb"[\t ]*,[\t ]*")
 _BODYLESS = frozenset({204, 304})
 _FINAL, _SWITCHING = 200, 101
+_ONCE = (b"host", b"content-length")
 
 
 # --- The request ------------------------------------------------------------------------------------------------------
@@ -66,18 +67,21 @@ def _request_head(method: str, target: str, headers: Iterable[tuple[bytes, bytes
     """The head, and how long the body is to be."""
     if not _METHOD.fullmatch(method) or not _TARGET.fullmatch(target):
         raise _no_request()
-    length = 0
+    once = dict.fromkeys(_ONCE, b"")
     lines = [f"{method} {target} HTTP/1.1".encode("ascii")]
     for name, value in headers:
         lower = name.lower()
         if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value) or lower == b"transfer-encoding":
             raise _no_request()
-        if lower == b"content-length":
-            if not value.isdigit():
+        if lower in _ONCE:
+            if once[lower] or not value:
                 raise _no_request()
-            length = int(value)
+            once[lower] = value
         lines.append(name + b": " + value)
-    return b"\r\n".join(lines) + b"\r\n\r\n", length
+    length = once[b"content-length"] or b"0"
+    if not once[b"host"] or not length.isdigit():
+        raise _no_request()
+    return b"\r\n".join(lines) + b"\r\n\r\n", int(length)
 
 
 def _no_request() -> UpstreamFailed:
@@ -231,6 +235,7 @@ class Chunks:
         self.rest = b""
         self._kept = b""
         self._left = 0
+        self._trailers = 0
         self._reads = self._size
 
     def feed(self, data: bytes) -> bytes:
@@ -272,7 +277,8 @@ class Chunks:
         self._reads = self._size
 
     def _trailer(self, line: bytes) -> None:
-        if line and not _FIELD.fullmatch(line):
+        self._trailers += len(line)
+        if line and (not _FIELD.fullmatch(line) or self._trailers > MAX_HEAD_BYTES):
             raise _malformed()
         self.is_over = not line
 
