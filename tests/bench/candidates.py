@@ -72,6 +72,19 @@ def aegis(folder: Path) -> Candidate:
     return Candidate("aegis-sandbox", command, {**PLAIN, "HOME": str(home)})
 
 
+def bare(folder: Path, stack: ExitStack) -> Candidate:
+    """Two processes and a durable row, as far from each other as shim and broker, and nothing else: the floor."""
+    script = str(HERE / "bare.py")
+    command = [sys.executable, script, "broker", str(folder / "bare.sqlite3")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    stack.callback(process.wait)
+    stack.callback(process.terminate)
+    assert process.stdout is not None
+    return Candidate(
+        "bare processes", [sys.executable, script, "shim", process.stdout.readline().strip(), *ECHO], PLAIN
+    )
+
+
 def echo_over_http(stack: ExitStack) -> str:
     """The URL of the same echo server over streamable HTTP."""
     process = subprocess.Popen([sys.executable, str(HERE / "echo_http.py")], stdout=subprocess.PIPE, text=True)

@@ -18,7 +18,7 @@ from driver import Candidate, Measured, Session, measure, median, percentile
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 import downloads
-from candidates import ECHO, HERE, PLAIN, aegis, echo_entry, echo_over_http, mcp_proxy, percall
+from candidates import ECHO, HERE, PLAIN, aegis, bare, echo_entry, echo_over_http, mcp_proxy, percall
 
 from harness.processes import Broker, UnusualBroker, keyed_entry
 
@@ -98,6 +98,8 @@ def bounds(
             holds = measured <= wanted if sign == "≤" else measured >= wanted
             print(f"{name:>50}{sign + f' {wanted:.2f}':>12}{measured:12.2f}  {'holds' if holds else 'does not hold'}")
     relays = downloads.share(found, f"{downloads.RAW}, two relays")
+    bare_ones = added(results, "bare processes")["p50"]
+    print(f"{'a small call through two bare processes, ms':>50}{bare_ones:24.2f}  (for comparison)")
     print(f"{'100 MB through two relays that do nothing':>50}{relays:24.2f}  (for comparison)")
 
 
@@ -151,6 +153,7 @@ def main() -> None:
             percall(laptops["echo"], "echo", "percall"),
             percall(over_tls.enrol("bench", "echo", tools="*"), "echo", "percall, TLS"),
             aegis(folder),
+            bare(folder, stack),
             Candidate("HTTP, direct", [], base="HTTP, direct", url=http_url),
             mcp_proxy(http_url),
         ]
