@@ -20,7 +20,7 @@ def off_by(hours: int) -> dict[str, str]:
     return {"LD_PRELOAD": str(LIBRARY), "FAKETIME": f"{hours:+d}h", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 
-@pytest.mark.parametrize(("brokers", "laptops"), [(0, 2), (0, -2), (2, 0), (-2, 0)])
+@pytest.mark.parametrize(("brokers", "laptops"), [(0, 2), (2, 0)])
 def test_clocks_two_hours_apart_are_named_with_their_difference(
     upstream: Upstream, tmp_path: Path, person: str, brokers: int, laptops: int
 ) -> None:

@@ -120,6 +120,8 @@ class Answer:
             raise BrokerUnreachable("broker.cut", "The broker's answer was cut short.") from error
 
     def close(self) -> None:
+        if self._connection.sock is not None:  # else it would wait for the thread that reads
+            self._connection.sock.shutdown(socket.SHUT_RDWR)
         self._connection.close()
 
 
