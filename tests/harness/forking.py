@@ -32,10 +32,10 @@ _PATIENCE_SECONDS = 60
 
 
 def can_run(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
-    """Whether a fork is as good as a start."""
-    return list(arguments[:1]) not in (["run"], ["serve"]) and not any(
-        name.startswith(_OF_THE_START) for name in environment
-    )
+    """Whether a fork is as good as a start. On macOS none is: its frameworks do not survive one."""
+    if sys.platform != "linux" or list(arguments[:1]) in (["run"], ["serve"]):
+        return False
+    return not any(name.startswith(_OF_THE_START) for name in environment)
 
 
 class Forking:
