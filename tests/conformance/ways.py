@@ -74,7 +74,7 @@ def relayed(folder: Path) -> Iterator[str]:
     with Broker(folder / "broker") as broker, direct(folder) as remote:
         broker.add_server("fixtures", remote_entry(remote), "")
         with SigningProxy(SigningLaptop.enrolled(broker.url, invite(broker, "fixtures"))) as proxy:
-            yield proxy.url("fixtures")
+            yield proxy.door("fixtures")
 
 
 def invite(broker: Broker, server: str) -> str:

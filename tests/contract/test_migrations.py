@@ -177,11 +177,11 @@ async def test_a_store_of_a_newer_version_is_neither_opened_nor_migrated(locatio
         assert "9999" in caught.value.message
 
 
+@pytest.mark.parametrize("location", ["postgresql"], indirect=True)
 async def test_a_database_is_not_migrated_while_a_broker_serves_it(
     location: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    if not location.startswith("postgresql"):
-        pytest.skip("a file's lock is in the broker's folder: tests/integration/test_upgrade.py")
+    # For a file, whose lock is in the broker's folder: test_a_store_is_not_migrated_under_a_broker_that_serves_it.
     await migrate(location)
     store = await open_store(location)
     folder = tmp_path / "migrations"

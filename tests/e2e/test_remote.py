@@ -48,7 +48,7 @@ def door(broker: Broker, person: str, server: str, tools: str) -> Iterator[str]:
     """The URL at which a client finds the server with this person's grant."""
     invite = broker.invite(person, server, tools=tools)
     with SigningProxy(SigningLaptop.enrolled(broker.url, invite)) as proxy:
-        yield proxy.url(server)
+        yield proxy.door(server)
 
 
 def used(url: str, using: Callable[[Client], Awaitable[Any]], **how: Any) -> Any:

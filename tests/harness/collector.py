@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from harness.loopback import Listening, Quiet
 from harness.processes import PATIENCE_SECONDS
-from harness.upstream import RoomyServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,29 +19,18 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Collector:
+class Collector(Listening):
     """Remembers the spans, and the very bytes. `status` other than 200: takes none."""
 
     status: int = 200
     spans: list[Span] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
 
-    def __enter__(self) -> Self:
+    def __post_init__(self) -> None:
         self._changed = threading.Condition()
-        handler = type("Handler", (_Handler,), {"collector": self})
-        self._server = RoomyServer(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        return type("Handler", (_Handler,), {"collector": self})
 
     def take(self, path: str, content_type: str, body: bytes) -> int:
         assert (path, content_type) == ("/v1/traces", "application/x-protobuf")
@@ -80,11 +69,8 @@ def attributes(span: Span) -> dict[str, str]:
     return {one.key: one.value.string_value for one in span.attributes}
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Quiet, BaseHTTPRequestHandler):
     collector: Collector
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))

@@ -8,12 +8,12 @@ whose turn it is, and when all are made, says every result. So one model serves 
 from __future__ import annotations
 
 import json
-import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.upstream import RoomyServer, body_of
+from harness.loopback import Listening, Quiet
+from harness.upstream import body_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -175,27 +175,14 @@ PROTOCOLS = {
 
 
 @dataclass
-class Model:
+class Model(Listening):
     """Answers on loopback; `turns` are all requests, in their order."""
 
     calls: Sequence[Call]
     turns: list[Turn] = field(default_factory=list)
 
-    def __enter__(self) -> Self:
-        handler = type("Handler", (_Handler,), {"model": self})
-        self._server = RoomyServer(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        return type("Handler", (_Handler,), {"model": self})
 
     def answer(self, name: str, body: Any) -> list[tuple[str, Any]]:
         """The events of the answer to a request by a protocol."""
@@ -212,13 +199,8 @@ class Model:
         return protocol.answer(Said(number, f"{TOLD} {' '.join(results)}"))
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Quiet, BaseHTTPRequestHandler):
     model: Model
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing: what was asked is in `turns`."""
 
     def do_POST(self) -> None:
         body = body_of(self)

@@ -8,7 +8,6 @@ import http.client
 import json
 import re
 import subprocess
-import threading
 import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
@@ -19,8 +18,8 @@ from joserfc import jwt
 from joserfc.jwk import OctKey, RSAKey
 
 from harness import npm
+from harness.loopback import Listening, Quiet
 from harness.processes import SERVERS, Line
-from harness.upstream import RoomyServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,7 +122,7 @@ class Browser:
 
 
 @dataclass
-class HostileProvider:
+class HostileProvider(Listening):
     """Signs whoever asks in at once. `claims` and `sign` may make any token of what an honest one would be."""
 
     claims: Callable[[dict[str, Any]], dict[str, Any]] = lambda honest: honest
@@ -132,18 +131,8 @@ class HostileProvider:
     key: RSAKey = field(default_factory=lambda: RSAKey.generate_key(2048, {"kid": "one", "use": "sig"}))
     asked: list[str] = field(default_factory=list)
 
-    def __enter__(self) -> Self:
-        handler = type("Handler", (_Handler,), {"provider": self})
-        self._server = RoomyServer(("127.0.0.1", 0), handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        return type("Handler", (_Handler,), {"provider": self})
 
     def signed(self, claims: dict[str, Any], algorithm: str = "RS256") -> str:
         """By the key that is published."""
@@ -172,7 +161,7 @@ class HostileProvider:
         return self.sign(self, self.claims(honest))
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Quiet, BaseHTTPRequestHandler):
     provider: HostileProvider
 
     def do_GET(self) -> None:

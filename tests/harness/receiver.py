@@ -6,19 +6,19 @@ import json
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from standardwebhooks.webhooks import Webhook
 
+from harness.loopback import Listening, Quiet
 from harness.processes import PATIENCE_SECONDS
-from harness.upstream import RoomyServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 @dataclass
-class Receiver:
+class Receiver(Listening):
     """Answers with `status` while `key` is the endpoint's; remembers what it accepted, in order of arrival.
 
     While `hang` is set, it reads a request and never answers.
@@ -31,24 +31,19 @@ class Receiver:
     events: list[dict[str, Any]] = field(default_factory=list)
     attempts: int = 0
 
-    def __enter__(self) -> Self:
+    def __post_init__(self) -> None:
         self._changed = threading.Condition()
         self._over = threading.Event()
-        handler = type("Handler", (_Handler,), {"receiver": self})
-        self._server = RoomyServer(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        return type("Handler", (_Handler,), {"receiver": self})
+
+    def _ending(self) -> None:
         self._over.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/hook/a-secret-path"
+        return f"{super().url}/hook/a-secret-path"
 
     def take(self, headers: dict[str, str], body: bytes) -> int:
         """One request; the status of its answer, 0 for none."""
@@ -86,12 +81,8 @@ class Receiver:
         return event
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Quiet, BaseHTTPRequestHandler):
     receiver: Receiver
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))

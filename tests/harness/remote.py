@@ -6,14 +6,14 @@ import json
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from harness.upstream import CANARY, RoomyServer, Seen
+from harness.loopback import Listening, Quiet
+from harness.upstream import CANARY, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
 SESSION = "upstream-session-1"
 
@@ -33,7 +33,7 @@ url = "{url}/mcp"
 
 
 @dataclass
-class Remote:
+class Remote(Listening):
     """Answers each message by what `behaviours` says of its tool or method; else with a plain result."""
 
     key: str = CANARY
@@ -44,24 +44,11 @@ class Remote:
     """Whether it answers without its key too."""
     gone: threading.Event = field(default_factory=threading.Event)
 
-    def __enter__(self) -> Self:
-        handler = type("Handler", (_Handler,), {"remote": self})
-        self._server = RoomyServer(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
-        return self
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        return type("Handler", (_Handler,), {"remote": self})
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _ending(self) -> None:
         self.released.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def bodies(self) -> list[bytes]:
         return [seen.body for seen in self.seen]
@@ -127,13 +114,8 @@ class Exchange:
             self.remote.gone.set()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Quiet, BaseHTTPRequestHandler):
     remote: Remote
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing: what was seen is in `seen`."""
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

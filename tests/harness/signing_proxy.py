@@ -11,54 +11,34 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from harness.loopback import Listening, Quiet
 from harness.signing import SigningLaptop
-from harness.upstream import RoomyServer
 from percall import wire
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 _OF_A_CONNECTION = frozenset({"host", "origin", "connection", "content-length", "transfer-encoding", "keep-alive"})
 _PIECE = 64 * 1024
 
 
-class SigningProxy:
+class SigningProxy(Listening):
     """One laptop's door. A client's `http://…/mcp/NAME` is the broker's `/mcp/NAME`."""
 
     def __init__(self, laptop: SigningLaptop) -> None:
         self.laptop = laptop
         laptop.send("GET", wire.PATH_SESSION)  # for a nonce
 
-    def __enter__(self) -> Self:
-        handler = type("Handler", (_Handler,), {"laptop": self.laptop})
-        self._server = RoomyServer(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
-        return self
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        return type("Handler", (_Handler,), {"laptop": self.laptop})
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def url(self, server: str) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}{wire.PATH_RELAY}{server}"
+    def door(self, server: str) -> str:
+        return f"{self.url}{wire.PATH_RELAY}{server}"
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Quiet, BaseHTTPRequestHandler):
     laptop: SigningLaptop
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
     def _serve(self) -> None:
         self.close_connection = True
@@ -118,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def main() -> None:
     with SigningProxy(SigningLaptop.enrolled(*sys.argv[1:3])) as proxy:
-        print(proxy.url(""), flush=True)
+        print(proxy.door(""), flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
 

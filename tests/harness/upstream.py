@@ -6,22 +6,13 @@ import base64
 import json
 import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
+from harness.loopback import Listening, Quiet
 
 CANARY = "test_CANARYkeyThatMustNeverReachTheLaptop0123"
-
-
-class RoomyServer(ThreadingHTTPServer):
-    """With room for those who connect at once; the standard library's five are refused when a machine is busy."""
-
-    request_queue_size = 256
-    daemon_threads = True
 
 
 @dataclass
@@ -36,7 +27,7 @@ class Seen:
 
 
 @dataclass
-class Upstream:
+class Upstream(Listening):
     """Serves JSON for any path; 401 unless the key stands in a bearer, basic, header, query or body slot.
 
     `answers` are by the beginning of a path, or of a host and a path.
@@ -48,24 +39,11 @@ class Upstream:
     seen: list[Seen] = field(default_factory=list)
     stream_ended: threading.Event = field(default_factory=threading.Event)
 
-    def __enter__(self) -> Self:
-        handler = type("Handler", (_Handler,), {"upstream": self})
-        self._server = RoomyServer(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
-        return self
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        return type("Handler", (_Handler,), {"upstream": self})
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _ending(self) -> None:
         self.stream_ended.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def with_real_key(self) -> list[str]:
         return [f"{seen.method} {seen.path}" for seen in self.seen if seen.key_was_real]
@@ -83,13 +61,8 @@ def body_of(request: BaseHTTPRequestHandler) -> bytes:
     return body
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Quiet, BaseHTTPRequestHandler):
     upstream: Upstream
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing: what was seen is in `seen`."""
 
     def _key_is_real(self, body: bytes) -> bool:
         key = self.upstream.key

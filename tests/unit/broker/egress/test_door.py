@@ -19,7 +19,8 @@ import pytest
 import uvicorn
 import uvloop
 
-from harness.upstream import CANARY, RoomyServer
+from harness.loopback import RoomyServer
+from harness.upstream import CANARY
 from harness.upstream import Upstream as FakeApi
 from percall import wire
 from percall_broker.egress.door import EgressDoor

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import SecretStr
 
-from harness.upstream import RoomyServer
+from harness.loopback import RoomyServer
 from percall_broker.model.errors import BrokerError
 from percall_broker.oidc import Client, Provider, provider
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.upstream import RoomyServer
+from harness.loopback import RoomyServer
 from percall import wire
 from percall.egress import ways
 from percall.egress.listener import Listener
