@@ -229,3 +229,9 @@ def test_a_repository_of_dotfiles_is_read_as_the_home_folder_that_it_is(laptop: 
 def test_a_machine_without_any_server_says_so(laptop: Laptop) -> None:
     assert scan(laptop, code=0) == []
     assert "No MCP server" in laptop.run("scan").stdout
+
+
+def test_what_was_found_is_counted_in_words(laptop: Laptop) -> None:
+    file, text = FILES["cursor"]
+    put(laptop, file, text)
+    assert laptop.run("scan", check=False).stdout.splitlines()[-1] == "1 server, 1 pasted key in 1 file."

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from percall.cli import output
 from percall.clients import scan as scanning
 from percall.clients.scan import BACKUP, HISTORY, PASTED, PERCALL, Finding, Scan
+
+if TYPE_CHECKING:
+    from collections.abc import Sized
 
 FOUND_EXIT_CODE = 7
 _UNREADABLE_EXIT_CODE = 2
@@ -106,9 +109,14 @@ def _summary(found: Scan) -> str:
     pasted = [finding for finding in found.findings if finding.state == PASTED]
     keys = {number for finding in pasted for number in finding.keys}
     files = {finding.server.file for finding in pasted}
+    servers = _counted(found.findings, "server")
     if not pasted:
-        return f"{len(found.findings)} servers, no pasted key."
-    return f"{len(found.findings)} servers, {len(keys)} pasted keys in {len(files)} files."
+        return f"{servers}, no pasted key."
+    return f"{servers}, {_counted(keys, 'pasted key')} in {_counted(files, 'file')}."
+
+
+def _counted(things: Sized, noun: str) -> str:
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
 
 
 def _short(path: Path, home: Path) -> str:
