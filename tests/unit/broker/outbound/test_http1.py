@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import h11
@@ -95,6 +97,24 @@ def read_by(step: int, wire: bytes) -> None:
     reader = Chunks()
     for at in range(0, len(wire), step):
         reader.feed(wire[at : at + step])
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        HEAD + b"1;" + b" " * 60_000 + b"\0\r\n",
+        HEAD + b"1" + b" " * 60_000 + b"\0\r\n",
+        b"HTTP/1.1 200" + b" " * 60_000 + b"\0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nConnection: x" + b" " * 60_000 + b"y\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nConnection: " + b"," * 60_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b" " * 60_000 + b"\0\r\n\r\n",
+    ],
+)
+def test_no_answer_keeps_the_broker_busy_for_longer_than_its_length_warrants(wire: bytes) -> None:
+    began = time.thread_time()
+    with suppress(UpstreamFailed):
+        answered(wire, end=True)
+    assert time.thread_time() - began < 1, "one answer held up everybody's calls"
 
 
 @pytest.mark.parametrize("encoding", [b"gzip", b"gzip, chunked", b"chunked, chunked", b"identity", b"xchunked", b""])
