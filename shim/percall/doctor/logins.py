@@ -52,7 +52,7 @@ def _keyring(login: Login, about: str) -> tuple[Identity | None, Finding]:
     """By the helper that `percall run` starts, which never asks at a terminal."""
     began = time.monotonic()
     try:
-        answer, _ = identity.start_reader(login).communicate()
+        answer, _ = identity.start_reader(login.grant).communicate()
         held = identity.read_answer(answer)
     except PercallError as error:
         return None, problem("keyring", about, error)

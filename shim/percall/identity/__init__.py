@@ -19,7 +19,6 @@ TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
     import subprocess
 
-    from percall.home import Login
     from percall.system.posix import Fork
 
 SEED_BYTES = 32
@@ -40,15 +39,15 @@ class Identity:
         return "Identity()"
 
 
-def start_reader(login: Login) -> subprocess.Popen[bytes]:
-    """Starts the helper that reads a login's secrets; give all that it writes to `read_answer`.
+def start_reader(*grants: str) -> subprocess.Popen[bytes]:
+    """Starts the helper that reads the secrets of grants' logins; each line that it writes is for `read_answer`.
 
     It has its own time-out, never asks on the terminal (the client owns that), and ends by itself.
     """
     import subprocess  # noqa: PLC0415 - 5 ms, which a fork does without
 
     return subprocess.Popen(
-        [sys.executable, "-EP", "-m", "percall.identity.reader", login.grant],
+        [sys.executable, "-EP", "-m", "percall.identity.reader", *grants],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""What both keyring helpers share: a time-out of our own, and one JSON answer on stdout, an error included.
+"""What both keyring helpers share: a time-out of our own, and JSON answers on stdout, errors included.
 
 A keyring may hang for two minutes (D-Bus without a service) or for ever (a prompt that nobody sees). The watchdog
 ends the process from its own thread, whatever the main thread waits for.
@@ -18,7 +18,7 @@ from percall.identity import OTHER_CHOICE
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sized
 
 VARIABLE = "PERCALL_KEYRING_TIMEOUT"
 DEFAULT_SECONDS = 30.0
@@ -34,10 +34,19 @@ def seconds() -> float:
     return wanted if 0 < wanted <= 600 else DEFAULT_SECONDS  # noqa: PLR2004 - ten minutes
 
 
-def answer(work: Callable[[], dict[str, str]]) -> int:
-    """Does the work, prints its answer, and returns the process's exit code."""
+def answer(*works: Callable[[], dict[str, str]]) -> int:
+    """Does one work after the other, prints the answer of each, and returns the process's exit code."""
     own_memory.close()
-    start_new_thread(_give_up_after, (seconds(),))  # which ends with the process, however soon that is
+    left = list(works)
+    start_new_thread(_give_up_after, (seconds(), left))  # which ends with the process, however soon that is
+    code = 0
+    while left:
+        code = _answer_one(left[0]) or code
+        del left[0]
+    return code
+
+
+def _answer_one(work: Callable[[], dict[str, str]]) -> int:
     try:
         _print(work())
     except PercallError as error:
@@ -51,15 +60,15 @@ def answer(work: Callable[[], dict[str, str]]) -> int:
     return 0
 
 
-def _give_up_after(patience: float) -> None:
+def _give_up_after(patience: float, left: Sized) -> None:
     time.sleep(patience)
-    _print_error(
-        IdentityError(
-            "keyring.timeout",
-            f"The keyring gave no answer within {patience:g} seconds.",
-            f"Unlock or restart the desktop's keyring service. {OTHER_CHOICE}",
-        )
+    error = IdentityError(
+        "keyring.timeout",
+        f"The keyring gave no answer within {patience:g} seconds.",
+        f"Unlock or restart the desktop's keyring service. {OTHER_CHOICE}",
     )
+    for _ in range(len(left)):
+        _print_error(error)
     os._exit(IdentityError.exit_code)
 
 

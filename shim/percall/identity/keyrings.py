@@ -13,12 +13,18 @@ from percall.errors import IdentityError, UsageError
 from percall.identity import passphrase
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from percall.home import Login
     from percall.identity import Identity
     from percall.identity.keyring_file import Lock
 
 CHOICES = ("os", "file")
 _typed: list[bytes] = []
+_keys: dict[Lock, bytes] = {}
+"""Of the locks that this command has opened, since Argon2id takes a tenth of a second each time. SECRET, never log."""
+_answers: dict[str, bytes] = {}
+"""What the system's keyring gave this command for each grant. SECRET, never log."""
 
 
 class Keyring(Protocol):
@@ -60,10 +66,12 @@ class OsKeyring:
     def store(self, grant: str, kept: Identity) -> None:
         """Keeps an identity. Raises IdentityError."""
         _write("store", self.backend, grant, given=identity.item(kept))
+        _answers.pop(grant, None)
 
     def delete(self, grant: str) -> None:
         """Forgets an identity, if it is there. Raises IdentityError."""
         _write("delete", self.backend, grant)
+        _answers.pop(grant, None)
 
 
 class FileKeyring:
@@ -82,11 +90,11 @@ class FileKeyring:
 
         Raises IdentityError.
         """
-        from percall.identity import keyring_file, unlocking  # noqa: PLC0415 - nacl, only where it is needed
+        from percall.identity import keyring_file  # noqa: PLC0415 - nacl, only where it is needed
 
         sealed = [login for login in home.logins() if login.keyring == "file"]
         lock = keyring_file.lock_of(sealed[0].grant) if sealed else keyring_file.new_lock()
-        key = unlocking.opened(lock, self.passphrase_file, lambda: typed_passphrase(new=not sealed))
+        key = _key(lock, self.passphrase_file, new=not sealed)
         if sealed:
             keyring_file.unseal(sealed[0].grant, key)
         self._opened = lock, key
@@ -127,13 +135,32 @@ def of(login: Login) -> Keyring:
 
 def load(login: Login) -> Identity:
     """A login's secrets; may ask for a passphrase at the terminal. Raises IdentityError or UsageError."""
-    if login.keyring == "file" and not passphrase.file(login.passphrase_file):
-        from percall.identity import keyring_file, unlocking  # noqa: PLC0415 - as above
+    if login.keyring == "file":
+        from percall.identity import keyring_file  # noqa: PLC0415 - as above
 
-        key = unlocking.opened(keyring_file.lock_of(login.grant), "", typed_passphrase)
+        key = _key(keyring_file.lock_of(login.grant), passphrase.file(login.passphrase_file))
         return identity.read_answer(keyring_file.unseal(login.grant, key).encode())
-    answer, _ = identity.start_reader(login).communicate()
-    return identity.read_answer(answer)
+    ask([login])
+    return identity.read_answer(_answers[login.grant])
+
+
+def ask(logins: Sequence[Login]) -> None:
+    """Asks the system's keyring for several logins at once: one helper process and one wait, for what `load` gives."""
+    grants = [login.grant for login in logins if login.keyring != "file" and login.grant not in _answers]
+    if grants:
+        answer, _ = identity.start_reader(*grants).communicate()
+        # A helper that ended early has said nothing of the rest: an empty answer, which `load` calls an error.
+        answers = answer.splitlines() + [b""] * len(grants)
+        _answers.update(zip(grants, answers, strict=False))
+
+
+def _key(lock: Lock, passphrase_file: str, *, new: bool = False) -> bytes:
+    """A lock's key. SECRET, never log. Raises IdentityError."""
+    from percall.identity import unlocking  # noqa: PLC0415 - as above
+
+    if lock not in _keys:
+        _keys[lock] = unlocking.opened(lock, passphrase_file, lambda: typed_passphrase(new=new))
+    return _keys[lock]
 
 
 def typed_passphrase(*, new: bool = False) -> bytes:

@@ -1,13 +1,14 @@
-"""The helper process that reads one login's secrets: `python -m percall.identity.reader GRANT`, or a fork of a start.
+"""The helper process that reads logins' secrets: `python -m percall.identity.reader GRANT…`, or a fork of a start.
 
-Prints them on stdout, which must be a pipe to the process that asked, and ends. It never asks at a terminal: the
-MCP client owns that.
+Prints them on stdout, a line for each grant, and ends; stdout must be a pipe to the process that asked. It never asks
+at a terminal: the MCP client owns that.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from typing import NoReturn
 
 from percall import home
@@ -28,7 +29,12 @@ def read(grant: str) -> dict[str, str]:
         from percall.identity import keyring_os  # noqa: PLC0415 - keyring, only where it is needed
 
         text = keyring_os.get(login.backend, grant)
-    return dict(json.loads(text))
+    try:
+        return dict(json.loads(text))
+    except ValueError:
+        raise UsageError(
+            "keyring.damaged", "The keyring item is damaged.", "Ask for a new invite and run `percall login`."
+        ) from None
 
 
 def _nobody_is_there() -> NoReturn:
@@ -37,25 +43,16 @@ def _nobody_is_there() -> NoReturn:
     raise passphrase.missing()
 
 
-def answer(grant: str) -> int:
-    """Prints the answer for a grant; the process's exit code."""
-
-    def work() -> dict[str, str]:
-        try:
-            return read(grant)
-        except ValueError:
-            raise UsageError(
-                "keyring.damaged", "The keyring item is damaged.", "Ask for a new invite and run `percall login`."
-            ) from None
-
-    return helper.answer(work)
+def answer(*grants: str) -> int:
+    """Prints an answer for each grant; the process's exit code."""
+    return helper.answer(*(partial(read, grant) for grant in grants))
 
 
 def main() -> int:
-    """Answers for the grant that argv names."""
-    if len(sys.argv) != 2 or sys.stdout.isatty():  # noqa: PLR2004 - the module and one grant
+    """Answers for the grants that argv names."""
+    if not sys.argv[1:] or sys.stdout.isatty():
         raise SystemExit("percall: started by `percall run`; prints secrets to a pipe only.")
-    return answer(sys.argv[1])
+    return answer(*sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from percall import home
 from percall.errors import PercallError, UsageError
-from percall.identity import claims
+from percall.identity import claims, keyrings
 from percall.identity.client import SignedClient
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def picked_up(agent: str | None = None) -> list[Enrolment]:
         raise UsageError(
             "status.no_login", f"There is no login{whose} in {home.folder()}.", "Run `percall login URL --invite CODE`."
         )
+    keyrings.ask(logins)
     came: list[Enrolment] = []
     for broker in dict.fromkeys(login.broker for login in logins):
         with contextlib.suppress(PercallError):
@@ -46,7 +47,9 @@ def picked_up(agent: str | None = None) -> list[Enrolment]:
 
 def of_all(agent: str | None = None) -> list[Standing]:
     """Each login (of this agent, if one is named), newest first. Raises UsageError."""
-    return [of(login) for login in home.logins(agent)]
+    logins = home.logins(agent)
+    keyrings.ask(logins)
+    return [of(login) for login in logins]
 
 
 def of(login: Login) -> Standing:

@@ -231,7 +231,7 @@ class Broker:
         self.signer.start_over()
         self._answer = b""
         try:
-            self._reader = self._reader or identity.start_reader(self._login)
+            self._reader = self._reader or identity.start_reader(self._login.grant)
         except OSError as error:
             self._rejected(IdentityError("keyring.reader", f"The keyring's helper cannot be started: {error}."))
             return

@@ -122,6 +122,44 @@ def test_what_the_quick_way_does_not_find_keyring_says(environment: dict[str, st
     assert ask(command, environment)["code"] == "keyring.locked"
 
 
+STATUS_AND_HELPERS = """
+from percall import identity
+from percall.identity import standings
+started, start = [], identity.start_reader
+def counted(*grants):
+    started.append(grants)
+    return start(*grants)
+identity.start_reader = counted
+standings.picked_up()
+print(*(standing.login.grant + "=" + standing.error.code for standing in standings.of_all()))
+print(*started)
+"""
+
+
+@pytest.mark.keyring
+@real_keyring
+def test_a_status_of_several_grants_starts_one_helper(environment: dict[str, str]) -> None:
+    for number, grant in enumerate(("g1", "g2", "g3")):
+        login = home.Login(grant, "http://127.0.0.1:9", grant, "alice", "laptop", "os", number, backend=SECRET_SERVICE)
+        home.save_login(login)
+    script = """
+    for grant in g1 g3; do
+      printf '%s' "$2" | "$1" -EP -m percall.identity.writer store keyring.backends.SecretService.Keyring $grant >&2
+    done && "$1" -EP -c "$3"
+    """
+    done = subprocess.run(
+        [str(WITH_KEYRING), "bash", "-c", script, "_", sys.executable, ITEM, STATUS_AND_HELPERS],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    standing, started = done.stdout.splitlines()
+    assert standing == "g3=broker.unreachable g2=keyring.item_missing g1=broker.unreachable"
+    assert started == "('g3', 'g2', 'g1')"
+
+
 @pytest.mark.parametrize("theirs", [0, 1, PRIME - 1, PRIME, PRIME + 1])
 def test_a_session_with_the_keyring_under_a_key_that_all_know_is_refused(theirs: int) -> None:
     with pytest.raises(ValueError, match="known to all"):
@@ -254,6 +292,18 @@ def test_a_hanging_keyring_ends_in_a_named_error_after_our_own_time_out(
     assert time.monotonic() - began < 20
 
 
+def test_one_time_out_holds_for_all_that_a_helper_was_asked(environment: dict[str, str], silent_bus: str) -> None:
+    home.save_login(home.Login("g2", "https://b", "default", "alice", "laptop", "os", 2, backend=SECRET_SERVICE))
+    hanging = environment | {"DBUS_SESSION_BUS_ADDRESS": silent_bus, "PERCALL_KEYRING_TIMEOUT": "1"}
+    done = subprocess.run(helper("reader", "g1", "g2"), env=hanging, capture_output=True, timeout=60, check=False)
+    answers = done.stdout.splitlines()
+    assert len(answers) == 2
+    for answer in answers:
+        with pytest.raises(IdentityError) as caught:
+            identity.read_answer(answer)
+        assert caught.value.code == "keyring.timeout"
+
+
 @pytest.mark.usefixtures("silent_bus")
 def test_the_sessions_bus_is_found_without_its_variable(environment: dict[str, str]) -> None:
     error = ask(helper("reader", "g1"), environment | {"PERCALL_KEYRING_TIMEOUT": "1.5"})
@@ -270,7 +320,7 @@ def test_the_reader_opens_a_sealed_file_with_the_passphrase_file_that_login_reco
     login = home.Login("g2", "https://b", "default", "alice", "laptop", "file", 2, passphrase_file=str(path))
     home.save_login(login)
     assert ask(helper("reader", "g2"), environment)["token"] == "header.claims.signature"
-    answer, _ = identity.start_reader(login).communicate()
+    answer, _ = identity.start_reader("g2").communicate()
     assert identity.read_answer(answer).seed == b"s" * 32
     path.chmod(0o644)
     assert ask(helper("reader", "g2"), environment)["code"] == "passphrase.exposed"
