@@ -16,7 +16,6 @@ from percall_broker.crypto.seals import Seals
 from percall_broker.crypto.tokens import CallCredentials, GrantTokens, Nonces
 from percall_broker.log.arguments import SealedArguments
 from percall_broker.model.errors import InvalidInput, Unavailable
-from percall_broker.oidc import Client, Provider
 from percall_broker.outbound.posting import Posting
 from percall_broker.outbound.streams import OpenStreams
 from percall_broker.pipeline.administration import Administration
@@ -63,6 +62,7 @@ from percall_broker.vault.sources.chosen import key_source
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from percall_broker.oidc import Client, Provider
     from percall_broker.settings import Settings
     from percall_broker.store import Store
     from percall_broker.telemetry.steps import Tracing
@@ -284,6 +284,8 @@ def _provider(settings: Settings | None) -> tuple[Provider | None, Client | None
     """Where people sign in, where that is configured."""
     if settings is None or not settings.oidc_issuer:
         return None, None, {}, 1
+    from percall_broker.oidc import Client, Provider  # noqa: PLC0415 - its libraries are a tenth of a start
+
     client = Client(
         settings.oidc_issuer,
         settings.oidc_client_id,

@@ -6,17 +6,19 @@ import json
 import re
 import threading
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
 
 from percall import home, wire
 from percall.errors import UsageError
-from percall.identity.client import SignedClient
 from percall_broker.cli import output
 from percall_broker.cli.grant import seconds_of
 from percall_broker.model.marking import visible
+
+if TYPE_CHECKING:
+    from percall.identity.client import SignedClient
 
 approvals = typer.Typer(help="What waits for your answer, and your answer.", no_args_is_help=True)
 
@@ -147,6 +149,8 @@ def lift(approval: Approval, agent: Agent = None, as_json: Json = False) -> None
 
 def approver(agent: str | None) -> SignedClient:
     """The client of the newest login here that is a person's. Raises UsageError when there is none."""
+    from percall.identity.client import SignedClient  # noqa: PLC0415 - as for an administrator's
+
     for login in home.logins(agent):
         session = home.session(login.grant)
         if session is None or not session.automation:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from percall import home
 from percall.errors import UsageError
-from percall.identity.client import SignedClient
+
+if TYPE_CHECKING:
+    from percall.identity.client import SignedClient
 
 
 def administrator(agent: str | None = None) -> SignedClient:
     """The client of the newest administrator's login on this machine. Raises UsageError when there is none."""
+    from percall.identity.client import SignedClient  # noqa: PLC0415 - `serve` does without the HTTP client
+
     logins = home.logins(agent)
     for login in logins:
         session = home.session(login.grant)
