@@ -340,6 +340,12 @@ def test_a_request_becomes_a_grant_that_run_uses_while_it_lasts(asking: Broker, 
         refused = client.call_text("get_item", {"id": 1})
     assert "percall request keyed --tool get_item" in refused
     asked = json.loads(laptop.run("request", "keyed", "--tool", "get_item", "--for", "1h", "--json").stdout)
+    other = laptop.run("request", "keyed", "--tool", "get_item", "--agent", "cursor", check=False)
+    assert "no login of agent 'cursor'" in other.stderr
+    assert "Add --agent default." in other.stderr
+    assert (
+        f"{asked['approval']} waits for an answer at {asked['url']} (no reason given)" in laptop.run("approvals").stdout
+    )
     again = laptop.run("request", "keyed", "--tool", "get_item", "--for", "1h", check=False)
     assert "being asked already" in again.stderr
     arguments = ["approval", "allow", asked["approval"]]

@@ -72,6 +72,17 @@ def test_a_further_grant_waits_and_status_picks_it_up(broker: Broker, second: st
         assert client.call_text("get_item").startswith("200 ")
 
 
+def test_two_people_of_one_machine_each_pick_up_their_own(broker: Broker, second: str, person: str) -> None:
+    """As where an administrator tries it all out on their own laptop."""
+    laptop = broker.enrol(f"{person}-first", "keyed")
+    laptop.login(broker.url, broker.invite(person, "keyed", tools="get_*"), "--agent", "cursor")
+    say(broker, "grant", "create", person, "--server", second, "--tools", "get_*")
+    say(broker, "grant", "create", f"{person}-first", "--server", second, "--tools", "get_*")
+    assert laptop.run("status").stdout.count("a grant that waited for you") == 2
+    rows = {(row["person"], row["agent"]) for row in logins(laptop) if second in str(row["servers"])}
+    assert rows == {(person, "cursor"), (f"{person}-first", "default")}
+
+
 def test_what_was_picked_up_and_never_arrived_is_picked_up_again(broker: Broker, second: str, person: str) -> None:
     """As if the laptop lost its power between the broker's answer and its own disk."""
     laptop = broker.enrol(person, "keyed")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from percall_broker.model.records import Grant, Scope, Server
     from percall_broker.stages.frame import Frame
 
+_UNNAMED_AGENT = "default"
+"""What the laptop's commands take where none is named."""
 _ASK = "Ask your administrator, who can create a grant that names it."
 
 
@@ -29,18 +31,20 @@ def decide(  # noqa: PLR0911 - one answer for each rule
     scope = grant.servers.get(server_name)
     # A server that exists and one that does not look alike to a grant that names neither.
     if scope is None:
-        return _forbid("grant.server", f"The grant does not name the server {server_name!r}.", server_name, frame)
+        return _forbid(
+            "grant.server", f"The grant does not name the server {server_name!r}.", grant, server_name, frame
+        )
     shut = closed(server_name, server)
     if shut is not None:
         return shut
     if frame.kind == "task":
         return _permit("grant.server", "The grant names the server.")
     if not frame.kind:
-        return _forbid("grant.method", f"No grant covers the method {frame.method!r}.", server_name, frame)
+        return _forbid("grant.method", f"No grant covers the method {frame.method!r}.", grant, server_name, frame)
     for subject in frame.subjects:
         if not name_matches(_patterns(scope, frame.kind), subject):
             message = f"The grant does not name the {frame.kind} {subject!r}."
-            return _forbid(f"grant.{frame.kind}", message, server_name, frame)
+            return _forbid(f"grant.{frame.kind}", message, grant, server_name, frame)
     return _permit(f"grant.{frame.kind}", f"The grant names the {frame.kind}.")
 
 
@@ -52,10 +56,11 @@ def _permit(code: str, message: str) -> Decision:
     return Decision(permitted=True, code=code, message=message)
 
 
-def _forbid(code: str, message: str, server: str, frame: Frame) -> Decision:
+def _forbid(code: str, message: str, grant: Grant, server: str, frame: Frame) -> Decision:
     """With how to ask for it: tools by a request, what else there is at the administrator's."""
     asking = _ASK
     if frame.kind == "tool":
-        words = shlex.join(["percall", "request", server, "--tool", frame.subjects[0], "--for", "2h"])
+        agent = [] if grant.agent == _UNNAMED_AGENT else ["--agent", grant.agent]
+        words = shlex.join(["percall", "request", *agent, server, "--tool", frame.subjects[0], "--for", "2h"])
         asking = f"To ask for it: {words} --reason WHY"
     return Decision(permitted=False, code=code, message=message, next_step=asking)

@@ -41,7 +41,7 @@ def approvals(
         output.table([_COLUMNS, *cells])
         for _, one in found:
             if one.state == "pending":
-                output.say(f"{one.id}: {one.reason or 'no reason'} Answered at {one.url}")
+                output.say(f"{one.id} waits for an answer at {one.url} ({one.reason or 'no reason given'})")
     else:
         output.say("Nothing was asked.")
 
@@ -66,7 +66,9 @@ def request(
     if as_json:
         output.say_json({"broker": login.broker, "agent": login.agent, **_row(made)})
         return
-    output.say(f"Asked: {made.id}. An administrator answers it at {made.url}, or by: percall-broker approval allow")
+    output.say(
+        f"Asked: {made.id}. An administrator answers it at {made.url}, or by: percall-broker approval allow {made.id}"
+    )
     output.say("  What became of it: percall approvals. Once it is allowed, pick the grant up: percall status")
 
 
@@ -74,7 +76,7 @@ def _asked(agent: str | None) -> list[tuple[Login, wire.OwnApproval]]:
     """Of every login; the first failure counts when none could be asked."""
     logins = home.logins(agent)
     if not logins:
-        raise _no_login()
+        raise _no_login(agent)
     found: list[tuple[Login, wire.OwnApproval]] = []
     failure: PercallError | None = None
     answered = False
@@ -99,7 +101,7 @@ def _asking(server: str, agent: str | None) -> Login:
     naming = [login for login in logins if _names(login, server)]
     brokers = {login.broker for login in naming or logins}
     if not logins:
-        raise _no_login()
+        raise _no_login(wanted)
     if len(brokers) > 1:
         raise UsageError(
             "request.ambiguous",
@@ -120,10 +122,12 @@ def _names(login: Login, server: str) -> bool:
     return session is not None and any(granted.entry.name == server for granted in session.servers)
 
 
-def _no_login() -> UsageError:
-    return UsageError(
-        "approvals.no_login", f"There is no login in {home.folder()}.", "Run `percall login URL --invite CODE`."
-    )
+def _no_login(agent: str | None) -> UsageError:
+    """Says which agents there are, where it is only this one that has no login that works."""
+    others = sorted({login.agent for login in home.logins() if _is_active(login)})
+    whose = f" of agent {agent!r}" if agent else ""
+    advice = f"Add --agent {others[0]}." if others else "Run `percall login URL --invite CODE`."
+    return UsageError("approvals.no_login", f"There is no login{whose} in {home.folder()} that works.", advice)
 
 
 def _seconds(text: str) -> int:

@@ -39,24 +39,48 @@ class _Signer:
 
 
 def pick_up(broker: str, agent: str | None = None) -> tuple[Enrolment, ...]:
-    """What waits at a broker for the agents of this device, and is kept here from now on.
+    """What waits at a broker for the people and agents of this device, and is kept here from now on.
 
-    Grants that name no agent go to `agent`; without one to `default` where that is here, else to the newest login's.
+    Grants that name no agent go to `agent`, unless that is somebody else's here; without one to their person's
+    `default` where that is here, else to the agent of that person's newest login.
     Raises PercallError: the first problem, when no login of this broker could ask.
     """
     logins = [login for login in home.logins() if login.broker == broker]
-    signer, waiting = _asked(logins)
-    whose = agent or (DEFAULT_AGENT if any(one.agent == DEFAULT_AGENT for one in logins) else signer.login.agent)
     kept: list[Enrolment] = []
+    failure: PercallError | None = None
+    answered = False
+    for person in dict.fromkeys(login.person for login in logins):  # administrator and user may share a machine
+        theirs = [login for login in logins if login.person == person]
+        others = {login.agent for login in logins} - {login.agent for login in theirs}
+        try:
+            signer, waiting = _asked(theirs)
+        except PercallError as error:
+            failure = failure or error
+            continue
+        answered = True
+        kept += _taken(signer, waiting, theirs, agent if agent not in others else None)
+    if answered:
+        return tuple(kept)
+    raise failure or UsageError(
+        "login.no_invite",
+        "This device has no login there yet.",
+        "Ask your administrator for an invite, then: `percall login URL --invite CODE`.",
+    )
+
+
+def _taken(signer: _Signer, waiting: wire.Waiting, logins: Sequence[Login], agent: str | None) -> list[Enrolment]:
+    """What waits for one person; `logins` are all of theirs here."""
     here, agents = {login.grant for login in logins}, {login.agent for login in logins}
+    whose = agent or (DEFAULT_AGENT if DEFAULT_AGENT in agents else signer.login.agent)
     lost = [one.agent for one in waiting.taken if one.grant not in here and one.agent in agents]
+    kept: list[Enrolment] = []
     for wanted in dict.fromkeys([*(one.agent or whose for one in waiting.grants), *lost]):
         kept += _pick_up_for(wanted, signer, logins)
-    return tuple(kept)
+    return kept
 
 
 def _asked(logins: Sequence[Login]) -> tuple[_Signer, wire.Waiting]:
-    """The newest login that the broker listens to, and what waits."""
+    """The newest login that the broker listens to, and what waits. Raises PercallError: the newest login's problem."""
     failure: PercallError | None = None
     for login in logins:
         try:
@@ -64,9 +88,7 @@ def _asked(logins: Sequence[Login]) -> tuple[_Signer, wire.Waiting]:
             return signer, _waiting(signer)
         except PercallError as error:
             failure = failure or error
-    raise failure or UsageError(
-        "login.no_invite", "This device has no login there yet.", "Run `percall login URL --invite CODE`."
-    )
+    raise failure or RuntimeError
 
 
 def _waiting(signer: _Signer) -> wire.Waiting:

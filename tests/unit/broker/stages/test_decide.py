@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,6 +74,15 @@ def test_every_subject_must_be_named() -> None:
     both = asked("resource", "file:///work/a", "file:///home/b")
     assert not decide(grant(scope), "github", server(), both, NOW).permitted
     assert decide(grant(scope), "github", server(), asked("resource"), NOW).permitted
+
+
+@pytest.mark.parametrize(
+    ("agent", "words"), [("default", "request github"), ("cursor", "request --agent cursor github")]
+)
+def test_a_refused_tool_says_how_the_agent_that_called_asks_for_it(agent: str, words: str) -> None:
+    asking = replace(grant(Scope(tools=("get_*",))), agent=agent)
+    decision = decide(asking, "github", server(), asked("tool", "delete_item"), NOW)
+    assert decision.next_step == f"To ask for it: percall {words} --tool delete_item --for 2h --reason WHY"
 
 
 @given(kind=st.sampled_from(["tool", "prompt", "resource", "task", ""]), name=st.text(min_size=1))
