@@ -112,8 +112,9 @@ class Story:
 
     def start(self, environment: dict[str, str], *words: str, stdin: str = "") -> tuple[str, Callable[[], str]]:
         """A process that runs until the story ends: its first line, and what ends it and gives the rest."""
+        log = self.stack.enter_context((self.folder / f"{Path(words[0]).name}.log").open("a"))
         process = subprocess.Popen(
-            list(words), env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            list(words), env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
         )
         self.stack.callback(process.wait)
         self.stack.callback(process.terminate)

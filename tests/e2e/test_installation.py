@@ -197,7 +197,10 @@ def test_the_tutorial_is_followed_to_its_end(environment: dict[str, str]) -> Non
         while "--agent" not in work[0]:
             follower.type(work.pop(0))
         follower.type(work.pop(0))
+        follower.type(work.pop(0))
+        written = json.loads((Path(environment["HOME"]) / ".claude.json").read_text())["mcpServers"]["github"]
         config = json.loads(re.findall(r"```json\n(.*?)```", TUTORIAL, re.DOTALL)[0])["mcpServers"]["github"]
+        assert written["args"] == config["args"]
         client = Client([config["command"], *config["args"], "--", *server], environment)
         with client:
             client.initialize()
