@@ -310,7 +310,7 @@ def _unknown_server(name: str, agent: str, mine: set[str], others: set[str]) -> 
     return UsageError(
         "run.unknown_server",
         f"No server {name!r} for agent {agent!r} in {place} ({known}).",
-        "Check the name; `percall status` asks the broker again. A further server needs a grant and its invite.",
+        "Check the name; `percall status` asks the broker again. For a further server, ask your administrator.",
     )
 
 

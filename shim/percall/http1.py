@@ -293,12 +293,18 @@ def unreachable(address: Address, error: OSError, how: str = "") -> BrokerUnreac
     url = address.url("")
     if hasattr(error, "verify_code"):
         return certificate_refused(url, address.host, error.verify_code)
-    reason = error.strerror or str(error) or type(error).__name__
     return BrokerUnreachable(
         "broker.unreachable",
-        f"The Percall broker {url} cannot be reached{how}: {str(reason).rstrip('.')}.",
+        f"The Percall broker {url} cannot be reached{how}: {reason_of(error)}.",
         "Check the network and that the broker runs (percall status), then try again.",
     )
+
+
+def reason_of(error: OSError) -> str:
+    """Why there is no connection, in words."""
+    if getattr(error, "reason", "") == "WRONG_VERSION_NUMBER":  # what OpenSSL makes of an answer in clear
+        return "what answers there does not speak TLS"
+    return str(error.strerror or error).rstrip(".") or type(error).__name__
 
 
 def certificate_refused(url: str, host: str, verify_code: int) -> BrokerUnreachable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 from harness.processes import COMMANDS, Broker, Client, Laptop, keyed_entry, wait_for
+from harness.terminal import at_a_terminal
 from harness.upstream import CANARY, Upstream
 
 if TYPE_CHECKING:
@@ -55,6 +57,26 @@ def test_a_wrong_url_is_named_and_nothing_is_stored(url: str, tmp_path: Path) ->
     assert "Traceback" not in done.stderr
     assert done.stderr.strip()
     assert laptop.run("status", check=False).stdout.count("grant") <= 1
+
+
+def test_https_to_a_broker_in_clear_is_named_as_that(broker: Broker, tmp_path: Path) -> None:
+    url = broker.url.replace("http:", "https:")
+    done = Laptop(tmp_path).run("login", url, "--invite", "x" * 32, "--keyring", "file", check=False)
+    assert "unreachable: what answers there does not speak TLS. [broker.unreachable]" in done.stderr
+
+
+@pytest.mark.parametrize("key", ["\x03", "\x04"], ids=["control and C", "control and D"])
+@pytest.mark.parametrize("program", ["percall", "percall-broker"])
+def test_who_stops_at_a_question_is_left_on_a_new_line(broker: Broker, program: str, key: str, person: str) -> None:
+    if program == "percall":
+        laptop = broker.enrol(person, "keyed", tools="get_*")
+        environment, command = dict(laptop.environment), ["unlock"]
+        del environment["PERCALL_PASSPHRASE_FILE"]
+    else:
+        environment, command = broker.administrator.environment, ["server", "rotate-key", "keyed"]
+    said, code = at_a_terminal(program, command, environment, [key])
+    assert code == 130
+    assert re.search(r": (\^[CD]\x08*)?\r\n", said), said
 
 
 def test_an_invite_works_once(broker: Broker, person: str, tmp_path: Path) -> None:

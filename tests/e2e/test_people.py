@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -47,7 +48,7 @@ def test_a_person_is_invited_joins_a_group_and_leaves_without_a_second_invite(
 ) -> None:
     say(broker, "group", "add", f"g-{person}")
     scope = ("--server", "keyed", "--server", second, "--tools", "get_*", "--expires", "1h")
-    assert "0 members" in say(broker, "grant", "create", "--group", f"g-{person}", *scope)
+    assert "no members yet" in say(broker, "grant", "create", "--group", f"g-{person}", *scope)
     invite = json.loads(say(broker, "person", "invite", person, "--json"))
     assert f"{person} has no device yet" in say(broker, "group", "add", f"g-{person}", person)
     laptop = Laptop(tmp_path / "laptop")
@@ -56,7 +57,7 @@ def test_a_person_is_invited_joins_a_group_and_leaves_without_a_second_invite(
     with laptop.client(second) as client:
         client.initialize()
         assert client.call_text("get_item").startswith("200 ")
-        assert f"Left g-{person}: {person}. 1 grants ended." in say(broker, "group", "remove", f"g-{person}", person)
+        assert f"Left g-{person}: {person}. 1 grant ended." in say(broker, "group", "remove", f"g-{person}", person)
         assert "revoked" in text_of(client.call("get_item"))
 
 
@@ -112,7 +113,7 @@ def test_a_further_agent_gets_a_key_of_its_own_and_is_removed_alone(broker: Brok
     grant = next(row["grant"] for row in logins(laptop) if row["agent"] == "cursor")
     sealed = laptop.home / "percall" / "keyring" / f"{grant}.sealed"
     assert sealed.exists()
-    assert "1 grants ended" in laptop.run("agent", "remove", "cursor").stdout
+    assert "1 grant ended" in laptop.run("agent", "remove", "cursor").stdout
     assert not sealed.exists()
     assert broker.rows("grant", "show", grant)[0]["state"] == "revoked"
     assert "There is no agent 'cursor'" in refused(laptop, "agent", "remove", "cursor")
@@ -227,4 +228,6 @@ def test_a_suspended_server_stops_for_everybody_until_resumed(broker: Broker, se
 )
 def test_what_cannot_be_done_is_said_in_a_sentence(broker: Broker, arguments: tuple[str, ...], said: str) -> None:
     words = arguments if arguments[-1] != "-x y" else (*arguments[:-1], "--", arguments[-1])
-    assert said in refused(broker.administrator, *words, administer=True)
+    told = refused(broker.administrator, *words, administer=True)
+    assert said in told
+    assert re.search(r" \[[a-z_]+\.[a-z_]+\]$", told, re.MULTILINE)

@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def _fail(error: PercallError | BrokerError, code: int) -> None:
-    sys.stderr.write(f"percall-broker: {error.message}\n")
+    sys.stderr.write(f"percall-broker: {error.message} [{error.code}]\n")
     if error.next_step:
         sys.stderr.write(f"  {error.next_step}\n")
     sys.exit(code)

@@ -31,5 +31,6 @@ def revoke(
     """End every grant of every agent on a device for good: a laptop was stolen. Its person's other devices go on."""
     with administrator() as client:
         row = client.json("POST", under("devices", "revoke"), value={"device": device})
-    text = f"The device {row['name']!r} of {row['person']} is revoked, and {row['ended']['grants']} grants with it."
+    ended = output.counted(row["ended"]["grants"], "grant")
+    text = f"The device {row['name']!r} of {row['person']} is revoked, and {ended} with it."
     output.one(row, as_json=as_json, text=text)

@@ -82,8 +82,14 @@ def _grant_group(group: str, servers: dict[str, Any], agent: str, seconds: int, 
     form = {"servers": servers, "agent": agent, "expires_seconds": seconds}
     with administrator() as client:
         made = client.json("POST", under("groups", group, "grants"), value=form)
-    text = f"Grant {made['group_grant']} for {group}: {len(made['grants'])} members have one of their own, which waits."
+    text = f"Grant {made['group_grant']} for {group}. {_of_members(made['grants'])}"
     output.one(made, as_json=as_json, text="\n".join([text, *without_device(made["without_device"])]))
+
+
+def _of_members(grants: list[Any]) -> str:
+    if not grants:
+        return "It has no members yet; whoever joins gets one of their own."
+    return f"For its members, {output.counted(len(grants), 'grant')} of their own, waiting for their devices."
 
 
 def _way_in(made: dict[str, Any]) -> str:

@@ -46,9 +46,8 @@ def add(name: Name, people: People = None, as_json: Json = False) -> None:
     with administrator() as client:
         row = client.json("POST", under("groups", name, "join"), value={"people": people or []})
     joined = ", ".join(row["joined"])
-    text = (
-        f"Joined {name}: {joined}. {row['new_grants']} grants wait for their devices." if joined else f"{name} is made."
-    )
+    waiting = output.counted(row["new_grants"], "grant")
+    text = f"Joined {name}: {joined}. Waiting for their devices: {waiting}." if joined else f"{name} is made."
     absent = [member["person"] for member in row["members"] if not member["has_device"]]
     output.one(row, as_json=as_json, text="\n".join([text, *without_device(absent)]))
 
@@ -59,10 +58,10 @@ def remove(name: Name, people: People = None, as_json: Json = False) -> None:
     with administrator() as client:
         if people:
             row = client.json("POST", under("groups", name, "leave"), value={"people": people})
-            text = f"Left {name}: {', '.join(row['left'])}. {row['ended_grants']} grants ended."
+            text = f"Left {name}: {', '.join(row['left'])}. {output.counted(row['ended_grants'], 'grant')} ended."
         else:
             row = client.json("DELETE", under("groups", name))
-            text = f"The group {name} is removed, and {row['ended_grants']} grants with it."
+            text = f"The group {name} is removed, and {output.counted(row['ended_grants'], 'grant')} with it."
     output.one(row, as_json=as_json, text=text)
 
 

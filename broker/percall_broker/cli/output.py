@@ -47,6 +47,11 @@ def comma_separated(rows: list[Row], columns: tuple[str, ...]) -> None:
         writer.writerow([_harmless(str(row.get(column, ""))) for column in columns])
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 grant`, `2 grants`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def write(text: str) -> None:
     """One line of standard output; control characters that would drive a terminal are shown, not sent."""
     sys.stdout.write("".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text) + "\n")

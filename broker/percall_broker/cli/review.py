@@ -48,7 +48,7 @@ def resume(
     with administrator() as client:
         named = [row["grant"] for row in client.json("GET", "/v1/admin/review")["grants"]] if everything else grant
         done: dict[str, Any] = client.json("POST", "/v1/admin/review/resume", value={"grants": named or []})
-    text = f"{len(done['resumed'])} grants work again; {done['waiting']} still wait."
+    text = f"Working again: {output.counted(len(done['resumed']), 'grant')}. Still waiting: {done['waiting']}."
     output.one(done, as_json=as_json, text=text)
 
 

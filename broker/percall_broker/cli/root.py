@@ -290,6 +290,9 @@ def rotate_keys(
             return name, wrapped, [] if keep_old else await vault.forget_unused_keys()
 
     name, wrapped, forgotten = asyncio.run(rotate())
-    output.write(f"{name} wraps {wrapped} secrets now." + (f" Deleted: {', '.join(forgotten)}." if forgotten else ""))
+    output.write(
+        f"{name} wraps {output.counted(wrapped, 'secret')} now."
+        + (f" Deleted: {', '.join(forgotten)}." if forgotten else "")
+    )
     if forgotten:
         output.write("  Backups made until now open with what was deleted: keep your copy of it as long as them.")

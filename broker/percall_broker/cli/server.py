@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated
 import typer
 
 from percall.errors import UsageError
+from percall.identity.prompts import hidden
 from percall_broker import recipes
 from percall_broker.cli import output, pin
 from percall_broker.cli.connection import administrator, under
@@ -78,7 +78,7 @@ def _secret(name: str, *, from_stdin: bool) -> str:
             "There is no terminal to ask for the key at.",
             "Use --secret-stdin; or, for a server that people use with keys of their own, --no-key.",
         )
-    return getpass.getpass(f"Key for {name}: ")  # turns the echo off before it asks
+    return hidden(f"Key for {name}: ")
 
 
 @servers.command()

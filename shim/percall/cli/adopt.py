@@ -94,7 +94,8 @@ def _carry_out(moves: list[Move], adopting: Adopting, tell: Callable[[str], None
             tell(f"{_place(move)}: left as it was. {error}")
             continue
         probed = f", and {move.found.granted.entry.probe_tool} answered" if seen.probed else ""
-        tell(f"{_place(move)}: runs through Percall; {len(seen.tools)} tools{probed}. {move.server.client.note}")
+        tools = output.counted(len(seen.tools), "tool")
+        tell(f"{_place(move)}: runs through Percall; {tools}{probed}. {move.server.client.note}")
     return failed
 
 

@@ -67,7 +67,7 @@ def _end(broker: str, logins: list[Login], *, local: bool) -> str:
         except PercallError as error:
             failure = failure or error
     if failure is None or ended:
-        return f"{len(ended)} grants ended; key and grants are deleted here."
+        return f"{output.counted(len(ended), 'grant')} ended; key and grants are deleted here."
     if not local:
         raise failure
     return f"deleted here alone ({failure.message}). Its grants still stand at {broker}: tell your administrator."

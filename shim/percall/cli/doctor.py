@@ -55,7 +55,8 @@ def doctor(
     problems = [finding for finding in found if finding.state == PROBLEM]
     warnings = sum(finding.state == WARNING for finding in found)
     if not as_json:
-        output.say(f"{len(found)} looked at, {len(problems)} problems, {warnings} warnings.")
+        told = (output.counted(len(problems), PROBLEM), output.counted(warnings, WARNING))
+        output.say(f"{len(found)} looked at, {', '.join(told)}.")
     raise typer.Exit(problems[0].exit_code if problems else 0)
 
 

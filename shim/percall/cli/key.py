@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +13,7 @@ from percall.cli import output
 from percall.errors import UsageError
 from percall.identity import personal_keys
 from percall.identity.client import SignedClient
+from percall.identity.prompts import hidden
 
 if TYPE_CHECKING:
     from percall import wire
@@ -137,7 +137,7 @@ def _secret(server: str, *, from_stdin: bool) -> str:
         return sys.stdin.read().strip("\r\n")
     if not sys.stdin.isatty():
         raise UsageError("key.no_terminal", "There is no terminal to ask for the key at.", "Use --secret-stdin.")
-    return getpass.getpass(f"Your key for {server}: ")
+    return hidden(f"Your key for {server}: ")
 
 
 def _tell(told: wire.PersonalKey | None, as_json: bool, text: str) -> None:

@@ -37,6 +37,11 @@ def expiry(seconds: int) -> str:
     return f"expires {when(seconds)}" if seconds else "never expires"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 warning`, `2 warnings`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def table(rows: list[tuple[str, ...]]) -> None:
     """Aligned columns."""
     shown = [tuple(plain(cell) for cell in row) for row in rows]

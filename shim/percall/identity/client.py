@@ -15,7 +15,7 @@ import httpx
 
 from percall import wire
 from percall.errors import BrokerRefusal, BrokerUnreachable, UsageError, WireError
-from percall.http1 import certificate_refused
+from percall.http1 import certificate_refused, reason_of
 from percall.identity import keyrings, presence, proxies
 from percall.proof import DeviceKey, digest
 from percall.proxy import connection_refused, credentials_refused
@@ -203,10 +203,12 @@ def named_failures(broker: str, proxy: httpx.Proxy | None = None) -> Iterator[No
 def _named(broker: str, proxy: httpx.Proxy | None, error: Exception) -> BrokerUnreachable:
     reason = str(error).strip().rstrip(".") or type(error).__name__
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+    while cause is not None and not isinstance(cause, OSError):
         cause = cause.__cause__ or cause.__context__
-    if cause is not None:
+    if isinstance(cause, ssl.SSLCertVerificationError):
         return certificate_refused(broker, urlsplit(broker).hostname or "", cause.verify_code)
+    if cause is not None:
+        reason = reason_of(cause)
     if isinstance(error, httpx.ProxyError) and proxy is not None:
         if reason.startswith("407"):
             return credentials_refused(str(proxy.url))

@@ -46,10 +46,10 @@ def from_terminal(*, new: bool) -> bytes:
     """The passphrase typed at the terminal, twice when it is new. Raises IdentityError when there is no terminal."""
     if not sys.stdin.isatty():
         raise missing()
-    import getpass  # noqa: PLC0415 - not for the helper, which nobody types to
+    from percall.identity.prompts import hidden  # noqa: PLC0415 - not for the helper, which nobody types to
 
-    typed = getpass.getpass("Passphrase of the Percall keyring file: ")
-    if new and typed != getpass.getpass("The same again: "):
+    typed = hidden("Passphrase of the Percall keyring file: ")
+    if new and typed != hidden("The same again: "):
         raise IdentityError("passphrase.differs", "The two passphrases differ.", "Try again.")
     return _checked(typed.encode())
 

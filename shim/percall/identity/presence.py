@@ -18,6 +18,7 @@ from nacl.pwhash import argon2id
 
 from percall import wire
 from percall.errors import IdentityError
+from percall.identity.prompts import hidden
 from percall.proof import base64url, from_base64url
 
 LEAST_CHARACTERS = 12
@@ -110,8 +111,8 @@ def _typed(prompt: str) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("error", getpass.GetPassWarning)  # it would read standard input, and echo
         try:
-            typed = getpass.getpass(prompt)
-        except (EOFError, OSError, getpass.GetPassWarning):
+            typed = hidden(prompt)
+        except (OSError, getpass.GetPassWarning):
             raise missing from None
     if len(typed) > _MOST_CHARACTERS:
         raise IdentityError("presence.long", f"A passphrase has at most {_MOST_CHARACTERS} characters.")
