@@ -395,6 +395,16 @@ SERVERS: dict[str, tuple[Callable[[Exchange], None], str, str]] = {
     "answers a web page": (lambda exchange: exchange.head(200, "text/html", {}, 0), "upstream.type", "unknown"),
     "compresses": (lambda exchange: exchange.json({}, Content_Encoding="gzip"), "upstream.encoding", "unknown"),
     "refuses the key": (lambda exchange: exchange.json({}, 401), "upstream.key", "failed"),
+    "names a type that is no text": (
+        lambda exchange: exchange.head(200, "application/j\xe9son", {}, 0),
+        "upstream.type",
+        "unknown",
+    ),
+    "gives a status that there is not": (
+        lambda exchange: exchange.json({"id": exchange.message["id"], "error": {"code": 1, "message": "no"}}, 999),
+        "upstream.status",
+        "failed",
+    ),
     "fails": (lambda exchange: exchange.json({}, 500), "upstream.status", "unknown"),
 }
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from percall_broker.pipeline.relay import Permitted, RelayPipeline, Seen
 
 _OK, _ACCEPTED, _NO_CONTENT, _REDIRECTS, _BAD, _SERVER_ERROR = 200, 202, 204, 300, 400, 500
+_NO_STATUS = 600
 _UNAUTHORIZED, _NOT_FOUND = 401, 404
 _METHOD_NOT_FOUND = -32601
 _MAX_ERROR_BYTES = 64 * 1024
@@ -174,7 +175,7 @@ class Exchange:
         outcome = f"The server answered with the HTTP status {came.status}."
         if came.status == _NOT_FOUND and permitted.session and not _knows_no_method(message):
             raise NotFound("session.ended", "The server does not know this session any more.", "Begin anew.")
-        if message is not None:
+        if message is not None and came.status < _NO_STATUS:
             await self._answer(came.status, heads.to_client(heads.JSON, seen.call), message)
         elif self._method != "POST" and came.status < _SERVER_ERROR:
             await self._answer(came.status, heads.to_client("text/plain", ""), outcome.encode())

@@ -59,7 +59,10 @@ def to_upstream(permitted: Permitted, method: str) -> list[tuple[bytes, bytes]]:
 
 
 def content_type(answer: UpstreamAnswer) -> str:
-    """The media type of an answer. Raises UpstreamFailed for an encoding, in which the key could not be struck out."""
+    """An answer's media type where it is one of MCP's, else empty: the upstream's own words go no further.
+
+    Raises UpstreamFailed for an encoding, in which the key could not be struck out.
+    """
     found = ""
     for name, value in answer.headers:
         lower = name.lower()
@@ -67,7 +70,7 @@ def content_type(answer: UpstreamAnswer) -> str:
             raise UpstreamFailed("upstream.encoding", "The server sent an encoded answer, unasked.")
         if lower == b"content-type":
             found = value.decode("latin-1").partition(";")[0].strip().lower()
-    return found
+    return found if found in {JSON, EVENTS} else ""
 
 
 def session_of(headers: Sequence[tuple[bytes, bytes]]) -> str:
