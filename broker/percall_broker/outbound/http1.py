@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from percall_broker.model.errors import UpstreamFailed
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from percall_broker.outbound.network import Deadlines, Stream
 
 MAX_HEAD_BYTES = 64 * 1024
+MAX_FIELDS = 256
 MAX_INFORMATIONAL = 8
 MAX_LENGTH_DIGITS = 18
 MAX_ANSWER_BYTES = 4 * 1024 * 1024 * 1024
@@ -33,7 +34,8 @@ _FIELD = re.compile(rb"(" + _NAME + rb"):([\t\x20-\x7e\x80-\xff]*)")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[\t ]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _TOKEN = re.compile(_NAME)
 _BODYLESS = frozenset({204, 304})
-_FINAL, _SWITCHING = 200, 101
+_WITH_CONTENT = frozenset({"POST", "PUT", "PATCH"})
+_INFORMATIONAL, _SWITCHING, _FINAL = 100, 101, 200
 _ONCE = (b"host", b"content-length")
 
 
@@ -42,12 +44,15 @@ _ONCE = (b"host", b"content-length")
 
 async def send(
     stream: Stream, method: str, target: str, headers: Iterable[tuple[bytes, bytes]], body: AsyncIterable[bytes]
-) -> None:
+) -> bool:
     """Writes a request: its head goes with the body's first bytes. The body is as long as `content-length` says.
 
-    Raises UpstreamFailed, before anything was sent where the request cannot be put into HTTP/1.1.
+    Whether another may follow it: an upstream to which a GET has no content would read this content as the next
+    request (RFC 9110, 9.3.1). Raises UpstreamFailed, before anything was sent where the request cannot be put into
+    HTTP/1.1.
     """
     pending, left = _request_head(method, target, headers)
+    may_be_followed = not left or method in _WITH_CONTENT
     if not stream.is_quiet:
         raise UpstreamFailed("upstream.framing", "The upstream answered before it was asked.")
     async for piece in body:
@@ -55,12 +60,13 @@ async def send(
         if left < 0:
             raise _no_request()
         if not await stream.write(pending + piece if pending else piece):
-            return  # its answer may say why it takes no more
+            return False  # its answer may say why it takes no more
         pending = b""
     if left:
         raise _no_request()
     if pending:
         await stream.write(pending)
+    return may_be_followed
 
 
 def _request_head(method: str, target: str, headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, int]:
@@ -119,6 +125,8 @@ async def receive(stream: Stream, method: str, deadlines: Deadlines | None) -> A
         except TimeoutError:
             raise UpstreamFailed("upstream.timeout", "The upstream did not answer in time.") from None
     bodyless = method == "HEAD" or head.status in _BODYLESS
+    if bodyless and (head.is_chunked or head.length):
+        head = replace(head, keeps=False)  # the body that it speaks of may come all the same
     return Answer(stream, head, None if deadlines is None else deadlines.idle, bodyless=bodyless)
 
 
@@ -146,8 +154,8 @@ def check_head(head: bytes) -> Head:
         raise UpstreamFailed("upstream.head", "The upstream's answer has too long a head.")
     status_line, *lines = head.split(b"\r\n")
     first = _STATUS_LINE.fullmatch(status_line)
-    if first is None:
-        raise UpstreamFailed("upstream.head", "The upstream's answer is not HTTP/1.1.")
+    if first is None or len(lines) > MAX_FIELDS:
+        raise UpstreamFailed("upstream.head", "The upstream's answer is not HTTP/1.1, or has too many headers.")
     headers = tuple(map(_field, lines))
     lower = [(name.lower(), value) for name, value in headers]
     lengths = [value for name, value in lower if name == b"content-length"]
@@ -159,8 +167,10 @@ def check_head(head: bytes) -> Head:
     if encodings and encodings != [b"chunked"]:
         raise UpstreamFailed("upstream.framing", "The upstream's answer has an unknown transfer encoding.")
     status = int(first[2])
-    if status == _SWITCHING:  # for which we never ask
-        raise UpstreamFailed("upstream.head", "The upstream changed the protocol unasked.")
+    if status < _INFORMATIONAL or status == _SWITCHING:  # for which we never ask
+        raise UpstreamFailed("upstream.head", "The upstream's answer has no status, or changes the protocol unasked.")
+    if (status < _FINAL and (lengths or encodings)) or (encodings and first[1] == b"0"):
+        raise UpstreamFailed("upstream.framing", "The upstream's answer is framed as no answer of its kind is.")
     closes = any(
         name == b"connection" and b"close" in (option.strip(b" \t") for option in value.lower().split(b","))
         for name, value in lower

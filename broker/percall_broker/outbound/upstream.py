@@ -76,10 +76,10 @@ class Upstream:
             raise UpstreamFailed("upstream.address", f"{through.origin}: http is for loopback alone.")
         pool = self._loopback if through.scheme == "http" else self._public
         async with pool.lend(through) as lent:
-            await http1.send(lent.stream, method, target.path_and_query, headers, body)
+            may_be_followed = await http1.send(lent.stream, method, target.path_and_query, headers, body)
             answer = await http1.receive(lent.stream, method, None if patient else self._deadlines)
             yield UpstreamAnswer(answer.head.status, answer.head.headers, answer)
-            lent.may_be_kept = answer.is_whole and answer.head.keeps
+            lent.may_be_kept = may_be_followed and answer.is_whole and answer.head.keeps
 
     async def close(self) -> None:
         """Lets go of every connection."""

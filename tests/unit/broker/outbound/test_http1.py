@@ -125,6 +125,81 @@ def test_an_encoding_that_is_not_chunks_alone_is_refused(encoding: bytes) -> Non
 
 
 @pytest.mark.parametrize(
+    ("head", "code"),
+    [
+        (b"HTTP/1.1 000 None", "upstream.head"),
+        (b"HTTP/1.1 099 None", "upstream.head"),
+        (b"HTTP/1.1 101 Switching Protocols", "upstream.head"),
+        (b"HTTP/1.1 2000 OK", "upstream.head"),
+        (b"HTTP/1.1 20 OK", "upstream.head"),
+        (b"HTTP/1.1 +20 OK", "upstream.head"),
+        ("HTTP/1.1 ٢٠٠ OK".encode(), "upstream.head"),
+        (b"HTTP/1.1  200 OK", "upstream.head"),
+        (b"HTTP/1.1\t200 OK", "upstream.head"),
+        (b"http/1.1 200 OK", "upstream.head"),
+        (b"HTTP/1.2 200 OK", "upstream.head"),
+        (b"HTTP/1.1 200 OK\0", "upstream.head"),
+        (b"\r\nHTTP/1.1 200 OK", "upstream.head"),
+        (b"HTTP/1.1 200 OK\r\n: x", "upstream.head"),
+        (b"HTTP/1.1 200 OK\r\nX\xa0: x", "upstream.head"),
+        (b"HTTP/1.1 200 OK\r\nX: a\rContent-Length: 2", "upstream.head"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 300 + b"X: y", "upstream.head"),
+        (b"HTTP/1.1 100 Continue\r\nContent-Length: 2", "upstream.framing"),
+        (b"HTTP/1.1 103 Early Hints\r\nTransfer-Encoding: chunked", "upstream.framing"),
+        (b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked", "upstream.framing"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2_0", "upstream.framing"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -2", "upstream.framing"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0x2", "upstream.framing"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: ٢".encode(), "upstream.framing"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: ", "upstream.framing"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2 2", "upstream.framing"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000, "upstream.framing"),
+    ],
+)
+def test_a_head_that_could_be_read_differently_says_which_part_of_it(head: bytes, code: str) -> None:
+    with pytest.raises(UpstreamFailed) as failed:
+        check_head(head)
+    assert failed.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("method", "head"),
+    [
+        ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"),
+        ("HEAD", HEAD),
+        ("GET", b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n"),
+        ("GET", b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n"),
+    ],
+)
+def test_an_answer_that_speaks_of_a_body_it_does_not_have_takes_its_connection_with_it(
+    method: str, head: bytes
+) -> None:
+    scripted, answers = answered(head, OK, times=2, method=method)
+    assert answers[0][1] == b""
+    assert scripted.connections == 2
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "OPTIONS"])
+def test_content_that_an_upstream_may_take_for_the_next_request_is_the_last_on_its_connection(method: str) -> None:
+    smuggled = b"GET /others HTTP/1.1\r\nX: "
+    scripted = Scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", OK)
+
+    async def run() -> None:
+        async with listening(scripted) as port:
+            upstream = Upstream(deadlines=QUICK)
+            url = parse_url(f"http://127.0.0.1:{port}/")
+            headers = [*HOST, (b"content-length", b"%d" % len(smuggled))]
+            async with upstream.send(method, url, headers, given_body(smuggled), {}) as came:
+                assert [piece async for piece in came.body] == []
+            await fetch(upstream, port)
+            await upstream.close()
+
+    asyncio.run(run())
+    assert scripted.connections == 2
+    assert scripted.heads[1].startswith(b"GET /x ")
+
+
+@pytest.mark.parametrize(
     "head",
     [
         b"HTTP/1.0 200 OK\r\n",

@@ -82,14 +82,16 @@ async def fetch(upstream: Upstream, port: int, path: str = "/x", method: str = "
         return answer.status, b"".join([piece async for piece in answer.body])
 
 
-def answered(*scripts: bytes | None, end: bool = False, times: int = 1) -> tuple[Scripted, list[tuple[int, bytes]]]:
+def answered(
+    *scripts: bytes | None, end: bool = False, times: int = 1, method: str = "GET"
+) -> tuple[Scripted, list[tuple[int, bytes]]]:
     scripted = Scripted(*scripts, end=end)
 
     async def run() -> list[tuple[int, bytes]]:
         async with listening(scripted) as port:
             upstream = Upstream(deadlines=QUICK)
             try:
-                return [await fetch(upstream, port) for _ in range(times)]
+                return [await fetch(upstream, port, method=method) for _ in range(times)]
             finally:
                 await upstream.close()
 
