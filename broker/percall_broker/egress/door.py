@@ -118,8 +118,10 @@ class EgressDoor:
         permitted = await self._pipeline(signed, head, time.time(), steps, _objection(head))  # 2
         try:
             async with asyncio.timeout(permitted.deadline - time.time()) as limit:
-                use = (permitted.identity.grant.id, permitted.server.name)
-                with self._streams.hold(use, mark, limit, calls=permitted.calls), ended_by_leaving(receive, limit):
+                with (
+                    self._streams.hold(permitted.use, mark, limit, calls=permitted.calls),
+                    ended_by_leaving(receive, limit),
+                ):
                     await self._forward(permitted, head, spool, answer, steps)
         except (TimeoutError, StreamCut):
             raise Forbidden(
@@ -143,7 +145,9 @@ class EgressDoor:
         body = spool.pieces() if outgoing.body is None else _one(outgoing.body)
         redactor = Redactor(permitted.key)
         start = time.perf_counter()
-        sending = self._upstream.send(head.method, replace(target, query=outgoing.query), headers, body, entry.connect)
+        sending = self._upstream.send(
+            head.method, replace(target, query=outgoing.query), headers, body, entry.connect, use=permitted.use
+        )
         async with sending as came:  # 4
             self._metrics.answered(permitted.server, time.perf_counter() - start)
             steps.done("upstream")

@@ -6,6 +6,7 @@ What is asked and answered on them is `http1`'s; which of them is used again is 
 from __future__ import annotations
 
 import asyncio
+import select
 import ssl
 from collections import deque
 from contextlib import suppress
@@ -93,6 +94,7 @@ class Stream(asyncio.Protocol):
         self._pieces: deque[bytes] = deque()
         self._size = 0
         self._paused = False
+        self._heard = True
         self._ended = False
         self._error: Exception | None = None
         self._readable: asyncio.Future[None] | None = None
@@ -108,8 +110,9 @@ class Stream(asyncio.Protocol):
         """Bytes came: keep them, and let the upstream wait when they are many."""
         self._pieces.append(bytes(data))
         self._size += len(data)
+        self._heard = True
         if self._size > READ_BYTES and not self._paused and self._transport is not None:
-            self._paused = True
+            self._paused, self._heard = True, False
             self._transport.pause_reading()
         _wake(self._readable)
 
@@ -139,8 +142,25 @@ class Stream(asyncio.Protocol):
 
     @property
     def is_quiet(self) -> bool:
-        """Whether it is open, and nothing has come that nobody has asked for."""
-        return not self._pieces and not self._ended and self._transport is not None and not self._transport.is_closing()
+        """Whether it is open, and nothing has come that nobody has asked for.
+
+        Not where the upstream was made to wait and has not been heard since: more may be on this side already.
+        """
+        if self._pieces or self._ended or not self._heard or self._transport is None:
+            return False
+        return not self._transport.is_closing()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it is quiet, and neither bytes nor an end wait in the kernel, which the event loop has yet to read.
+
+        For a connection that was used before: on a new one with TLS, session tickets may be waiting.
+        """
+        if not self.is_quiet or self._transport is None:
+            return False
+        waiting = select.poll()
+        waiting.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not waiting.poll(0)
 
     async def read(self, patience: float | None) -> bytes:
         """The next bytes; b"" at the end. Raises UpstreamFailed."""

@@ -50,7 +50,7 @@ class Posting:
         try:
             async with (
                 asyncio.timeout(SECONDS),
-                self._upstream.send("POST", target, whole, _one(body), {}) as came,
+                self._upstream.send("POST", target, whole, _one(body), {}, use=("", url)) as came,
             ):
                 return came.status
         except TimeoutError:

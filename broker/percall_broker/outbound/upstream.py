@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from percall_broker.model.rules import Target
     from percall_broker.outbound.addresses import Resolver
+    from percall_broker.outbound.streams import Use
 
 MAX_CONNECTIONS = 256
 
@@ -64,18 +65,20 @@ class Upstream:
         body: AsyncIterable[bytes],
         connect: Mapping[str, str],
         *,
+        use: Use,
         patient: bool = False,
     ) -> AsyncIterator[UpstreamAnswer]:
         """One request, and its answer until the block ends. `headers` are complete: Host and framing included.
 
-        `connect` maps an origin to the loopback origin that stands in for it. `patient`: the answer may take as long
-        as it likes, for the caller bounds the time. Raises UpstreamFailed, in the block too.
+        `connect` maps an origin to the loopback origin that stands in for it. `use`: for whom, who alone uses this
+        connection again. `patient`: the answer may take as long as it likes, for the caller bounds the time. Raises
+        UpstreamFailed, in the block too.
         """
         through = parse_url(connect[target.origin]) if target.origin in connect else target
         if through.scheme == "http" and not is_loopback_name(through.host):
             raise UpstreamFailed("upstream.address", f"{through.origin}: http is for loopback alone.")
         pool = self._loopback if through.scheme == "http" else self._public
-        async with pool.lend(through) as lent:
+        async with pool.lend(through, use) as lent:
             may_be_followed = await http1.send(lent.stream, method, target.path_and_query, headers, body)
             answer = await http1.receive(lent.stream, method, None if patient else self._deadlines)
             yield UpstreamAnswer(answer.head.status, answer.head.headers, answer)

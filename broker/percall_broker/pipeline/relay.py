@@ -158,6 +158,11 @@ class Permitted:
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     key: bytes = field(repr=False)
 
+    @property
+    def use(self) -> tuple[str, str]:
+        """The grant, and the server that it uses."""
+        return self.identity.grant.id, self.server.name
+
     def answering(self, body: bytes) -> Permitted:
         """The same for an answer of ours to a request of the upstream's, in the same session."""
         about_the_request = (message.METHOD, message.NAME, RESUME)

@@ -63,6 +63,11 @@ class Permitted:
     deadline: float
     key: bytes = field(repr=False)  # SECRET, never log
 
+    @property
+    def use(self) -> tuple[str, str]:
+        """The grant, and the server that it uses."""
+        return self.identity.grant.id, self.server.name
+
 
 class RequestPipeline:
     """Decides the API requests of children."""

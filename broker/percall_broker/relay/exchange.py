@@ -73,8 +73,7 @@ class Exchange:
     async def __call__(self, permitted: Permitted, seen: Seen) -> None:
         """All of it. Raises BrokerError where no answer has begun, ClientGone."""
         watch = Watch(permitted, seen)
-        use = (permitted.identity.grant.id, permitted.server.name)
-        if self._streams.count(use) >= _MAX_OPEN:
+        if self._streams.count(permitted.use) >= _MAX_OPEN:
             raise TooMany(
                 "relay.many", f"This grant has {_MAX_OPEN} requests under way at this server.", "Wait for some."
             )
@@ -84,7 +83,7 @@ class Exchange:
             try:
                 async with asyncio.timeout(left) as limit:
                     with (
-                        self._streams.hold(use, self._mark, limit, endless=left is None),
+                        self._streams.hold(permitted.use, self._mark, limit, endless=left is None),
                         ended_by_leaving(self._receive, limit) as leaving,
                     ):
                         await self._forward(permitted, seen, watch)
@@ -109,6 +108,7 @@ class Exchange:
             heads.to_upstream(permitted, self._method),
             _one(permitted.body),
             permitted.server.entry.connect,
+            use=permitted.use,
             patient=True,
         )
         async with sending as came:  # 6
@@ -290,7 +290,12 @@ class Exchange:
             async with (
                 asyncio.timeout(_REFUSING_SECONDS),
                 self._upstream.send(
-                    "POST", permitted.target, headers, _one(body), permitted.server.entry.connect
+                    "POST",
+                    permitted.target,
+                    headers,
+                    _one(body),
+                    permitted.server.entry.connect,
+                    use=permitted.use,
                 ) as came,
             ):
                 await _beginning(came)

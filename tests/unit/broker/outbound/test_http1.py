@@ -17,7 +17,7 @@ from percall_broker.model.rules import parse_url
 from percall_broker.outbound.http1 import Chunks, check_head
 from percall_broker.outbound.network import Deadlines
 from percall_broker.outbound.upstream import Upstream
-from unit.broker.outbound.test_upstream import HOST, OK, QUICK, Scripted, answered, fetch, listening
+from unit.broker.outbound.test_upstream import HOST, OK, QUICK, USE, Scripted, answered, fetch, listening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -189,7 +189,7 @@ def test_content_that_an_upstream_may_take_for_the_next_request_is_the_last_on_i
             upstream = Upstream(deadlines=QUICK)
             url = parse_url(f"http://127.0.0.1:{port}/")
             headers = [*HOST, (b"content-length", b"%d" % len(smuggled))]
-            async with upstream.send(method, url, headers, given_body(smuggled), {}) as came:
+            async with upstream.send(method, url, headers, given_body(smuggled), {}, use=USE) as came:
                 assert [piece async for piece in came.body] == []
             await fetch(upstream, port)
             await upstream.close()
@@ -227,7 +227,7 @@ def test_an_answer_that_was_not_read_to_its_end_takes_its_connection_with_it() -
         async with listening(scripted) as port:
             upstream = Upstream(deadlines=QUICK)
             url = parse_url(f"http://127.0.0.1:{port}/")
-            async with upstream.send("GET", url, HOST, given_body(), {}) as came:
+            async with upstream.send("GET", url, HOST, given_body(), {}, use=USE) as came:
                 assert await anext(came.body) == b"ok"
             try:
                 return await fetch(upstream, port)
@@ -270,7 +270,7 @@ def test_a_request_that_could_be_read_in_two_ways_is_not_sent(
         async with listening(scripted) as port:
             upstream = Upstream(deadlines=QUICK)
             url = parse_url(f"http://127.0.0.1:{port}/")
-            async with upstream.send(method, url, headers, given_body(*body), {}):
+            async with upstream.send(method, url, headers, given_body(*body), {}, use=USE):
                 pass
 
     with pytest.raises(UpstreamFailed) as failed:
@@ -286,7 +286,8 @@ def test_a_body_shorter_than_it_says_ends_the_connection_and_nothing_is_answered
         async with listening(scripted) as port:
             upstream = Upstream(deadlines=QUICK)
             url = parse_url(f"http://127.0.0.1:{port}/")
-            async with upstream.send("POST", url, [*HOST, (b"content-length", b"9")], given_body(b"short"), {}):
+            headers = [*HOST, (b"content-length", b"9")]
+            async with upstream.send("POST", url, headers, given_body(b"short"), {}, use=USE):
                 pass
 
     with pytest.raises(UpstreamFailed) as failed:
@@ -300,7 +301,8 @@ def test_who_finds_every_connection_in_use_is_refused_after_a_time() -> None:
     async def run() -> None:
         async with listening(scripted) as port:
             upstream = Upstream(deadlines=Deadlines(connect=0.05, first_byte=5), max_connections=1)
-            async with upstream.send("GET", parse_url(f"http://127.0.0.1:{port}/"), HOST, given_body(), {}):
+            url = parse_url(f"http://127.0.0.1:{port}/")
+            async with upstream.send("GET", url, HOST, given_body(), {}, use=USE):
                 await fetch(upstream, port)
 
     with pytest.raises(UpstreamFailed) as failed:

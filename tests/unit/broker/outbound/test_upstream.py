@@ -22,8 +22,11 @@ from percall_broker.outbound.upstream import Upstream
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
+    from percall_broker.outbound.streams import Use
+
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 HOST = [(b"host", b"api.example.com")]
+USE = ("grant", "server")
 QUICK = Deadlines(connect=2, first_byte=0.3, idle=0.3, write=2)
 
 
@@ -76,9 +79,11 @@ async def nothing() -> AsyncIterator[bytes]:
         yield b""
 
 
-async def fetch(upstream: Upstream, port: int, path: str = "/x", method: str = "GET") -> tuple[int, bytes]:
+async def fetch(
+    upstream: Upstream, port: int, path: str = "/x", method: str = "GET", use: Use = USE
+) -> tuple[int, bytes]:
     url = parse_url(f"http://127.0.0.1:{port}{path}")
-    async with upstream.send(method, url, HOST, nothing(), {}) as answer:
+    async with upstream.send(method, url, HOST, nothing(), {}, use=use) as answer:
         return answer.status, b"".join([piece async for piece in answer.body])
 
 
@@ -217,7 +222,7 @@ def test_a_long_body_is_whole_and_its_connection_stays_warm() -> None:
 
 
 def test_bytes_behind_a_long_body_are_dropped() -> None:
-    _, answers = answered(long_answer(LONG + OK), OK, times=2)
+    _, answers = answered(long_answer(LONG + EVIL), OK, times=2)
     assert answers == [(200, LONG), (200, b"ok")]
 
 
@@ -236,7 +241,7 @@ async def one_public_send(resolved: Sequence[str], url: str, connect: dict[str, 
 
     upstream = Upstream(deadlines=QUICK, resolve=resolve)
     try:
-        async with upstream.send("GET", parse_url(url), HOST, nothing(), connect or {}) as answer:
+        async with upstream.send("GET", parse_url(url), HOST, nothing(), connect or {}, use=USE) as answer:
             return b"".join([piece async for piece in answer.body])
     finally:
         await upstream.close()
@@ -294,7 +299,7 @@ def test_tls_goes_to_the_checked_address_and_verifies_the_name(
             upstream._public = Pool(Network(checked, QUICK, trust), 1, 1)
             url = parse_url(f"https://api.example.com:{port}/")
             try:
-                async with upstream.send("GET", url, HOST, nothing(), {}) as answer:
+                async with upstream.send("GET", url, HOST, nothing(), {}, use=USE) as answer:
                     return b"".join([piece async for piece in answer.body])
             finally:
                 await upstream.close()
@@ -340,7 +345,7 @@ def test_a_long_answer_waits_for_its_reader() -> None:
         async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
             url = parse_url(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
             upstream = Upstream()
-            async with upstream.send("GET", url, HOST, nothing(), {}) as answer:
+            async with upstream.send("GET", url, HOST, nothing(), {}, use=USE) as answer:
                 await anext(answer.body)
                 before = -1
                 while before != sent:  # until the sender stands still
