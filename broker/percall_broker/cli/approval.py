@@ -15,6 +15,7 @@ from percall import home, wire
 from percall.errors import UsageError
 from percall_broker.cli import output
 from percall_broker.cli.grant import seconds_of
+from percall_broker.cli.options import Json
 from percall_broker.model.marking import visible
 
 if TYPE_CHECKING:
@@ -31,21 +32,24 @@ _SHOWN = (
 _WATCH_SECONDS = 1.0
 _MOST_REMEMBERED = 10_000
 _ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}(?:\\u[dD][c-fC-F][0-9a-fA-F]{2})?|.)")
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Approval = Annotated[str, typer.Argument(metavar="APPROVAL", help="The approval's id.")]
 Agent = Annotated[str | None, typer.Option("--agent", metavar="NAME", help="As this agent of yours on this machine.")]
 
 
 @approvals.command("list")
 def list_approvals(
-    state: Annotated[str, typer.Option(help="pending, allowed, used, denied, ended or expired; all: any.")] = "pending",
+    state: Annotated[
+        str, typer.Option(help="pending, allowed, used, denied, ended or expired; all: any.", metavar="STATE")
+    ] = "pending",
     everybody: Annotated[
         bool, typer.Option("--all", help="Not only what you may answer: whatever you may see.")
     ] = False,
-    person: Annotated[str, typer.Option(help="Only what this person's agents ask.")] = "",
-    server: Annotated[str, typer.Option(help="Only of this server.")] = "",
-    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=500)] = 100,
-    before: Annotated[int, typer.Option(help="The next page: before the last one's `seq`.", min=0)] = 0,
+    person: Annotated[str, typer.Option(help="Only what this person's agents ask.", metavar="NAME")] = "",
+    server: Annotated[str, typer.Option(help="Only of this server.", metavar="NAME")] = "",
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=500, metavar="N")] = 100,
+    before: Annotated[
+        int, typer.Option(help="The next page: before the last one's `seq`.", min=0, show_default=False, metavar="SEQ")
+    ] = 0,
     agent: Agent = None,
     as_json: Json = False,
 ) -> None:
@@ -135,7 +139,7 @@ def deny(approval: Approval, agent: Agent = None, as_json: Json = False) -> None
 
 @approvals.command()
 def never(approval: Approval, agent: Agent = None, as_json: Json = False) -> None:
-    """Refuse every call of this tool by this person's agents, whatever the arguments, until you lift it."""
+    """Refuse every call of this tool by this person's agents. Whatever the arguments, until you lift it."""
     _answer(approval, {"answer": "never"}, agent, as_json=as_json)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from percall_broker.cli import output
+from percall_broker.cli.options import Json
 from percall_broker.model.errors import BrokerError, Unavailable
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ backups = typer.Typer(
 )
 
 File = Annotated[Path, typer.Argument(help="The backup's file.", metavar="FILE")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 @backups.command()
@@ -46,7 +46,8 @@ def create(file: File, as_json: Json = False) -> None:
 def check(
     file: File,
     without_keys: Annotated[
-        bool, typer.Option(help="Only whether it is whole: not whether somebody altered it on purpose.")
+        bool,
+        typer.Option("--without-keys", help="Only whether it is whole: not whether somebody altered it on purpose."),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -69,7 +70,8 @@ def check(
 
 @backups.command()
 def restore(file: File, as_json: Json = False) -> None:
-    """Make this folder's store, or the empty database, from a backup; every grant is suspended until it is reviewed.
+    """Make the store from a backup. In this folder, or in the empty database; every grant is suspended until it is
+    reviewed.
 
     The keys that belong to it must be in place first. Afterwards: `serve`, `invite`, then `review show`.
     """
@@ -104,7 +106,7 @@ def migrate(
     ] = None,
     no_backup: Annotated[bool, typer.Option("--no-backup", help="Make none: then nothing leads back.")] = False,
 ) -> None:
-    """Bring the store's schema to this version: all of it or nothing, with a backup first. No broker may be serving."""
+    """Bring the store's schema to this version. All of it or nothing, with a backup first. No broker may be serving."""
     from percall_broker.settings import load
     from percall_broker.store import migrate as apply_migrations
     from percall_broker.store import pending

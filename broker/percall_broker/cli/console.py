@@ -10,11 +10,11 @@ import typer
 
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
+from percall_broker.cli.options import Json
 
 passkeys = typer.Typer(help="The passkeys with which people change things in the console.", no_args_is_help=True)
 
 _COLUMNS = ("passkey", "person", "name", "created_at", "used_at")
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 def console(
@@ -24,7 +24,7 @@ def console(
     browser: Annotated[bool, typer.Option("--open", help="Open it in this machine's browser.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Print a link that signs you in to the console, once, within five minutes.
+    """Print a link that signs you in to the console. It works once, within five minutes.
 
     Signed in, you read: an administrator everything, anybody else what is asked of them. To answer or change something
     you need a passkey, which --enrol makes.
@@ -39,7 +39,9 @@ def console(
 
 
 @passkeys.command("list")
-def list_passkeys(person: Annotated[str, typer.Option(help="Only this person's.")] = "", as_json: Json = False) -> None:
+def list_passkeys(
+    person: Annotated[str, typer.Option(help="Only this person's.", metavar="NAME")] = "", as_json: Json = False
+) -> None:
     """The passkeys, and when each was last used."""
     with administrator() as client:
         rows = client.json("GET", under("passkeys"), query={"person": person})
@@ -47,7 +49,9 @@ def list_passkeys(person: Annotated[str, typer.Option(help="Only this person's."
 
 
 @passkeys.command()
-def remove(passkey: Annotated[str, typer.Argument(help="The passkey's id.")], as_json: Json = False) -> None:
+def remove(
+    passkey: Annotated[str, typer.Argument(help="The passkey's id.", metavar="PASSKEY")], as_json: Json = False
+) -> None:
     """Forget a passkey: it was lost, or is not its person's any more. It changes nothing from now on."""
     with administrator() as client:
         row = client.json("DELETE", under("passkeys", passkey))

@@ -8,15 +8,17 @@ import typer
 
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
+from percall_broker.cli.options import Json
 
 devices = typer.Typer(help="The machines that people have enrolled.", no_args_is_help=True)
 
 _COLUMNS = ("device", "person", "name", "state", "agents", "grants", "frozen", "created_at")
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 @devices.command("list")
-def list_devices(person: Annotated[str, typer.Option(help="Only this person's.")] = "", as_json: Json = False) -> None:
+def list_devices(
+    person: Annotated[str, typer.Option(help="Only this person's.", metavar="NAME")] = "", as_json: Json = False
+) -> None:
     """The devices; also those that are revoked."""
     with administrator() as client:
         rows = client.json("GET", under("devices"), query={"person": person})
@@ -25,10 +27,14 @@ def list_devices(person: Annotated[str, typer.Option(help="Only this person's.")
 
 @devices.command()
 def revoke(
-    device: Annotated[str, typer.Argument(help="The device's id, or its name where only one has it.")],
+    device: Annotated[
+        str, typer.Argument(help="The device's id, or its name where only one has it.", metavar="DEVICE")
+    ],
     as_json: Json = False,
 ) -> None:
-    """End every grant of every agent on a device for good: a laptop was stolen. Its person's other devices go on."""
+    """End a device for good: a laptop was stolen. Every grant of every agent on it ends. Its person's other devices go
+    on.
+    """
     with administrator() as client:
         row = client.json("POST", under("devices", "revoke"), value={"device": device})
     ended = output.counted(row["ended"]["grants"], "grant")

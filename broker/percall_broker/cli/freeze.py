@@ -9,12 +9,12 @@ import typer
 from percall.errors import UsageError
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
+from percall_broker.cli.options import Json
 
 _COLUMNS = ("kind", "name", "by", "created_at", "reason")
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-Person = Annotated[str, typer.Option(help="All that a person may do.")]
-Device = Annotated[str, typer.Option(help="All that a device may do, by its id or its name.")]
-Server = Annotated[str, typer.Option(help="A server, for everybody.")]
+Person = Annotated[str, typer.Option(help="All that a person may do.", metavar="NAME")]
+Device = Annotated[str, typer.Option(help="All that a device may do, by its id or its name.", metavar="DEVICE")]
+Server = Annotated[str, typer.Option(help="A server, for everybody.", metavar="NAME")]
 Everything = Annotated[bool, typer.Option("--all", help="Every call of everybody.")]
 
 
@@ -23,10 +23,10 @@ def freeze(
     device: Device = "",
     server: Server = "",
     everything: Everything = False,
-    reason: Annotated[str, typer.Option(help="Why: shown to those who are refused.")] = "",
+    reason: Annotated[str, typer.Option(help="Why: shown to those who are refused.", metavar="TEXT")] = "",
     as_json: Json = False,
 ) -> None:
-    """Refuse calls from the next one on and cut open streams, until unfreeze. Without options: what is frozen.
+    """Refuse calls from the next one on, until unfreeze. Open streams are cut. Without options: what is frozen.
 
     Administrators can still act under --all, since somebody must lift it.
     """

@@ -12,12 +12,12 @@ from percall.errors import UsageError
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
 from percall_broker.cli.group import without_device
+from percall_broker.cli.options import Json
 
 grants = typer.Typer(help="What one agent of one person may do.", no_args_is_help=True)
 
 _COLUMNS = ("grant", "person", "agent", "device", "state", "expires_at", "servers", "may")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 def seconds_of(duration: str) -> int:
@@ -34,14 +34,20 @@ def _patterns(text: str) -> list[str]:
 
 @grants.command()
 def create(
-    person: Annotated[str, typer.Argument(help="Whose grant; nobody's with --group.")] = "",
-    group: Annotated[str, typer.Option(help="Grant it to each member of a group, now and when they join.")] = "",
-    server: Annotated[list[str] | None, typer.Option(help="A server; may be given several times.")] = None,
-    tools: Annotated[str, typer.Option(help="Patterns for tools, by commas: 'get_*,list_*'.")] = "",
-    prompts: Annotated[str, typer.Option(help="Patterns for prompts.")] = "",
-    resources: Annotated[str, typer.Option(help="Patterns for resources' URIs.")] = "",
-    expires: Annotated[str, typer.Option(help="How long it holds: 30d, 12h, 15m; never unless given.")] = "",
-    agent: Annotated[str, typer.Option(help="Only for this agent; else the one named at login.")] = "",
+    person: Annotated[str, typer.Argument(help="Whose grant; nobody's with --group.", metavar="PERSON")] = "",
+    group: Annotated[
+        str, typer.Option(help="Grant it to each member of a group, now and when they join.", metavar="NAME")
+    ] = "",
+    server: Annotated[
+        list[str] | None, typer.Option(help="A server; may be given several times.", metavar="NAME")
+    ] = None,
+    tools: Annotated[str, typer.Option(help="Patterns for tools, by commas: 'get_*,list_*'.", metavar="PATTERNS")] = "",
+    prompts: Annotated[str, typer.Option(help="Patterns for prompts.", metavar="PATTERNS")] = "",
+    resources: Annotated[str, typer.Option(help="Patterns for resources' URIs.", metavar="PATTERNS")] = "",
+    expires: Annotated[
+        str, typer.Option(help="How long it holds: 30d, 12h, 15m; never unless given.", metavar="TIME")
+    ] = "",
+    agent: Annotated[str, typer.Option(help="Only for this agent; else the one named at login.", metavar="NAME")] = "",
     administrator_grant: Annotated[
         bool, typer.Option("--administrator", help="A grant that administers this broker, and makes no calls.")
     ] = False,
@@ -111,7 +117,7 @@ def list_grants(as_json: Json = False) -> None:
 
 
 @grants.command()
-def show(grant: Annotated[str, typer.Argument(help="The grant's id.")], as_json: Json = False) -> None:
+def show(grant: Annotated[str, typer.Argument(help="The grant's id.", metavar="GRANT")], as_json: Json = False) -> None:
     """One grant, whole."""
     with administrator() as client:
         output.one(client.json("GET", under("grants", grant)), as_json=as_json)
@@ -124,20 +130,26 @@ def _change(grant: str, verb: str, sentence: str, *, as_json: bool) -> None:
 
 
 @grants.command()
-def suspend(grant: Annotated[str, typer.Argument(help="The grant's id.")], as_json: Json = False) -> None:
-    """Refuse everything that it asks, from the next call on, until it is resumed."""
+def suspend(
+    grant: Annotated[str, typer.Argument(help="The grant's id.", metavar="GRANT")], as_json: Json = False
+) -> None:
+    """Refuse everything that it asks, until it is resumed. From the next call on."""
     _change(grant, "suspend", "is suspended: its next call is refused.", as_json=as_json)
 
 
 @grants.command()
-def resume(grant: Annotated[str, typer.Argument(help="The grant's id.")], as_json: Json = False) -> None:
+def resume(
+    grant: Annotated[str, typer.Argument(help="The grant's id.", metavar="GRANT")], as_json: Json = False
+) -> None:
     """Let a suspended grant work again."""
     _change(grant, "resume", "works again.", as_json=as_json)
 
 
 @grants.command()
-def revoke(grant: Annotated[str, typer.Argument(help="The grant's id.")], as_json: Json = False) -> None:
-    """End a grant for good: its next call is refused, open streams are cut, its children stopped.
+def revoke(
+    grant: Annotated[str, typer.Argument(help="The grant's id.", metavar="GRANT")], as_json: Json = False
+) -> None:
+    """End a grant for good. Its next call is refused, open streams are cut, its children stopped.
 
     A group's grant (gg_…) ends with all that came from it.
     """

@@ -8,12 +8,12 @@ import typer
 
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
+from percall_broker.cli.options import Json
 
 groups = typer.Typer(help="People who are granted the same, each by a grant of their own.", no_args_is_help=True)
 
 _COLUMNS = ("group", "members", "grants", "created_at")
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-Name = Annotated[str, typer.Argument(help="The group's name.")]
+Name = Annotated[str, typer.Argument(help="The group's name.", metavar="NAME")]
 People = Annotated[list[str] | None, typer.Argument(metavar="[PERSON…]", help="The people, by name.")]
 
 
@@ -42,7 +42,7 @@ def show(name: Name, as_json: Json = False) -> None:
 
 @groups.command()
 def add(name: Name, people: People = None, as_json: Json = False) -> None:
-    """Make people members of a group, which may be new: they are granted what the group is granted."""
+    """Make people members of a group, which may be new. They are granted what the group is granted."""
     with administrator() as client:
         row = client.json("POST", under("groups", name, "join"), value={"people": people or []})
     joined = ", ".join(row["joined"])
@@ -54,7 +54,9 @@ def add(name: Name, people: People = None, as_json: Json = False) -> None:
 
 @groups.command()
 def remove(name: Name, people: People = None, as_json: Json = False) -> None:
-    """Take people out of a group, and end the grants that came from it; without people, end the group itself."""
+    """Take people out of a group, or end the group. Ends the grants that came from it; without people, the group
+    itself.
+    """
     with administrator() as client:
         if people:
             row = client.json("POST", under("groups", name, "leave"), value={"people": people})

@@ -15,6 +15,7 @@ from percall.errors import UsageError
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
 from percall_broker.cli.grant import seconds_of
+from percall_broker.cli.options import Json
 
 calls = typer.Typer(help="The record of every call.", no_args_is_help=True)
 
@@ -37,7 +38,6 @@ _TAIL_SECONDS = 0.5
 _MOST_VERSIONS = 2**31
 _HEARSAY = {"agent": " (declared by the device, not proven)", "client": " (as the client says of itself)"}
 _HYPHENED_ID = re.compile(r"-[A-Za-z0-9_-]{21}")
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
 
 class _TakesCallId(TyperCommand):
@@ -75,14 +75,18 @@ def _version_of(text: str) -> tuple[str, int]:
 
 @calls.command("list")
 def list_calls(
-    person: Annotated[str, typer.Option(help="Only this person's.")] = "",
-    grant: Annotated[str, typer.Option(help="Only this grant's.")] = "",
-    agent: Annotated[str, typer.Option(help="Only this agent's: a name that its device declared.")] = "",
-    server: Annotated[str, typer.Option(help="Only of this server.")] = "",
-    tool: Annotated[str, typer.Option(help="Only of this tool.")] = "",
-    decision: Annotated[str, typer.Option(help="permit, ask or forbid.")] = "",
-    since: Annotated[str, typer.Option(help="From then on: 2026-11-23T10:00, or 2h for two hours ago.")] = "",
-    until: Annotated[str, typer.Option(help="Until then.")] = "",
+    person: Annotated[str, typer.Option(help="Only this person's.", metavar="NAME")] = "",
+    grant: Annotated[str, typer.Option(help="Only this grant's.", metavar="GRANT")] = "",
+    agent: Annotated[
+        str, typer.Option(help="Only this agent's: a name that its device declared.", metavar="NAME")
+    ] = "",
+    server: Annotated[str, typer.Option(help="Only of this server.", metavar="NAME")] = "",
+    tool: Annotated[str, typer.Option(help="Only of this tool.", metavar="TOOL")] = "",
+    decision: Annotated[str, typer.Option(help="Only these.", metavar="permit|ask|forbid")] = "",
+    since: Annotated[
+        str, typer.Option(help="From then on: 2026-11-23T10:00, or 2h for two hours ago.", metavar="TIME")
+    ] = "",
+    until: Annotated[str, typer.Option(help="Until then.", metavar="TIME")] = "",
     secret_version: Annotated[
         str, typer.Option(help="Only what used this version of a server's key.", metavar="SERVER@N")
     ] = "",
@@ -90,7 +94,7 @@ def list_calls(
         str,
         typer.Option(help="Only what used this person's own key; with a version, that of theirs.", metavar="PERSON"),
     ] = "",
-    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=10_000)] = 1000,
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=10_000, metavar="N")] = 1000,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -123,12 +127,14 @@ def list_calls(
 
 @calls.command()
 def changes(
-    since: Annotated[str, typer.Option(help="From then on: 2026-11-23T10:00, or 2h for two hours ago.")] = "",
-    until: Annotated[str, typer.Option(help="Until then.")] = "",
-    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=10_000)] = 1000,
+    since: Annotated[
+        str, typer.Option(help="From then on: 2026-11-23T10:00, or 2h for two hours ago.", metavar="TIME")
+    ] = "",
+    until: Annotated[str, typer.Option(help="Until then.", metavar="TIME")] = "",
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=10_000, metavar="N")] = 1000,
     as_json: Json = False,
 ) -> None:
-    """What administrators changed, and whose arguments they read, newest first."""
+    """What administrators changed, newest first. And whose arguments they read."""
     query = {"since_ms": str(milliseconds_of(since)), "until_ms": str(milliseconds_of(until)), "limit": str(limit)}
     with administrator() as client:
         rows = client.json("GET", under("changes"), query=query)
@@ -155,11 +161,13 @@ def tail(as_json: Json = False) -> None:
 
 @calls.command(cls=_TakesCallId)
 def show(
-    call: Annotated[str, typer.Argument(help="The call's id.")],
-    arguments: Annotated[bool, typer.Option(help="Open its sealed arguments; that is recorded.")] = False,
+    call: Annotated[str, typer.Argument(help="The call's id.", metavar="CALL")],
+    arguments: Annotated[
+        bool, typer.Option("--arguments", help="Open its sealed arguments; that is recorded.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """One call's story: decision, requests, outcome, and who has read its arguments."""
+    """One call's story. Decision, requests, outcome, and who has read its arguments."""
     with administrator() as client:
         opened = client.json("POST", under("calls", call, "arguments")) if arguments else {}
         story = client.json("GET", under("calls", call))

@@ -9,17 +9,17 @@ import typer
 
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
+from percall_broker.cli.options import Json
 
 people = typer.Typer(help="The people, and the end of all that is one person's.", no_args_is_help=True)
 
 _COLUMNS = ("person", "state", "administrator", "devices", "grants", "frozen", "sign_in_ends_at", "created_at")
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-Name = Annotated[str, typer.Argument(help="The person's name.")]
+Name = Annotated[str, typer.Argument(help="The person's name.", metavar="NAME")]
 
 
 @people.command("list")
 def list_people(as_json: Json = False) -> None:
-    """Everybody, with how many devices and grants they have; also those who were removed."""
+    """Everybody, also those who were removed. With how many devices and grants they have."""
     with administrator() as client:
         rows = client.json("GET", under("people"))
     output.lines(rows, as_json=as_json, columns=_COLUMNS, empty="Nobody. Invite somebody: percall-broker person invite")
@@ -27,7 +27,7 @@ def list_people(as_json: Json = False) -> None:
 
 @people.command()
 def invite(name: Name, as_json: Json = False) -> None:
-    """Print a one-time invite that enrols a device, the first or a further one, and say which grants wait for it.
+    """Print a one-time invite that enrols a device. Their first or a further one; says which grants wait for it.
 
     It holds for fifteen minutes. The device picks up what waits when its person logs in.
     """
@@ -51,7 +51,7 @@ def invite(name: Name, as_json: Json = False) -> None:
 
 @people.command()
 def show(name: Name, as_json: Json = False) -> None:
-    """One person, with their devices, grants, groups and keys of their own."""
+    """One person. With their devices, grants, groups and keys of their own."""
     with administrator() as client:
         row = client.json("GET", under("people", name))
     if as_json:
@@ -75,7 +75,7 @@ def show(name: Name, as_json: Json = False) -> None:
 
 @people.command()
 def suspend(name: Name, as_json: Json = False) -> None:
-    """Refuse everything that they ask, from the next call on, until they are resumed."""
+    """Refuse everything that they ask, until they are resumed. From the next call on."""
     with administrator() as client:
         row = client.json("POST", under("people", name, "suspend"))
     output.one(row, as_json=as_json, text=f"{name} is suspended: the next call is refused.")
@@ -91,7 +91,7 @@ def resume(name: Name, as_json: Json = False) -> None:
 
 @people.command()
 def unlink(name: Name, as_json: Json = False) -> None:
-    """Forget which account of the organisation's provider they are: when a name has changed hands there."""
+    """Forget which account of the sign-in provider they are. For when a name has changed hands there."""
     with administrator() as client:
         row = client.json("POST", under("people", name, "unlink"))
     output.one(row, as_json=as_json, text=f"The next account that signs in as {name} becomes {name} here.")
@@ -99,7 +99,9 @@ def unlink(name: Name, as_json: Json = False) -> None:
 
 @people.command()
 def remove(name: Name, as_json: Json = False) -> None:
-    """End every grant, device, invite, key and membership of theirs for good, at once; nobody else is affected."""
+    """End all that is theirs, for good. Every grant, device, invite, key and membership, at once; nobody else is
+    affected.
+    """
     with administrator() as client:
         row = client.json("POST", under("people", name, "remove"))
     ended = ", ".join(f"{count} {what if count != 1 else what[:-1]}" for what, count in row["ended"].items())

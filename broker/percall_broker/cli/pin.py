@@ -10,16 +10,15 @@ import typer
 from percall.errors import UsageError
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
+from percall_broker.cli.options import Json, ServerName
 from percall_broker.model.marking import visible
 from percall_broker.model.pins import ACCEPTED, CHANGED, OLD, written
 
 _COLUMNS = ("tool", "state", "differs", "laptops", "refused", "pinned_by", "pinned_at", "first_seen_at", "digest")
-Name = Annotated[str, typer.Argument(help="The server's name, as `percall run NAME` says it.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
-def pins(name: Name, as_json: Json = False) -> None:
-    """What a server says its tools are: what is accepted, and what has changed and is refused."""
+def pins(name: ServerName, as_json: Json = False) -> None:
+    """What a server says its tools are. What of it is accepted, and what has changed and is refused."""
     with administrator() as client:
         rows = client.json("GET", under("servers", name, "pins"))
     if not as_json:
@@ -28,7 +27,7 @@ def pins(name: Name, as_json: Json = False) -> None:
 
 
 def pin(
-    name: Name,
+    name: ServerName,
     tools: Annotated[
         list[str] | None, typer.Option("--tool", help="Only this tool; may be given several times.", metavar="TOOL")
     ] = None,
@@ -36,7 +35,7 @@ def pin(
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing: whoever runs this has looked.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what a server's tools have become, and accept it for everybody.
+    """See what a server's tools have become, and accept it. It counts for everybody.
 
     What would hide in the text is named: ⟨U+202E⟩. A definition that was accepted before stays so beside the new one,
     since not every laptop runs the same version, unless you say --replace.

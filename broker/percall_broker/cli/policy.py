@@ -10,13 +10,13 @@ import typer
 from percall.errors import UsageError
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator
+from percall_broker.cli.options import Json
 
 policies = typer.Typer(help="The organisation's rules, in Cedar.", no_args_is_help=True)
 
 FAILED_EXIT_CODE = 1
 _COLUMNS = ("version", "created_at", "created_by", "message")
 _CHANGES = ("time", "person", "agent", "server", "tool", "was", "would_be", "policies")
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder of .cedar files.", show_default=False)]
 
 
@@ -39,7 +39,7 @@ def schema() -> None:
 
 @policies.command()
 def check(folder: Folder, as_json: Json = False) -> None:
-    """Check a folder of policies against the schema, here; a problem is told with its file, line and reason."""
+    """Check a folder of policies against the schema, here. A problem is told with its file, line and reason."""
     from percall_broker import policy  # noqa: PLC0415 - as above
 
     read = policy.read(_files(folder), 0)
@@ -73,13 +73,20 @@ def run_tests(folder: Folder, as_json: Json = False) -> None:
 @policies.command()
 def apply(
     folder: Folder,
-    message: Annotated[str, typer.Option("--message", "-m", help="Why, for whoever reads the versions.")] = "",
+    message: Annotated[
+        str, typer.Option("--message", "-m", help="Why, for whoever reads the versions.", metavar="TEXT")
+    ] = "",
     replaces: Annotated[
-        int, typer.Option(help="Only if this version is in force: what you looked at is what you replace.")
+        int,
+        typer.Option(
+            help="Only if this version is in force: what you looked at is what you replace.",
+            metavar="VERSION",
+            show_default=False,
+        ),
     ] = -1,
     as_json: Json = False,
 ) -> None:
-    """Put a folder of policies into force: all of it or nothing, for the very next call, on every replica."""
+    """Put a folder of policies into force. All of it or nothing, for the very next call, on every replica."""
     form = {"files": _files(folder), "message": message, "expected": replaces}
     with administrator() as client:
         row = client.json("POST", "/v1/admin/policies", value=form)
@@ -97,7 +104,9 @@ def list_policies(as_json: Json = False) -> None:
 
 @policies.command()
 def show(
-    version: Annotated[int, typer.Argument(help="Which; the one in force unless given.", show_default=False)] = -1,
+    version: Annotated[
+        int, typer.Argument(help="Which; the one in force unless given.", show_default=False, metavar="VERSION")
+    ] = -1,
     as_json: Json = False,
 ) -> None:
     """The policies of a version, whole."""
@@ -110,11 +119,11 @@ def show(
 
 @policies.command()
 def explain(
-    person: Annotated[str, typer.Option(help="Who would call.")],
-    server: Annotated[str, typer.Option(help="Which server.")],
-    tool: Annotated[str, typer.Option(help="Which tool.")],
-    agent: Annotated[str, typer.Option(help="By which agent.")] = "default",
-    arguments: Annotated[str, typer.Option(help="The call's arguments, a JSON object.")] = "{}",
+    person: Annotated[str, typer.Option(help="Who would call.", metavar="NAME")],
+    server: Annotated[str, typer.Option(help="Which server.", metavar="NAME")],
+    tool: Annotated[str, typer.Option(help="Which tool.", metavar="TOOL")],
+    agent: Annotated[str, typer.Option(help="By which agent.", metavar="NAME")] = "default",
+    arguments: Annotated[str, typer.Option(help="The call's arguments, a JSON object.", metavar="JSON")] = "{}",
     folder: Annotated[
         Path | None, typer.Option("--draft", help="Ask these policies instead of those in force.", metavar="DIR")
     ] = None,
@@ -132,10 +141,10 @@ def explain(
 @policies.command()
 def replay(
     folder: Folder,
-    days: Annotated[int, typer.Option(help="How far back.")] = 7,
+    days: Annotated[int, typer.Option(help="How far back.", metavar="N")] = 7,
     as_json: Json = False,
 ) -> None:
-    """Try a draft on the recorded calls, and list what it would have decided otherwise. That you did is recorded."""
+    """Try a draft on the recorded calls. Lists what it would have decided otherwise. That you did is recorded."""
     with administrator() as client:
         found = client.json("POST", "/v1/admin/policies/replay", value={"files": _files(folder), "days": days})
     if not as_json:

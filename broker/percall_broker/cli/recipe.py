@@ -12,6 +12,7 @@ import typer
 from percall.errors import UsageError
 from percall_broker import recipes
 from percall_broker.cli import output
+from percall_broker.cli.options import Json
 from percall_broker.model import entry_file
 from percall_broker.recipes import asking, lint
 
@@ -19,13 +20,12 @@ ships = typer.Typer(help="Reviewed server entries that ship with Percall.", no_a
 
 FAILED_EXIT_CODE = 1
 _COLUMNS = ("recipe", "title", "label", "launch", "keys")
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-Name = Annotated[str, typer.Argument(help="The recipe's name.")]
+Name = Annotated[str, typer.Argument(help="The recipe's name.", metavar="NAME")]
 
 
 @ships.command("list")
 def list_recipes(as_json: Json = False) -> None:
-    """The recipes there are, what each launches, and which variable holds its key in a client's config."""
+    """The recipes there are. What each launches, and which variable holds its key in a client's config."""
     output.lines([_row(name) for name in recipes.names()], as_json=as_json, columns=_COLUMNS, empty="No recipes.")
 
 
@@ -47,14 +47,14 @@ def _row(name: str) -> output.Row:
 
 @ships.command()
 def show(name: Name, as_json: Json = False) -> None:
-    """Print a recipe as it ships, to be read, or changed and given to `server add --from`."""
+    """Print a recipe as it ships. To be read, or changed and given to `server add --from`."""
     text = recipes.text_of(name)
     output.one({**_row(name), "text": text}, as_json=as_json, text=text.rstrip())
 
 
 @ships.command()
 def schema() -> None:
-    """Print the JSON Schema of recipes and entries, for editors that check TOML."""
+    """Print the JSON Schema of recipes and entries. Editors that check TOML use it."""
     output.write(recipes.SCHEMA_FILE.read_text(encoding="utf-8").rstrip())
 
 
@@ -69,7 +69,7 @@ def check(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check an entry: whether it can be read, and what a reviewer would ask. Ends with 1 at an error."""
+    """Check an entry. Whether it can be read, and what a reviewer would ask. Ends with 1 at an error."""
     text = _read(file)
     entry = lint.entry_of(text)
     known = _tools_in(tools) if tools else ()
@@ -84,8 +84,10 @@ def check(
 @ships.command()
 def new(
     package: Annotated[str, typer.Argument(metavar="PACKAGE", help="npm:NAME[@VERSION] or pypi:NAME[==VERSION].")],
-    variable: Annotated[str, typer.Option(help="The variable that holds its key; `none` for a server without.")] = "",
-    host: Annotated[str, typer.Option(help="The host of its API.")] = "",
+    variable: Annotated[
+        str, typer.Option(help="The variable that holds its key; `none` for a server without.", metavar="NAME")
+    ] = "",
+    host: Annotated[str, typer.Option(help="The host of its API.", metavar="HOST")] = "",
     start: Annotated[
         bool, typer.Option("--start", help="Start the server here, without a key, and ask for its tools.")
     ] = False,

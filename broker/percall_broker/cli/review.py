@@ -10,13 +10,13 @@ import typer
 from percall.errors import UsageError
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator
+from percall_broker.cli.options import Json
 
 reviews = typer.Typer(
     help="After a restore: which of the backup's grants work again.", no_args_is_help=True, rich_markup_mode=None
 )
 
 _COLUMNS = ("grant", "person", "agent", "device", "expires_at", "calls", "last_call", "servers")
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 @reviews.command()

@@ -15,14 +15,15 @@ from percall_broker import recipes
 from percall_broker.cli import output, pin
 from percall_broker.cli.connection import administrator, under
 from percall_broker.cli.grant import seconds_of
+from percall_broker.cli.options import Json, ServerName
 from percall_broker.model import entry_file
 
 servers = typer.Typer(help="The catalogue of MCP servers, and their keys.", no_args_is_help=True)
 
 _COLUMNS = ("server", "title", "label", "state", "frozen", "secret_created_at", "secret_expires_at", "version")
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-Name = Annotated[str, typer.Argument(help="The server's name, as `percall run NAME` says it.")]
-Recipe = Annotated[str, typer.Option(help=f"A recipe that ships with Percall: {', '.join(recipes.names())}.")]
+Recipe = Annotated[
+    str, typer.Option(help=f"A recipe that ships with Percall: {', '.join(recipes.names())}.", metavar="NAME")
+]
 From = Annotated[Path | None, typer.Option("--from", help="An entry in the recipes' own format.", metavar="FILE.toml")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="A recipe's parameter.", metavar="NAME=VALUE")]
 Connect = Annotated[
@@ -83,7 +84,7 @@ def _secret(name: str, *, from_stdin: bool) -> str:
 
 @servers.command()
 def add(
-    name: Name,
+    name: ServerName,
     recipe: Recipe = "",
     file: From = None,
     given: Set = None,
@@ -113,7 +114,7 @@ def add(
 
 @servers.command()
 def update(
-    name: Name,
+    name: ServerName,
     recipe: Recipe = "",
     file: From = None,
     given: Set = None,
@@ -142,14 +143,14 @@ def list_servers(as_json: Json = False) -> None:
 
 
 @servers.command()
-def show(name: Name, as_json: Json = False) -> None:
-    """One server: how it starts, where its key goes, what its tools may do. Never the key."""
+def show(name: ServerName, as_json: Json = False) -> None:
+    """One server, whole. How it starts, where its key goes, what its tools may do. Never the key."""
     with administrator() as client:
         output.one(client.json("GET", under("servers", name)), as_json=as_json)
 
 
 @servers.command()
-def remove(name: Name, as_json: Json = False) -> None:
+def remove(name: ServerName, as_json: Json = False) -> None:
     """Take a server out of the catalogue: its next call is refused."""
     with administrator() as client:
         row = client.json("DELETE", under("servers", name))
@@ -157,15 +158,15 @@ def remove(name: Name, as_json: Json = False) -> None:
 
 
 @servers.command()
-def suspend(name: Name, as_json: Json = False) -> None:
-    """Refuse a server's calls, from the next one on, until it is resumed; open streams are cut."""
+def suspend(name: ServerName, as_json: Json = False) -> None:
+    """Refuse a server's calls until it is resumed. From the next one on; open streams are cut."""
     with administrator() as client:
         row = client.json("POST", under("servers", name, "suspend"))
     output.one(row, as_json=as_json, text=f"{name} is suspended: its next call is refused.")
 
 
 @servers.command()
-def resume(name: Name, as_json: Json = False) -> None:
+def resume(name: ServerName, as_json: Json = False) -> None:
     """Let a suspended server work again."""
     with administrator() as client:
         row = client.json("POST", under("servers", name, "resume"))
@@ -174,11 +175,11 @@ def resume(name: Name, as_json: Json = False) -> None:
 
 @servers.command("accept-key")
 def accept_key(
-    name: Name,
+    name: ServerName,
     person: Annotated[str, typer.Option("--from", help="Who has offered it.", metavar="PERSON")],
     as_json: Json = False,
 ) -> None:
-    """Make the key that a person has offered the shared one: everybody's grants use it from the next request on."""
+    """Make the key that a person has offered the shared one. Everybody's grants use it from the next request on."""
     with administrator() as client:
         row = client.json("POST", under("servers", name, "accept-key"), value={"person": person})
     text = f"{name} uses {person}'s key as the shared one, version {row['secret_version']}. {person} has none any more."
@@ -187,9 +188,9 @@ def accept_key(
 
 @servers.command("rotate-key")
 def rotate_key(
-    name: Name, secret_stdin: SecretStdin = False, key_expires: KeyExpires = "", as_json: Json = False
+    name: ServerName, secret_stdin: SecretStdin = False, key_expires: KeyExpires = "", as_json: Json = False
 ) -> None:
-    """Give a server a new shared key, or its first, while calls run: the next request uses it."""
+    """Give a server a new shared key, or its first. Calls may run meanwhile: the next request uses it."""
     ends = _end(key_expires)
     form = {"secret": _secret(name, from_stdin=secret_stdin), "expires_at": ends}
     with administrator() as client:
@@ -200,11 +201,11 @@ def rotate_key(
 
 @servers.command("key-end")
 def key_end(
-    name: Name,
+    name: ServerName,
     duration: Annotated[str, typer.Argument(help="How long it still holds, 90d for one; or `never`.", metavar="WHEN")],
     as_json: Json = False,
 ) -> None:
-    """Say when the key in use ends at its issuer, so that you are told before. Nothing stops it here."""
+    """Say when the key in use ends at its issuer. You are told before. Nothing stops it here."""
     ends = 0 if duration == "never" else _end(duration)
     with administrator() as client:
         row = client.json("PUT", under("servers", name, "key", "end"), value={"expires_at": ends})

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
+from percall_broker.cli.options import Json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-
 
 def status(as_json: Json = False) -> None:
-    """The broker at a glance: what runs, what ends soon, what waits, and what is stopped."""
+    """The broker at a glance. What runs, what ends soon, what waits, and what is stopped."""
     with administrator() as client:
         row = client.json("GET", under("status"))
     output.one(row, as_json=as_json, text="\n".join(_lines(row)))

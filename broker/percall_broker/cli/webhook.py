@@ -10,18 +10,20 @@ import typer
 from percall.errors import UsageError
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
+from percall_broker.cli.options import Json
 
 webhooks = typer.Typer(help="Endpoints that are told what happens.", no_args_is_help=True)
 
 _COLUMNS = ("webhook", "origin", "format", "waiting", "failed_attempts", "retry_at", "problem")
 _FAILED = 1
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-Webhook = Annotated[str, typer.Argument(help="The webhook's id.")]
+Webhook = Annotated[str, typer.Argument(help="The webhook's id.", metavar="WEBHOOK")]
 
 
 @webhooks.command()
 def add(
-    url: Annotated[str, typer.Argument(help="Where events are posted: https, or http on loopback.")] = "",
+    url: Annotated[
+        str, typer.Argument(help="Where events are posted: https, or http on loopback.", metavar="URL")
+    ] = "",
     url_stdin: Annotated[
         bool, typer.Option("--url-stdin", help="Read the URL from standard input, where it holds a secret.")
     ] = False,
@@ -30,7 +32,7 @@ def add(
     ] = "json",
     as_json: Json = False,
 ) -> None:
-    """Add an endpoint, and print the key that it checks signatures with, once."""
+    """Add an endpoint. Prints the key that it checks signatures with, once."""
     if bool(url) == url_stdin:
         raise UsageError("cli.url", "One URL is needed.", "Give it as an argument, or by --url-stdin.")
     where = sys.stdin.read().strip() if url_stdin else url
@@ -45,7 +47,7 @@ def add(
 
 @webhooks.command("list")
 def list_webhooks(as_json: Json = False) -> None:
-    """The endpoints, with how many events wait for each, and why the last attempt failed."""
+    """The endpoints. How many events wait for each, and why the last attempt failed."""
     with administrator() as client:
         rows = client.json("GET", under("webhooks"))
     output.lines(rows, as_json=as_json, columns=_COLUMNS, empty="No webhooks. Add one: percall-broker webhook add")

@@ -52,7 +52,7 @@ def adopt(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Move pasted keys to the broker, as your own, and let the clients run their servers through Percall.
+    """Move pasted keys to the broker, as your own. The clients then run their servers through Percall.
 
     Shows each change first. A config changes only once its new command works; `percall undo` takes it back.
     """
@@ -104,7 +104,7 @@ def _silent(_text: str) -> None:
 
 
 def undo(which: Which = None, yes: Yes = False, as_json: Json = False) -> None:
-    """Put back what `percall adopt` replaced, for seven days or until the key was rotated."""
+    """Put back what `percall adopt` replaced. It can for seven days, or until the key was rotated."""
     records.erase_old(time.time())
     found = undoing.undoable(*_sorted(which))
     if not found:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from percall.home import Login
 
 agents = typer.Typer(
-    help="The agents of this device: client applications, each with a key of its own. Their names are declared, not"
-    " proven: a program of yours can use another one's.",
+    help="The agents of this device. They are client applications, each with a key of its own. Their names are"
+    " declared, not proven: a program of yours can use another one's.",
     no_args_is_help=True,
 )
 
@@ -25,7 +25,7 @@ agents = typer.Typer(
 def list_agents(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object an agent and broker.")] = False,
 ) -> None:
-    """Show the agents that have a login here, and what they may use, as the broker last said."""
+    """Show the agents that have a login here. What they may use is as the broker last said."""
     rows = [_row(agent, broker, logins) for (agent, broker), logins in sorted(_by_agent().items())]
     if as_json:
         for row in rows:
@@ -42,7 +42,7 @@ def remove(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The agent.")],
     local: Annotated[bool, typer.Option("--local", help="Forget it here although its broker cannot be asked.")] = False,
 ) -> None:
-    """End an agent's grants at the broker, and delete its key and grants from this device."""
+    """End an agent's grants. They end at the broker, and its key and grants are deleted from this device."""
     mine = {broker: logins for (agent, broker), logins in _by_agent().items() if agent == name}
     if not mine:
         known = ", ".join(sorted({agent for agent, _ in _by_agent()})) or "none"

@@ -28,7 +28,7 @@ def approvals(
     agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Only this agent's.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object an approval.")] = False,
 ) -> None:
-    """Show what your agents have asked, newest first: calls that wait for a person, requests, what became of them."""
+    """Show what your agents have asked, newest first. Calls that wait for a person, requests, what became of them."""
     found = sorted(_asked(agent), key=lambda row: row[1].asked_at, reverse=True)
     if as_json:
         for login, one in found:
@@ -58,7 +58,7 @@ def request(
     agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="For this agent.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the request as one JSON object.")] = False,
 ) -> None:
-    """Ask the administrators for more than your grant names, for a while. Once it is allowed: percall status."""
+    """Ask the administrators for more than your grant names. It holds for a while. Once allowed: percall status."""
     wanted = wire.GrantRequest(server, tuple(tool), _seconds(duration), reason)
     login = _asking(server, agent)
     with SignedClient.of(login) as broker:

@@ -53,7 +53,7 @@ def catalog(
     agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Only what this agent may use.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a server.")] = False,
 ) -> None:
-    """Show the servers that you may use: where the key is, whose it is, and which clients run the server already."""
+    """Show the servers that you may use. Where the key is, whose it is, and which clients run the server already."""
     standings.picked_up(agent)
     stand = standings.of_all(agent)
     offers = _offers(stand)

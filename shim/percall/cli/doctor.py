@@ -35,7 +35,8 @@ def doctor(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a finding.")] = False,
 ) -> None:
-    """Look at keyring, broker, clock, grants, proxy and certificates, and start each configured server.
+    """Find out what does not work, and say what to do about it. Looks at keyring, broker, clock, grants, proxy and
+    certificates, and starts each configured server.
 
     Ends with the exit code of the first problem, 0 when there is none; warnings do not count.
     """

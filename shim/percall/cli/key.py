@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from percall import wire
 
 keys = typer.Typer(
-    help="Your own keys: the broker keeps them, and uses them for your grants alone, in place of the shared ones.",
+    help="Your own keys, which the broker keeps. It uses them for your grants alone, in place of the shared ones.",
     no_args_is_help=True,
 )
 
@@ -40,7 +40,7 @@ def add(server: Server, secret_stdin: SecretStdin = False, agent: Agent = None, 
 
 @keys.command()
 def rotate(server: Server, secret_stdin: SecretStdin = False, agent: Agent = None, as_json: Json = False) -> None:
-    """Put a new key in the place of yours while calls run: the next request uses it."""
+    """Put a new key in the place of yours. Calls may run meanwhile: the next request uses it."""
     told = _give(server, "rotate", agent, from_stdin=secret_stdin, quiet=as_json)
     version = told.version if told else 0
     if told:
@@ -50,7 +50,7 @@ def rotate(server: Server, secret_stdin: SecretStdin = False, agent: Agent = Non
 
 @keys.command("list")
 def list_keys(agent: Agent = None, as_json: Json = False) -> None:
-    """Your keys at each broker that you have a login at: where they go, and whether they are used from here."""
+    """Show your keys. At each broker that you have a login at: where they go, and whether they are used from here."""
     logins = home.logins(agent)
     by_broker = {login.broker: login for login in reversed(logins)}
     rows: list[tuple[str, ...]] = []
@@ -71,7 +71,7 @@ def list_keys(agent: Agent = None, as_json: Json = False) -> None:
 
 @keys.command()
 def confirm(server: Server, agent: Agent = None, as_json: Json = False) -> None:
-    """Let your key go where the server's entry sends it now, and be used from this device and agent."""
+    """Let your key go where the server's entry sends it now. And let it be used from this device and agent."""
     with _client(server, agent) as client:
         place = _seen(client, server, quiet=as_json)
         told = personal_keys.change(client, server, "confirm", place=place)
@@ -80,7 +80,7 @@ def confirm(server: Server, agent: Agent = None, as_json: Json = False) -> None:
 
 @keys.command()
 def offer(server: Server, agent: Agent = None, as_json: Json = False) -> None:
-    """Offer your key as the shared one: once an administrator accepts, everybody's grants use it, and you have none."""
+    """Offer your key as the shared one. Once an administrator accepts, everybody's grants use it, and you have none."""
     told = _change(server, "offer", agent)
     person = personal_keys.login_for(server, agent).person
     _tell(
@@ -100,7 +100,7 @@ def withdraw(server: Server, agent: Agent = None, as_json: Json = False) -> None
 
 @keys.command()
 def remove(server: Server, agent: Agent = None, as_json: Json = False) -> None:
-    """Delete your key at the broker; your grants use the shared one, where there is one."""
+    """Delete your key at the broker. Your grants use the shared one, where there is one."""
     _change(server, "remove", agent)
     if as_json:
         output.say_json({"server": server, "state": "removed"})

@@ -55,7 +55,8 @@ def login(
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a grant.")] = False,
 ) -> None:
-    """Enrol this device with an invite, or by signing in with your browser where the broker's organisation has that.
+    """Enrol this device with an invite, or by signing in. Signing in opens your browser, where the broker's
+    organisation has that.
 
     The device key is made here and its private half never leaves. Run it again without an invite to sign in again, and
     to pick up grants that wait for you, also for further agents on this device.

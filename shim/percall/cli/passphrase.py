@@ -18,7 +18,7 @@ def passphrase(
         str | None, typer.Option("--agent", metavar="NAME", help="The agent whose login to use.  [default: the newest]")
     ] = None,
 ) -> None:
-    """Change the passphrase that shows you are there; asks for the old one and, twice, for the new one."""
+    """Change the passphrase that shows you are there. Asks for the old one and, twice, for the new one."""
     logins = home.logins(agent)
     if not logins:
         raise UsageError(

@@ -17,7 +17,7 @@ def run(
         str | None, typer.Option("--agent", metavar="NAME", help="Which agent's grant to use.  [default: default]")
     ] = None,
 ) -> None:
-    """Run an MCP server behind the gate: what goes into a client's config as the server's command."""
+    """Run an MCP server behind the gate. It is what goes into a client's config, as the server's command."""
     from percall import run as loop  # noqa: PLC0415 - as in `percall.__main__`
 
     raise typer.Exit(loop.main(server, agent, command or None))

@@ -26,7 +26,7 @@ def scan(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a server.")] = False,
 ) -> None:
-    """Find MCP servers in the clients' configs, and the keys that were pasted there. No key is ever printed.
+    """Find MCP servers in clients' configs, and keys pasted there. No key is ever printed.
 
     Ends with 7 when a pasted key was found, 2 when a file could not be read, 0 otherwise.
     """

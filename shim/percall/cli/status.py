@@ -22,7 +22,7 @@ def status(
     agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Only this agent's logins.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a login.")] = False,
 ) -> None:
-    """Show who you are, what you may use, and whether the broker answers.
+    """Show who you are and what you may use. Asks the broker, and says what is wrong where it does not answer.
 
     Ends with the code of the first problem, 0 when there is none.
     """

@@ -31,7 +31,7 @@ def trust(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Accept without asking.")] = False,
 ) -> None:
-    """Accept a server's launch command, and record this terminal's PATH for it."""
+    """Accept a server's launch command. Records this terminal's PATH for it."""
     found = _refreshed(_find(server, agent))
     entry, broker = found.granted.entry, found.login.broker
     before = home.trust(broker, entry.name)

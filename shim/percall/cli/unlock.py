@@ -20,7 +20,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 def unlock(
     duration: Annotated[str, typer.Option("--for", metavar="TIME", help="How long: 30m, 8h, or 7d at most.")] = "8h",
 ) -> None:
-    """Open the keyring file for all your programs, so that `percall run` needs no passphrase, until the time is over.
+    """Open the keyring file for all your programs, for a time. Until it is over `percall run` needs no passphrase.
 
     Linux keeps the file's key (never the passphrase) in the kernel's keyring, and drops it by itself.
     """
@@ -41,7 +41,7 @@ def unlock(
 
 
 def lock() -> None:
-    """Lock the keyring file again: whatever runs keeps what it has read; whatever starts needs the passphrase."""
+    """Lock the keyring file again. Whatever runs keeps what it has read; whatever starts needs the passphrase."""
     locked = unlocking.lock()
     output.say("Locked." if locked else "It was not unlocked.")
 

@@ -64,6 +64,30 @@ def test_every_command_and_option_explains_itself(name: str) -> None:
     assert [option.name for option in command.params if not option.help] == []
 
 
+def helps(command: Any, name: str = "percall-broker") -> Iterator[tuple[str, str]]:
+    """Of the command and of each group of it, the list of its commands as a terminal of 80 columns shows it."""
+    if inner := getattr(command, "commands", None):
+        yield name, str(command.get_help(command.context_class(command, info_name=name)))
+        for word, child in inner.items():
+            yield from helps(child, f"{name} {word}")
+
+
+LISTS = dict(helps(get_command(application)))
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_of_commands_cuts_no_line(name: str) -> None:
+    assert "..." not in LISTS[name].split("Commands:")[1]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_to_type_is_named_and_a_flag_has_no_double_negative(name: str) -> None:
+    for parameter in COMMANDS[name].params:
+        if not getattr(parameter, "is_flag", False):
+            assert parameter.metavar, parameter.name
+        assert not any(option.startswith("--no-") for option in parameter.secondary_opts) or parameter.default is True
+
+
 def test_no_command_takes_a_key_on_its_command_line() -> None:
     options = {option for command in COMMANDS.values() for one in command.params for option in one.opts}
     naming = {"--secret-version", "--secret-owner"}  # say which key, never the key

@@ -36,6 +36,13 @@ def test_every_command_is_documented_with_exactly_its_options(command: str) -> N
     assert set(re.findall(r"--[a-z-]+", usage)) == shown - {"--help", "-h"}
 
 
+@pytest.mark.parametrize("name", ["", "agent", "key"])
+def test_a_list_of_commands_cuts_no_line(name: str) -> None:
+    command = GROUP.commands[name] if name else GROUP  # type: ignore[attr-defined]
+    shown = command.get_help(command.context_class(command, info_name="percall"))
+    assert "..." not in shown.split("Commands:")[1]
+
+
 def test_no_command_is_documented_that_is_not_there() -> None:
     documented = set(re.findall(r"^\| `percall ([a-z]+(?: [a-z]+)?)", REFERENCE, re.MULTILINE))
     assert documented == set(COMMANDS)

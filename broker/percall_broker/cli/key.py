@@ -1,0 +1,55 @@
+"""Keys: those that wrap the secrets, on the broker's own machine; and who holds copies of upstream ones."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from percall_broker.cli import output
+from percall_broker.cli.connection import administrator, under
+from percall_broker.cli.options import Json
+
+keys = typer.Typer(
+    help="Key-encryption keys; and copies of upstream keys. The first are on the broker's own machine.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@keys.command("copies")
+def key_copies(as_json: Json = False) -> None:
+    """Who holds the same upstream key as somebody else. The same number means the same key, which is never shown."""
+    with administrator() as client:
+        rows = client.json("GET", under("keys", "copies"))
+    shown = [{**row, "owner": row["owner"] or "(shared)", "key": row["key"] or "unknown"} for row in rows]
+    columns = ("key", "server", "owner", "version", "created_at")
+    output.lines(rows if as_json else shown, as_json=as_json, columns=columns, empty="No key is held twice.")
+    if not as_json and any(not row["key"] for row in rows):
+        output.write("unknown: given before fingerprints were kept; it is known once the key is rotated.")
+
+
+@keys.command("rotate")
+def rotate_keys(
+    keep_old: Annotated[
+        bool, typer.Option("--keep-old", help="Keep the files of keys that wrap nothing any more.")
+    ] = False,
+) -> None:
+    """Make a new key-encryption key, and wrap every secret anew. Also while the broker serves."""
+    # Only this command needs the broker itself.
+    from percall_broker.compose import open_vault  # noqa: PLC0415
+    from percall_broker.settings import load  # noqa: PLC0415
+
+    async def rotate() -> tuple[str, int, list[str]]:
+        async with open_vault(load()) as (_, vault):
+            name, wrapped = await vault.rotate()
+            return name, wrapped, [] if keep_old else await vault.forget_unused_keys()
+
+    name, wrapped, forgotten = asyncio.run(rotate())
+    output.write(
+        f"{name} wraps {output.counted(wrapped, 'secret')} now."
+        + (f" Deleted: {', '.join(forgotten)}." if forgotten else "")
+    )
+    if forgotten:
+        output.write("  Backups made until now open with what was deleted: keep your copy of it as long as them.")
