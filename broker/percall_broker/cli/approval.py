@@ -177,7 +177,7 @@ def tell(row: dict[str, Any]) -> None:
         value = row.get(name)
         if value in (None, "", [], 0, False):
             continue
-        shown = _when(value) if name.endswith(("_at", "_until")) else value
+        shown = output.when(value) if name.endswith(("_at", "_until")) else value
         shown = json.dumps(shown, ensure_ascii=False) if isinstance(shown, (list, dict)) else str(shown)
         output.write(f"{name.ljust(14)}  {visible(shown)}")
     for one in row["groups"]:
@@ -233,7 +233,7 @@ def _meaning(row: dict[str, Any], form: dict[str, Any]) -> str:
     if form["answer"] == "deny":
         return "Refuses this call."
     if row["kind"] == "grant":
-        until = _when(int(time.time()) + row["wanted"]["seconds"])
+        until = output.when(int(time.time()) + row["wanted"]["seconds"])
         return f"Gives {person}'s agent {visible(row['agent'])} a grant of {tool} of {row['server']} until {until}."
     if form.get("scope", "once") == "once":
         return "Lets this call pass, once."
@@ -241,10 +241,6 @@ def _meaning(row: dict[str, Any], form: dict[str, Any]) -> str:
     same = f"the same arguments but for {visible(vary)}, which may be anything" if vary else "exactly these arguments"
     until = f"for {form['seconds'] // 60} minutes" if form.get("seconds") else "for as long as its client runs"
     return f"Lets every call of {tool} by this agent with {same} pass, {until}."
-
-
-def _when(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def _at(approval: str, *more: str) -> str:

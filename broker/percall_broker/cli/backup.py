@@ -11,6 +11,7 @@ import typer
 
 from percall_broker.cli import output
 from percall_broker.cli.options import Json
+from percall_broker.cli.output import when
 from percall_broker.model.errors import BrokerError, Unavailable
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def create(file: File, as_json: Json = False) -> None:
     header = asyncio.run(_create(settings, file))
     size = file.stat().st_size
     text = (
-        f"{file} holds the store as of {_moment(header.created_at)} ({size} bytes, readable by you alone).\n"
+        f"{file} holds the store as of {when(header.created_at)} ({size} bytes, readable by you alone).\n"
         f"It opens with {header.wrapped.key}, which is not in it: keep that apart."
     )
     output.one({"file": str(file), "bytes": size, **_described(header)}, as_json=as_json, text=text)
@@ -62,7 +63,7 @@ def check(
     held = ", ".join(f"{count} {name}" for name, count in rows.items() if count)
     proven = "whole" if without_keys else "whole, and as it was made"
     text = (
-        f"{file} is {proven}: percall {described['percall']}, {described['engine']}, {_moment(described['created_at'])}"
+        f"{file} is {proven}: percall {described['percall']}, {described['engine']}, {when(described['created_at'])}"
         f".\nIt holds {held}.\nIt opens with {described['key_encryption_key']}."
     )
     output.one(described, as_json=as_json, text=text)
@@ -93,7 +94,7 @@ def restore(file: File, as_json: Json = False) -> None:
     with alone(settings.home):
         done = asyncio.run(run())
     text = (
-        f"Restored from {_moment(done.header.created_at)}. What was active then is suspended: what was revoked since is"
+        f"Restored from {when(done.header.created_at)}. What was active then is suspended: what was revoked since is"
         " not known here.\nNext: percall-broker serve, percall-broker invite, and as that administrator:"
         " percall-broker review show"
     )
@@ -188,7 +189,3 @@ def _described(header: Header) -> dict[str, Any]:
         "migrations": list(header.migrations),
         "key_encryption_key": header.wrapped.key,
     }
-
-
-def _moment(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))

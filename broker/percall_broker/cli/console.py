@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import webbrowser
 from typing import Annotated
 
@@ -32,7 +31,7 @@ def console(
     with administrator() as client:
         made = client.json("POST", "/v1/console/" + ("enrolment" if enrol else "link"))
     what = "signs you in and enrols one passkey" if enrol else "signs you in"
-    until = time.strftime("%H:%M", time.localtime(made["expires_at"]))
+    until = output.by_the_clock(made["expires_at"])
     output.one(made, as_json=as_json, text=f"This link {what}, once, until {until}:\n  {made['link']}")
     if browser:
         webbrowser.open(made["link"])

@@ -102,7 +102,7 @@ def _way_in(made: dict[str, Any]) -> str:
     """How a grant reaches its person: by an invite, or by a device that they have already."""
     if made["waits"]:
         return "It waits for a device of theirs, and needs no invite.\nThere: percall status, or percall login URL"
-    until = time.strftime("%H:%M", time.localtime(made["invite_expires_at"]))
+    until = output.by_the_clock(made["invite_expires_at"])
     return (
         f"The invite works once, until {until}:\n  {made['invite']}\nOn their device: percall login URL --invite CODE"
     )

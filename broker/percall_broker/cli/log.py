@@ -37,6 +37,8 @@ COLUMNS = (
 _TAIL_SECONDS = 0.5
 _MOST_VERSIONS = 2**31
 _HEARSAY = {"agent": " (declared by the device, not proven)", "client": " (as the client says of itself)"}
+_NAMES = {"arguments": "arguments_sha256", "deadline_ms": "deadline"}
+"""What stands in the story under a name that would say something else to a person."""
 _HYPHENED_ID = re.compile(r"-[A-Za-z0-9_-]{21}")
 
 
@@ -175,12 +177,16 @@ def show(
         output.one({**story, **opened}, as_json=True)
         return
     for entry in story["entries"]:
-        moment = datetime.fromtimestamp(entry["time_ms"] / 1000, UTC).isoformat(timespec="milliseconds")
-        told = {
-            k: v for k, v in entry.items() if k not in {"time_ms", "kind", "call", "grant_id"} and v not in ("", [], {})
-        }
-        output.write(f"{moment}  {entry['kind']}")
-        for name, value in told.items():
-            output.write(f"    {name}: {value}{_HEARSAY.get(name, '')}")
+        output.write(f"{_moment(entry['time_ms'])}  {entry['kind']}")
+        for name, value in entry.items():
+            if name in {"time_ms", "kind", "call", "grant_id"} or value in ("", [], {}):
+                continue
+            shown = _moment(value) if name == "deadline_ms" else output.told(value)
+            output.write(f"    {_NAMES.get(name, name)}: {shown}{_HEARSAY.get(name, '')}")
     if arguments:
         output.write(f"arguments: {opened['arguments'] or '(none)'}")
+
+
+def _moment(milliseconds: int) -> str:
+    """As `log list` has it."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

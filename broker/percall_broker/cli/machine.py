@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,7 +47,7 @@ def init(
         output.one({"invite": invite.code, "invite_expires_at": invite.expires_at, "home": str(folder)}, as_json=True)
         return
     output.write(f"The broker's folder is {folder}. Back up {settings.keys} apart from the rest.")
-    output.write(f"{invite.person}'s invite, once, until {time.strftime('%H:%M', time.localtime(invite.expires_at))}:")
+    output.write(f"{invite.person}'s invite, once, until {output.by_the_clock(invite.expires_at)}:")
     output.write(f"  {invite.code}")
     output.write("Next: percall-broker serve, then: percall login URL --invite CODE")
 
@@ -136,7 +135,7 @@ def invite(
 
     areas = tuple(area.strip() for area in may.split(",") if area.strip())
     made = asyncio.run(_new_administrator(load(), administrator, automation=automation, may=areas))
-    until = time.strftime("%H:%M", time.localtime(made.expires_at))
+    until = output.by_the_clock(made.expires_at)
     text = f"{administrator}'s invite, once, until {until}:\n  {made.code}"
     output.one({"invite": made.code, "invite_expires_at": made.expires_at}, as_json=as_json, text=text)
 

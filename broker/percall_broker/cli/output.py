@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 Row = dict[str, Any]
+_WIDE = 80
 
 
 def lines(rows: list[Row], *, as_json: bool, columns: tuple[str, ...], empty: str) -> None:
@@ -36,7 +37,10 @@ def one(row: Row, *, as_json: bool, text: str = "") -> None:
     else:
         width = max(len(name) for name in row)
         for name, value in row.items():
-            write(f"{name.ljust(width)}  {_cell(name, value)}")
+            first, *more = _paragraph(name, value)
+            write(f"{name.ljust(width)}  {first}")
+            for line in more:
+                write(f"{' ' * width}  {line}")
 
 
 def comma_separated(rows: list[Row], columns: tuple[str, ...]) -> None:
@@ -47,9 +51,19 @@ def comma_separated(rows: list[Row], columns: tuple[str, ...]) -> None:
         writer.writerow([_harmless(str(row.get(column, ""))) for column in columns])
 
 
-def counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str, plural: str = "") -> str:
     """`1 grant`, `2 grants`."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def when(seconds: int) -> str:
+    """A moment, in a sentence. In UTC, as everything that is on record: administrators sit in more than one place."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds)) if seconds else "never"
+
+
+def by_the_clock(seconds: int) -> str:
+    """A moment within the next minutes, as the clock on this wall shows it."""
+    return time.strftime("%H:%M", time.localtime(seconds))
 
 
 def write(text: str) -> None:
@@ -62,20 +76,34 @@ def _harmless(cell: str) -> str:
     return "'" + cell if cell[:1] in {"=", "+", "-", "@", "\t", "\r"} else cell
 
 
-def _cell(name: str, value: Any) -> str:  # noqa: PLR0911 - one line for each kind of cell
+def told(value: Any) -> str:
+    """A value of an answer, in one line."""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def _paragraph(name: str, value: Any) -> list[str]:
+    """A member of an object: what is a list of longer things has a line for each."""
+    if isinstance(value, list) and value and len(told(value)) > _WIDE:
+        return [told(item) for item in value]
+    return [_cell(name, value)]
+
+
+def _cell(name: str, value: Any) -> str:
     if value in (None, "", [], {}):
         return "-"
     if name.endswith("_at"):
-        return time.strftime("%Y-%m-%d %H:%M", time.localtime(value)) if value else "never"
+        return time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(value)) if value else "never"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict) and name == "frozen":
         return f"by {value['by']}"
     if isinstance(value, dict) and name == "servers":
         return "; ".join(f"{server}: {_scope(scope)}" for server, scope in value.items())
-    if isinstance(value, (dict, list)):
-        return json.dumps(value, ensure_ascii=False)
-    return str(value)
+    return told(value)
 
 
 def _scope(scope: dict[str, list[str]]) -> str:

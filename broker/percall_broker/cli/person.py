@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated
 
 import typer
@@ -33,7 +32,7 @@ def invite(name: Name, as_json: Json = False) -> None:
     """
     with administrator() as client:
         made = client.json("POST", under("people", name, "invite"))
-    until = time.strftime("%H:%M", time.localtime(made["invite_expires_at"]))
+    until = output.by_the_clock(made["invite_expires_at"])
     waiting = [f"  waits: {row['grant']} ({', '.join(row['servers'])})" for row in made["waiting"]]
     text = "\n".join(
         [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Any
 
 import typer
@@ -30,7 +29,9 @@ def show(as_json: Json = False) -> None:
     if not review["restored_at"]:
         output.write("This store was not restored from a backup.")
         return
-    output.write(f"Restored {_moment(review['restored_at'])} from a backup of {_moment(review['backup_created_at'])}.")
+    output.write(
+        f"Restored {output.when(review['restored_at'])} from a backup of {output.when(review['backup_created_at'])}."
+    )
     output.write(f"The last thing that it knows of is of {review['log_until']}. Make again what was done after that:")
     output.write("revocations, suspensions, new keys, removed servers and people.")
     output.lines(review["grants"], as_json=False, columns=_COLUMNS, empty="No grant waits for a review.")
@@ -50,7 +51,3 @@ def resume(
         done: dict[str, Any] = client.json("POST", "/v1/admin/review/resume", value={"grants": named or []})
     text = f"Working again: {output.counted(len(done['resumed']), 'grant')}. Still waiting: {done['waiting']}."
     output.one(done, as_json=as_json, text=text)
-
-
-def _moment(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))

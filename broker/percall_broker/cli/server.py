@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -146,7 +147,11 @@ def list_servers(as_json: Json = False) -> None:
 def show(name: ServerName, as_json: Json = False) -> None:
     """One server, whole. How it starts, where its key goes, what its tools may do. Never the key."""
     with administrator() as client:
-        output.one(client.json("GET", under("servers", name)), as_json=as_json)
+        row = client.json("GET", under("servers", name))
+    if not as_json:
+        row["command"] = shlex.join(row["command"] or [])
+        row["tools"] = [f"{', '.join(rule['match'])}: {', '.join(rule['requests'])}" for rule in row["tools"]]
+    output.one(row, as_json=as_json)
 
 
 @servers.command()
@@ -209,7 +214,7 @@ def key_end(
     ends = 0 if duration == "never" else _end(duration)
     with administrator() as client:
         row = client.json("PUT", under("servers", name, "key", "end"), value={"expires_at": ends})
-    until = time.strftime("%Y-%m-%d %H:%M", time.localtime(ends)) if ends else "never"
+    until = output.when(ends)
     output.one(row, as_json=as_json, text=f"The key of {name} ends: {until}.")
 
 

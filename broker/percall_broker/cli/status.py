@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
 from percall_broker.cli.options import Json
+from percall_broker.cli.output import counted, when
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,15 +24,17 @@ def _lines(row: dict[str, Any]) -> Iterator[str]:
     """What is well in a line each; what is not gets a line of its own that begins with `!`."""
     yield f"percall-broker {row['version']}, {row['store']} at schema {row['schema']:04}"
     for replica in row["replicas"]:
-        yield f"  replica {replica['id']} at {replica['url']}, {replica['version']}, since {_at(replica['started_at'])}"
+        since = when(replica["started_at"])
+        yield f"  replica {replica['id']} at {replica['url']}, {replica['version']}, since {since}"
     yield f"  keys from {row['key_source']}: {', '.join(row['key_encryption_keys']) or 'none in use'}"
-    counts = (_many(row[name], name) for name in ("people", "devices", "grants", "servers"))
-    yield f"  {', '.join(counts)}; {_many(row['open_calls'], 'open calls')}"
+    counts = (counted(row[f"{noun}s"], noun) for noun in ("device", "grant", "server"))
+    people = counted(row["people"], "person", "people")
+    yield f"  {people}, {', '.join(counts)}; {counted(row['open_calls'], 'open call')}"
     for one in row["automations"]:
         yield f"  automation {one['name']} ({one['grant']}) may change {', '.join(one['may'])}"
-    yield f"  last backup: {_at(row['last_backup_at'])}"
+    yield f"  last backup: {when(row['last_backup_at'])}"
     for one in row["webhooks"]:
-        yield f"  webhook {one['webhook']} at {one['origin']}: {_many(one['waiting'], 'events')} waiting"
+        yield f"  webhook {one['webhook']} at {one['origin']}: {counted(one['waiting'], 'event')} waiting"
     yield from (f"! {line}" for line in _troubles(row))
 
 
@@ -42,29 +44,20 @@ def _troubles(row: dict[str, Any]) -> Iterator[str]:
     if row["key_source_problem"]:
         yield f"the source of keys: {row['key_source_problem']}"
     if row["grants_to_review"]:
-        yield f"{_many(row['grants_to_review'], 'grants')} wait after a restore: percall-broker review show"
+        yield f"{counted(row['grants_to_review'], 'grant')} to review after a restore: percall-broker review show"
     for one in row["freezes"]:
         named = "everything" if one["kind"] == "all" else f"{one['kind']} {one['name']}"
-        yield f"frozen: {named}, by {one['by']} since {_at(one['created_at'])}{_because(one['reason'])}"
+        yield f"frozen: {named}, by {one['by']} since {when(one['created_at'])}{_because(one['reason'])}"
     for one in row["expiring_keys"]:
         whose = f"{one['person']}'s key of {one['server']}" if one["person"] else f"the key of {one['server']}"
-        yield f"{whose} ends {_at(one['expires_at'])}: percall-broker server rotate-key {one['server']}"
+        yield f"{whose} ends {when(one['expires_at'])}: percall-broker server rotate-key {one['server']}"
     for one in row["expiring_grants"]:
-        yield f"grant {one['id']} of {one['person']} ({one['agent']}) ends {_at(one['expires_at'])}"
+        yield f"grant {one['id']} of {one['person']} ({one['agent']}) ends {when(one['expires_at'])}"
     if row["unknown_outcomes_in_a_day"]:
-        yield f"{_many(row['unknown_outcomes_in_a_day'], 'calls')} of the last day ended with an unknown outcome"
+        yield f"{counted(row['unknown_outcomes_in_a_day'], 'call')} of the last day ended with an unknown outcome"
     for one in row["webhooks"]:
         if one["problem"]:
-            yield f"webhook {one['webhook']}: {_many(one['failed_attempts'], 'attempts')} failed; {one['problem']}"
-
-
-def _at(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds)) if seconds else "never"
-
-
-def _many(number: int, what: str) -> str:
-    singular = {"people": "person"}.get(what, what.removesuffix("s"))
-    return f"{number} {singular if number == 1 else what}"
+            yield f"webhook {one['webhook']}: {counted(one['failed_attempts'], 'attempt')} failed; {one['problem']}"
 
 
 def _because(reason: str) -> str:

@@ -23,8 +23,26 @@ def test_a_listing_is_aligned_for_people(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out.splitlines() == [
         "SERVER  TITLE               HOSTS",
         "github  GitHub              -",
-        'time    The time, anywhere  ["a"]',
+        "time    The time, anywhere  a",
     ]
+
+
+def test_an_object_has_a_line_for_each_member_and_for_each_of_many(capsys: pytest.CaptureFixture[str]) -> None:
+    rules = [f"tool_{number}: GET https://api.example.com/**" for number in range(3)]
+    row = {"server": "time", "created_at": 1_795_678_414, "hosts": ["a", "b"], "tools": rules, "connect": {}}
+    output.one(row, as_json=False)
+    assert capsys.readouterr().out.splitlines() == [
+        "server      time",
+        "created_at  2026-11-26 07:33Z",
+        "hosts       a, b",
+        *(f"{'tools' if rule is rules[0] else '':10}  {rule}" for rule in rules),
+        "connect     -",
+    ]
+
+
+def test_what_is_counted_is_one_or_many() -> None:
+    assert output.counted(1, "grant") == "1 grant"
+    assert output.counted(0, "person", "people") == "0 people"
 
 
 def test_a_listing_is_one_object_a_line_for_scripts(capsys: pytest.CaptureFixture[str]) -> None:
