@@ -29,6 +29,7 @@ from percall_broker.api.console import PATH_ENROLMENT, PATH_LINK
 from percall_broker.api.console import LinkDoor as ConsoleLinkDoor
 from percall_broker.api.events import EventsDoor
 from percall_broker.api.keys import KeyChangeDoor, KeysDoor
+from percall_broker.api.nonce import NonceDoor
 from percall_broker.api.own import PassphraseDoor
 from percall_broker.api.probes import (
     PATH_HEALTH,
@@ -196,6 +197,7 @@ def build(
         ("POST", PATH_ENROLMENT): ConsoleLinkDoor(broker.signed, broker.console, enrol=True),
         ("GET", wire.PATH_SIGN_IN): SignInOfferDoor(broker.sign_in),
         ("POST", wire.PATH_SIGN_IN): SignInDoor(broker.sign_in),
+        ("GET", wire.PATH_NONCE): NonceDoor(broker.nonces, time.time),
         ("GET", wire.PATH_SESSION): SessionDoor(broker.signed, broker.sessions),
         ("GET", wire.PATH_APPROVALS): OwnApprovalsDoor(broker.signed, broker.approvals.requests),
         ("POST", wire.PATH_APPROVALS): RequestDoor(broker.signed, broker.approvals.requests),

@@ -147,6 +147,17 @@ def test_a_missing_nonce_is_asked_for_and_a_made_up_one_is_refused(served: Serve
         assert answer.headers["dpop-nonce"]
 
 
+def test_a_nonce_that_was_asked_for_beforehand_spares_a_first_request_its_repetition(served: Served) -> None:
+    laptop, _ = served.enrol()
+    given = laptop.exchange("GET", wire.PATH_NONCE, b"", {})
+    assert given.status == 204
+    assert given.headers["cache-control"] == "no-store"
+    laptop.nonce = given.headers["dpop-nonce"]
+    body = call_message("keyed", "tools/call", {"name": "get_item"})
+    answer = laptop.exchange("POST", wire.PATH_CALLS, body, laptop.headers("POST", wire.PATH_CALLS, body))
+    assert (answer.status, answer.json["decision"]) == (200, "permit")
+
+
 def test_a_request_without_a_grant_or_for_another_host_is_refused(served: Served) -> None:
     laptop, _ = served.enrol()
     assert laptop.exchange("POST", wire.PATH_CALLS, b"{}\n{}", {"Percall-Wire": "1"}).status in {400, 401}

@@ -214,8 +214,15 @@ class Broker:
         self._pool.send(exchange)
 
     def warm(self) -> None:
-        """Open a connection before the first call asks for one."""
-        self._pool.warm()
+        """Get a connection, a nonce and what signing takes before the first request needs them: the helper reads yet.
+
+        Where that fails, the first request finds out why.
+        """
+        from percall.http1 import request_head  # noqa: PLC0415 - after the child's start
+
+        head = request_head(self.signer.address, "GET", wire.PATH_NONCE, [], 0)
+        self._pool.send(Exchange(head, lambda _status, headers, _body: self.signer.take_nonce(headers), lambda _: None))
+        from percall import proof  # noqa: F401, PLC0415 - the same; meanwhile a thread connects
 
     def close(self) -> None:
         """Close the connections, and end the helper process."""
@@ -239,7 +246,6 @@ class Broker:
         self._reader_descriptor = system.incoming(self._reader.stdout)
         self._loop.watch(self._reader_descriptor, READ, self._read)
         self._loop.later(_READER_SECONDS, self._too_slow)
-        from percall import http1, proof  # noqa: F401, PLC0415 - what comes next needs them; meanwhile the helper reads
 
     def _read(self, _events: int) -> None:
         from percall import identity  # noqa: PLC0415 - loaded when the helper was started

@@ -125,11 +125,6 @@ class Pool:
         if self._opening < len(self._queue) and self._opening + len(self._busy) < self._limit:
             self._open()
 
-    def warm(self) -> None:
-        """Open a connection ahead of the first request."""
-        if not self._idle and not self._opening:
-            self._open()
-
     def cancel(self, exchange: Exchange) -> None:
         """Nobody waits for this answer any more: its connection is closed, and nothing is told of it."""
         if exchange.connection is not None:

@@ -33,6 +33,8 @@ class SmallBroker:
         self.calls: list[dict[str, Any]] = []
         self.settled: list[dict[str, Any]] = []
         self.requests: list[str] = []
+        self.gives_nonces = True
+        self.challenges = 0
         self.keep_alive = True
         self._streams: list[queue.Queue[bytes]] = []
         self._connections: list[socket.socket] = []
@@ -96,10 +98,14 @@ class SmallBroker:
         if path.startswith("/test/"):
             self._send(connection, 200, wire.dump(self._test(path, body)))
             return
+        if (method, path) == ("GET", wire.PATH_NONCE) and self.gives_nonces:
+            self._send(connection, 204, b"", f"{wire.HEADER_NONCE}: {self.nonce}\r\n")
+            return
         claims = _claims(headers.get("dpop", ""))
         if claims.get("content_digest") != digest(body) or claims.get("htu") != self.url + path:
             self._error(connection, 401, "proof.digest", "The proof is for another request.")
         elif claims.get("nonce") != self.nonce:
+            self.challenges += 1
             self._send(
                 connection, 401, b"{}", f'www-authenticate: DPoP error="use_dpop_nonce"\r\ndpop-nonce: {self.nonce}\r\n'
             )
@@ -150,11 +156,8 @@ class SmallBroker:
         self._send(connection, status, wire.dump({"error": {"code": code, "message": message, "next_step": ""}}))
 
     def _send(self, connection: socket.socket, status: int, body: bytes, headers: str = "") -> None:
-        connection.sendall(
-            f"HTTP/1.1 {status} X\r\ncontent-length: {len(body)}\r\n{headers}\r\n".encode() + body
-            if status != 204
-            else b"HTTP/1.1 204 X\r\n\r\n"
-        )
+        length = f"content-length: {len(body)}\r\n" if status != 204 else ""
+        connection.sendall(f"HTTP/1.1 {status} X\r\n{length}{headers}\r\n".encode() + body)
 
 
 def _claims(proof: str) -> dict[str, Any]:
