@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import os
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from jeepney import DBusAddress, MessageType, new_method_call
+from jeepney import DBusAddress, HeaderFields, MessageType, new_method_call
 from jeepney.io.blocking import open_dbus_connection
 
 TYPE_CHECKING = False
@@ -26,7 +23,7 @@ _CONFIGURES_KEYRING = "KEYRING_PROPERTY_"
 _NAME, _INTERFACE = "org.freedesktop.secrets", "org.freedesktop.Secret."
 _SERVICE, _DEFAULT = "/org/freedesktop/secrets", "/org/freedesktop/secrets/aliases/default"
 _ENCRYPTED = "dh-ietf1024-sha256-aes128-cbc-pkcs7"
-_GROUP_BYTES, _EXPONENT_BYTES, _KEY_BYTES = 128, 32, 16
+_GROUP_BYTES, _EXPONENT_BYTES = 128, 32
 # The 1024-bit group of RFC 2409 (section 6.2), with 2 as its generator.
 _PRIME = int(
     "FFFFFFFFFFFFFFFFC90FDAA22168C234C4C6628B80DC1CD129024E088A67CC74020BBEA63B139B22514A08798E3404DD"
@@ -50,30 +47,38 @@ def find(service: str, name: str) -> str | None:
 def _found(bus: DBusConnection, attributes: dict[str, str]) -> str:
     exponent = int.from_bytes(os.urandom(_EXPONENT_BYTES), "big")
     ours = pow(2, exponent, _PRIME).to_bytes(_GROUP_BYTES, "big")
-    (_, theirs), session = _call(bus, _SERVICE, "Service", "OpenSession", "sv", _ENCRYPTED, ("ay", ours))
-    (paths,) = _call(bus, _DEFAULT, "Collection", "SearchItems", "a{ss}", attributes)
-    ((_, vector, sealed, _),) = _call(bus, paths[0], "Item", "GetSecret", "o", session)
-    return _opened(_key(int.from_bytes(theirs, "big"), exponent), bytes(vector), bytes(sealed)).decode()
+    opening = _ask(bus, _SERVICE, "Service", "OpenSession", "sv", _ENCRYPTED, ("ay", ours))
+    searching = _ask(bus, _DEFAULT, "Collection", "SearchItems", "a{ss}", attributes)
+    from percall.identity import secret_session  # noqa: PLC0415 - takes as long to load as the service to answer
+
+    ((_, theirs), session), (paths,) = _answers(bus, opening, searching)
+    (((_, vector, sealed, _),),) = _answers(bus, _ask(bus, paths[0], "Item", "GetSecret", "o", session))
+    shared = _shared(int.from_bytes(theirs, "big"), exponent)
+    return secret_session.opened(shared, bytes(vector), bytes(sealed)).decode()
 
 
-def _call(bus: DBusConnection, path: str, interface: str, method: str, signature: str, *arguments: Any) -> Any:
-    """The answer's values. Raises RuntimeError when it is an error."""
-    address = DBusAddress(path, _NAME, _INTERFACE + interface)
-    reply = bus.send_and_get_reply(new_method_call(address, method, signature, arguments))
-    if reply.header.message_type is not MessageType.method_return:
-        raise RuntimeError(method)
-    return reply.body
+def _ask(bus: DBusConnection, path: str, interface: str, method: str, signature: str, *arguments: Any) -> int:
+    """Sends a call; its serial number."""
+    serial: int = next(bus.outgoing_serial)
+    bus.send(new_method_call(DBusAddress(path, _NAME, _INTERFACE + interface), method, signature, arguments), serial)
+    return serial
 
 
-def _key(theirs: int, exponent: int) -> bytes:
-    """The session's key, of what both sides know."""
+def _answers(bus: DBusConnection, *asked: int) -> list[Any]:
+    """The values of the answers to these calls, in their order. Raises RuntimeError when one is an error."""
+    answers: dict[int, Any] = {}
+    while not answers.keys() >= set(asked):
+        message = bus.receive()
+        answered = message.header.fields.get(HeaderFields.reply_serial)
+        if answered in asked:
+            if message.header.message_type is not MessageType.method_return:
+                raise RuntimeError(message.header.fields.get(HeaderFields.error_name))
+            answers[answered] = message.body
+    return [answers[serial] for serial in asked]
+
+
+def _shared(theirs: int, exponent: int) -> bytes:
+    """What both sides of the session know, and nobody else (Diffie-Hellman)."""
     if not 1 < theirs < _PRIME - 1:
         raise ValueError("A public key that would make the session's key known to all.")
-    shared = pow(theirs, exponent, _PRIME).to_bytes(_GROUP_BYTES, "big")
-    return HKDF(SHA256(), _KEY_BYTES, salt=None, info=b"").derive(shared)
-
-
-def _opened(key: bytes, vector: bytes, sealed: bytes) -> bytes:
-    decryptor = Cipher(algorithms.AES(key), modes.CBC(vector)).decryptor()
-    padded = decryptor.update(sealed) + decryptor.finalize()
-    return padded[: -padded[-1]]
+    return pow(theirs, exponent, _PRIME).to_bytes(_GROUP_BYTES, "big")

@@ -163,7 +163,7 @@ def test_a_status_of_several_grants_starts_one_helper(environment: dict[str, str
 @pytest.mark.parametrize("theirs", [0, 1, PRIME - 1, PRIME, PRIME + 1])
 def test_a_session_with_the_keyring_under_a_key_that_all_know_is_refused(theirs: int) -> None:
     with pytest.raises(ValueError, match="known to all"):
-        secret_service._key(theirs, 7)
+        secret_service._shared(theirs, 7)
 
 
 @pytest.mark.keyring
