@@ -10,17 +10,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from percall import wire
 from percall.errors import WireError
 from percall_broker.crypto import base64url, jwk
 from percall_broker.model.errors import InvalidInput, Unauthenticated
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 MAX_PROOF_CHARACTERS = 4096
 MAX_SKEW_SECONDS = 60
 _JTI_BYTES = 16
 _REMEMBERED_HEADERS = 4096
+_REMEMBERED_PROOFS = 64
 _LAST_SECOND = 253402300800  # of the year 9999
 
 
@@ -56,23 +61,10 @@ def verify_head(jws: str, *, method: str, url: str, token_digest: str | None, no
     `url` is the configured public URL with the request's path; `token_digest` is `digest` of the grant token, None
     for a request that has no grant yet. Raises Unauthenticated, whose code says which step failed.
     """
-    # 1. Three parts of bounded length, each canonical base64url.
+    # 1 to 4. What is signed, and by whom: whatever the request.
     if len(jws) > MAX_PROOF_CHARACTERS or not jws.isascii():
         raise _refused("form", "The proof is not a compact JWS.")
-    signed, _, signature_text = jws.rpartition(".")
-    header_text, _, claims_text = signed.partition(".")
-    if not header_text or not claims_text or "." in claims_text:
-        raise _refused("form", "The proof is not a compact JWS.")
-
-    # 2. The header: dpop+jwt, one of two algorithms, a sound key of that algorithm, and nothing else.
-    key = _key_of_header(header_text)
-
-    # 3. The signature, before anything that it covers is believed.
-    if not key.holds(signed.encode(), _part(signature_text)):
-        raise _refused("signature", "The proof's signature does not hold.")
-
-    # 4. The claims: one strict JSON object.
-    claims = _object(claims_text)
+    key, claims = _signed(jws)
 
     # 5. This request: method, URL, grant.
     if claims.get("htm") != method or claims.get("htu") != url:
@@ -92,6 +84,28 @@ def verify_head(jws: str, *, method: str, url: str, token_digest: str | None, no
     if "nonce" in claims and type(nonce) is not str:
         raise _refused("nonce", "The proof's nonce is not a string.")
     return Proof(jti, key.thumbprint, nonce, claims.get("content_digest"))
+
+
+@lru_cache(maxsize=_REMEMBERED_PROOFS)
+def _signed(jws: str) -> tuple[jwk.PublicKey, Mapping[str, Any]]:
+    """Whose signature a JWS bears, and the claims. A large request's proof is looked at twice: before its body comes,
+    and when it is there.
+    """
+    # 1. Three parts, each canonical base64url.
+    signed, _, signature_text = jws.rpartition(".")
+    header_text, _, claims_text = signed.partition(".")
+    if not header_text or not claims_text or "." in claims_text:
+        raise _refused("form", "The proof is not a compact JWS.")
+
+    # 2. The header: dpop+jwt, one of two algorithms, a sound key of that algorithm, and nothing else.
+    key = _key_of_header(header_text)
+
+    # 3. The signature, before anything that it covers is believed.
+    if not key.holds(signed.encode(), _part(signature_text)):
+        raise _refused("signature", "The proof's signature does not hold.")
+
+    # 4. The claims: one strict JSON object.
+    return key, MappingProxyType(_object(claims_text))
 
 
 @lru_cache(maxsize=_REMEMBERED_HEADERS)

@@ -17,7 +17,7 @@ from joserfc.jwk import ECKey, OKPKey
 
 from percall.proof import DeviceKey, make_enrolment_proof
 from percall_broker.crypto import base64url, jwk, sodium
-from percall_broker.crypto.proofs import MAX_SKEW_SECONDS, Proof, digest, verify_proof
+from percall_broker.crypto.proofs import MAX_SKEW_SECONDS, Proof, digest, verify_head, verify_proof
 from percall_broker.model.errors import InvalidInput, Unauthenticated
 
 NOW = 1_800_000_000
@@ -183,6 +183,26 @@ def test_a_missing_claim_is_refused(name: str) -> None:
 def test_a_proof_with_a_grant_does_not_serve_where_none_is_asked_for() -> None:
     assert refused(made(), token=None) == "proof.token"
     assert refused(made(claims=CLAIMS | {"ath": None}), token=None) == "proof.token"
+
+
+def test_a_proof_whose_head_was_looked_at_before_is_still_good_for_nothing_else() -> None:
+    jws = made()
+    head: dict[str, Any] = {"method": "POST", "url": URL, "token_digest": digest(TOKEN.encode()), "now": NOW}
+    assert verify_head(jws, **head).body_digest == digest(b"body")
+    assert verified(jws).jti == CLAIMS["jti"]
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"method": "GET"}, "proof.request"),
+        ({"url": URL + "/other"}, "proof.request"),
+        ({"token_digest": digest(b"another")}, "proof.token"),
+        ({"now": NOW + 3600}, "proof.time"),
+    ]
+    for changed, code in changes:
+        with pytest.raises(Unauthenticated) as error:
+            verify_head(jws, **(head | changed))
+        assert error.value.code == code
+    with pytest.raises(Unauthenticated) as error:
+        verify_proof(jws, body_digest=digest(b"another body"), **head)
+    assert error.value.code == "proof.digest"
 
 
 def test_the_skew_allowed_is_a_minute_either_way() -> None:
