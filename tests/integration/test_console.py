@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import re
+import time
 from typing import TYPE_CHECKING, Any
-from unittest.mock import MagicMock
 from urllib.parse import urlencode
 
 import pytest
@@ -15,7 +16,13 @@ from harness.passkeys import PRESENT, Passkey
 from harness.signing import Answer, SigningLaptop
 from integration.conftest import Served
 from integration.replicas import replicas
+from percall_broker.asgi import ErrorAnswers
+from percall_broker.compose import compose
 from percall_broker.console.door import ConsoleDoor
+from percall_broker.model.peers import TrustedProxies
+from percall_broker.store import migrate, open_store
+from percall_broker.strangers import Strangers
+from percall_broker.vault import KeyFolder, Vault
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -295,10 +302,25 @@ def test_no_other_site_has_a_browser_change_anything(browser: ConsoleBrowser, he
         assert (answer.status, answer.code) == (403, "console.origin")
 
 
-def test_every_route_that_is_no_get_is_among_those_that_are_attacked() -> None:
-    unused = MagicMock()
-    unused.console.presence.origin.url = "http://localhost:1"
-    paths = ConsoleDoor(unused, unused)._application().openapi()["paths"]
+async def paths_of_the_console(folder: Path) -> dict[str, Any]:
+    """Each path of the console of a broker that is composed as every one is, with its methods."""
+    await migrate(folder / "store")
+    store = await open_store(folder / "store")
+    keys = KeyFolder(folder / "keys")
+    keys.add()
+    vault = Vault(store, keys)
+    try:
+        broker = await compose(store, vault, "http://127.0.0.1:8765")
+        strangers = Strangers(broker.signed, TrustedProxies(()))
+        errors = ErrorAnswers(broker.nonces, time.time, broker.attacks.note, strangers.refused)
+        return dict(ConsoleDoor(broker, errors)._application().openapi()["paths"])
+    finally:
+        await vault.close()
+        await store.close()
+
+
+def test_every_route_that_is_no_get_is_among_those_that_are_attacked(tmp_path: Path) -> None:
+    paths = asyncio.run(paths_of_the_console(tmp_path))
     found = {
         re.sub(r"\{\w+\}", "x", path.removeprefix("/console/"))
         for path, methods in paths.items()
