@@ -6,7 +6,6 @@ person's presence over the request, which names the approval's digest.
 
 # No postponed annotations here: FastAPI reads those of `By`.
 import time
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -23,8 +22,6 @@ from percall_broker.pipeline.approvals.answers import Answer
 from percall_broker.pipeline.approvals.inbox import MOST_LISTED, STATES, Filters
 from percall_broker.pipeline.signed import Signed
 from percall_broker.store.protocol import Statement
-
-Present = Callable[[Request], Awaitable[tuple[Identity, str]]]
 
 
 class AnswerForm(Form):

@@ -13,9 +13,8 @@ from percall_broker.store.protocol import Row, Statement
 if TYPE_CHECKING:
     from percall_broker.store.protocol import Store
 
-BEAT_SECONDS = 10.0
 SILENT_SECONDS = 35
-"""Without a word for so long, a replica counts as gone: three beats, and some patience."""
+"""Without a word for so long, a replica counts as gone: three sweeps, which beat, and some patience."""
 _FORGOTTEN_SECONDS = 3600
 _ID_BYTES = 9
 

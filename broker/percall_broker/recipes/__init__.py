@@ -11,7 +11,6 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from percall.clients import launches
 from percall_broker.model.errors import InvalidInput, NotFound
 
 FOLDER = Path(__file__).parent
@@ -59,32 +58,6 @@ def _parameter(name: str, value: object) -> Parameter:
     if isinstance(value, dict) and known and all(isinstance(part, str) for part in value.values()):
         return Parameter(value.get("meaning", ""), value.get("default", ""))
     raise InvalidInput("entry.invalid", f"parameters.{name}: its meaning, or a meaning and a default, are expected.")
-
-
-def recognised(launch: str) -> list[str]:
-    """The recipes for what a client's config launches, as `percall.clients.launches` reads it; most often one or none.
-
-    A remote server's URL is recognised by itself and by whatever lies below it.
-    """
-    return [name for name in names() if launches.fits(launch, _launches(text_of(name)))]
-
-
-def _launches(text: str) -> tuple[str, ...]:
-    return tuple(tomllib.loads(text)["recognise"]["launches"])
-
-
-def parameters_of(text: str, environment: dict[str, str]) -> dict[str, str]:
-    """A recipe's parameters as a config's environment shows them; those that it does not show are left out.
-
-    A recipe that sets `JIRA_URL = "https://{{site}}"` finds its site in the config's own JIRA_URL.
-    """
-    found: dict[str, str] = {}
-    for name, template in tomllib.loads(text)["server"].get("environment", {}).items():
-        pieces = re.split(r"\{\{(\w+)\}\}", re.sub(r"\{listener:([^{}]*(?:\{\{\w+\}\}[^{}]*)*)\}", r"\1", template))
-        pattern = "".join(f"(?P<{p}>{_VALUE.pattern})" if i % 2 else re.escape(p) for i, p in enumerate(pieces))
-        shown = re.fullmatch(pattern, environment.get(name, "").strip().rstrip("/")) if len(pieces) > 1 else None
-        found |= shown.groupdict() if shown else {}
-    return found
 
 
 def fill(text: str, values: dict[str, str]) -> str:

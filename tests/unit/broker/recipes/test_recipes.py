@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.recipe_cases import REMOTE, TOOLS
-from percall.clients.launches import launched
+from percall.clients.launches import fits, launched
 from percall_broker import recipes
 from percall_broker.model import entry_file, rules
 from percall_broker.model.errors import InvalidInput, NotFound
@@ -231,22 +231,7 @@ def test_a_parameter_cannot_break_out_of_its_string(site: str) -> None:
 @pytest.mark.parametrize("name", recipes.names())
 def test_a_recipe_recognises_its_own_launch_in_a_config(name: str) -> None:
     entry = entry_of(name)
-    assert name in recipes.recognised(launched(entry.command, entry.url))
-
-
-def test_what_no_recipe_knows_is_recognised_by_none() -> None:
-    assert recipes.recognised("npm:nobodys-server") == []
-    assert recipes.recognised("") == []
-
-
-def test_parameters_are_read_from_the_environment_of_a_config() -> None:
-    text = recipes.text_of("atlassian")
-    pasted = {"JIRA_URL": "https://acme.atlassian.net/", "JIRA_USERNAME": "robin@acme.example", "JIRA_API_TOKEN": "x"}
-    assert recipes.parameters_of(text, pasted) == ATLASSIAN
-    assert recipes.parameters_of(text, {"JIRA_URL": "http://acme.atlassian.net"}) == {}
-    assert recipes.parameters_of(recipes.text_of("github"), pasted) == {}
-    gitlab = {"GITLAB_API_URL": "https://git.acme.example/api/v4"}
-    assert recipes.parameters_of(recipes.text_of("gitlab"), gitlab) == {"host": "git.acme.example"}
+    assert fits(launched(entry.command, entry.url), entry.recognition.launches)
 
 
 def test_an_unknown_recipe_is_answered_with_those_there_are() -> None:
