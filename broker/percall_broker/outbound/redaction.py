@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from urllib.parse import quote, quote_plus
 
 from ahocorasick_rs import BytesAhoCorasick, MatchKind
@@ -16,6 +17,8 @@ from ahocorasick_rs import BytesAhoCorasick, MatchKind
 MASK = b"*"
 MIN_BASE64_BYTES = 6
 """Shorter secrets are not sought in base64: their few certain characters occur in any text."""
+_UNRESERVED = re.compile(rb"[A-Za-z0-9._~-]+")
+"""RFC 3986, section 2.3."""
 MUCH_BYTES = 64 * 1024
 """A stream that has grown to this is searched for all forms at once: to build that search costs 0.3 ms."""
 
@@ -23,8 +26,9 @@ MUCH_BYTES = 64 * 1024
 def forms(secret: bytes) -> tuple[bytes, ...]:
     """Every form of a secret that is struck out, the longest first. SECRET, never log."""
     found = {secret, secret.hex().encode(), secret.hex().upper().encode()}
-    found |= _url_forms(secret)
-    found |= _json_forms(secret)
+    if not _UNRESERVED.fullmatch(secret):  # most keys are of characters that neither URLs nor JSON escape
+        found |= _url_forms(secret)
+        found |= _json_forms(secret)
     if len(secret) >= MIN_BASE64_BYTES:
         found |= _base64_forms(secret)
     found.discard(b"")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -27,7 +28,7 @@ def keyed(entry: Entry, key: bytes, headers: Mapping[str, str]) -> tuple[Target,
 
     Raises Unavailable for a key that cannot stand where its slot is.
     """
-    target = parse_url(entry.url)
+    target = _target(entry.url)
     sent = dict(headers)
     try:
         text = key.decode("ascii")
@@ -43,6 +44,12 @@ def keyed(entry: Entry, key: bytes, headers: Mapping[str, str]) -> tuple[Target,
         else:
             raise _unfit()
     return target, tuple(sent.items())
+
+
+@lru_cache
+def _target(url: str) -> Target:
+    """An entry's URL never changes."""
+    return parse_url(url)
 
 
 def _unfit() -> Unavailable:
