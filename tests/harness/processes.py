@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode
 
-from harness.forking import can_run, forking
+from harness.forking import Forked, can_run, forking
 from harness.signing import SigningLaptop
 from percall_broker.cli.grant import seconds_of
 from percall_broker.model.records import AREAS
@@ -240,6 +240,19 @@ def command(
     return done
 
 
+def serving(listen: str, *arguments: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes] | Forked:
+    """A broker, from its first line on."""
+    command = ["serve", "--listen", listen, *arguments]
+    if can_run(command, environment):
+        return forking().start(COMMANDS / "percall-broker", command, environment)
+    return subprocess.Popen(
+        [str(COMMANDS / "percall-broker"), *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=dict(environment),
+    )
+
+
 @dataclass
 class Broker:
     """A broker of its own: folder, process, and an automation that administers, by commands and by signed requests.
@@ -288,12 +301,7 @@ class Broker:
     def start(self) -> None:
         """Starts `serve`; a restart keeps the port, so that the public URL stays."""
         listen = self.url.removeprefix("http://").removeprefix("https://") or "127.0.0.1:0"
-        self.process = subprocess.Popen(
-            [str(COMMANDS / "percall-broker"), "serve", "--listen", listen, *self.serve_arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=self.environment,
-        )
+        self.process = serving(listen, *self.serve_arguments, environment=self.environment)
         self.stdout = Line(self.process.stdout)
         self.stderr = Line(self.process.stderr)
         try:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
+import subprocess
+import termios
 from typing import TYPE_CHECKING
 
+from harness.forking import can_run, forking
 from harness.processes import COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from harness.forking import Forked
 
 
 def at_a_terminal(
@@ -23,16 +29,12 @@ def at_a_terminal(
 
     With `stdin`, that is what its standard input gives, and questions are answered at the terminal all the same.
     """
+    terminal, theirs = pty.openpty()
     read, write = os.pipe()
-    child, terminal = pty.fork()
-    if child == 0:
-        if stdin is not None:
-            os.dup2(read, 0)
-        os.close(write)
-        os.execve(COMMANDS / name, [name, *arguments], dict(environment))  # noqa: S606 - no shell is what we want
+    process = _started(name, arguments, environment, [theirs if stdin is None else read, theirs, theirs])
     os.write(write, stdin or b"")
-    os.close(write)
-    os.close(read)
+    for descriptor in (theirs, read, write):
+        os.close(descriptor)
     said = b""
     answers = [f"{answer}\n".encode() for answer in typed]
     while True:
@@ -44,4 +46,21 @@ def at_a_terminal(
         if answers and said.count(b": ") > len(typed) - len(answers) and data.endswith(b": "):
             os.write(terminal, answers.pop(0))
     os.close(terminal)
-    return said.decode(), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return said.decode(), process.wait()
+
+
+def _started(
+    name: str, arguments: Sequence[str], environment: Mapping[str, str], standard: Sequence[int]
+) -> Forked | subprocess.Popen[bytes]:
+    if name in {"percall", "percall-broker"} and can_run(arguments, environment):
+        return forking().fork(COMMANDS / name, arguments, environment, standard)
+    stdin, stdout, stderr = standard
+    return subprocess.Popen(
+        [COMMANDS / name, *arguments],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        env=dict(environment),
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(1, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - one system call
+    )

@@ -6,14 +6,13 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
 from harness import database
-from harness.processes import COMMANDS, Line, automation_invite, command, first_broker, keyed_entry
+from harness.processes import Line, automation_invite, command, first_broker, keyed_entry, serving
 from harness.remote import Remote, entry
 from harness.signing import SigningLaptop
 from harness.upstream import CANARY, Upstream
@@ -72,21 +71,16 @@ class Served:
     def start(self) -> None:
         """A restart keeps the port, and so the public URL."""
         listen = self.url.removeprefix("http://") or "127.0.0.1:0"
-        self.process = subprocess.Popen(
-            [str(COMMANDS / "percall-broker"), "serve", "--listen", listen],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=self.environment,
-        )
+        self.process = serving(listen, environment=self.environment)
         self.stdout, self.stderr = Line(self.process.stdout), Line(self.process.stderr)
         self.url = self.stdout.until(b"listening on ").decode().split("listening on ", 1)[1].strip()
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(how)
-        self.process.wait(20)
+        code = self.process.wait(20)
         self.stdout.join(5)
         self.stderr.join(5)
-        return self.process.returncode
+        return code
 
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:

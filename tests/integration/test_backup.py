@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import percall_broker
 from harness.openbao import openbao
-from harness.processes import COMMANDS, Line, automation_invite, command, keyed_entry
+from harness.processes import COMMANDS, Line, automation_invite, command, keyed_entry, serving
 from harness.signing import SigningLaptop
 from harness.upstream import CANARY, Upstream
 from integration.conftest import Served
@@ -154,12 +154,7 @@ def test_a_broker_whose_key_source_is_down_starts_sealed_and_opens_by_itself(tmp
             served.stop()
             token = bao.token.read_text()
             bao.token.write_text("expired")
-            served.process = subprocess.Popen(
-                [str(COMMANDS / "percall-broker"), "serve", "--listen", served.url.removeprefix("http://")],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=served.environment,
-            )
+            served.process = serving(served.url.removeprefix("http://"), environment=served.environment)
             served.stdout, served.stderr = Line(served.process.stdout), Line(served.process.stderr)
             served.stderr.until(b"keys.forbidden")
             administrator = served.administrator
