@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 
-from harness.processes import Broker, UnusualBroker, keyed_entry
+from harness.processes import Broker, Laptop, UnusualBroker, keyed_entry
 from harness.upstream import CANARY
 from percall_broker.model import entry_file
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from harness.processes import Laptop
     from harness.upstream import Upstream
 
 PASTED = "ghp_" + "a1B2c3D4e5F6" * 3
@@ -60,6 +59,12 @@ def test_all_is_well_and_the_server_that_cursor_has_is_asked_for_its_tools(lapto
     assert of(found, "server")["about"] == "Cursor keyed"
     told = laptop.run("doctor", "--no-start").stdout
     assert told.endswith("6 looked at, 0 problems, 0 warnings.\n")
+
+
+def test_a_machine_where_nobody_has_logged_in_yet_has_one_problem(tmp_path: Path) -> None:
+    found = examined(Laptop(tmp_path), "--no-start", code=2)
+    assert [one["check"] for one in found if one["state"] == "problem"] == ["login"]
+    assert of(found, "files")["message"] == "It is not there yet; the first login makes it."
 
 
 def test_a_command_that_moved_is_told_with_the_line_that_mends_it(laptop: Laptop, config: Path) -> None:

@@ -106,7 +106,7 @@ def test_a_grant_holds_the_scope_of_each_of_its_servers(broker: Broker) -> None:
         (("server", "remove", "nothing"), "no server"),
         (("server", "add", "x"), "from a recipe or from a file"),
         (("server", "add", "x", "--recipe", "nothing"), "no recipe"),
-        (("server", "add", "x", "--from", "/nonexistent.toml"), "cannot be read"),
+        (("server", "add", "x", "--from", "/nonexistent.toml"), "cannot be read: No such file or directory."),
         (("server", "add", "x", "--recipe", "atlassian", "--secret-stdin"), "needs site"),
         (("server", "add", "x", "--recipe", "github"), "no terminal"),
         (("server", "rotate-key", "nothing", "--secret-stdin"), "no server"),

@@ -183,6 +183,13 @@ def test_explain_says_what_would_happen_and_which_policy_decides(ruled: Served) 
     draft = {"rules.cedar": "forbid(principal, action, resource);"}
     assert explain(draft=draft)["decision"] == "forbid"
     assert post(ruled, "/explain", {**question, "person": "nobody"}).code == "grant.unknown"
+    made = ruled.administrator.administer(
+        "POST",
+        "/v1/admin/grants",
+        {"person": "other", "servers": {"keyed": {"tools": ["get_*"]}}, "agent": "cursor", "expires_at": 0},
+    )
+    other = post(ruled, "/explain", {**question, "person": made["person"]})
+    assert other.json["error"]["next_step"] == "Ask for the agent cursor."
 
 
 def test_replay_lists_what_a_draft_would_have_decided_otherwise_and_is_recorded(ruled: Served) -> None:

@@ -12,6 +12,7 @@ import typer
 from percall.errors import UsageError
 from percall_broker import recipes
 from percall_broker.cli import output
+from percall_broker.cli.files import text_of
 from percall_broker.cli.options import Json
 from percall_broker.model import entry_file
 from percall_broker.recipes import asking, lint
@@ -70,7 +71,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Check an entry. Whether it can be read, and what a reviewer would ask. Ends with 1 at an error."""
-    text = _read(file)
+    text = text_of(file)
     entry = lint.entry_of(text)
     known = _tools_in(tools) if tools else ()
     if start and entry.command:
@@ -137,15 +138,8 @@ def _harmless(environment: dict[str, str]) -> dict[str, str]:
     return {name: value.replace("{key}", "x" * 40) for name, value in environment.items() if "{listener:" not in value}
 
 
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError("cli.file", f"{file} cannot be read: {error}.") from None
-
-
 def _tools_in(file: Path) -> tuple[lint.Tool, ...]:
     try:
-        return asking.tools_in(json.loads(_read(file)))
+        return asking.tools_in(json.loads(text_of(file)))
     except ValueError:
         raise UsageError("cli.tools", f"{file} is no answer to tools/list, and no list of names.") from None

@@ -15,6 +15,7 @@ from percall.identity.prompts import hidden
 from percall_broker import recipes
 from percall_broker.cli import output, pin
 from percall_broker.cli.connection import administrator, under
+from percall_broker.cli.files import text_of
 from percall_broker.cli.grant import seconds_of
 from percall_broker.cli.options import Json, ServerName
 from percall_broker.model import entry_file
@@ -63,11 +64,7 @@ def _entry_text(recipe: str, file: Path | None, given: list[str] | None) -> str:
         raise UsageError("cli.entry", "An entry comes from a recipe or from a file.", "Give --recipe or --from.")
     if file is None:
         return recipes.fill(recipes.text_of(recipe), _pairs(given, "--set"))
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError("cli.file", f"{file} cannot be read: {error}.") from None
-    return recipes.fill(text, _pairs(given, "--set"))
+    return recipes.fill(text_of(file), _pairs(given, "--set"))
 
 
 def _secret(name: str, *, from_stdin: bool) -> str:

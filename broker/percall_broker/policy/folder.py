@@ -134,6 +134,8 @@ def _texts(folder: Path, suffix: str) -> dict[str, str]:
             if path.stat().st_size > _MOST_BYTES:
                 raise InvalidInput("policy.size", f"{name} is too large.")
             texts[name] = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidInput("policy.folder", f"{name} cannot be read: {error}.") from None
+        except OSError as error:
+            raise InvalidInput("policy.folder", f"{name} cannot be read: {error.strerror}.") from None
+        except UnicodeDecodeError:
+            raise InvalidInput("policy.folder", f"{name} is no text in UTF-8.") from None
     return texts

@@ -108,7 +108,7 @@ def tell(done: enrolment.Enrolment) -> None:
     role = role if session.administrator else "grant"
     output.say(f"  {role} {session.grant}, {output.expiry(session.expires_at)}")
     made = "kept from an earlier login" if done.reused_key else "made on this device"
-    place = login.backend if login.keyring == "os" else "a file encrypted under your passphrase"
+    place = keyrings.named(login) if login.keyring == "os" else "a file encrypted under your passphrase"
     output.say(f"  device key {made}; key and grant are in the keyring ({login.keyring}: {place})")
     for granted in session.servers:
         _tell_server(done, granted)

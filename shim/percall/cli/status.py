@@ -10,7 +10,7 @@ from percall import home
 from percall.cli import output
 from percall.cli.login import tell
 from percall.errors import PercallError
-from percall.identity import passphrase, standings, unlocking
+from percall.identity import keyrings, passphrase, standings, unlocking
 
 if TYPE_CHECKING:
     from percall import wire
@@ -45,7 +45,7 @@ def _tell(standing: Standing) -> None:
     output.say(f"  broker   {login.broker}: {'reachable' if error is None else error.message}")
     if error is not None and error.next_step:
         output.say(f"           {error.next_step}")
-    output.say(f"  keyring  {login.keyring}{f' ({login.backend})' if login.backend else ''}{_how_open(login)}")
+    output.say(f"  keyring  {login.keyring}{f' ({keyrings.named(login)})' if login.backend else ''}{_how_open(login)}")
     if session is None:
         return
     old = "" if error is None else " (as last seen)"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from percall import home, identity
 from percall.doctor.finding import ok, problem, warning
 from percall.errors import BrokerRefusal, PercallError, UsageError
-from percall.identity import proxies
+from percall.identity import keyrings, proxies
 from percall.identity.client import SignedClient, named_failures, open_http
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def _keyring(login: Login, about: str) -> tuple[Identity | None, Finding]:
         held = identity.read_answer(answer)
     except PercallError as error:
         return None, problem("keyring", about, error)
-    place = login.backend or "the encrypted file"
-    return held, ok("keyring", about, f"{place} gave key and grant in {time.monotonic() - began:.1f} s.")
+    took = f"{time.monotonic() - began:.1f} s"
+    return held, ok("keyring", about, f"{keyrings.named(login)} gave key and grant in {took}.")
 
 
 def _broker(login: Login, held: Identity | None) -> Iterator[Finding]:

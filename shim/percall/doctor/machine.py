@@ -38,6 +38,8 @@ def _folder() -> Finding:
     place = Path(home.folder())
     try:
         status = place.stat()
+    except FileNotFoundError:
+        return ok("files", str(place), "It is not there yet; the first login makes it.")
     except OSError as error:
         return problem("files", str(place), UsageError("home.read", f"It cannot be looked at: {error.strerror}."))
     if os.name == "posix" and status.st_uid != os.getuid():

@@ -122,6 +122,13 @@ def keyring(choice: str) -> Keyring:
     return FileKeyring() if choice == "file" else OsKeyring()
 
 
+def named(login: Login) -> str:
+    """Where a login's key is, for a person: the class of a system's keyring by its own part of the name."""
+    if login.keyring == "file":
+        return "the encrypted file"
+    return login.backend.removeprefix("keyring.backends.").removesuffix(".Keyring")
+
+
 def of(login: Login) -> Keyring:
     """The keyring of a login, for another grant on the same device."""
     if login.keyring == "file":

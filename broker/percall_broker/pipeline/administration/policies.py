@@ -150,19 +150,19 @@ class PolicyBook:
 
     async def _grant_of(self, question: Question) -> Grant:
         rows = await self._ledger.fetch("list_grants")
-        found = [
-            row
-            for row in rows
-            if row["person"] == question.person and row["agent"] in {question.agent, ""} and not row["administrator"]
-        ]
-        for row in sorted(found, key=lambda row: row["state"] != "active"):
+        theirs = [row for row in rows if row["person"] == question.person and not row["administrator"]]
+        others = set()
+        for row in sorted(theirs, key=lambda row: row["state"] != "active"):
             grant = await self._lookup.grant(row["id"], fresh=True)
-            if grant is not None and question.server in grant.servers:
+            if grant is None or question.server not in grant.servers:
+                continue
+            if row["agent"] in {question.agent, ""}:
                 return grant
+            others.add(row["agent"])
         raise NotFound(
             "grant.unknown",
             f"{question.person} has no grant for {question.server} with the agent {question.agent!r}.",
-            "See: percall-broker grant list.",
+            f"Ask for the agent {' or '.join(sorted(others))}." if others else "See: percall-broker grant list.",
         )
 
     async def _recorded(self, row: Row) -> Asked:

@@ -221,7 +221,7 @@ def test_at_a_terminal_the_passphrase_is_asked_for_twice_and_not_shown(broker: B
     reason="no Secret Service here: apt-get install --no-install-recommends dbus gnome-keyring",
 )
 def test_the_operating_systems_keyring_serves_login_and_status(broker: Broker, tmp_path: Path) -> None:
-    script = '"$1" login "$2" --invite "$3" --json && "$1" status --json'
+    script = '"$1" login "$2" --invite "$3" --json && "$1" status --json && "$1" status'
     done = subprocess.run(
         [
             str(Path(__file__).parents[3] / "with_keyring.sh"),
@@ -239,7 +239,9 @@ def test_the_operating_systems_keyring_serves_login_and_status(broker: Broker, t
         check=True,
         timeout=60,
     )
-    login, status = (json.loads(line) for line in done.stdout.splitlines())
+    lines = done.stdout.splitlines()
+    login, status = (json.loads(line) for line in lines[:2])
+    assert "  keyring  os (SecretService)" in lines
     assert (login["keyring"], status["reachable"]) == ("os", True)
     assert status["backend"] == "keyring.backends.SecretService.Keyring"
     assert not (tmp_path / "percall" / "keyring").exists()
