@@ -31,12 +31,13 @@ _NAME = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _FIELD = re.compile(rb"(" + _NAME + rb"):([\t\x20-\x7e\x80-\xff]*)")
 # No two neighbours here match the same byte: what an upstream sends is read in time linear in its length.
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[\t ]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e\x80-\xff]*|[\t ]*)")
 _TOKEN = re.compile(_NAME)
 _BODYLESS = frozenset({204, 304})
 _WITH_CONTENT = frozenset({"POST", "PUT", "PATCH"})
 _INFORMATIONAL, _SWITCHING, _FINAL = 100, 101, 200
 _ONCE = (b"host", b"content-length")
+_FRAMING = (b"content-length", b"transfer-encoding")
 
 
 # --- The request ------------------------------------------------------------------------------------------------------
@@ -291,7 +292,8 @@ class Chunks:
 
     def _trailer(self, line: bytes) -> None:
         self._trailers += len(line)
-        if line and (not _FIELD.fullmatch(line) or self._trailers > MAX_HEAD_BYTES):
+        field = _FIELD.fullmatch(line)
+        if line and (field is None or field[1].lower() in _FRAMING or self._trailers > MAX_HEAD_BYTES):
             raise _malformed()
         self.is_over = not line
 

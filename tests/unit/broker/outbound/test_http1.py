@@ -82,6 +82,8 @@ def test_a_chunked_body_is_the_same_however_it_arrives(
         b"0\r\n folded: x\r\n\r\n",
         b"0\r\nno field\r\n\r\n",
         b"0\r\nBare\nfeed: x\r\n\r\n",
+        b"0\r\nContent-Length: 2\r\n\r\n",
+        b"0\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"1" * 70_000,
         b"1;" + b"x" * 70_000,
         b"0\r\n" + b"x-trailer: and so on\r\n" * 4_000,
