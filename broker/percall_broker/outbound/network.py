@@ -198,7 +198,8 @@ class Stream(asyncio.Protocol):
 
         Raises UpstreamFailed.
         """
-        if self._ended or self._transport is None:
+        # One that breaks off is closed some turns of the loop before we are told, and to write to it would raise.
+        if self._ended or self._transport is None or self._transport.is_closing():
             return False
         self._transport.write(data)
         if self._writable is not None:

@@ -186,6 +186,20 @@ def test_a_connection_that_was_made_to_wait_is_not_used_again_unheard(
         runner.run(run())
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_is_written_to_a_connection_that_broke_off_this_moment_is_taken_by_nobody(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def run() -> None:
+        async with listening(Scripted()) as port:
+            stream = await Network(loopback, QUICK).connect("127.0.0.1", port)
+            stream.close()
+            assert not await stream.write(b"more")
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(run())
+
+
 def test_idle_connections_are_few_and_not_kept_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     scripted = Scripted(*[OK] * 6)
 
