@@ -6,8 +6,7 @@ say (`x-mcp-header`).
 
 from __future__ import annotations
 
-import re
-from base64 import b64encode
+from binascii import b2a_base64
 
 from percall.rpc import frames
 
@@ -18,9 +17,8 @@ if TYPE_CHECKING:
 FIRST_STATELESS = "2026-07-28"
 _NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 _MARK = "x-mcp-header"
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_PLAIN = re.compile(r"[\x20-\x7e]*")
-_WRAPPED = re.compile(r"=\?base64\?.*\?=")
+_TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+_WRAPPING = ("=?base64?", "?=")
 _MOST_TOOLS = 10_000
 
 
@@ -39,9 +37,11 @@ def stateless(frame: dict[str, Any], version: str) -> list[tuple[str, str]]:
 
 def encoded(value: str) -> str:
     """A value as a header carries it: itself where it survives that, else wrapped in base64 as the revision says."""
-    if _PLAIN.fullmatch(value) and value == value.strip() and not _WRAPPED.fullmatch(value):
+    start, end = _WRAPPING
+    is_plain = value.isascii() and value.isprintable() and value == value.strip()
+    if is_plain and not (value.startswith(start) and value.endswith(end)):
         return value
-    return f"=?base64?{b64encode(value.encode()).decode()}?="
+    return start + b2a_base64(value.encode(), newline=False).decode() + end
 
 
 class MirroredArguments:
@@ -89,7 +89,7 @@ def _marked(schema: Any, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], s
     if not isinstance(schema, dict):
         return []
     token = schema.get(_MARK)
-    found = [(path, token)] if path and isinstance(token, str) and _TOKEN.fullmatch(token) else []
+    found = [(path, token)] if path and isinstance(token, str) and token and _TOKEN.issuperset(token) else []
     properties = schema.get("properties")
     for name, inner in properties.items() if isinstance(properties, dict) else ():
         found += _marked(inner, (*path, name))

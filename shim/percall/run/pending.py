@@ -12,21 +12,49 @@ import time
 from percall import wire
 from percall.errors import BrokerUnreachable, IdentityError, PercallError
 from percall.rpc import frames, gate, refusals
-from percall.run.broker import refusal_of
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Protocol
 
     from percall.run.approvals import Wait
-    from percall.run.bridge import Bridge
-    from percall.run.fetch import Fetch
+    from percall.run.door import Door, Fetch
     from percall.run.sse import Event
+
+    class Keeper(Protocol):
+        """Who has made the request, and does what follows from what becomes of it."""
+
+        def began(self, pending: Pending, headers: dict[str, str], /) -> None:
+            """The server takes it, and these are the headers of its answer."""
+
+        def answered(self, pending: Pending, frame: dict[str, Any], line: bytes, /) -> None:
+            """Its answer has come."""
+
+        def over(self, pending: Pending, /) -> None:
+            """Its stream has ended after its answer."""
+
+        def forget(self, pending: Pending, /) -> None:
+            """Nobody waits for it any more."""
+
+        def hold(self, pending: Pending, asked: wire.Asked, refusal: bytes, /) -> None:
+            """It waits for an approval; its client may be told so with `refusal`."""
+
+        def give_up(self, wait: Wait, /) -> None:
+            """It waits for no approval any more."""
+
+        def refuse(self, pending: Pending, refusal: wire.Refusal, /) -> None:
+            """There is no answer of the server's."""
+
+        def session_ended(self, pending: Pending, /) -> None:
+            """The server does not know the session, so it has not looked at the request."""
+
+        def session_headers(self) -> list[tuple[str, str]]:
+            """The headers of the session as it is now."""
+
 
 _MOST_ATTEMPTS = 8
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 10.0
-_NOT_FOUND = 404
 _UNKNOWN = "Whether the server did anything is unknown."
 _LOOK = "Look at the upstream before trying again."
 
@@ -34,12 +62,21 @@ _LOOK = "Look at the upstream before trying again."
 class Pending:
     """The request. `frame` is what its answers need of it; `line` the bytes to send, while they are needed.
 
-    `by_page`: its client opens the page where an approval is given.
+    `is_stateless`: it belongs to no session. `by_page`: its client opens the page where an approval is given.
     """
 
     def __init__(
-        self, bridge: Bridge, frame: dict[str, Any], line: bytes, headers: list[tuple[str, str]], *, by_page: bool
+        self,
+        keeper: Keeper,
+        door: Door,
+        frame: dict[str, Any],
+        line: bytes,
+        headers: list[tuple[str, str]],
+        *,
+        is_stateless: bool,
+        by_page: bool,
     ) -> None:
+        self.is_stateless = is_stateless
         self.by_page = by_page
         params = frame.get("params")
         kept = (
@@ -53,7 +90,6 @@ class Pending:
         self.line = line
         self.size = len(line)
         self.headers = headers
-        self.is_stateless = any(name == "mcp-method" for name, _ in headers)
         self.is_cancelled = False
         self.is_repeated = False
         self.has_started = False
@@ -61,7 +97,8 @@ class Pending:
         self.wait: Wait | None = None
         self._asked: wire.Asked | None = None
         self._refusal = b""
-        self._bridge = bridge
+        self._keeper = keeper
+        self._door = door
         self._fetch: Fetch | None = None
         self._place: str | None = None
         self._pause: float | None = None
@@ -72,14 +109,14 @@ class Pending:
         """Send it."""
         self.has_started = True
         self._asked, self._refusal = None, b""
-        self._fetch = self._bridge.fetch(self, "POST", self.line, self.headers)
+        self._fetch = self._door.fetch(self, "POST", self.line, self.headers)
         self._fetch.start()
 
     def abandon(self) -> None:
         """Close its stream: nobody waits for the answer any more."""
         self.is_cancelled = self._is_answered = True
         if self.wait is not None:
-            self._bridge.give_up(self.wait)
+            self._keeper.give_up(self.wait)
         if self._fetch is not None:
             self._fetch.cancel()
 
@@ -90,7 +127,7 @@ class Pending:
         if wire.HEADER_APPROVAL in headers:
             self._asked = wire.decode(wire.Asked, wire.strict_json(headers[wire.HEADER_APPROVAL].encode("latin-1")))
         else:
-            self._bridge.began(self, headers)
+            self._keeper.began(self, headers)
 
     def heard(self, event: Event) -> None:
         """A message: the answer, or something that the server says on the way to it."""
@@ -100,31 +137,31 @@ class Pending:
             self._place, self._attempts = event.id or None, 0
         if not event.data:
             return
-        frame, line = self._bridge.message(event.data)
+        frame, line = self._door.message(event.data)
         if frame is None:
             return
         if self._asked is not None:
             self._refusal = line
         elif "method" not in frame and frames.id_key(frame.get("id")) == self.key and not self._is_answered:
             self._is_answered = True
-            self._bridge.answered(self, frame, line)
+            self._keeper.answered(self, frame, line)
         else:
-            self._bridge.pass_on(line)
+            self._door.pass_on(line)
 
     def ended(self, error: PercallError | None) -> None:
         """Nothing more comes on this stream."""
         if self._is_answered:
-            self._bridge.over(self)
+            self._keeper.over(self)
         elif self.is_cancelled:
-            self._bridge.forget(self)
+            self._keeper.forget(self)
         elif self._asked is not None and self._refusal:
-            self._bridge.hold(self, self._asked, self._refusal)
+            self._keeper.hold(self, self._asked, self._refusal)
         elif self._place is not None and not self.is_stateless and self._attempts < _MOST_ATTEMPTS:
             pause = self._pause if self._pause is not None else _FIRST_PAUSE
             self._attempts += 1
-            self._bridge.later(min(pause * 2 ** (self._attempts - 1), max(pause, _LONGEST_PAUSE)), self._go_on)
+            self._door.later(min(pause * 2 ** (self._attempts - 1), max(pause, _LONGEST_PAUSE)), self._go_on)
         else:
-            self._bridge.refuse(self, self._why(error))
+            self._keeper.refuse(self, self._why(error))
 
     def refused(self, status: int, body: bytes) -> None:
         """No success: the server's own JSON-RPC error, or the broker's."""
@@ -132,24 +169,23 @@ class Pending:
         if frame is not None and frame.get("jsonrpc") == "2.0" and ("error" in frame or "result" in frame):
             self._is_answered = True
             line = wire.dump({**frame, "id": self.frame["id"]})
-            self._bridge.answered(self, frame, line)
+            self._keeper.answered(self, frame, line)
             return
-        error = refusal_of(status, body, self._bridge.address)
-        if status == _NOT_FOUND and error.code == "session.ended":
-            self._bridge.session_ended(self)
+        if self._door.says_session_ended(status, body):
+            self._keeper.session_ended(self)
         else:
-            self._bridge.refuse(self, refusals.of_error(error))
+            self._keeper.refuse(self, refusals.of_error(self._door.refusal(status, body)))
 
     def _go_on(self) -> None:
         """Fetch the rest of an answer that broke off."""
         if self.is_cancelled or self._is_answered:
             return
         headers = [
-            *self._bridge.session_headers(),
+            *self._keeper.session_headers(),
             ("accept", "text/event-stream"),
             ("last-event-id", self._place or ""),
         ]
-        self._fetch = self._bridge.fetch(self, "GET", b"", headers)
+        self._fetch = self._door.fetch(self, "GET", b"", headers)
         self._fetch.start()
 
     def _why(self, error: PercallError | None) -> wire.Refusal:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from percall.errors import BrokerUnreachable, PercallError
 from percall.rpc import frames, refusals
-from percall.run.broker import refusal_of
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
@@ -12,22 +11,24 @@ if TYPE_CHECKING:
     from typing import Any
 
     from percall import wire
-    from percall.run.bridge import Bridge
-    from percall.run.fetch import Fetch
+    from percall.run.door import Door, Fetch
     from percall.run.sse import Event
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
 _SERVER_ERROR = 500
-_NOT_FOUND = 404
 
 
 class Note:
-    """A message that has no answer: a notification, or the client's answer to the server. `over` is told of its end."""
+    """A message that has no answer: a notification, or the client's answer to the server.
 
-    def __init__(self, bridge: Bridge, over: Callable[[], None] = lambda: None) -> None:
-        self._bridge = bridge
+    `over` is told of its end, `session_ended` before that if the server does not know the session that it belongs to.
+    """
+
+    def __init__(self, door: Door, over: Callable[[], None], session_ended: Callable[[], None]) -> None:
+        self._door = door
         self._over = over
+        self._session_ended = session_ended
 
     def began(self, _headers: dict[str, str]) -> None:
         """Nothing depends on it."""
@@ -38,13 +39,13 @@ class Note:
     def ended(self, error: PercallError | None) -> None:
         """It has arrived, or not."""
         if error is not None:
-            self._bridge.say(error)
+            self._door.say(error)
         self._over()
 
     def refused(self, status: int, body: bytes) -> None:
         """Mostly 202: it has arrived."""
-        if status == _NOT_FOUND and refusal_of(status, body, self._bridge.address).code == "session.ended":
-            self._bridge.session_ended(None)
+        if self._door.says_session_ended(status, body):
+            self._session_ended()
         self._over()
 
 
@@ -52,9 +53,9 @@ class Question:
     """A request of the bridge's own. `answered` gets the answer's frame, `failed` why there is none."""
 
     def __init__(
-        self, bridge: Bridge, answered: Callable[[dict[str, Any]], None], failed: Callable[[wire.Refusal], None]
+        self, door: Door, answered: Callable[[dict[str, Any]], None], failed: Callable[[wire.Refusal], None]
     ) -> None:
-        self._bridge = bridge
+        self._door = door
         self._answered = answered
         self._failed = failed
         self._is_over = False
@@ -68,11 +69,11 @@ class Question:
         """The answer, or what the server says on the way to it, which is passed on."""
         if not event.data:
             return
-        frame, line = self._bridge.message(event.data)
+        frame, line = self._door.message(event.data)
         if frame is None or self._is_over:
             return
         if "method" in frame:
-            self._bridge.pass_on(line)
+            self._door.pass_on(line)
         else:
             self._is_over = True
             self._answered(frame)
@@ -90,26 +91,30 @@ class Question:
         if frame is not None and frame.get("jsonrpc") == "2.0":
             self._answered(frame)
         else:
-            self._failed(refusals.of_error(refusal_of(status, body, self._bridge.address)))
+            self._failed(refusals.of_error(self._door.refusal(status, body)))
 
 
 class Standing:
-    """The stream on which an old-era server speaks outside of any answer; opened again, from where it broke off."""
+    """The stream on which an old-era server speaks outside of any answer; opened again, from where it broke off.
 
-    def __init__(self, bridge: Bridge) -> None:
-        self._bridge = bridge
+    `session_ended` is told when the server does not know the session any more.
+    """
+
+    def __init__(self, door: Door, session_ended: Callable[[], None]) -> None:
+        self._door = door
+        self._session_ended = session_ended
         self._fetch: Fetch | None = None
+        self._session: list[tuple[str, str]] = []
         self._place = ""
         self._said_pause: float | None = None
         self._pause = _FIRST_PAUSE
 
-    def open(self) -> None:
-        """Ask for the stream, unless it is open."""
-        if self._fetch is None and self._bridge.has_session:
-            headers = [*self._bridge.session_headers(), ("accept", "text/event-stream")]
-            if self._place:
-                headers.append(("last-event-id", self._place))
-            self._fetch = self._bridge.fetch(self, "GET", b"", headers)
+    def open(self, session: list[tuple[str, str]]) -> None:
+        """Ask for the stream of the session with these headers, unless it is open."""
+        if self._fetch is None:
+            self._session = session
+            place = [("last-event-id", self._place)] if self._place else []
+            self._fetch = self._door.fetch(self, "GET", b"", [*session, ("accept", "text/event-stream"), *place])
             self._fetch.start()
 
     def close(self) -> None:
@@ -130,9 +135,9 @@ class Standing:
         if event.id is not None:
             self._place = event.id
         if event.data:
-            frame, line = self._bridge.message(event.data)
+            frame, line = self._door.message(event.data)
             if frame is not None:
-                self._bridge.pass_on(line)
+                self._door.pass_on(line)
 
     def ended(self, error: PercallError | None) -> None:
         """Open it again, with growing pauses while that fails."""
@@ -143,16 +148,16 @@ class Standing:
         def again() -> None:
             if self._fetch is fetch and fetch is not None:
                 self._fetch = None
-                self.open()
+                self.open(self._session)
 
-        self._bridge.later(pause, again)
+        self._door.later(pause, again)
 
     def refused(self, status: int, body: bytes) -> None:
         """Most servers have none (405)."""
         if status >= _SERVER_ERROR:
             self.ended(BrokerUnreachable("stream.refused", f"The stream was answered with {status}."))
-        elif status == _NOT_FOUND and refusal_of(status, body, self._bridge.address).code == "session.ended":
-            self._bridge.session_ended(None)
+        elif self._door.says_session_ended(status, body):
+            self._session_ended()
 
 
 def _cut() -> BrokerUnreachable:

@@ -1,19 +1,26 @@
-"""One signed request to the broker's door for a remote server, and what comes back on it: a message, or many."""
+"""The broker's door to one remote server: signed requests go out, messages come back, one or many on each.
+
+Nothing here knows what a message means. What comes in is for the client, and while that does not read, nobody does.
+"""
 
 from __future__ import annotations
 
 from percall import wire
 from percall.errors import BrokerUnreachable
-from percall.run.broker import SignedRequest
+from percall.rpc import frames
+from percall.run import http_headers, trace
+from percall.run.broker import SignedRequest, refusal_of
 from percall.run.sse import Event, EventParser
+from percall.run.streams import ENOUGH_WAITING
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Protocol
+    from collections.abc import Callable, Sequence
+    from typing import Any, Protocol
 
     from percall.errors import PercallError
     from percall.run.broker import Broker
+    from percall.run.shim import Shim
 
     class Listener(Protocol):
         """Who waits for what comes back."""
@@ -32,11 +39,63 @@ if TYPE_CHECKING:
 
 
 _EVENTS = "text/event-stream"
+_BOTH = ("accept", "application/json, text/event-stream")
+_JSON = ("content-type", "application/json")
 _MAX_EVENT_BYTES = wire.MAX_FRAME_BYTES + 64 * 1024
+_NOT_FOUND = 404
+
+
+class Door:
+    """The way to the server and back. `client` is the client's name and version, once it has said them."""
+
+    def __init__(self, shim: Shim, server: str) -> None:
+        self.client = ""
+        self._shim = shim
+        self._path = wire.PATH_RELAY + server
+
+    def fetch(self, listener: Listener, method: str, body: bytes, headers: Sequence[tuple[str, str]]) -> Fetch:
+        """A request, which is sent once it is started."""
+        own = [("percall-client", http_headers.encoded(self.client))] if self.client else []
+        if inherited := trace.inherited():
+            own.append(("traceparent", inherited))
+        own.append((wire.HEADER_SESSION, self._shim.approvals.session))
+        if body:
+            own += [_JSON, _BOTH]
+        return Fetch(self._shim.broker, listener, method, self._path, body, [*headers, *own])
+
+    def message(self, data: bytes) -> tuple[dict[str, Any] | None, bytes]:
+        """The frame of a message, and the line that it makes; None for what is none."""
+        line = data.replace(b"\n", b" ").replace(b"\r", b" ")  # between members only: in a string they are escaped
+        frame = frames.server_frame(line)
+        if frame is None and line.strip():
+            self._shim.stderr.say("something that is no frame came from the server and was dropped.")
+        return frame, line
+
+    def pass_on(self, line: bytes) -> None:
+        """A message for the client: what it may not have, the broker has taken out."""
+        self._shim.client.write(line + b"\n")
+        if self._shim.client.waiting > ENOUGH_WAITING:
+            self._shim.broker.pause()
+
+    def refusal(self, status: int, body: bytes) -> PercallError:
+        """What an answer other than success means."""
+        return refusal_of(status, body, self._shim.broker.signer.address)
+
+    def says_session_ended(self, status: int, body: bytes) -> bool:
+        """Whether an answer means that the server does not know the old era's session any more."""
+        return status == _NOT_FOUND and self.refusal(status, body).code == "session.ended"
+
+    def say(self, error: PercallError) -> None:
+        """For the person who looks at the client's logs."""
+        self._shim.stderr.say(f"{error} [{error.code}]")
+
+    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call back after some seconds."""
+        self._shim.loop.later(seconds, callback)
 
 
 class Fetch:
-    """The exchange. `start` sends it; nothing is told after `cancel`, which closes its connection."""
+    """One exchange. `start` sends it; nothing is told after `cancel`, which closes its connection."""
 
     def __init__(
         self,
