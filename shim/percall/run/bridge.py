@@ -10,14 +10,12 @@ from functools import partial
 
 from percall import home, wire
 from percall.errors import FrameError
-from percall.rpc import frames, inputs, refusals
-from percall.run import intake
+from percall.rpc import frames, gate, inputs, refusals
+from percall.run import intake, mcp_session
 from percall.run.calls import ENDED
 from percall.run.door import Door
-from percall.run.mcp_session import McpSession
 from percall.run.open_requests import OpenRequests
-from percall.run.pending import Pending
-from percall.run.standing import Note
+from percall.run.pending import Pending, unknown
 from percall.run.stateless import Stateless
 from percall.run.streams import ENOUGH_WAITING
 
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
 
     from percall.home import Found
     from percall.run.approvals import Wait
+    from percall.run.door import Headers
     from percall.run.shim import Shim
 
 _CANCELLED_SECONDS = 5.0
@@ -43,7 +42,7 @@ class Bridge:
         self._refusing: wire.Refusal | None = None
         self._requests = OpenRequests(self._send)
         self._door = Door(shim, found.granted.entry.name)
-        self._session = McpSession(self._door, self.from_client)
+        self._session = mcp_session.McpSession(self._door, self.from_client)
         self._stateless = Stateless(self._door)
 
     # --- What the shim asks of a server -------------------------------------------------------------------------------
@@ -123,11 +122,12 @@ class Bridge:
         method = frame.get("method")
         if not self._door.client:
             self._door.client = frames.client_info(frame)
-        if method == "initialize" and not frames.is_modern(frame):
-            self._session.begin(frame, is_refused=self._refusing is not None)
         if self._refusing is not None:
             if method is not None and "id" in frame:
                 self._answer_without_server(frame, self._refusing)
+                if method == "initialize" and not frames.is_modern(frame):
+                    self._session.begin(frame)
+                    self._session.promised("")
         elif method == "notifications/cancelled":
             self._cancel(frame, line)
         elif method is None or "id" not in frame:
@@ -150,33 +150,33 @@ class Bridge:
             is_stateless, headers = self._era(frame)
             pending = Pending(self, self._door, frame, line, headers, is_stateless=is_stateless, by_page=by_page)
             self._requests.add(pending)
+            if pending.opens_session:
+                self._session.begin(frame)
             if is_stateless and self._stateless.must_learn(frame):
                 self._stateless.learn(frame, partial(self._send_with_arguments, pending, frame))
             else:
                 self._send(pending)
 
-    def _era(self, frame: dict[str, Any]) -> tuple[bool, list[tuple[str, str]]]:
+    def _era(self, frame: dict[str, Any]) -> tuple[bool, Headers]:
         """Whether a frame is of the stateless era, and the headers that its era wants beside it."""
-        if self._stateless.is_spoken(frame, has_session=self._session.has_begun):
+        is_first = frame.get("method") == "initialize"
+        if self._stateless.is_spoken(frame, has_session=is_first or self._session.has_begun):
             return True, self._stateless.headers(frame)
-        return False, [] if frame.get("method") == "initialize" else self._session.headers()
+        return False, [] if is_first else self._session.headers()
 
     def _send_with_arguments(self, pending: Pending, frame: dict[str, Any]) -> None:
-        if not pending.is_cancelled:
-            pending.headers = self._stateless.headers(frame)
-            self._send(pending)
-
-    def _send_in_session(self, pending: Pending) -> None:
-        if not pending.is_cancelled:
-            pending.headers = self._session.headers()
-            self._send(pending)
+        pending.headers = self._stateless.headers(frame)
+        self._send(pending)
 
     def _send(self, pending: Pending) -> None:
-        if self._session.is_lost and not pending.is_stateless and pending.method != "initialize":
-            self._session.when_open(partial(self._send_in_session, pending), partial(self.refuse, pending))
+        if pending.is_cancelled:
+            return
+        is_of_session = not pending.is_stateless and not pending.opens_session
+        if is_of_session and self._session.must_wait:
+            self._session.when_open(partial(self._send, pending), partial(self.refuse, pending))
         elif self._requests.goes(pending):
-            if pending.method == "initialize" and not pending.is_stateless:
-                self._session.hold()  # what follows belongs to the session
+            if is_of_session:
+                pending.headers = self._session.headers()  # the session may be another than when the line came
             pending.start()
 
     def _tell(self, frame: dict[str, Any], line: bytes) -> None:
@@ -185,10 +185,9 @@ class Bridge:
             return  # the session that it belongs to is gone
         is_stateless, headers = self._era(frame)
         if frame.get("method") == "notifications/initialized" and not is_stateless and self._session.has_begun:
-            self._session.initialized(line)
+            self._session.confirm(line)
         else:
-            note = Note(self._door, lambda: None, self._session.ended)
-            self._door.fetch(note, "POST", line, headers).start()
+            self._session.tell(line, headers)
 
     def _cancel(self, frame: dict[str, Any], line: bytes) -> None:
         """The old era tells the server; in the stateless one, closing the stream does."""
@@ -214,20 +213,19 @@ class Bridge:
 
     def began(self, pending: Pending, headers: dict[str, str]) -> None:
         """The server takes a request."""
-        if pending.method == "initialize" and not pending.is_stateless:
+        if pending.opens_session:
             self._session.given(headers)
+            pending.headers = self._session.headers()  # for the rest of the answer, should it break off
 
     def answered(self, pending: Pending, frame: dict[str, Any], line: bytes) -> None:
         """The answer to a request of the client's."""
-        if pending.method == "initialize" and not pending.is_stateless:
-            self._session.answered(frame)
-        elif pending.method == "tools/list" and pending.is_stateless:
-            self._stateless.listed(frame)
         self.forget(pending)
         self._requests.linger(pending)
         self._door.pass_on(line)
-        if pending.method == "initialize":
-            self._session.release()
+        if pending.opens_session:
+            self._session.answered(frame)
+        elif pending.method == "tools/list" and pending.is_stateless:
+            self._stateless.listed(frame)
 
     def over(self, pending: Pending) -> None:
         """The stream of an answer has ended after it."""
@@ -238,11 +236,10 @@ class Bridge:
         if pending not in self._requests:
             return
         self.forget(pending)
-        if pending.method == "initialize" and not pending.is_stateless:
-            self._session.promised(str(pending.frame["params"].get("protocolVersion") or ""))
+        if pending.opens_session:
             self._shim.stderr.say(f"{refusal.message} {refusal.next_step}".rstrip() + f" [{refusal.code}]")
             self._answer_without_server(pending.frame, refusal)
-            self._session.release()
+            self._session.promised(str(pending.frame["params"].get("protocolVersion") or ""))
         else:
             self._shim.client.write(refusals.answer(pending.frame, refusal))
         if refusal.code in ENDED:
@@ -274,27 +271,19 @@ class Bridge:
         """Nobody waits for a request any more; the next one may go."""
         self._requests.remove(pending)
 
-    def session_headers(self) -> list[tuple[str, str]]:
-        """The headers of the old era's session as it is now."""
-        return self._session.headers()
-
     def session_ended(self, pending: Pending) -> None:
-        """The server does not know the session any more, so it has not looked at the request either."""
-        self._session.ended()
-        if pending.method == "tools/call" or pending.is_repeated or not self._session.has_begun:
-            self.refuse(pending, _SESSION_ENDED)
-            return
-        pending.is_repeated = True
-        pending.headers = []
-        self._requests.comes_back(pending)
-        self._send(pending)
+        """The server does not know the session of a request any more: what it has not looked at goes into a new one."""
+        self._session.ended(pending.headers)
+        if pending.is_cancelled:
+            self.forget(pending)
+        elif pending.was_taken and gate.is_gated(pending.method):
+            self.refuse(pending, unknown("The server forgot the session before its answer was whole."))
+        elif pending.method == "tools/call" or pending.is_repeated or pending.opens_session:
+            self.refuse(pending, mcp_session.ENDED)
+        else:
+            pending.is_repeated = True
+            self._requests.comes_back(pending)
+            self._send(pending)
 
     def _answer_without_server(self, frame: dict[str, Any], refusal: wire.Refusal) -> None:
         self._shim.client.write(refusals.answer_without_server(frame, refusal))
-
-
-_SESSION_ENDED = wire.Refusal(
-    "session.ended",
-    "The server had forgotten the session, so it has not done this; the next request opens a new one.",
-    "Try again.",
-)

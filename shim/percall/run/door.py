@@ -15,12 +15,14 @@ from percall.run.streams import ENOUGH_WAITING
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from typing import Any, Protocol
 
     from percall.errors import PercallError
     from percall.run.broker import Broker
     from percall.run.shim import Shim
+
+    Headers = list[tuple[str, str]]
 
     class Listener(Protocol):
         """Who waits for what comes back."""
@@ -53,7 +55,7 @@ class Door:
         self._shim = shim
         self._path = wire.PATH_RELAY + server
 
-    def fetch(self, listener: Listener, method: str, body: bytes, headers: Sequence[tuple[str, str]]) -> Fetch:
+    def fetch(self, listener: Listener, method: str, body: bytes, headers: Headers) -> Fetch:
         """A request, which is sent once it is started."""
         own = [("percall-client", http_headers.encoded(self.client))] if self.client else []
         if inherited := trace.inherited():
@@ -104,7 +106,7 @@ class Fetch:
         method: str,
         path: str,
         body: bytes,
-        headers: Sequence[tuple[str, str]],
+        headers: Headers,
     ) -> None:
         self._broker = broker
         self._listener = listener

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from percall.run.approvals import Wait
-    from percall.run.door import Door, Fetch
+    from percall.run.door import Door, Fetch, Headers
     from percall.run.sse import Event
 
     class Keeper(Protocol):
@@ -46,10 +46,7 @@ if TYPE_CHECKING:
             """There is no answer of the server's."""
 
         def session_ended(self, pending: Pending, /) -> None:
-            """The server does not know the session, so it has not looked at the request."""
-
-        def session_headers(self) -> list[tuple[str, str]]:
-            """The headers of the session as it is now."""
+            """The server does not know the session that it was sent in."""
 
 
 _MOST_ATTEMPTS = 8
@@ -62,7 +59,8 @@ _LOOK = "Look at the upstream before trying again."
 class Pending:
     """The request. `frame` is what its answers need of it; `line` the bytes to send, while they are needed.
 
-    `is_stateless`: it belongs to no session. `by_page`: its client opens the page where an approval is given.
+    `headers`: what its era wants beside it. `is_stateless`: it belongs to no session. `by_page`: its client opens the
+    page where an approval is given. `was_taken`: the server has begun to answer.
     """
 
     def __init__(
@@ -71,7 +69,7 @@ class Pending:
         door: Door,
         frame: dict[str, Any],
         line: bytes,
-        headers: list[tuple[str, str]],
+        headers: Headers,
         *,
         is_stateless: bool,
         by_page: bool,
@@ -93,6 +91,7 @@ class Pending:
         self.is_cancelled = False
         self.is_repeated = False
         self.has_started = False
+        self.was_taken = False
         self.arrived = time.monotonic()
         self.wait: Wait | None = None
         self._asked: wire.Asked | None = None
@@ -104,6 +103,11 @@ class Pending:
         self._pause: float | None = None
         self._attempts = 0
         self._is_answered = False
+
+    @property
+    def opens_session(self) -> bool:
+        """Whether it is the old era's `initialize`."""
+        return self.method == "initialize" and not self.is_stateless
 
     def start(self) -> None:
         """Send it."""
@@ -127,6 +131,7 @@ class Pending:
         if wire.HEADER_APPROVAL in headers:
             self._asked = wire.decode(wire.Asked, wire.strict_json(headers[wire.HEADER_APPROVAL].encode("latin-1")))
         else:
+            self.was_taken = True
             self._keeper.began(self, headers)
 
     def heard(self, event: Event) -> None:
@@ -180,11 +185,7 @@ class Pending:
         """Fetch the rest of an answer that broke off."""
         if self.is_cancelled or self._is_answered:
             return
-        headers = [
-            *self._keeper.session_headers(),
-            ("accept", "text/event-stream"),
-            ("last-event-id", self._place or ""),
-        ]
+        headers = [*self.headers, ("accept", "text/event-stream"), ("last-event-id", self._place or "")]
         self._fetch = self._door.fetch(self, "GET", b"", headers)
         self._fetch.start()
 
@@ -193,5 +194,10 @@ class Pending:
             error = BrokerUnreachable("server.closed", "The server's answer ended before it was whole.")
         was_sent = self._fetch is not None and self._fetch.was_sent and not isinstance(error, IdentityError)
         if was_sent and gate.is_gated(self.method):
-            return wire.Refusal("call.unknown", f"{error.message} {_UNKNOWN}", _LOOK)
+            return unknown(error.message)
         return refusals.of_error(error)
+
+
+def unknown(why: str) -> wire.Refusal:
+    """The refusal of a call that may have been done."""
+    return wire.Refusal("call.unknown", f"{why} {_UNKNOWN}", _LOOK)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from percall.errors import BrokerUnreachable, PercallError
 from percall.rpc import frames, refusals
+from percall.run.calls import ENDED
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
@@ -11,24 +14,24 @@ if TYPE_CHECKING:
     from typing import Any
 
     from percall import wire
-    from percall.run.door import Door, Fetch
+    from percall.run.door import Door, Fetch, Headers
     from percall.run.sse import Event
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
+_OK = range(200, 300)
 _SERVER_ERROR = 500
 
 
 class Note:
     """A message that has no answer: a notification, or the client's answer to the server.
 
-    `over` is told of its end, `session_ended` before that if the server does not know the session that it belongs to.
+    `over` is told of its end: with an error where the server may not have it, or not know the session it belongs to.
     """
 
-    def __init__(self, door: Door, over: Callable[[], None], session_ended: Callable[[], None]) -> None:
+    def __init__(self, door: Door, over: Callable[[PercallError | None], None]) -> None:
         self._door = door
         self._over = over
-        self._session_ended = session_ended
 
     def began(self, _headers: dict[str, str]) -> None:
         """Nothing depends on it."""
@@ -40,13 +43,13 @@ class Note:
         """It has arrived, or not."""
         if error is not None:
             self._door.say(error)
-        self._over()
+        self._over(error)
 
     def refused(self, status: int, body: bytes) -> None:
-        """Mostly 202: it has arrived."""
-        if self._door.says_session_ended(status, body):
-            self._session_ended()
-        self._over()
+        """Mostly 202: it has arrived. So it has where the server answers with something else, which the broker says."""
+        error = None if status in _OK else self._door.refusal(status, body)
+        is_of_server = error is not None and (error.code.startswith("upstream.") or "." not in error.code)
+        self._over(None if is_of_server else error)
 
 
 class Question:
@@ -97,21 +100,23 @@ class Question:
 class Standing:
     """The stream on which an old-era server speaks outside of any answer; opened again, from where it broke off.
 
-    `session_ended` is told when the server does not know the session any more.
+    `session_ended` is told when the server does not know the session of these headers any more.
     """
 
-    def __init__(self, door: Door, session_ended: Callable[[], None]) -> None:
+    def __init__(self, door: Door, session_ended: Callable[[Headers], None]) -> None:
         self._door = door
         self._session_ended = session_ended
         self._fetch: Fetch | None = None
-        self._session: list[tuple[str, str]] = []
+        self._session: Headers = []
+        self._was_open = False
         self._place = ""
         self._said_pause: float | None = None
         self._pause = _FIRST_PAUSE
 
-    def open(self, session: list[tuple[str, str]]) -> None:
+    def open(self, session: Headers) -> None:
         """Ask for the stream of the session with these headers, unless it is open."""
         if self._fetch is None:
+            self._was_open = self._was_open and session == self._session
             self._session = session
             place = [("last-event-id", self._place)] if self._place else []
             self._fetch = self._door.fetch(self, "GET", b"", [*session, ("accept", "text/event-stream"), *place])
@@ -126,6 +131,7 @@ class Standing:
 
     def began(self, _headers: dict[str, str]) -> None:
         """The server has such a stream."""
+        self._was_open = True
         self._pause = _FIRST_PAUSE
 
     def heard(self, event: Event) -> None:
@@ -153,11 +159,16 @@ class Standing:
         self._door.later(pause, again)
 
     def refused(self, status: int, body: bytes) -> None:
-        """Most servers have none (405)."""
-        if status >= _SERVER_ERROR:
+        """Most servers have none, and say so with 405, or with the 404 that means a forgotten session elsewhere."""
+        if status >= _SERVER_ERROR or self._door.refusal(status, body).code in ENDED:
             self.ended(BrokerUnreachable("stream.refused", f"The stream was answered with {status}."))
-        elif self._door.says_session_ended(status, body):
-            self._session_ended()
+        elif self._was_open and self._door.says_session_ended(status, body):
+            self._session_ended(self._session)
+
+
+def own_id() -> str:
+    """The id of a request of our own: none of the client's."""
+    return f"percall-{os.urandom(9).hex()}"
 
 
 def _cut() -> BrokerUnreachable:

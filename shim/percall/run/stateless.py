@@ -5,12 +5,10 @@ Nothing is kept between requests but which revision the client speaks, and which
 
 from __future__ import annotations
 
-import os
-
 from percall import wire
 from percall.rpc import frames
 from percall.run import http_headers
-from percall.run.standing import Question
+from percall.run.standing import Question, own_id
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
@@ -73,8 +71,3 @@ class Stateless:
     def listed(self, answer: dict[str, Any]) -> None:
         """The client has asked for the tools itself."""
         self._arguments.learn(answer.get("result"))
-
-
-def own_id() -> str:
-    """The id of a request of our own: none of the client's."""
-    return f"percall-{os.urandom(9).hex()}"
