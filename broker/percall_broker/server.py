@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -21,11 +21,10 @@ KEEP_ALIVE_SECONDS = 300
 _SHUTDOWN_SECONDS = 5
 
 
-def config(application: Door, settings: Settings) -> uvicorn.Config:
-    """The server's settings."""
+def plain(application: Door, **more: Any) -> uvicorn.Config:
+    """What both listeners' servers have in common: nothing that logs, names itself or believes a proxy."""
     return uvicorn.Config(
         application,
-        http=protocol(settings),
         loop="none",  # the loop runs already
         lifespan="off",
         interface="asgi3",
@@ -34,6 +33,15 @@ def config(application: Door, settings: Settings) -> uvicorn.Config:
         log_config=None,
         server_header=False,
         proxy_headers=False,
+        **more,
+    )
+
+
+def config(application: Door, settings: Settings) -> uvicorn.Config:
+    """The settings of the one that laptops reach."""
+    return plain(
+        application,
+        http=protocol(settings),
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         backlog=BACKLOG,

@@ -16,6 +16,7 @@ from percall_broker.api.probes import PATH_METRICS
 from percall_broker.listening import authority, bound
 from percall_broker.model.errors import InvalidInput, Unavailable
 from percall_broker.model.peers import is_loopback
+from percall_broker.server import plain
 
 if TYPE_CHECKING:
     import socket
@@ -69,19 +70,7 @@ def token(settings: Settings) -> bytes:
 
 async def watch(application: ProbeApplication, listener: socket.socket) -> None:
     """Serves, until it is cancelled."""
-    config = uvicorn.Config(
-        application,
-        http="httptools",
-        loop="none",
-        lifespan="off",
-        interface="asgi3",
-        ws="none",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,
-    )
-    await _Server(config).serve([listener])
+    await _Server(plain(application, http="httptools")).serve([listener])
 
 
 class _Server(uvicorn.Server):

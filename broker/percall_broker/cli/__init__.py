@@ -1,7 +1,7 @@
 """The administrator's commands: nouns, then verbs.
 
-`init`, `invite`, `serve`, `migrate` and `key rotate` act on this machine's broker folder. Everything else is a signed
-request with the administrator's own grant, like anybody's.
+`init`, `invite`, `serve`, `migrate`, `backup` and `key rotate` act on this machine's broker folder; `recipe` and
+`policy check` need none. Everything else is a signed request with the administrator's own grant, like anybody's.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from percall_broker.backup import Archive, Header
     from percall_broker.settings import Settings
 
-# The broker itself is imported where it is needed, as in `root`.
+# The broker itself is imported where it is needed, as in `machine`.
 # ruff: noqa: PLC0415
 
 backups = typer.Typer(
