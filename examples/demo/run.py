@@ -68,11 +68,10 @@ def install_server() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the tests install the same
         if not ready.exists() or ready.read_text() != LOCK.read_text():
             say("Installing mcp-atlassian, unmodified, into .cache/ (once) …")
-            venv.create(SERVER_ENVIRONMENT, with_pip=True, clear=True)
-            pip = [str(SERVER_ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "-qq"]
-            subprocess.run(
-                [*pip, "--disable-pip-version-check", "--require-hashes", "--no-deps", "-r", str(LOCK)], check=True
-            )
+            venv.create(SERVER_ENVIRONMENT, clear=True)
+            python = str(SERVER_ENVIRONMENT / "bin" / "python")
+            install = [str(COMMANDS / "uv"), "pip", "install", "--quiet", "--python", python]
+            subprocess.run([*install, "--require-hashes", "--no-deps", "-r", str(LOCK)], check=True)
             ready.write_text(LOCK.read_text())
     return command
 

@@ -46,9 +46,9 @@ def atlassian() -> Path:
     ready = folder / ".ready"
     with one_at_a_time("mcp-atlassian"):
         if not ready.exists() or ready.read_text() != lock.read_text():
-            venv.create(folder, with_pip=True, clear=True)
-            pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            subprocess.run([*pip, "--require-hashes", "--no-deps", "-r", str(lock)], check=True, timeout=240)
+            venv.create(folder, clear=True)
+            install = [str(COMMANDS / "uv"), "pip", "install", "--quiet", "--python", str(folder / "bin" / "python")]
+            subprocess.run([*install, "--require-hashes", "--no-deps", "-r", str(lock)], check=True, timeout=240)
             ready.write_text(lock.read_text())
     return folder / "bin" / "mcp-atlassian"
 
