@@ -50,7 +50,7 @@ def check(headers: Iterable[tuple[str, str]]) -> None:
     count = 0
     for name, value in headers:
         count += 1
-        lower = name.lower()
+        lower = _plain(name)
         if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
             raise InvalidInput("request.header", "A header of the request is malformed.")
         if lower in _SINGLE and lower in seen:
@@ -69,8 +69,7 @@ def to_upstream(headers: Headers, *, authority: str, body_length: int, has_body:
     named = _named_by_connection(headers)
     sent = [(b"host", authority.encode("ascii")), (b"accept-encoding", b"identity")]
     for name, value in headers:
-        lower = name.lower()
-        if lower in _NEVER_SENT or lower in named:
+        if _plain(name) in _NEVER_SENT or name.lower() in named:
             continue
         if not _VALUE.fullmatch(value):  # the child's own were checked: this one has the key in it
             raise Unavailable("credential.form", "The stored key cannot stand in a header.", "Rotate the key.")
@@ -94,6 +93,11 @@ def to_child(headers: Sequence[tuple[bytes, bytes]], redactor: Redactor) -> Head
         if lower not in _NEVER_RETURNED and lower not in named:
             answer.append((redactor.text(name), redactor.text(value)))
     return tuple(answer)
+
+
+def _plain(name: str) -> str:
+    """A header's name as gateways in the manner of CGI know it, to which `X_A` and `x-a` are one."""
+    return name.lower().replace("_", "-")
 
 
 def _named_by_connection(headers: Iterable[tuple[str, str]]) -> set[str]:
