@@ -19,14 +19,17 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # NAT64 (RFC 6052): an IPv4 address in the last 32 bits.
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-# Not global though some versions of `ipaddress` say so: IPv4-compatible, site-local, discard, local NAT64, 6to4 relays.
+# Not global though some versions of `ipaddress` say so: IPv4-compatible, IPv4-translated, site-local, discard, local
+# NAT64, 6to4 relays, protocol assignments (one cloud's metadata among them).
 _NEVER = (
     ipaddress.ip_network("::/96"),
+    ipaddress.ip_network("::ffff:0:0:0/96"),
     ipaddress.ip_network("fec0::/10"),
     ipaddress.ip_network("100::/64"),
     ipaddress.ip_network("64:ff9b:1::/48"),
     ipaddress.ip_network("3fff::/20"),
     ipaddress.ip_network("5f00::/16"),
+    ipaddress.ip_network("192.0.0.0/24"),
     ipaddress.ip_network("192.88.99.0/24"),
     ipaddress.ip_network("100.64.0.0/10"),
     ipaddress.ip_network("168.63.129.16/32"),  # a cloud's own host agent, on an address that looks public
