@@ -340,6 +340,11 @@ def test_a_request_becomes_a_grant_that_run_uses_while_it_lasts(asking: Broker, 
         refused = client.call_text("get_item", {"id": 1})
     assert "percall request keyed --tool get_item" in refused
     asked = json.loads(laptop.run("request", "keyed", "--tool", "get_item", "--for", "1h", "--json").stdout)
+    (grant,) = {row["grant"] for row in map(json.loads, laptop.run("status", "--json").stdout.splitlines())}
+    asking.administrator.administer("grant", "suspend", grant)
+    assert "suspended" in laptop.run("status", check=False).stdout
+    asking.administrator.administer("grant", "resume", grant)
+    assert "Asked: ap_" in laptop.run("request", "keyed", "--tool", "get_other").stdout, "whatever was seen before"
     other = laptop.run("request", "keyed", "--tool", "get_item", "--agent", "cursor", check=False)
     assert "no login of agent 'cursor'" in other.stderr
     assert "Add --agent default." in other.stderr

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from percall.home import Login
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400}
+_ENDED = {"revoked", "expired"}
 _COLUMNS = ("approval", "state", "agent", "kind", "server", "tool", "asked")
 
 
@@ -97,7 +98,7 @@ def _asked(agent: str | None) -> list[tuple[Login, wire.OwnApproval]]:
 def _asking(server: str, agent: str | None) -> Login:
     """The login whose grant names the server already, so that the new grant covers it; else the agent's newest."""
     wanted = agent or home.DEFAULT_AGENT
-    logins = [login for login in home.logins(wanted) if _is_active(login)]
+    logins = [login for login in home.logins(wanted) if _may_ask(login)]
     naming = [login for login in logins if _names(login, server)]
     brokers = {login.broker for login in naming or logins}
     if not logins:
@@ -111,10 +112,18 @@ def _asking(server: str, agent: str | None) -> Login:
     return (naming or logins)[0]
 
 
-def _is_active(login: Login) -> bool:
+def _may_ask(login: Login) -> bool:
+    """Not where it has ended for good. What was stopped for a while may work again by now: the broker knows."""
     session = home.session(login.grant)
-    ended = session is not None and 0 < session.expires_at <= time.time()
-    return session is None or (session.state == "active" and not session.automation and not ended)
+    if session is None:
+        return True
+    ended = session.state in _ENDED or 0 < session.expires_at <= time.time()
+    return not ended and not session.automation
+
+
+def _administers(login: Login) -> bool:
+    session = home.session(login.grant)
+    return session is not None and session.administrator
 
 
 def _names(login: Login, server: str) -> bool:
@@ -124,7 +133,7 @@ def _names(login: Login, server: str) -> bool:
 
 def _no_login(agent: str | None) -> UsageError:
     """Says which agents there are, where it is only this one that has no login that works."""
-    others = sorted({login.agent for login in home.logins() if _is_active(login)})
+    others = sorted({login.agent for login in home.logins() if _may_ask(login) and not _administers(login)})
     whose = f" of agent {agent!r}" if agent else ""
     advice = f"Add --agent {others[0]}." if others else "Run `percall login URL --invite CODE`."
     return UsageError("approvals.no_login", f"There is no login{whose} in {home.folder()} that works.", advice)
