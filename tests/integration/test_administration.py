@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.processes import COMMANDS, Broker, Laptop, Line, command, keyed_entry, wait_for
+from percall_broker.cli.log import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -216,10 +217,12 @@ def test_the_key_is_asked_for_at_a_terminal_and_not_echoed(broker: Broker) -> No
     assert json.loads(out)["server"] == "typed"
 
 
-def test_the_tail_follows_calls_as_they_are_decided(broker: Broker) -> None:
-    laptop = broker.enrol("frank", "keyed")
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["for a person", "for a script"])
+def test_the_tail_follows_calls_as_they_are_decided(broker: Broker, form: list[str]) -> None:
+    person = f"frank{len(form)}"
+    laptop = broker.enrol(person, "keyed")
     tail = subprocess.Popen(
-        [str(COMMANDS / "percall-broker"), "log", "tail", "--json"],
+        [str(COMMANDS / "percall-broker"), "log", "tail", *form],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=broker.administrator.environment,
@@ -235,8 +238,10 @@ def test_the_tail_follows_calls_as_they_are_decided(broker: Broker) -> None:
                 return not out.lines.empty()
 
             wait_for(followed, "the tail shows a call")
-        row = json.loads(out.until(b"delete_item"))
-        assert (row["person"], row["decision"], row["reason"]) == ("frank", "forbid", "grant.tool")
+        line = out.until(b"delete_item")
+        row = json.loads(line) if form else dict(zip(COLUMNS, line.decode().split(), strict=True))
+        assert (row["person"], row["decision"], row["reason"]) == (person, "forbid", "grant.tool")
+        assert "delete_item" in broker.administrator.administer("log", "show", row["call"]).stdout
     finally:
         tail.terminate()
         tail.wait(10)
