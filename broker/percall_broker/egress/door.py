@@ -20,7 +20,7 @@ from percall import wire
 from percall.errors import WireError
 from percall_broker.egress import heads, slots
 from percall_broker.egress.spool import ClientGone, Spool
-from percall_broker.model.errors import BrokerError, Forbidden, InvalidInput, Unavailable
+from percall_broker.model.errors import BrokerError, Forbidden, InvalidInput, TooMany, Unavailable
 from percall_broker.model.rules import parse_url
 from percall_broker.outbound.redaction import Redactor
 from percall_broker.outbound.streams import StreamCut, ended_by_leaving
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 SMALL_ANSWER_BYTES = 64 * 1024
 """An answer of a known length up to this goes out in one piece."""
+MAX_OPEN = 256
+"""How much one grant may have under way at one server: a quarter of what all may."""
 _BODYLESS = frozenset({204, 304})
 _BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 _THREAD_BYTES = 256 * 1024
@@ -116,6 +118,10 @@ class EgressDoor:
     ) -> None:
         mark = self._streams.mark()
         permitted = await self._pipeline(signed, head, time.time(), steps, _objection(head))  # 2
+        if self._streams.count(permitted.use) >= MAX_OPEN:
+            raise TooMany(
+                "request.many", f"This grant has {MAX_OPEN} requests under way at this server.", "Wait for some."
+            )
         try:
             async with asyncio.timeout(permitted.deadline - time.time()) as limit:
                 with (

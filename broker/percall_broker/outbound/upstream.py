@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from percall_broker.outbound.addresses import Resolver
     from percall_broker.outbound.streams import Use
 
-MAX_CONNECTIONS = 256
+MAX_CONNECTIONS = 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,11 @@ import uvicorn
 import uvloop
 
 from harness.loopback import RoomyServer
+from harness.processes import wait_for
 from harness.upstream import CANARY
 from harness.upstream import Upstream as FakeApi
 from percall import wire
+from percall_broker.egress import door as egress_door
 from percall_broker.egress.door import EgressDoor
 from percall_broker.model.entry import Entry, Slot
 from percall_broker.model.errors import BrokerError, Forbidden
@@ -341,6 +343,17 @@ def test_an_answer_that_we_refuse_is_a_502_without_any_of_it(door: Door, answer:
     with RawUpstream(answer) as url:
         door.pipeline.entry = entry_for(url)
         assert door.refused(f"{url}/x") == (502, code)
+
+
+def test_one_grant_cannot_take_every_connection_there_is(
+    door: Door, api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(egress_door, "MAX_OPEN", 1)
+    with door.begin(f"{api.url}/stream") as response:
+        assert response.status == 200
+        assert door.refused(f"{api.url}/x") == (429, "request.many")
+    wait_for(lambda: not len(door.streams), "the end of the first one")
+    assert door.send(f"{api.url}/x")[0].status == 200
 
 
 def test_a_stream_arrives_as_it_comes(door: Door, api: FakeApi) -> None:
