@@ -124,6 +124,8 @@ class Stream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, in order or not."""
+        if exc is None and not self._ended:  # with TLS: no closing alert, so anybody on the way may have cut it
+            exc = ConnectionAbortedError()
         self._ended = True
         self._error = exc
         _wake(self._readable)

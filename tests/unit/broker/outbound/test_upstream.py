@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -233,6 +234,48 @@ def test_a_long_body_that_ends_early_or_stops_is_a_failure() -> None:
 
 def test_a_body_that_ends_with_its_connection_is_whole() -> None:
     assert answered(b"HTTP/1.1 200 OK\r\n\r\nuntil the end", end=True)[1] == [(200, b"until the end")]
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_body_that_ends_with_its_tls_connection_is_whole_only_when_the_upstream_says_so(is_cut: bool) -> None:
+    authority = trustme.CA()
+    theirs, ours = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("api.example.com").configure_cert(theirs)
+    authority.configure_trust(ours)
+
+    def serve(listener: socket.socket) -> None:
+        with theirs.wrap_socket(listener.accept()[0], server_side=True) as connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\nuntil the end")
+            if not is_cut:
+                connection.unwrap()
+
+    async def checked(_host: str, _port: int) -> Sequence[str]:
+        return ["127.0.0.1"]
+
+    async def run(listener: socket.socket) -> bytes:
+        serving = asyncio.get_running_loop().run_in_executor(None, serve, listener)
+        upstream = Upstream()
+        upstream._public = Pool(Network(checked, QUICK, ours), 1, 1)
+        url = parse_url(f"https://api.example.com:{listener.getsockname()[1]}/")
+        try:
+            async with upstream.send("GET", url, HOST, nothing(), {}, use=USE) as answer:
+                return b"".join([piece async for piece in answer.body])
+        finally:
+            await upstream.close()
+            await serving
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        listener.settimeout(5)
+        if is_cut:
+            with pytest.raises(UpstreamFailed) as failed:
+                runner.run(run(listener))
+            assert failed.value.code == "upstream.cut"
+        else:
+            assert runner.run(run(listener)) == b"until the end"
 
 
 async def one_public_send(resolved: Sequence[str], url: str, connect: dict[str, str] | None = None) -> bytes:
