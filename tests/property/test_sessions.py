@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
@@ -298,6 +299,7 @@ class Sessions(RuleBasedStateMachine):
         assert not self.laptop.bridge.is_behind
 
 
+@pytest.mark.timeout(600)  # finding the shortest story of a failure takes minutes
 def test_no_call_is_done_twice_and_every_request_is_answered_in_any_order_of_what_goes_wrong() -> None:
     run_state_machine_as_test(
         Sessions,

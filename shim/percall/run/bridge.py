@@ -172,7 +172,7 @@ class Bridge:
         if pending.is_cancelled:
             return
         is_of_session = not pending.is_stateless and not pending.opens_session
-        if is_of_session and self._session.must_wait:
+        if is_of_session and self._session.must_wait(pending.headers):
             self._session.when_open(partial(self._send, pending), partial(self.refuse, pending))
         elif self._requests.goes(pending):
             if is_of_session:

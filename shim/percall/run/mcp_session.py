@@ -74,10 +74,13 @@ class McpSession:
         """Whether the server does not have it, so that what belongs to it says nothing to anyone."""
         return self._state == _LOST
 
-    @property
-    def must_wait(self) -> bool:
-        """Whether a request of the session has to wait until it is open (`when_open`)."""
-        return self._state == _LOST or self._state in _BETWEEN
+    def must_wait(self, headers: Headers) -> bool:
+        """Whether a request that came with these headers of a session has to wait until this one is open (`when_open`).
+
+        Until the client has confirmed a session, only it knows what it may send in it: older requests wait for that.
+        """
+        is_older = self._state == _ANSWERED and headers != self.headers()
+        return is_older or self._state == _LOST or self._state in _BETWEEN
 
     @property
     def held(self) -> int:

@@ -70,6 +70,20 @@ def test_a_call_that_was_approved_goes_into_the_session_that_is_open_by_then(lap
     assert laptop.sent("tools/call").session == "two"
 
 
+def test_a_call_that_is_approved_before_the_client_confirms_another_session_waits_for_that(laptop: Laptop) -> None:
+    begin(laptop)
+    laptop.says("tools/call", CALL, id="call")
+    asked = wire.dump(wire.encode(wire.Asked("a1", 2**40, ("managers",), "https://b.example/a"))).decode()
+    answers(laptop.sent("tools/call"), {"content": [], "isError": True}, percall_approval=asked)
+    laptop.says("initialize", OPENING, id="open again")
+    opens(laptop, "two")
+    laptop.approvals.answered(["a1"])
+    assert not [sent for sent in laptop.broker.under_way if sent.message.get("method") == "tools/call"]
+    laptop.says("notifications/initialized")
+    laptop.sent("notifications/initialized").status(202)
+    assert laptop.sent("tools/call").session == "two"
+
+
 def test_a_late_word_of_the_old_sessions_end_does_not_end_the_new_one(laptop: Laptop) -> None:
     begin(laptop)
     laptop.says("tools/list", id="first")
