@@ -28,7 +28,7 @@ class ConfigFile:
     digest: str
     status: tuple[int, ...]
 
-    def replaced_by(self, text: str) -> ConfigFile:
+    def replaced_by(self, text: str) -> None:
         """Writes another text in its place, atomically; owner and mode stay. Raises UsageError, and nothing is lost."""
         data = text.encode()
         folder = self.path.parent
@@ -55,7 +55,6 @@ class ConfigFile:
                 f"{self.path} cannot be replaced: {error.strerror}.",
                 "Free some space, or mend the folder's permissions; the file is as it was.",
             ) from None
-        return read(self.path)
 
     def _require_unchanged(self) -> None:
         if read(self.path) != self:
@@ -64,6 +63,11 @@ class ConfigFile:
                 f"{self.path} was changed by its client meanwhile; it was left alone.",
                 "Close the client, then run this again.",
             )
+
+
+def digest(data: bytes) -> str:
+    """What stands for a file's bytes in a record."""
+    return sha256(data).hexdigest()
 
 
 def read(path: Path) -> ConfigFile:
@@ -82,7 +86,7 @@ def read(path: Path) -> ConfigFile:
     except UnicodeDecodeError:
         raise UsageError("config.read", f"{path} is not UTF-8 text.") from None
     found = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
-    return ConfigFile(target, text, sha256(data).hexdigest(), found)
+    return ConfigFile(target, text, digest(data), found)
 
 
 def require_editable(file: ConfigFile) -> None:

@@ -37,9 +37,9 @@ class Adoption:
     """One server of one config that was (or was about to be) adopted.
 
     `file` is the config, `steps` leads to the entry in it, `entry` is its name there; `server` is the name at Percall.
-    `written` is the digest of the file as Percall wrote it, empty until then. `key_version` is the version that the
-    broker gave the key, 0 until it has it; `key_tag` recognises the key without revealing it. `state` is begun,
-    adopted, undone, or abandoned where a later attempt came through.
+    `written` is the digest of the file as Percall writes it, empty until it is about to. `key_version` is the version
+    that the broker gave the key, 0 until it has it; `key_tag` recognises the key without revealing it. `state` is
+    begun, adopted, undone, or abandoned where a later attempt came through.
     """
 
     id: str

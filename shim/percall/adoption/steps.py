@@ -77,8 +77,8 @@ class Adopting:
         held = self._give(client, record, move)  # 2
         record = records.marked(record, key_version=held.version)
         seen = self._try_out(move)  # 3
-        written = _rewritten(move, file.digest)  # 4
-        records.marked(record, state="adopted", written=written)  # 5
+        record = _rewrite(move, record, file.digest)  # 4
+        records.marked(record, state="adopted")  # 5
         records.erase_unfinished(record)
         return seen
 
@@ -137,13 +137,17 @@ class Adopting:
         return handshake.try_out(move.command, environment, probe=probe, arguments=entry.probe_arguments)
 
 
-def _rewritten(move: Move, sealed: str) -> str:
-    """Writes the new entry; the digest of the file, empty where the sealed one is not quite what it was before."""
+def _rewrite(move: Move, record: Adoption, sealed: str) -> Adoption:
+    """Writes the new entry. By the record, the file is then put back whole, unless the sealed one is not quite what it
+    was before.
+    """
     file = config_file.read(move.file.path)
     _require_same(file, move)
     text = entries.with_percall(file.text, move.server.client, move.steps, move.command, move.environment)
-    written = file.replaced_by(text).digest
-    return written if file.digest == sealed else ""
+    if file.digest == sealed:  # told first: who is killed right after the rename gets the whole file back too
+        record = records.marked(record, written=config_file.digest(text.encode()))
+    file.replaced_by(text)
+    return record
 
 
 def _require_same(file: ConfigFile, move: Move) -> None:
