@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import json
@@ -120,8 +121,9 @@ class Answer:
             raise BrokerUnreachable("broker.cut", "The broker's answer was cut short.") from error
 
     def close(self) -> None:
-        if self._connection.sock is not None:  # else it would wait for the thread that reads
-            self._connection.sock.shutdown(socket.SHUT_RDWR)
+        if (reading := self._connection.sock) is not None:  # else it would wait for the thread that reads
+            with contextlib.suppress(OSError):  # which may be closing it just now
+                reading.shutdown(socket.SHUT_RDWR)
         self._connection.close()
 
 
