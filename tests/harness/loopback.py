@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from http.server import ThreadingHTTPServer
 from typing import TYPE_CHECKING, Self
 
@@ -28,14 +29,14 @@ class Quiet:
         """Say nothing."""
 
 
-class Listening:
+class Listening(ABC):
     """Listens as long as the block lasts, with a thread for each connection."""
 
+    @abstractmethod
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         """The class that answers, bound to this one."""
-        raise NotImplementedError
 
-    def _ending(self) -> None:
+    def _ending(self) -> None:  # noqa: B027 - most hold no requests back
         """Lets go of requests that wait."""
 
     def __enter__(self) -> Self:

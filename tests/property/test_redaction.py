@@ -5,17 +5,14 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import re
 import string
 from itertools import pairwise
-from unittest import mock
 from urllib.parse import quote
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from percall_broker.outbound import redaction
-from percall_broker.outbound.redaction import MUCH_BYTES, Redactor, forms
+from percall_broker.outbound.redaction import MUCH_BYTES, Redactor, _json_forms, _url_forms, forms
 
 # Few letters, so that forms overlap, begin again and nearly end, all the time.
 small = st.lists(st.sampled_from([b"a", b"b", b"/", b"+"]), min_size=1, max_size=7).map(b"".join)
@@ -95,6 +92,4 @@ def test_base64_of_any_alignment_keeps_no_whole_byte_of_the_key(secret: bytes, b
 
 @given(secret=st.text(string.ascii_letters + string.digits + "._~-+/ ", min_size=1, max_size=60).map(str.encode))
 def test_a_key_that_nothing_escapes_has_the_forms_that_escaping_it_would_give(secret: bytes) -> None:
-    quickly = forms(secret)
-    with mock.patch.object(redaction, "_UNRESERVED", re.compile(rb"(?!)")):
-        assert forms(secret) == quickly
+    assert _url_forms(secret) | _json_forms(secret) <= set(forms(secret))

@@ -12,7 +12,7 @@ from percall.errors import UsageError
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
 from percall_broker.cli.group import without_device
-from percall_broker.cli.options import Json
+from percall_broker.cli.options import Areas, Automation, Json, listed
 
 grants = typer.Typer(help="What one agent of one person may do.", no_args_is_help=True)
 
@@ -26,10 +26,6 @@ def seconds_of(duration: str) -> int:
     if not found:
         raise UsageError("cli.duration", f"{duration!r} is not a duration.", "Write 30d, 12h, 15m or 90s.")
     return int(found[1]) * _UNITS[found[2]]
-
-
-def _patterns(text: str) -> list[str]:
-    return [pattern.strip() for pattern in text.split(",") if pattern.strip()]
 
 
 @grants.command()
@@ -51,10 +47,8 @@ def create(
     administrator_grant: Annotated[
         bool, typer.Option("--administrator", help="A grant that administers this broker, and makes no calls.")
     ] = False,
-    automation: Annotated[
-        bool, typer.Option("--automation", help="A program's grant: it administers without anybody's passphrase.")
-    ] = False,
-    may: Annotated[str, typer.Option(help="What an automation may change, by commas.", metavar="AREAS")] = "",
+    automation: Automation = False,
+    may: Areas = "",
     as_json: Json = False,
 ) -> None:
     """Make a grant. Where the person has a device, it waits for that; else print the one-time invite that enrols one.
@@ -63,7 +57,7 @@ def create(
     """
     if bool(person) == bool(group):
         raise UsageError("cli.grant", "A grant is one person's or one group's.", "Name a PERSON, or --group NAME.")
-    scope = {"tools": _patterns(tools), "prompts": _patterns(prompts), "resources": _patterns(resources)}
+    scope = {"tools": listed(tools), "prompts": listed(prompts), "resources": listed(resources)}
     servers = dict.fromkeys(server or [], scope)
     if group:
         if administrator_grant or automation:
@@ -77,7 +71,7 @@ def create(
         "expires_at": int(time.time()) + seconds_of(expires) if expires else 0,
         "administrator": administrator_grant,
         "automation": automation,
-        "may": _patterns(may),
+        "may": listed(may),
     }
     with administrator() as client:
         made = client.json("POST", under("grants"), value=form)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from percall_broker.cli import output
-from percall_broker.cli.options import Json
+from percall_broker.cli.options import Areas, Automation, Json, listed
 from percall_broker.model.errors import Conflict, Unavailable
 
 if TYPE_CHECKING:
@@ -120,10 +120,8 @@ async def _empty_store(settings: Settings) -> None:
 
 def invite(
     administrator: Annotated[str, typer.Argument(help="Whose.", metavar="ADMINISTRATOR")] = "admin",
-    automation: Annotated[
-        bool, typer.Option("--automation", help="A program's grant: it administers without anybody's passphrase.")
-    ] = False,
-    may: Annotated[str, typer.Option(help="What an automation may change, by commas.", metavar="AREAS")] = "",
+    automation: Automation = False,
+    may: Areas = "",
     as_json: Json = False,
 ) -> None:
     """Make another administrator's invite, on the broker's machine. For when the first one ran out, or a laptop is
@@ -133,8 +131,7 @@ def invite(
     """
     from percall_broker.settings import load
 
-    areas = tuple(area.strip() for area in may.split(",") if area.strip())
-    made = asyncio.run(_new_administrator(load(), administrator, automation=automation, may=areas))
+    made = asyncio.run(_new_administrator(load(), administrator, automation=automation, may=tuple(listed(may))))
     until = output.by_the_clock(made.expires_at)
     text = f"{administrator}'s invite, once, until {until}:\n  {made.code}"
     output.one({"invite": made.code, "invite_expires_at": made.expires_at}, as_json=as_json, text=text)

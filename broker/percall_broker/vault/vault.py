@@ -18,6 +18,8 @@ from percall_broker.store.protocol import Row, Statement, Store
 from percall_broker.vault.sources import Sealed, Wrapped
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from percall_broker.vault.sources import KeySource
 
 KEPT_SECONDS = 300
@@ -52,10 +54,17 @@ class Vault:
     last said, None once it answers again.
     """
 
-    def __init__(self, store: Store, source: KeySource, kept_seconds: float = KEPT_SECONDS) -> None:
+    def __init__(
+        self,
+        store: Store,
+        source: KeySource,
+        kept_seconds: float = KEPT_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
         self._source = source
         self._kept_seconds = kept_seconds
+        self._clock = clock
         self._unwrapped: dict[tuple[str, int], _Unwrapped] = {}
         self._under_way: dict[tuple[str, int], asyncio.Task[_Unwrapped]] = {}
         self._renew_from = 0.0
@@ -88,7 +97,7 @@ class Vault:
     async def unseal(self, name: str, version: int) -> bytes:
         """The secret, for one request whose intent is recorded. Raises NotFound, Unavailable."""
         kept = self._unwrapped.get((name, version))
-        now = time.monotonic()
+        now = self._clock()
         if kept is None or kept.until <= now:
             kept = await asyncio.shield(self._unwrapping(name, version))
         elif kept.renew_at <= now and self._renew_from <= now:
@@ -183,14 +192,14 @@ class Vault:
     def _unwrapping_ended(self, name: str, version: int, task: asyncio.Task[_Unwrapped]) -> None:
         del self._under_way[name, version]
         if not task.cancelled() and isinstance(task.exception(), Sealed):
-            self._renew_from = time.monotonic() + _PAUSE_SECONDS
+            self._renew_from = self._clock() + _PAUSE_SECONDS
 
     async def _unwrap(self, name: str, version: int) -> _Unwrapped:
         rows = await self._store.fetch("read_secret", name=name, version=version)
         if not rows:
             raise NotFound("secret.missing", f"There is no version {version} of a secret of {name!r}.")
         data_key = await self._open(rows[0])
-        now = time.monotonic()
+        now = self._clock()
         unwrapped = _Unwrapped(
             rows[0]["sealed"], data_key, renew_at=now + self._kept_seconds / 2, until=now + self._kept_seconds
         )

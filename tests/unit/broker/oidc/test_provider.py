@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import select
 import socket
 import threading
 import time
@@ -74,9 +75,8 @@ class Hostile(BaseHTTPRequestHandler):
     def drips(self) -> None:
         self.begin(200, {"Content-Type": "application/json"})
         with contextlib.suppress(OSError):
-            while True:
+            while not select.select([self.connection], [], [], 0.02)[0]:  # until the client hangs up
                 self.wfile.write(b" ")
-                time.sleep(0.02)
 
     def redirects(self) -> None:
         self.begin(307, {"Location": "/elsewhere"})

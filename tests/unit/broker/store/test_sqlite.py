@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import shutil
 import sqlite3
 from contextlib import closing
@@ -139,12 +140,16 @@ async def test_after_a_crash_all_that_was_promised_is_in_the_log_and_its_reserve
         assert found.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-async def test_where_the_log_cannot_be_made_longer_commits_go_on(
-    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(store._log, "_path", path / "not-there")
-    await many(store, 30)
+async def test_where_the_log_cannot_be_made_longer_commits_go_on(store: SqliteStore, path: Path) -> None:
+    log = path.with_name("store.db-wal")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (RESERVED_BYTES // 3, before[1]))
+    try:
+        await many(store, 30)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert await recorded(store) == 300
+    assert log.stat().st_size == RESERVED_BYTES // 3
 
 
 async def test_long_readings_do_not_see_a_half_written_group(store: SqliteStore) -> None:

@@ -9,7 +9,6 @@ import pytest
 
 from percall_broker.store import Store, migrate, open_store
 from percall_broker.vault import KeyFolder, Sealed, Vault
-from percall_broker.vault import vault as vault_module
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,15 +36,11 @@ class Far(KeyFolder):
 
 
 class Clock:
-    """The time that the vault sees."""
+    """The monotonic clock that the vault sees."""
 
-    def __init__(self) -> None:
-        self.now = 1000.0
+    now = 1000.0
 
-    def monotonic(self) -> float:
-        return self.now
-
-    def time(self) -> float:
+    def __call__(self) -> float:
         return self.now
 
 
@@ -62,10 +57,8 @@ def source(tmp_path: Path) -> Far:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(vault_module, "time", clock)
-    return clock
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
@@ -85,7 +78,7 @@ async def settle() -> None:
 async def test_a_running_broker_goes_on_for_as_long_as_it_may_keep_data_keys(
     store: Store, source: Far, clock: Clock
 ) -> None:
-    vault = Vault(store, source, kept_seconds=100)
+    vault = Vault(store, source, kept_seconds=100, clock=clock)
     await vault.seal("github", 1, SECRET)
     await vault.seal("other", 1, SECRET)
     assert await vault.unseal("github", 1) == SECRET
@@ -110,7 +103,7 @@ async def test_a_running_broker_goes_on_for_as_long_as_it_may_keep_data_keys(
 
 
 async def test_a_secret_in_use_is_renewed_before_its_data_key_ends(store: Store, source: Far, clock: Clock) -> None:
-    vault = Vault(store, source, kept_seconds=100)
+    vault = Vault(store, source, kept_seconds=100, clock=clock)
     await vault.seal("github", 1, SECRET)
     for _ in range(5):
         assert await vault.unseal("github", 1) == SECRET

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from percall import wire
-from percall.egress import listener as listener_module
+from percall.egress.listener import MAX_CONNECTIONS
 from percall.wire import Window
 
 from .conftest import LISTED, Script, ask, raw, run_python
@@ -266,16 +266,15 @@ def test_a_redirect_stays_in_the_base_urls_form(opened: Stage, location: str, ex
     assert headers["location"] == expected.format(base=listener.environment({})["API_URL"])
 
 
-def test_connections_are_bounded(opened: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener_module, "MAX_CONNECTIONS", 2)
+def test_connections_are_bounded(opened: Stage) -> None:
     listener = opened.listen()
     path = f"/{listener.base_url_secret}/api.example.com/v1"
-    held = [http.client.HTTPConnection("127.0.0.1", listener.port, timeout=20) for _ in range(2)]
+    held = [http.client.HTTPConnection("127.0.0.1", listener.port, timeout=20) for _ in range(MAX_CONNECTIONS)]
     for connection in held:
         connection.request("GET", path)
         connection.getresponse().read()
-    with socket.create_connection(("127.0.0.1", listener.port), 20) as third:
-        assert third.recv(4096).startswith(b"HTTP/1.1 503 ")
+    with socket.create_connection(("127.0.0.1", listener.port), 20) as surplus:
+        assert surplus.recv(4096).startswith(b"HTTP/1.1 503 ")
     for connection in held:
         connection.close()
 
