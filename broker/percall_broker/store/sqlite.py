@@ -27,8 +27,12 @@ if TYPE_CHECKING:
     from percall_broker.store.protocol import Row, Statement
     from percall_broker.store.statements import Query
 
-BUSY_TIMEOUT_SECONDS = 0.1
-"""How long another process may hold the write lock, while the whole event loop waits, before we say so."""
+LOCKED_SECONDS = 2.0
+"""How long another process may hold the write lock, before what waits for it is refused."""
+_BUSY_TIMEOUT_SECONDS = 0.03
+"""One try to get it, in which the whole event loop waits."""
+_PAUSE_SECONDS = 0.02
+"""Between two tries, for everything that writes nothing."""
 _FAILURES = (sqlite3.Error, ValueError, OverflowError)
 """What a statement may raise: the engine's own errors, and those of values that it cannot hold."""
 
@@ -52,6 +56,7 @@ class SqliteStore:
         self._queries: Mapping[str, Query] = load("sqlite", *query_folders)
         self._writer = connect(path)
         self._group: list[_Waiting] = []
+        self._locked_since: float | None = None
         self._commits = 0
         self._log = WriteAheadLog(path)
         self._checkpoint: asyncio.Task[None] | None = None
@@ -80,8 +85,10 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Commits what waits, and lets go of the file; closing the last connection folds the log into the database."""
-        self._flush()
         self._closed = True
+        self._flush()
+        if put_off := [waiting.answer for waiting in self._group]:
+            await asyncio.wait(put_off)
         if self._checkpoint is not None:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._checkpoint
@@ -112,6 +119,8 @@ class SqliteStore:
             results = self._commit(group)
         except _FAILURES as error:
             # A full disk or a lock stops them all alike. Anything else is one statement's fault, and its alone.
+            if self._is_put_off(group, error):
+                return
             if len(group) == 1 or isinstance(error, sqlite3.OperationalError):
                 _fail(group, error)
             else:
@@ -125,7 +134,22 @@ class SqliteStore:
             try:
                 waiting.answer.set_result(self._commit([waiting])[0])
             except _FAILURES as error:
-                _fail([waiting], error)
+                if not self._is_put_off([waiting], error):
+                    _fail([waiting], error)
+
+    def _is_put_off(self, group: list[_Waiting], error: Exception) -> bool:
+        """Whether these wait on, since another process holds the write lock, and not for too long yet."""
+        if not _is_locked(error):
+            return False
+        loop = asyncio.get_running_loop()
+        if self._locked_since is None:
+            self._locked_since = loop.time()
+        if loop.time() - self._locked_since >= LOCKED_SECONDS:
+            return False
+        if not self._group:
+            loop.call_later(_PAUSE_SECONDS, self._flush)
+        self._group += group
+        return True
 
     def _commit(self, group: list[_Waiting]) -> list[Results | None]:
         execute = self._writer.execute
@@ -138,6 +162,7 @@ class SqliteStore:
             if self._writer.in_transaction:
                 execute("ROLLBACK")
             raise
+        self._locked_since = None
         self._commits += 1
         for waiting in group:
             self._log.written(waiting.statements)
@@ -193,7 +218,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={mode}",
             uri=True,
-            timeout=BUSY_TIMEOUT_SECONDS,
+            timeout=_BUSY_TIMEOUT_SECONDS,
             isolation_level=None,  # we say BEGIN ourselves
             check_same_thread=False,  # a thread closes the one it opened; none is shared
         )
@@ -235,15 +260,19 @@ def _fail(group: list[_Waiting], error: Exception) -> None:
         waiting.answer.set_exception(_translated(error))
 
 
+def _is_locked(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+
+
 def _translated(error: Exception) -> BrokerError:
     """What the caller learns; the engine's words may quote values, so they stay out of the sentence."""
     if isinstance(error, sqlite3.IntegrityError):
         return Conflict("store.conflict", "This contradicts what is stored already.")
     if isinstance(error, (ValueError, OverflowError)):
         return InvalidInput("store.value", "A value cannot be stored.")
-    code = getattr(error, "sqlite_errorname", "") or type(error).__name__
-    if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+    if _is_locked(error):
         return Unavailable("store.locked", "The store is locked by another process.", "Find what holds the database.")
+    code = getattr(error, "sqlite_errorname", "") or type(error).__name__
     if code.startswith("SQLITE_FULL"):
         return Unavailable("store.full", "The disk of the store is full.", "Free some space; nothing was lost.")
     return Unavailable("store.failed", f"The store failed ({code}).", "Look at the disk and the database file.")

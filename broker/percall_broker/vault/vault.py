@@ -30,7 +30,6 @@ _WHOLE = "Was it copied whole, and nothing else with it?"
 REWRAPPED_TOGETHER = 100
 """Secrets wrapped anew in one commit: short enough that no call waits for it."""
 _AT_ONCE = 16
-_ATTEMPTS = 50
 _PAUSE_SECONDS = 5.0
 _OWN = "broker/"
 _OWN_VERSION = 1
@@ -168,18 +167,8 @@ class Vault:
             }
             return Statement("rewrap_secret", parameters)
 
-        results = await self._append(*await asyncio.gather(*(rewrapped(row) for row in rows)))
+        results = await self._store.append(*await asyncio.gather(*(rewrapped(row) for row in rows)))
         return sum(map(len, results))
-
-    async def _append(self, *statements: Statement) -> list[list[Row]]:
-        """Written between the commits of a broker that serves, however busy it is. Raises Unavailable."""
-        for _ in range(_ATTEMPTS):
-            try:
-                return await self._store.append(*statements)
-            except Unavailable as error:
-                if error.code != "store.locked":
-                    raise
-        return await self._store.append(*statements)
 
     def _unwrapping(self, name: str, version: int) -> asyncio.Task[_Unwrapped]:
         """The one unwrapping of this secret that is under way, whoever waits for it."""

@@ -14,7 +14,7 @@ import pytest
 from harness.statements import SEEDS, call, outcome, redemption, request
 from percall_broker.model.errors import Unavailable
 from percall_broker.store import Statement, migrate, open_store
-from percall_broker.store.sqlite import SqliteStore, checkpoint
+from percall_broker.store.sqlite import LOCKED_SECONDS, SqliteStore, checkpoint
 from percall_broker.store.write_ahead_log import RESERVED_BYTES
 
 if TYPE_CHECKING:
@@ -74,6 +74,23 @@ async def test_a_locked_database_refuses_every_waiter_and_keeps_nothing(store: S
     assert {result.code for result in results if isinstance(result, Unavailable)} == {"store.locked"}
     assert await recorded(store) == 0
     assert (await store.append(call("after")))[0]
+
+
+async def test_a_lock_that_another_process_lets_go_in_time_is_waited_for(store: SqliteStore, path: Path) -> None:
+    commits = store._commits
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        asyncio.get_running_loop().call_later(LOCKED_SECONDS / 4, other.execute, "ROLLBACK")
+        await asyncio.gather(*(store.append(call(f"c{n}")) for n in range(10)))
+        assert await recorded(store) == 10
+        assert store._commits == commits + 1
+
+        other.execute("BEGIN IMMEDIATE")
+        asyncio.get_running_loop().call_later(LOCKED_SECONDS / 4, other.execute, "ROLLBACK")
+        last = store.append(call("the last"))
+        await store.close()
+        assert last.done()
+        assert other.execute("SELECT MAX(seq) FROM log").fetchone() == (11,)
 
 
 async def test_a_full_disk_refuses_every_waiter_and_loses_nothing_that_was_promised(store: SqliteStore) -> None:
