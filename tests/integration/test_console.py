@@ -11,18 +11,16 @@ from urllib.parse import urlencode
 
 import pytest
 
+from harness.composing import composed
 from harness.console import ConsoleBrowser
 from harness.passkeys import PRESENT, Passkey
 from harness.signing import Answer, SigningLaptop
 from integration.conftest import Served
 from integration.replicas import replicas
 from percall_broker.asgi import ErrorAnswers
-from percall_broker.compose import compose
 from percall_broker.console.door import ConsoleDoor
 from percall_broker.model.peers import TrustedProxies
-from percall_broker.store import migrate, open_store
 from percall_broker.strangers import Strangers
-from percall_broker.vault import KeyFolder, Vault
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -304,19 +302,10 @@ def test_no_other_site_has_a_browser_change_anything(browser: ConsoleBrowser, he
 
 async def paths_of_the_console(folder: Path) -> dict[str, Any]:
     """Each path of the console of a broker that is composed as every one is, with its methods."""
-    await migrate(folder / "store")
-    store = await open_store(folder / "store")
-    keys = KeyFolder(folder / "keys")
-    keys.add()
-    vault = Vault(store, keys)
-    try:
-        broker = await compose(store, vault, "http://127.0.0.1:8765")
+    async with composed(folder) as broker:
         strangers = Strangers(broker.signed, TrustedProxies(()))
         errors = ErrorAnswers(broker.nonces, time.time, broker.attacks.note, strangers.refused)
         return dict(ConsoleDoor(broker, errors)._application().openapi()["paths"])
-    finally:
-        await vault.close()
-        await store.close()
 
 
 def test_every_route_that_is_no_get_is_among_those_that_are_attacked(tmp_path: Path) -> None:

@@ -236,6 +236,22 @@ def test_a_body_that_ends_with_its_connection_is_whole() -> None:
     assert answered(b"HTTP/1.1 200 OK\r\n\r\nuntil the end", end=True)[1] == [(200, b"until the end")]
 
 
+async def over_tls(port: int, trust: ssl.SSLContext) -> bytes:
+    """What https://api.example.com answers, which listens here."""
+
+    async def checked(_host: str, _port: int) -> Sequence[str]:
+        return ["127.0.0.1"]
+
+    upstream = Upstream()
+    upstream._public = Pool(Network(checked, QUICK, trust), 1, 1)
+    url = parse_url(f"https://api.example.com:{port}/")
+    try:
+        async with upstream.send("GET", url, HOST, nothing(), {}, use=USE) as answer:
+            return b"".join([piece async for piece in answer.body])
+    finally:
+        await upstream.close()
+
+
 @pytest.mark.parametrize("is_cut", [False, True])
 def test_a_body_that_ends_with_its_tls_connection_is_whole_only_when_the_upstream_says_so(is_cut: bool) -> None:
     authority = trustme.CA()
@@ -250,19 +266,11 @@ def test_a_body_that_ends_with_its_tls_connection_is_whole_only_when_the_upstrea
             if not is_cut:
                 connection.unwrap()
 
-    async def checked(_host: str, _port: int) -> Sequence[str]:
-        return ["127.0.0.1"]
-
     async def run(listener: socket.socket) -> bytes:
         serving = asyncio.get_running_loop().run_in_executor(None, serve, listener)
-        upstream = Upstream()
-        upstream._public = Pool(Network(checked, QUICK, ours), 1, 1)
-        url = parse_url(f"https://api.example.com:{listener.getsockname()[1]}/")
         try:
-            async with upstream.send("GET", url, HOST, nothing(), {}, use=USE) as answer:
-                return b"".join([piece async for piece in answer.body])
+            return await over_tls(listener.getsockname()[1], ours)
         finally:
-            await upstream.close()
             await serving
 
     with (
@@ -334,18 +342,8 @@ def test_tls_goes_to_the_checked_address_and_verifies_the_name(
         authority.configure_trust(trust)
 
     async def run() -> bytes:
-        async def checked(_host: str, _port: int) -> Sequence[str]:
-            return ["127.0.0.1"]
-
         async with listening(Scripted(OK), ssl=context) as port:
-            upstream = Upstream()
-            upstream._public = Pool(Network(checked, QUICK, trust), 1, 1)
-            url = parse_url(f"https://api.example.com:{port}/")
-            try:
-                async with upstream.send("GET", url, HOST, nothing(), {}, use=USE) as answer:
-                    return b"".join([piece async for piece in answer.body])
-            finally:
-                await upstream.close()
+            return await over_tls(port, trust)
 
     with asyncio.Runner(loop_factory=loop) as runner:
         if trusted and name == "api.example.com":

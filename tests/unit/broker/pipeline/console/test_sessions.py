@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from percall_broker.compose import Broker, compose
+from harness.composing import composed
 from percall_broker.model.errors import Unauthenticated
 from percall_broker.model.records import Identity
 from percall_broker.pipeline.administration.grants import NewGrant
@@ -20,32 +20,23 @@ from percall_broker.pipeline.console.sessions import (
     LONGEST_SECONDS,
     ConsoleSessions,
 )
-from percall_broker.store import migrate, open_store
-from percall_broker.vault import KeyFolder, Vault
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
+
+    from percall_broker.compose import Broker
 
 
 def told(folder: Path, story: Callable[[Broker, Identity], Awaitable[None]]) -> None:
     """With a broker of its own, and an administrator who has signed a request."""
 
     async def run() -> None:
-        await migrate(folder / "store")
-        store = await open_store(folder / "store")
-        keys = KeyFolder(folder / "keys")
-        keys.add()
-        vault = Vault(store, keys)
-        try:
-            broker = await compose(store, vault, "http://127.0.0.1:8765")
+        async with composed(folder) as broker:
             made = await broker.administration.grants.create(None, NewGrant("ada", {}, administrator=True))
             grant = await broker.lookup.grant(made.grant)
             assert grant is not None
             await story(broker, Identity(grant, "a proof's id"))
-        finally:
-            await vault.close()
-            await store.close()
 
     asyncio.run(run())
 

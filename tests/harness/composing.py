@@ -1,0 +1,29 @@
+"""A broker as every one is composed, on a store of its own, without a process around it."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from percall_broker.compose import Broker, compose
+from percall_broker.store import migrate, open_store
+from percall_broker.vault import KeyFolder, Vault
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@asynccontextmanager
+async def composed(folder: Path) -> AsyncIterator[Broker]:
+    """With an embedded store and keys in this folder."""
+    await migrate(folder / "store")
+    store = await open_store(folder / "store")
+    keys = KeyFolder(folder / "keys")
+    keys.add()
+    vault = Vault(store, keys)
+    try:
+        yield await compose(store, vault, "http://127.0.0.1:8765")
+    finally:
+        await vault.close()
+        await store.close()
