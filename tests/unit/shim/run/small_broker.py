@@ -38,13 +38,24 @@ class SmallBroker:
         self.keep_alive = True
         self._streams: list[queue.Queue[bytes]] = []
         self._connections: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._is_closed = False
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
 
     def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._listening.shutdown(socket.SHUT_RDWR)  # wakes `accept`
+        self._threads[0].join()
         self._listening.close()
         for connection in self._connections:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # not the shutdown of TLS, which would take its state from under the reader
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+        for stream in self._streams:
+            stream.put(b"")
+        for thread in self._threads:
+            thread.join()
 
     def push(self, event: str, data: dict[str, Any]) -> None:
         if event == "session":
@@ -69,7 +80,8 @@ class SmallBroker:
                     continue
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._connections.append(connection)
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            self._threads.append(threading.Thread(target=self._serve, args=(connection,)))
+            self._threads[-1].start()
 
     def _serve(self, connection: socket.socket) -> None:
         file = connection.makefile("rb")
@@ -141,8 +153,7 @@ class SmallBroker:
         if self.session is not None:
             stream.put(b"event: session\ndata: " + wire.dump(self.session) + b"\n\n")
         self._streams.append(stream)
-        while True:
-            piece = stream.get()
+        while not self._is_closed and (piece := stream.get()):
             connection.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
 
     def _test(self, path: str, body: bytes) -> Any:
@@ -171,3 +182,4 @@ if __name__ == "__main__":
     broker = SmallBroker()
     print(broker.url, flush=True)
     sys.stdin.read()
+    broker.close()
