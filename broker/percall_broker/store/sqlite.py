@@ -145,6 +145,7 @@ class SqliteStore:
         if self._locked_since is None:
             self._locked_since = loop.time()
         if loop.time() - self._locked_since >= LOCKED_SECONDS:
+            self._locked_since = None
             return False
         if not self._group:
             loop.call_later(_PAUSE_SECONDS, self._flush)

@@ -70,9 +70,12 @@ async def test_a_locked_database_refuses_every_waiter_and_keeps_nothing(store: S
         other.execute("BEGIN IMMEDIATE")
         results = await asyncio.gather(*(store.append(call(f"c{n}")) for n in range(10)), return_exceptions=True)
         other.execute("ROLLBACK")
+        other.execute("BEGIN IMMEDIATE")  # another lock, before anything was written: it is waited for anew
+        asyncio.get_running_loop().call_later(LOCKED_SECONDS / 4, other.execute, "ROLLBACK")
+        await store.append(call("later"))
     assert [type(result) for result in results] == [Unavailable] * 10
     assert {result.code for result in results if isinstance(result, Unavailable)} == {"store.locked"}
-    assert await recorded(store) == 0
+    assert await recorded(store) == 1
     assert (await store.append(call("after")))[0]
 
 
