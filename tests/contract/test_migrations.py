@@ -19,6 +19,7 @@ from harness.processes import wait_for
 from harness.statements import SEEDS, call
 from percall_broker.model.errors import Unavailable
 from percall_broker.store import migrate, open_store, schema
+from percall_broker.store.offline import SERVED
 from percall_broker.vault import KeyFolder, Vault
 
 if TYPE_CHECKING:
@@ -193,3 +194,15 @@ async def test_a_database_is_not_migrated_while_a_broker_serves_it(
     assert caught.value.code == "broker.running"
     await store.close()
     assert await migrate(location) == ["9999_more"]
+
+
+@pytest.mark.parametrize("location", ["postgresql"], indirect=True)
+async def test_a_broker_that_is_just_leaving_is_waited_for(location: str) -> None:
+    await migrate(location)
+    asked = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_try_advisory_xact_lock%'"
+    with psycopg.connect(location, autocommit=True) as leaving:
+        leaving.execute("SELECT pg_advisory_lock_shared(%s)", (SERVED,))
+        migrating = asyncio.create_task(migrate(location))
+        await asyncio.to_thread(wait_for, lambda: bool(execute(location, asked)), "it has been refused once")
+        assert not migrating.done()
+    assert await migrating == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,6 +28,8 @@ SERVED = 0x70657263616C6C
 _APPLIED = "CREATE TABLE IF NOT EXISTS migrations (number BIGINT PRIMARY KEY, name TEXT NOT NULL)"
 _CONNECT_TIMEOUT_SECONDS = 10
 _BUSY_TIMEOUT_SECONDS = 5.0
+_LEAVING_SECONDS = 2.0
+_PAUSE_SECONDS = 0.05
 _ROWS_AT_ONCE = 500
 _NOTICE_A_DEAD_CLIENT = (  # else a statement goes on, and holds its locks, long after we were killed
     "SELECT set_config(name, '2s', false) FROM pg_settings WHERE name = 'client_connection_check_interval'"
@@ -186,16 +189,27 @@ def _postgresql(url: str, *, reading: bool) -> Iterator[Offline]:
                 connection.read_only = True
             else:
                 connection.execute(_NOTICE_A_DEAD_CLIENT)
-                (alone,) = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (SERVED,)).fetchone() or (False,)
-                if not alone:
-                    raise Unavailable(
-                        "broker.running", "A broker serves this database, or another command works on it.", "Stop it."
-                    )
+                _stand_alone(connection)
             yield _Postgresql(connection)
     except psycopg.Error as error:
         raise Unavailable(
             "store.migration", f"The database failed ({type(error).__name__}). Nothing was changed."
         ) from error
+
+
+def _stand_alone(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+    """Nobody serves the database until the transaction ends. Raises Unavailable.
+
+    The server notices a moment late that a broker has hung up, so it is asked again for a while. Waiting in its queue
+    instead would refuse the lock to a broker that does serve, and opens a connection meanwhile.
+    """
+    end = time.monotonic() + _LEAVING_SECONDS
+    while connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (SERVED,)).fetchone() != (True,):
+        if time.monotonic() >= end:
+            raise Unavailable(
+                "broker.running", "A broker serves this database, or another command works on it.", "Stop it."
+            )
+        time.sleep(_PAUSE_SECONDS)
 
 
 class _Postgresql:
