@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -33,10 +34,9 @@ async def test_every_statement_is_understood(location: str) -> None:
             for query in load("postgresql").values():
                 postgresql.execute(f"EXPLAIN {query.sql}".encode(), _Nothing())
     else:
-        sqlite = connect(sqlite_path(location))
-        for query in load("sqlite").values():
-            sqlite.execute(f"EXPLAIN {query.sql}", _Nothing())
-        sqlite.close()
+        with closing(connect(sqlite_path(location))) as sqlite:
+            for query in load("sqlite").values():
+                sqlite.execute(f"EXPLAIN {query.sql}", _Nothing())
 
 
 @pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 import sqlite3
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -89,10 +89,9 @@ def lapse(served: Served) -> None:
         if served.database
         else sqlite3.connect(served.folder / "broker" / "store.sqlite3")
     )
-    with connection:
+    with closing(connection), connection:
         for statement in statements:
             connection.execute(statement)
-    connection.close()
 
 
 def sign_in_ends(served: Served) -> dict[str, int]:

@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -119,15 +120,14 @@ def test_figures_name_no_person_no_tool_and_no_secret(watched: Served) -> None:
 
 def test_readiness_names_a_store_that_cannot_be_written(tmp_path: Path) -> None:
     with Served(tmp_path, settings={"metrics_listen": "127.0.0.1:0"}) as served:
-        other = sqlite3.connect(tmp_path / "broker" / "store.sqlite3", isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
-        wait_for(lambda: get(served.url, "/readyz").status == 503, "not ready")
-        answer = get(served.url, "/readyz")
-        assert answer.json == {"ready": False, "problems": {"store": "store.locked"}}
-        assert get(served.url, "/healthz").status == 200
-        assert figures(served)['percall_store_errors_total{code="store.locked"}'] >= 1
-        other.execute("ROLLBACK")
-        other.close()
+        with closing(sqlite3.connect(tmp_path / "broker" / "store.sqlite3", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            wait_for(lambda: get(served.url, "/readyz").status == 503, "not ready")
+            answer = get(served.url, "/readyz")
+            assert answer.json == {"ready": False, "problems": {"store": "store.locked"}}
+            assert get(served.url, "/healthz").status == 200
+            assert figures(served)['percall_store_errors_total{code="store.locked"}'] >= 1
+            other.execute("ROLLBACK")
         wait_for(lambda: get(served.url, "/readyz").status == 200, "ready again")
 
 

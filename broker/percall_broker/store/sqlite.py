@@ -215,22 +215,25 @@ class SqliteStore:
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection with this store's settings, opened by sqlite-utils. Raises Unavailable."""
     mode = "ro" if read_only else "rw"
-    try:
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}",
-            uri=True,
-            timeout=_BUSY_TIMEOUT_SECONDS,
-            isolation_level=None,  # we say BEGIN ourselves
-            check_same_thread=False,  # a thread closes the one it opened; none is shared
-        )
-        database = Database(connection)
-        if not read_only:
-            database.enable_wal()
-        connection.execute("PRAGMA synchronous = FULL")  # a commit survives a loss of power
-        connection.execute("PRAGMA wal_autocheckpoint = 0")  # never on the path of a call
-        connection.execute("PRAGMA foreign_keys = ON")
-    except sqlite3.Error as error:
-        raise _translated(error) from error
+    with contextlib.ExitStack() as opened:
+        try:
+            connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={mode}",
+                uri=True,
+                timeout=_BUSY_TIMEOUT_SECONDS,
+                isolation_level=None,  # we say BEGIN ourselves
+                check_same_thread=False,  # a thread closes the one it opened; none is shared
+            )
+            opened.callback(connection.close)
+            database = Database(connection)
+            if not read_only:
+                database.enable_wal()
+            connection.execute("PRAGMA synchronous = FULL")  # a commit survives a loss of power
+            connection.execute("PRAGMA wal_autocheckpoint = 0")  # never on the path of a call
+            connection.execute("PRAGMA foreign_keys = ON")
+        except sqlite3.Error as error:
+            raise _translated(error) from error
+        opened.pop_all()  # it is the caller's to close
     return connection
 
 

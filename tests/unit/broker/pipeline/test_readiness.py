@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,10 +29,8 @@ def test_keys_that_do_not_open_and_a_schema_of_another_version_are_named(tmp_pat
             assert await Readiness(replicas.beat, check, Vault(store, KeyFolder(tmp_path / "keys"))).problems() == {}
             assert [row["id"] for row in await replicas.alive()] == [replicas.own_id]
 
-            other = sqlite3.connect(tmp_path / "store")
-            with other:
+            with closing(sqlite3.connect(tmp_path / "store")) as other, other:
                 other.execute("INSERT INTO migrations VALUES (9999, 'of a newer version')")
-            other.close()
             empty = Vault(store, KeyFolder(tmp_path / "elsewhere"))
             found = await Readiness(replicas.beat, check, empty).problems()
             assert found == {"schema": "store.newer", "keys": "keys.missing"}

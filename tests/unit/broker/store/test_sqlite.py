@@ -9,12 +9,13 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from harness.statements import SEEDS, call, outcome, redemption, request
 from percall_broker.model.errors import Unavailable
 from percall_broker.store import Statement, migrate, open_store
-from percall_broker.store.sqlite import LOCKED_SECONDS, SqliteStore, checkpoint
+from percall_broker.store.sqlite import LOCKED_SECONDS, SqliteStore, checkpoint, connect
 from percall_broker.store.write_ahead_log import RESERVED_BYTES
 
 if TYPE_CHECKING:
@@ -217,3 +218,12 @@ async def test_a_statement_on_the_path_of_a_call_is_planned_once(store: SqliteSt
     planned.clear()
     await written("second", 2001)
     assert not planned
+
+
+def test_a_file_that_is_no_database_is_named_and_let_go_of(path: Path) -> None:
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(Unavailable) as caught:
+        connect(path)
+    assert caught.value.code == "store.failed"
+    # While the error lives, so does what its traceback refers to.
+    assert str(path) not in [file.path for file in psutil.Process().open_files()]
