@@ -221,28 +221,29 @@ def _of_arguments(arguments: bytes) -> list[Entity]:
     texts: dict[str, str] = {}
     numbers: dict[str, int] = {}
     lists: dict[str, list[str]] = {}
-    pending: list[tuple[str, Any]] = [("", msgspec.json.decode(arguments) if arguments else {})]
+    members = (msgspec.json.decode(arguments) if arguments else None) or {}
+    pending: list[tuple[str, Any]] = [(_escaped(name), member) for name, member in members.items()]
     while pending:
         path, value = pending.pop()
         if len(texts) + len(lists) + len(pending) > MAX_VALUES:
             raise ValueError
         if isinstance(value, dict):
-            pending += [(_below(path, name), member) for name, member in value.items()]
+            pending += [(f"{path}/{_escaped(name)}", member) for name, member in value.items()]
         elif isinstance(value, list):
-            pending += [(_below(path, str(index)), item) for index, item in enumerate(value)]
+            pending += [(f"{path}/{index}", item) for index, item in enumerate(value)]
             if all(isinstance(item, (str, bool, int, float)) for item in value):
                 lists[path] = [_text(item) for item in value]
         elif value is not None:
             texts[path] = _text(value)
-            if type(value) is int and _SMALLEST <= value <= _LARGEST:
-                numbers[path] = value
+            if type(value) is int or (type(value) is float and value.is_integer()):
+                # Beyond what Cedar counts to, its last number: larger and smaller stay what they are.
+                numbers[path] = min(max(int(value), _SMALLEST), _LARGEST)
     return [_tagged("Arguments", texts), _tagged("Numbers", numbers), _tagged("Lists", lists)]
 
 
-def _below(path: str, name: str) -> str:
-    """A path further down, in JSON pointer's escapes (RFC 6901), so that no two values share one."""
-    escaped = name.replace("~", "~0").replace("/", "~1")
-    return f"{path}/{escaped}" if path else escaped
+def _escaped(name: str) -> str:
+    """A name as a part of a path, in JSON pointer's escapes (RFC 6901), so that no two values share a path."""
+    return name.replace("~", "~0").replace("/", "~1")
 
 
 def _text(value: str | float) -> str:

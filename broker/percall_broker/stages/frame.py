@@ -89,6 +89,8 @@ def asked(value: dict[str, Any], frame: bytes) -> Frame:
     kind, subjects = _subjects(method, params)
     # The strict pass above has seen that these bytes have one meaning; here they are only cut out.
     if kind == "tool":
+        if not isinstance(params.get("arguments"), dict | None):
+            raise InvalidInput("frame.arguments", "The call's arguments are not a JSON object.")
         exact = bytes(_decode_tool_call(frame).params.arguments) if "arguments" in params else b""
     else:
         exact = bytes(_decode_envelope(frame).params) if "params" in value else b""

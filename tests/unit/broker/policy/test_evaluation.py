@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from percall_broker.model.records import Limit
 from percall_broker.policy import BUILT_IN, Asked, Evaluator, Verdict, read
@@ -94,6 +96,34 @@ def test_conditions_read_arguments_time_and_client(condition: str, arguments: di
     assert ask(f"permit(principal, action, resource) when {{ {condition} }};", **arguments).effect == "permit"
     opposite = f"permit(principal, action, resource) unless {{ {condition} }};"
     assert ask(opposite, **arguments).effect == "forbid"
+
+
+AT_MOST_100 = (
+    "forbid(principal, action, resource)"
+    ' unless { context.numbers.hasTag("amount") && context.numbers.getTag("amount") <= 100 };'
+)
+NAMES = st.sampled_from(["", "/", "~", "~1", "0", "amount", "/amount"])
+VALUES = st.recursive(
+    st.integers(0, 9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(others=st.dictionaries(NAMES, VALUES), last=st.booleans())
+@example(others={"": {"amount": 1}}, last=True)
+def test_no_other_argument_can_stand_for_the_one_that_a_policy_reads(others: dict[str, Any], *, last: bool) -> None:
+    amount = {"amount": 5000}
+    call = {**others, **amount} if last else {**amount, **others, **amount}
+    assert ask(ALL + AT_MOST_100, **call).effect == "forbid"
+    assert ask(ALL + AT_MOST_100, **{**call, "amount": 50}).effect == "permit"
+
+
+@pytest.mark.parametrize("amount", [101, 101.0, 5e3, 2**63, 10**30, 1e300, 100.5, "50", True, None, [1]])
+def test_a_number_is_read_however_it_is_written_and_anything_else_is_none(amount: Any) -> None:
+    assert ask(ALL + AT_MOST_100, amount=amount).effect == "forbid"
+    assert ask(ALL + AT_MOST_100, amount=100.0).effect == "permit"
+    assert ask(ALL + AT_MOST_100, amount=-(10**30)).effect == "permit"
 
 
 def test_the_tools_own_annotations_can_be_read_where_they_are_known() -> None:

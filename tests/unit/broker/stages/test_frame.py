@@ -29,6 +29,18 @@ def test_a_call_without_arguments_has_none() -> None:
     assert read.arguments == b""
 
 
+@pytest.mark.parametrize("arguments", ["[1]", '"text"', "5", "true"])
+def test_arguments_that_are_no_object_are_refused(arguments: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        frame.parse(f'{{"method":"tools/call","params":{{"name":"get_a","arguments":{arguments}}}}}'.encode())
+    assert refused.value.code == "frame.arguments"
+
+
+def test_arguments_of_null_are_none() -> None:
+    read = frame.parse(b'{"method":"tools/call","params":{"name":"get_a","arguments":null}}')
+    assert read.arguments == b"null"
+
+
 def test_other_requests_are_labelled_by_method_and_subject() -> None:
     read = frame.parse(b'{"method":"resources/read","params":{"uri":"file:///a"}}\n')
     assert read.label == "resources/read file:///a"
