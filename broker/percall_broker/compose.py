@@ -186,7 +186,7 @@ async def compose(
     sessions = Sessions(store, lookup, presence)
     signed = Signed(store, lookup, Authenticator(tokens, nonces, public_url), presence)
     recorder = Recorder(store, arguments.seal)
-    approving = ApprovalStage(store, lookup, shapes, public_url)
+    approving = ApprovalStage(store, shapes, public_url)
     tasks = Tasks(store)
     streams = OpenStreams()
     settle = Settle(store, metrics, streams.settled)

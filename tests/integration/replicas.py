@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,8 +27,10 @@ def replicas(served: Served) -> Iterator[list[str]]:
     # One public URL, as behind a balancer: proofs are for it, whichever process answers.
     second.environment = {**served.environment, "PERCALL_BROKER_HOME": str(folder)}
     second.environment["PERCALL_BROKER_PUBLIC_URL"] = served.url
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        own = second.url = f"http://127.0.0.1:{free.getsockname()[1]}"
     second.start()
     try:
-        yield [served.url, second.url]
+        yield [served.url, own]
     finally:
         second.stop()

@@ -51,6 +51,8 @@ class Grant:
     organisation's provider again, in seconds; 0 for never. `group_grant`: what gave it to this member of a group. An
     `automation` administers without a person's presence, in the areas that it `may` change (of `AREAS`). `keys` are the
     person's own, by server; `vouched`: the device key was introduced with the person's passphrase, so it may use them.
+    `groups` are those that the person is in; `nevers` what was refused to their agents for good: the approval's id, by
+    server and tool. `version` rises when any of this changes.
     """
 
     id: str
@@ -76,6 +78,8 @@ class Grant:
     may: tuple[str, ...] = ()
     vouched: bool = False
     keys: dict[str, PersonalKey] = field(default_factory=dict, hash=False)
+    groups: tuple[str, ...] = ()
+    nevers: dict[tuple[str, str], str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,6 @@ from percall_broker.store.protocol import Statement
 if TYPE_CHECKING:
     from percall_broker.model.records import Decision, Identity, Server
     from percall_broker.stages.frame import Frame
-    from percall_broker.stages.lookup import Lookup
     from percall_broker.stages.shape import Shapes
     from percall_broker.store.protocol import Row, Store
 
@@ -42,9 +41,8 @@ _ID_BYTES = 12
 class ApprovalStage:
     """Looks for answers, and puts questions. `public_url` is the broker's, below which people answer."""
 
-    def __init__(self, store: Store, lookup: Lookup, shapes: Shapes, public_url: str) -> None:
+    def __init__(self, store: Store, shapes: Shapes, public_url: str) -> None:
         self._store = store
-        self._lookup = lookup
         self._shapes = shapes
         self._public_url = public_url
 
@@ -54,9 +52,9 @@ class ApprovalStage:
         """The decision, once the answers there are were looked at. Raises Unavailable."""
         if not decision.permitted and not decision.ask:
             return decision
-        nevers = await self._lookup.nevers(identity.grant.person)
-        if (server.name, frame.label) in nevers:
-            return _never(decision, nevers[server.name, frame.label], identity.grant.person, frame.label)
+        never = identity.grant.nevers.get((server.name, frame.label))
+        if never is not None:
+            return _never(decision, never, identity.grant.person, frame.label)
         if decision.permitted:
             return decision
         if len(frame.arguments) > MAX_SHOWN_BYTES:

@@ -20,7 +20,7 @@ from percall_broker.policy import BUILT_IN
 from percall_broker.stages.pins import holder_of, pins_of_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from percall_broker.policy import Policies
     from percall_broker.stages.pins import Pins
@@ -39,13 +39,15 @@ _decode_scope = msgspec.json.Decoder(_ScopeText).decode
 _decode_entry = msgspec.json.Decoder(Entry).decode
 
 
-def grant_of_row(row: Row, keys: Sequence[Row] = ()) -> Grant:
-    """The grant of a row of `read_grant`, and its person's keys of `personal_keys_of`."""
+def grant_of_row(row: Row, keys: Sequence[Row] = (), groups: Sequence[Row] = (), nevers: Sequence[Row] = ()) -> Grant:
+    """The grant of a row of `read_grant`, and its person's of `personal_keys_of`, `groups_of` and `nevers_of`."""
     values: dict[str, Any] = {name: value for name, value in row.items() if not name.startswith("frozen_")}
     flags = ("administrator", "claimable", "automation", "vouched")
     values |= {name: bool(row[name]) for name in flags if name in row}
     values["may"] = areas_of(row["may"])
     values["keys"] = {key["server"]: PersonalKey(key["version"], key["binding"]) for key in keys}
+    values["groups"] = tuple(group["name"] for group in groups)
+    values["nevers"] = {(never["server"], never["tool"]): never["id"] for never in nevers}
     del values["scope"]
     return Grant(servers=_decode_scope(row["scope"]).servers, freeze=freeze_of_row(row), **values)
 
@@ -84,8 +86,6 @@ class Lookup:
         self._store = store
         self._grants: dict[str, Grant] = {}
         self._servers: dict[str, Server] = {}
-        self._groups: dict[str, tuple[str, ...]] = {}
-        self._nevers: dict[str, Mapping[tuple[str, str], str]] = {}
         self._policies: OrderedDict[int, Policies] = OrderedDict()  # never change, so never forgotten but for room
         self._pins: dict[tuple[str, str], tuple[tuple[int, int], Pins]] = {}
         self._readings = 0
@@ -101,7 +101,11 @@ class Lookup:
             self._grants.pop(identifier, None)
             return None
         # After the grant, whose version rises when they change: what is recorded fits what was decided on.
-        found = grant_of_row(rows[0], await self._store.fetch("personal_keys_of", person=rows[0]["person"]))
+        person = rows[0]["person"]
+        keys = await self._store.fetch("personal_keys_of", person=person)
+        groups = await self._store.fetch("groups_of", person=person)
+        nevers = await self._store.fetch("nevers_of", person=person)
+        found = grant_of_row(rows[0], keys, groups, nevers)
         if reading == self._readings:  # else it was forgotten while we read, and may be old already
             self._grants[identifier] = found
         return found
@@ -119,30 +123,6 @@ class Lookup:
         found = server_of_row(rows[0])
         if reading == self._readings:
             self._servers[name] = found
-        return found
-
-    async def groups(self, person: str) -> tuple[str, ...]:
-        """The groups that a person is in. Read after the grant, whose version rises when they change."""
-        known = self._groups.get(person)
-        if known is not None:
-            return known
-        reading = self._readings
-        rows = await self._store.fetch("groups_of", person=person)
-        found = tuple(row["name"] for row in rows)
-        if reading == self._readings:
-            self._groups[person] = found
-        return found
-
-    async def nevers(self, person: str) -> Mapping[tuple[str, str], str]:
-        """What was refused to this person's agents for good: the approval's id, by server and tool. Like `groups`."""
-        known = self._nevers.get(person)
-        if known is not None:
-            return known
-        reading = self._readings
-        rows = await self._store.fetch("nevers_of", person=person)
-        found = {(row["server"], row["tool"]): row["id"] for row in rows}
-        if reading == self._readings:
-            self._nevers[person] = found
         return found
 
     async def pins(self, server: Server, grant: Grant | None, *, fresh: bool = False) -> Pins:
@@ -184,6 +164,4 @@ class Lookup:
         self._readings += 1
         self._grants.clear()
         self._servers.clear()
-        self._groups.clear()
-        self._nevers.clear()
         self._pins.clear()

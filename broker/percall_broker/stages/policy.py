@@ -34,18 +34,17 @@ class PolicyStage:
     ) -> Decision:
         """The decision on a call that its grant permits. Raises Unavailable."""
         policies = await self._lookup.policies(server.policy_version)
-        groups = await self._lookup.groups(grant.person)
-        verdict = self._evaluate(policies, asked_of(grant, groups, server, frame, client, pins), now)
+        verdict = self._evaluate(policies, asked_of(grant, server, frame, client, pins), now)
         return decision_of(permitted, verdict, policies.version)
 
 
-def asked_of(grant: Grant, groups: tuple[str, ...], server: Server, frame: Frame, client: str, pins: Pins) -> Asked:
+def asked_of(grant: Grant, server: Server, frame: Frame, client: str, pins: Pins) -> Asked:
     """A call as policies see it."""
     return Asked(
         person=grant.person,
         agent=grant.agent,
         device=grant.device_name,
-        groups=groups,
+        groups=grant.groups,
         server=server.name,
         delivery=server.entry.delivery,
         method=frame.method,

@@ -105,16 +105,15 @@ class PolicyBook:
         if server is None or server.state == "removed":
             raise NotFound("server.unknown", f"There is no server {question.server!r}.")
         grant = await self._grant_of(question)
-        groups = await self._lookup.groups(question.person)
         arguments = _json_object(question.arguments)
         asked = Frame("tools/call", "tool", (question.tool,), digest(arguments), arguments)
         policies = await self._policies(question.draft, server.policy_version)
         decision = decide(grant, question.server, server, asked, now)
         if decision.permitted:
             pins = await self._lookup.pins(server, grant, fresh=True)
-            verdict = Evaluator()(policies, asked_of(grant, groups, server, asked, "", pins), now)
+            verdict = Evaluator()(policies, asked_of(grant, server, asked, "", pins), now)
             decision = decision_of(decision, verdict, policies.version)
-        return {**_told(decision), "grant": grant.id, "groups": list(groups), "policy_version": policies.version}
+        return {**_told(decision), "grant": grant.id, "groups": list(grant.groups), "policy_version": policies.version}
 
     async def replay(self, by: Identity, draft: Mapping[str, str], days: int, now: float) -> Row:
         """What a draft would have decided otherwise on the calls of the last days; recorded, as arguments are read.
@@ -170,6 +169,7 @@ class PolicyBook:
         entry = msgspec.json.decode(row["entry"])
         server = await self._lookup.server(row["server"])
         pins = await self._lookup.pins(server, None) if server else None
+        grant = await self._lookup.grant(row["grant_id"])
         method = str(entry["method"])
         kind = {"tools/call": "tool", "prompts/get": "prompt"}.get(method, "resource")
         subjects = (row["tool"],) if kind == "tool" else tuple(row["tool"].split(" ")[1:])
@@ -180,7 +180,7 @@ class PolicyBook:
             person=row["person"],
             agent=row["agent"],
             device=row["device_name"],
-            groups=await self._lookup.groups(row["person"]),
+            groups=grant.groups if grant else (),
             server=row["server"],
             delivery=server.entry.delivery if server else "",
             method=method,

@@ -47,7 +47,7 @@ WHERE grant_id = :grant_id AND server = :server AND tool = :tool AND effect = 'a
 ORDER BY given_ms, id
 
 -- name: nevers_of(person)
--- What a person's agents may never do. Remembered with the person's groups; a change of it raises their grants' versions.
+-- What a person's agents may never do. A part of each of their grants, whose versions a change of it raises.
 SELECT id, server, tool FROM lasting_answers WHERE person = :person AND effect = 'never' AND state = 'active'
 
 -- name: use_approval(approval, call, grant_id, subject, now)
