@@ -236,6 +236,21 @@ def test_a_stream_is_resumed_in_its_own_session_alone(relayed: Served, remote: R
     settled(laptop, "done")
 
 
+def test_a_place_in_a_stream_makes_no_answer_pass_for_the_rest_of_another(relayed: Served, remote: Remote) -> None:
+    remote.behaviours["tools/list"] = lambda asked: asked.json(asked.result({"tools": [{"name": "drop"}]}))
+    remote.behaviours["ping"] = lambda asked: asked.events(asked.result({}), ids=True)
+    laptop, _ = relayed.enrol("remote")
+    session = opened(laptop)
+    place = {"Last-Event-ID": first_id(laptop.relay("remote", request("ping"), session))}
+    recorded = len(laptop.log())
+    remote.seen.clear()
+    for message in (request("tools/list"), call("get_item")):
+        assert laptop.relay("remote", message, {**session, **place}).code == "request.header"
+    assert laptop.send("DELETE", "/mcp/remote", more={**session, **place}).code == "request.header"
+    assert remote.seen == []
+    assert len(laptop.log()) == recorded
+
+
 def test_a_session_ends_with_delete_for_its_own_grant_alone(relayed: Served, remote: Remote) -> None:
     laptop, _ = relayed.enrol("remote")
     thief, _ = relayed.enrol("remote")

@@ -50,7 +50,7 @@ class RelayDoor:
         method = scope["method"]
         if method not in _METHODS or scope["query_string"]:
             raise InvalidInput("request.method", f"{method[:16]}, or a query, is not answered here.")
-        headers = heads.of_client(scope["headers"], self._public_url)
+        headers = heads.of_client(method, scope["headers"], self._public_url)
         self._pipeline.admit(signed_request(scope, b""))
         body = await read_body(receive, wire.MAX_FRAME_BYTES if method == "POST" else 0)
         client, session = (_said(scope, name) for name in (_CLIENT, _SESSION))

@@ -26,7 +26,7 @@ JSON, EVENTS = "application/json", "text/event-stream"
 BOTH = f"{JSON}, {EVENTS}"
 
 
-def of_client(headers: Iterable[tuple[bytes, bytes]], origin: str) -> dict[str, str]:
+def of_client(method: str, headers: Iterable[tuple[bytes, bytes]], origin: str) -> dict[str, str]:
     """MCP's own headers of a client's request. Raises InvalidInput, Forbidden for a page of another site."""
     found: dict[str, str] = {}
     for at, (raw_name, raw_value) in enumerate(headers):
@@ -44,6 +44,9 @@ def of_client(headers: Iterable[tuple[bytes, bytes]], origin: str) -> dict[str, 
         if not _VALUE.fullmatch(value):
             raise InvalidInput("request.header", f"The header {name!r} is malformed.")
         found[name] = value
+    if RESUME in found and method != "GET":
+        # Its answer would be taken for the rest of the one that is resumed, and pass by that one's filter.
+        raise InvalidInput("request.header", f"A stream is resumed by GET, not by {method}.")
     return found
 
 

@@ -221,7 +221,10 @@ def test_duplicate_members_are_refused_in_header_and_claims() -> None:
     assert refused(made(nested)) == "proof.json"
 
 
-@pytest.mark.parametrize("claims", [b"[]", b"null", b'"x"', b"{", b"\xff", b'{"iat": NaN}', b"[" * 5000, b"{} {}", b"{\"iat\": 1%s}" % (b"0" * 5000)])
+@pytest.mark.parametrize(
+    "claims",
+    [b"[]", b"null", b'"x"', b"{", b"\xff", b'{"iat": NaN}', b"[" * 5000, b"{} {}", b'{"iat": 1%s}' % (b"0" * 5000)],
+)
 def test_claims_that_are_no_json_object_are_refused(claims: bytes) -> None:
     assert refused(made(claims=claims)) in {"proof.json", "proof.form"}
 
