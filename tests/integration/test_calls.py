@@ -11,6 +11,7 @@ import pytest
 from harness.processes import keyed_entry, wait_for
 from harness.signing import SigningLaptop, call_message
 from percall import wire
+from percall.proof import digest
 
 if TYPE_CHECKING:
     from harness.upstream import Upstream
@@ -176,6 +177,20 @@ def test_the_very_next_call_after_a_change_is_refused_and_recorded(served: Serve
     assert answer["refusal"]["code"] == {"suspend": "grant.suspended", "revoke": "grant.revoked"}[verb]
     rows = served.administrator.administer("GET", f"/v1/admin/calls?grant={grant}")
     assert json.dumps(rows).count(answer["call"]) == 1
+
+
+@pytest.mark.parametrize("verb", ["suspend", "revoke"])
+def test_arguments_of_whoever_was_shut_out_are_not_kept(served: Served, verb: str) -> None:
+    def kept(call: str) -> str:
+        return str(served.administrator.administer("POST", f"/v1/admin/calls/{call}/arguments")["arguments"])
+
+    laptop, grant = served.enrol()
+    assert kept(laptop.call("keyed", "drop_item", {"id": 7})["call"]) == '{"id": 7}'
+    served.change(grant, verb)
+    call = laptop.call("keyed", "drop_item", {"id": 7})["call"]
+    assert kept(call) == ""
+    story = served.administrator.administer("GET", f"/v1/admin/calls/{call}")
+    assert digest(b'{"id": 7}') in json.dumps(story)
 
 
 def test_a_resumed_grant_works_at_the_very_next_call(served: Served) -> None:

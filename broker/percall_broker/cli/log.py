@@ -184,7 +184,7 @@ def show(
             shown = _moment(value) if name == "deadline_ms" else output.told(value)
             output.write(f"    {_NAMES.get(name, name)}: {shown}{_HEARSAY.get(name, '')}")
     if arguments:
-        output.write(f"arguments: {opened['arguments'] or '(none)'}")
+        output.write(f"arguments: {opened['arguments'] or '(none kept)'}")
 
 
 def _moment(milliseconds: int) -> str:

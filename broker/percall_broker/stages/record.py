@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from percall_broker.crypto import base64url
 from percall_broker.crypto.sodium import new_key
 from percall_broker.log.canonical import canonical
+from percall_broker.model.standing import barred
 from percall_broker.stages.approval import using
 from percall_broker.stages.policy import exhausted
 from percall_broker.store.protocol import Statement
@@ -101,7 +102,7 @@ class Recorder:
     async def refusal(
         self, identity: Identity, server: str, frame: Frame, decision: Decision, client: str, now: float
     ) -> bool:
-        """A forbidden call, and its sealed arguments. False: the id is a replay."""
+        """A forbidden call, and its sealed arguments where the grant stands. False: the id is a replay."""
         time_ms = int(now * 1000)
         entry = _entry(**_call_members(identity, server, frame, decision, client, time_ms))
         record = Statement(
@@ -117,7 +118,9 @@ class Recorder:
                 "entry": entry,
             },
         )
-        return bool((await self._store.append(*self._all(record, frame)))[0])
+        # Of whoever was shut out, the digest in the entry alone: nobody could stop them from filling the disk.
+        kept = self._all(record, frame) if barred(identity.grant, now) is None else [record]
+        return bool((await self._store.append(*kept))[0])
 
     async def question(
         self,
