@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import urllib.error
@@ -27,6 +28,7 @@ class OpenBao:
 
     url: str
     token: Path
+    process: subprocess.Popen[bytes]
 
     def ask(self, method: str, path: str, form: Any = None) -> dict[str, Any]:
         data = None if form is None else json.dumps(form).encode()
@@ -37,6 +39,15 @@ class OpenBao:
 
     def make_key(self, name: str) -> None:
         self.ask("POST", f"transit/keys/{name}", {})
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """It takes connections and answers none, for as long as the block."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def is_up(self) -> bool:
         try:
@@ -60,7 +71,7 @@ def openbao(folder: Path) -> Iterator[OpenBao]:
     with (folder / "openbao.log").open("wb") as log:
         process = subprocess.Popen([*command, "-dev-no-store-token"], stdout=log, stderr=log, env=environment)
         try:
-            running = OpenBao(f"http://127.0.0.1:{port}", token)
+            running = OpenBao(f"http://127.0.0.1:{port}", token, process)
             wait_for(running.is_up, "OpenBao is up")
             running.ask("POST", "sys/mounts/transit", {"type": "transit"})
             yield running

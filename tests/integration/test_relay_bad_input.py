@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from harness.processes import wait_for
-from harness.remote import SESSION, Exchange, Remote
+from harness.remote import SESSION, Exchange, Remote, entry
 from harness.signing import SigningLaptop
 from harness.upstream import CANARY
 from integration.relaying import begun, call, events_of, first_id, opened, refusal_code, request, settled
@@ -234,6 +234,23 @@ def test_a_stream_is_resumed_in_its_own_session_alone(relayed: Served, remote: R
     place = {"Last-Event-ID": first_id(laptop.relay("remote", call("get_item"), session))}
     laptop.send("GET", "/mcp/remote", more={**place, **session})
     settled(laptop, "done")
+
+
+def test_a_call_whose_stream_cannot_be_resumed_has_not_failed(served: Served) -> None:
+    def broken_off(exchange: Exchange) -> None:
+        exchange.head(200, "text/event-stream", {})
+        exchange.write(b"id: event-1\ndata:\n\n")
+
+    with Remote() as leaving:
+        served.add_server("leaving", entry(leaving.url), CANARY)
+        leaving.behaviours["get_item"] = broken_off
+        laptop, _ = served.enrol("leaving")
+        session = opened(laptop, "leaving")
+        place = {"Last-Event-ID": first_id(laptop.relay("leaving", call("get_item"), session))}
+    assert laptop.send("GET", "/mcp/leaving", more={**place, **session}).code == "upstream.connect"
+    laptop.relay("leaving", call("get_item"), session)
+    settled(laptop, "failed")
+    assert [row["outcome"] for row in laptop.log()] == ["failed", ""]
 
 
 def test_a_place_in_a_stream_makes_no_answer_pass_for_the_rest_of_another(relayed: Served, remote: Remote) -> None:

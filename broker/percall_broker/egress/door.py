@@ -116,7 +116,6 @@ class EgressDoor:
         answer: _Answer,
         steps: Steps,
     ) -> None:
-        mark = self._streams.mark()
         permitted = await self._pipeline(signed, head, time.time(), steps, _objection(head))  # 2
         if self._streams.count(permitted.use) >= MAX_OPEN:
             raise TooMany(
@@ -125,7 +124,7 @@ class EgressDoor:
         try:
             async with asyncio.timeout(permitted.deadline - time.time()) as limit:
                 with (
-                    self._streams.hold(permitted.use, mark, limit, calls=permitted.calls),
+                    self._streams.hold(permitted.use, limit, calls=permitted.calls),
                     ended_by_leaving(receive, limit),
                 ):
                     await self._forward(permitted, head, spool, answer, steps)

@@ -1,7 +1,6 @@
 """The answers that are on their way to laptops, by grant and server: a revocation or a freeze cuts them at once.
 
-So does the outcome of the call that they belong to, or of the last one. A cut also reaches a request that was
-authorised before it and has not begun to stream: each takes a mark first.
+So does the outcome of the call that they belong to, or of the last one.
 """
 
 from __future__ import annotations
@@ -36,14 +35,8 @@ class OpenStreams:
     def __init__(self) -> None:
         self._open: dict[Use, set[asyncio.Timeout]] = {}
         self._calls: dict[asyncio.Timeout, set[str]] = {}
-        self._cuts = 0
-        self._last_cut: dict[Use, int] = {}
         self._endless: set[asyncio.Timeout] = set()
         self._closed = False
-
-    def mark(self) -> int:
-        """Taken before a request is authorised; `hold` then knows of every cut since."""
-        return self._cuts
 
     def uses(self) -> tuple[Use, ...]:
         """The grants that have something under way, each with the server."""
@@ -76,8 +69,6 @@ class OpenStreams:
 
     def cut(self, use: Use) -> int:
         """Ends all that is under way for a grant at a server. How many were cut."""
-        self._cuts += 1
-        self._last_cut[use] = self._cuts
         cut = self._open.pop(use, set())
         for scope in cut:
             end_now(scope)
@@ -85,13 +76,14 @@ class OpenStreams:
 
     @contextmanager
     def hold(
-        self, use: Use, mark: int, scope: asyncio.Timeout, *, calls: tuple[str, ...] = (), endless: bool = False
+        self, use: Use, scope: asyncio.Timeout, *, calls: tuple[str, ...] = (), endless: bool = False
     ) -> Iterator[None]:
-        """Lists an entered scope while the block runs: a cut makes it time out. Raises StreamCut if it came already.
+        """Lists an entered scope while the block runs: a cut makes it time out.
 
-        Where it belongs to calls, it ends with the last of them.
+        Where it belongs to calls, it ends with the last of them. Raises StreamCut for an endless one of a broker that
+        is ending.
         """
-        if self._last_cut.get(use, 0) > mark or (endless and self._closed):
+        if endless and self._closed:
             raise StreamCut
         scopes = self._open.setdefault(use, set())
         scopes.add(scope)

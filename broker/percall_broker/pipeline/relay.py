@@ -5,7 +5,7 @@
     3  decide: gated methods by the grant's patterns, the policies and, where those ask, a person's approval; the others
        when the grant names the server; the default is no
     4  record it durably, on condition that grant, entry and key are still those decided on; a call's refusal too
-    5  unseal the key, and put it into its slots
+    5  unseal the key, and put it into its slots; as in pipeline.request, grant and server must still stand then
     6  forward the very bytes that were decided on
     7  stream the answer at the client's pace
     8  settle the outcome
@@ -292,10 +292,13 @@ class RelayPipeline:
     async def _forwarded(
         self, asked: Asked, said: Message | None, identity: Identity, server: Server, seen: Seen, forward: Forward
     ) -> None:
+        permitted = None
         try:
-            await forward(await self._permitted(asked, said, identity, server, seen), seen)  # 5, 6, 7
+            permitted = await self._permitted(asked, said, identity, server, seen)  # 5
+            await forward(permitted, seen)  # 6, 7
         except BrokerError as error:
-            if error.code in _NEVER_SENT:
+            # Of a call whose stream is resumed, nobody knows by this request: it was sent by another one.
+            if said is not None and (permitted is None or error.code in _NEVER_SENT):
                 seen.outcome = "failed"
             raise
         finally:
@@ -353,6 +356,8 @@ class RelayPipeline:
         began = seen.began_ms / 1000 if seen.call else asked.at
         carried = key_of(identity.grant, server)
         key = await self._vault.unseal(carried.secret, carried.version) if carried.version else b""  # 5
+        latest = await self._lookup.grant(identity.grant.id) or identity.grant
+        require(_shut(latest, server.name, await self._lookup.server(server.name), asked.at))
         target, sent = keyed(server.entry, key, headers)
         return Permitted(
             identity=identity,
@@ -393,7 +398,7 @@ def _shut(grant: Grant, name: str, server: Server | None, now: float) -> Decisio
 
 
 _NEVER_SENT = frozenset({
-    "session.unknown", "session.event", "upstream.name", "upstream.address", "upstream.connect", "upstream.tls",
-    "upstream.busy", "upstream.request", "credential.form", "relay.many", "secret.missing", "secret.seal",
+    "relay.many", "upstream.name", "upstream.address", "upstream.connect", "upstream.tls", "upstream.busy",
+    "upstream.request",
 })  # fmt: skip
-"""Why nothing reached the upstream: such a call has failed, and nothing about it is unknown."""
+"""Why the door sent nothing to the upstream: such a call has failed, and nothing about it is unknown."""

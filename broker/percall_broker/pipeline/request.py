@@ -6,7 +6,7 @@
     4  record it durably with the key that it will carry (the person's own, or the shared one), on condition that the
        window is open (redeeming the credential opens it, once), that grant, entry and key are still those decided on,
        and that the bound on requests is not passed; a refusal too
-    5  unseal that key
+    5  unseal that key, which may take its source some seconds; grant and server must still stand then
 
 The key is unsealed for this request alone, after step 4. Forwarding is the door's.
 """
@@ -120,9 +120,15 @@ class RequestPipeline:
             finally:
                 await settling
         key = await self._vault.unseal(carried.secret, carried.version)  # 5
+        await self._require_standing(identity.grant, server, now)
         steps.done("unseal")
         deadline = self._calls[calls[0]]["deadline_ms"] / 1000 if calls else now + server.entry.deadline_seconds
         return Permitted(identity, server, calls, deadline, key)
+
+    async def _require_standing(self, grant: Grant, server: Server, now: float) -> None:
+        """What was revoked while a key source took its time to unseal gets no key. Raises Forbidden."""
+        latest = await self._lookup.grant(grant.id) or grant
+        _standing(latest, server.name, await self._lookup.server(server.name), now)
 
     async def _decide_and_record(
         self, identity: Identity, head: wire.EgressRequest, objection: BrokerError | None, steps: Steps, now: float

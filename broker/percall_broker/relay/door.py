@@ -55,13 +55,12 @@ class RelayDoor:
         body = await read_body(receive, wire.MAX_FRAME_BYTES if method == "POST" else 0)
         client, session = (_said(scope, name) for name in (_CLIENT, _SESSION))
         server = scope["path"].removeprefix(wire.PATH_RELAY)
-        mark = self._streams.mark()
         traceparent = next((value.decode("latin-1") for name, value in scope["headers"] if name == _TRACEPARENT), None)
         asked = Asked(signed_request(scope, body), server, headers, body, client, session, time.time(), traceparent)
         said = self._pipeline.read(asked)
         try:
             await self._pipeline(
-                asked, said, Exchange(self._pipeline, self._upstream, self._streams, method, mark, receive, send)
+                asked, said, Exchange(self._pipeline, self._upstream, self._streams, method, receive, send)
             )
         except (Unauthenticated, NotFound):
             raise

@@ -48,7 +48,7 @@ log = structlog.get_logger()
 
 
 class Exchange:
-    """One request's way there and back. `mark` was taken of the open streams before the request was authorised."""
+    """One request's way there and back."""
 
     def __init__(
         self,
@@ -56,7 +56,6 @@ class Exchange:
         upstream: Upstream,
         streams: OpenStreams,
         method: str,
-        mark: int,
         receive: Receive,
         send: Send,
     ) -> None:
@@ -64,7 +63,6 @@ class Exchange:
         self._upstream = upstream
         self._streams = streams
         self._method = method
-        self._mark = mark
         self._receive = receive
         self._send = send
         self._begun = False
@@ -83,7 +81,7 @@ class Exchange:
             try:
                 async with asyncio.timeout(left) as limit:
                     with (
-                        self._streams.hold(permitted.use, self._mark, limit, endless=left is None),
+                        self._streams.hold(permitted.use, limit, endless=left is None),
                         ended_by_leaving(self._receive, limit) as leaving,
                     ):
                         await self._forward(permitted, seen, watch)

@@ -60,7 +60,6 @@ class Pipeline:
     entry: Entry
     refusal: BrokerError | None = None
     asked: list[tuple[SignedRequest, wire.EgressRequest]] = field(default_factory=list)
-    at_permission: Any = None
 
     def admit(self, request: SignedRequest) -> None:
         """Whoever asks."""
@@ -74,8 +73,6 @@ class Pipeline:
         self.asked.append((request, head))
         if self.refusal is not None:
             raise self.refusal
-        if self.at_permission is not None:
-            self.at_permission()
         server = Server("s", 1, self.entry, "active", 1)
         return Permitted(Identity(GRANT, "jti"), server, ("c1",), now + self.entry.deadline_seconds, CANARY.encode())
 
@@ -175,7 +172,7 @@ def shared_door(api: FakeApi) -> Iterator[Door]:
 @pytest.fixture
 def door(shared_door: Door, api: FakeApi) -> Door:
     pipeline = shared_door.pipeline
-    pipeline.refusal = pipeline.at_permission = None
+    pipeline.refusal = None
     pipeline.entry = entry_for(api.url)
     api.seen.clear()
     return shared_door
@@ -378,12 +375,6 @@ def test_a_revocation_cuts_an_open_stream_within_a_second_and_the_laptop_cannot_
         assert response.read1()
         door.cut()
         assert seconds_until_the_end(response) < 1
-
-
-def test_a_revocation_between_permission_and_sending_wins(door: Door, api: FakeApi) -> None:
-    door.pipeline.at_permission = lambda: door.streams.cut(USE)
-    assert door.refused(f"{api.url}/x") == (403, "request.cut")
-    assert not api.seen
 
 
 def test_a_revocation_cuts_a_request_that_waits_for_its_answer(door: Door) -> None:

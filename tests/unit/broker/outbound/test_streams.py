@@ -12,7 +12,7 @@ USE = ("grant", "server")
 
 async def _under_way(streams: OpenStreams, *calls: str) -> None:
     async with asyncio.timeout(60) as scope:
-        with streams.hold(USE, streams.mark(), scope, calls=calls):
+        with streams.hold(USE, scope, calls=calls):
             await asyncio.Event().wait()
 
 
