@@ -406,6 +406,18 @@ def hidden_request(exchange: Exchange) -> None:
     exchange.write(b'data: {"jsonrpc":"2.0","id":5,"method":"ping","method":"sampling/createMessage"}\n\n')
 
 
+def hiding_what_it_asks(exchange: Exchange) -> None:
+    """Where one reader finds a request for sampling, and another one nothing."""
+    asked = {"a": {"method": "sampling/createMessage"}}
+    text = json.dumps(exchange.result({"resultType": "input_required", "inputRequests": asked, "last": 1}))
+    exchange.json(text.replace('"last": 1', '"inputRequests": {}').encode())
+
+
+def asking_in_a_strange_form(exchange: Exchange) -> None:
+    asked = {"a": {"method": "sampling/createMessage"}}
+    exchange.json(exchange.result({"resultType": "input_required", "task": 5, "inputRequests": asked}))
+
+
 SERVERS: dict[str, tuple[Callable[[Exchange], None], str, str]] = {
     "hangs": (hanging, "call.deadline", "unknown"),
     "drips": (dripping, "call.deadline", "unknown"),
@@ -414,6 +426,8 @@ SERVERS: dict[str, tuple[Callable[[Exchange], None], str, str]] = {
     "sends a gigabyte as one event": (a_gigabyte_of_events, "upstream.size", "unknown"),
     "sends broken events": (broken_events, "upstream.closed", "unknown"),
     "hides a request": (hidden_request, "upstream.closed", "unknown"),
+    "hides what it asks": (hiding_what_it_asks, "upstream.message", "unknown"),
+    "asks in a strange form": (asking_in_a_strange_form, "upstream.message", "unknown"),
     "redirects": (redirecting, "upstream.redirect", "unknown"),
     "closes mid-stream": (closing, "upstream.closed", "unknown"),
     "ends half-way": (half, "upstream.protocol", "unknown"),

@@ -73,8 +73,9 @@ class Watch:
             return None
         if self._awaited is None or frames.id_key(said.id) != self._awaited:
             return None  # an answer to another request would get past what is done with that one's
-        self.answered = True
-        return self._answer(said, data)
+        passes = self._answer(said, data)
+        self.answered = passes is not None
+        return passes
 
     def _request(self, data: bytes) -> bytes | None:
         try:
@@ -98,7 +99,7 @@ class Watch:
             result = _decode_result(said.result)
             asked = gate.requested_by_server(wire.strict_json(bytes(said.result))) if result.input_requests else []
         except (msgspec.DecodeError, UnicodeDecodeError, WireError):
-            asked, result = [], _Result()
+            return None  # the client might read a request in it that we do not see
         for method in asked:
             if method in gate.OBSERVED:
                 self._observe(method)

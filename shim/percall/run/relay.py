@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _MOST_OPEN_REQUESTS = 10_000
 _TWO_READINGS = wire.Refusal(
     "frame.ambiguous",
-    "The server's list of tools can be read in more than one way, so it was dropped.",
+    "The server's answer can be read in more than one way, so it was dropped.",
     "Tell whoever makes the server.",
 )
 
@@ -108,8 +108,7 @@ class Relay:
         if self._replay_id and key == self._replay_id:
             self._replayed()
         elif self._calls.is_open(key):
-            instead = self._calls.answered(key, frame, allow_sampling=self.sampling)
-            self._client.write(line + b"\n" if instead is None else instead)
+            self._answer_call(key, frame, line)
         elif key in self._requests:
             request = self._requests.pop(key)
             if request["method"] == tools.METHOD:
@@ -118,6 +117,13 @@ class Relay:
                 self._client.write(self._filtered(request, frame, line))
         elif not self._calls.is_late(key):
             self._client.write(line + b"\n")
+
+    def _answer_call(self, key: Any, frame: dict[str, Any], line: bytes) -> None:
+        if frames.may_hide_a_request(line):
+            self._calls.answer_instead(key, _TWO_READINGS)
+            return
+        instead = self._calls.answered(key, frame, allow_sampling=self.sampling)
+        self._client.write(line + b"\n" if instead is None else instead)
 
     def refuse_all(self, refusal: wire.Refusal) -> None:
         """Answer everything with the refusal, now and from now on."""

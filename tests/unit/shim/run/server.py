@@ -38,6 +38,15 @@ def call(identifier, name, arguments):
         return text(sys.stdin.buffer.readline().decode())
     if name == "wants_sampling":
         return {"resultType": "input_required", "inputRequests": {"a": {"method": "sampling/createMessage"}}}
+    if name == "wants_sampling_twice_said":
+        asked = b'"inputRequests":{"a":{"method":"sampling/createMessage"}},"input\\u0052equests":{}'
+        if arguments.get("escaped"):
+            asked = asked.replace(b"R", b"\\u0052")
+        sys.stdout.buffer.write(b'{"jsonrpc":"2.0","id":%s,"result":{%s}}\n' % (json.dumps(identifier).encode(), asked))
+        sys.stdout.buffer.flush()
+        return None
+    if name == "half_a_character":
+        return {"content": [{"type": "text", "text": "\ud83d \x1b[0m"}]}
     if name == "environment":
         return text(json.dumps(dict(os.environ)))
     if name == "grandchild":

@@ -140,6 +140,17 @@ def test_sampling_is_refused_to_the_server_unless_its_entry_allows_it(laptop: La
     assert broker.settled[-1]["observed"] == {"sampling/createMessage": 1}
 
 
+def test_what_only_some_readers_would_take_for_sampling_is_dropped(laptop: Laptop, broker: SmallBroker) -> None:
+    with laptop.client() as client:
+        client.initialize()
+        for escaped in (False, True):
+            dropped = client.call("wants_sampling_twice_said", {"escaped": escaped})
+            assert "[frame.ambiguous]" in dropped["content"][0]["text"]
+        assert client.call_text("half_a_character") == "\ud83d \x1b[0m"
+        assert all(b"sampling/createMessage" not in line for line in client.stdout.text)
+    assert [settled["outcome"] for settled in broker.settled] == ["unknown", "unknown", "done"]
+
+
 def test_an_elicitation_passes_and_is_counted(laptop: Laptop, broker: SmallBroker) -> None:
     with laptop.client() as client:
         client.initialize()
