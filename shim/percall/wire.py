@@ -67,6 +67,8 @@ MAX_FRAME_BYTES = 16 * 1024 * 1024
 """The longest JSON-RPC frame that is gated."""
 MAX_NESTING = 64
 """The deepest nesting of a JSON-RPC frame that is gated."""
+MAX_VALUES = 250_000
+"""The most values of a JSON-RPC frame that is gated: a broker that reads millions answers nobody meanwhile."""
 MAX_HEAD_BYTES = 256 * 1024
 MAX_REPORT_BYTES = 4 * 1024 * 1024
 """How much a shim reports of a server's tools at once."""
@@ -92,7 +94,8 @@ _STRICT = json.JSONDecoder(object_pairs_hook=_unique_members, parse_constant=_no
 
 
 def strict_json(data: bytes) -> Any:
-    """One JSON value from UTF-8 bytes: no duplicate members, no NaN or Infinity, no lone surrogates, bounded nesting.
+    """One JSON value from UTF-8 bytes: no duplicate members, no NaN or Infinity, no lone surrogates, of bounded nesting
+    and number of values.
 
     Raises WireError, whose code says which rule was broken.
     """
@@ -102,7 +105,7 @@ def strict_json(data: bytes) -> Any:
         raise WireError("json.utf8", "The bytes are not UTF-8.") from None
     if text.startswith("\ufeff"):
         raise WireError("json.syntax", "A byte order mark is not JSON.")
-    _check_nesting(data)
+    _check_structure(data)
     try:
         value = _STRICT.decode(text)
     except (ValueError, RecursionError):
@@ -123,11 +126,27 @@ _AS_SQUARE = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
-def _check_nesting(data: bytes) -> None:
-    """Takes off the innermost level of brackets, one round a level: the whole walk stays in C."""
-    if not _has_many_brackets(data):
+def _check_structure(data: bytes) -> None:
+    """Bounds what reading will cost, in steps that stay in C."""
+    is_large = len(data) > MAX_VALUES  # a value has a byte, and most have one more that parts it from the next
+    if not is_large and not _has_many_brackets(data):
         return
-    outside_strings = b"".join(data.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+    unescaped = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # A value has two strings at most, its name and its text, of two quotes each.
+    if is_large and unescaped.count(b'"') > 4 * MAX_VALUES:
+        raise _too_many_values()
+    outside_strings = b"".join(unescaped.split(b'"')[::2])
+    if is_large and sum(map(outside_strings.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise _too_many_values()
+    _check_nesting(outside_strings)
+
+
+def _too_many_values() -> WireError:
+    return WireError("json.values", f"JSON of more than {MAX_VALUES} values.")
+
+
+def _check_nesting(outside_strings: bytes) -> None:
+    """Takes off the innermost level of brackets, one round a level."""
     brackets = outside_strings.translate(_AS_SQUARE, _NOT_BRACKETS)
     for _ in range(MAX_NESTING):
         if not brackets:

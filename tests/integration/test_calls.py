@@ -91,9 +91,15 @@ def test_a_server_that_the_grant_does_not_name_is_forbidden_whether_or_not_it_ex
             b'{"method":"tools/call","params":{"name":"get_a","arguments":' + b"[" * 80 + b"]" * 80 + b"}}",
             "frame.nesting",
         ),
+        (
+            b'{"method":"tools/call","params":{"name":"get_a","arguments":{"x":[' + b"[]," * wire.MAX_VALUES + b"0]}}}",
+            "frame.values",
+        ),
     ],
 )
-def test_a_frame_that_two_readers_could_read_differently_is_refused(served: Served, frame: bytes, code: str) -> None:
+def test_a_frame_that_readers_could_take_differently_or_long_for_is_refused(
+    served: Served, frame: bytes, code: str
+) -> None:
     laptop, _ = served.enrol()
     answer = laptop.send("POST", wire.PATH_CALLS, wire.join({"server": "keyed"}, frame))
     assert (answer.status, answer.code) == (400, code)

@@ -49,6 +49,7 @@ ENVELOPE = {
         (b'{"jsonrpc":"2.0"}', "frame.method"),
         (b'{"id":1,"method":"ping","params":{"x":NaN}}', "frame.number"),
         (b'{"id":1,"method":"ping","params":{"x":"\xff"}}', "frame.utf8"),
+        (b'{"id":1,"method":"ping","params":{"a":[' + b"[]," * wire.MAX_VALUES + b"0]}}", "frame.values"),
         (b'{"id":1,"method":"ping","params":' + b'{"a":' * 80 + b"1" + b"}" * 81, "frame.nesting"),
         (b'{"id":1,"method":"resources/read","params":{"uri":"file:///work/../etc/passwd"}}', "frame.uri"),
     ],

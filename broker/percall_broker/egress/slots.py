@@ -163,24 +163,22 @@ def _inject_json(slot: Slot, placeholder: str, key: str, request: Outgoing) -> O
     media = _content_type(request)
     if request.body is None or _is_encoded(request) or not (media == "application/json" or media.endswith("+json")):
         return None
-    body = request.body
+    real = _formatted(slot, key)
     written = json.dumps(_formatted(slot, placeholder)).encode()
-    real = json.dumps(_formatted(slot, key)).encode()
-    if not 0 < body.count(written) <= MAX_OCCURRENCES:
+    pieces = request.body.split(written)
+    if not 1 < len(pieces) <= MAX_OCCURRENCES + 1:
         return None
-    # Which of the places is the slot's? The one that, changed, changes what the pointer finds. So nothing but the
+    # Which of the places is the slot's? Each is given a name, and the pointer finds one. So nothing but the
     # placeholder's own bytes is written anew: numbers, order and spaces stay as the child wrote them.
-    probe = json.dumps(f"{placeholder}.").encode()
-    at = body.find(written)
-    while at >= 0:
-        if _value_at(_splice(body, at, written, probe), slot.name) == f"{placeholder}.":
-            return replace(request, body=_splice(body, at, written, real))
-        at = body.find(written, at + 1)
-    return None
-
-
-def _splice(body: bytes, at: int, old: bytes, new: bytes) -> bytes:
-    return body[:at] + new + body[at + len(old) :]
+    names = [f"{placeholder}.{number}" for number in range(1, len(pieces))]
+    named = b"".join(json.dumps(name).encode() + piece for name, piece in zip(names, pieces[1:], strict=True))
+    found = _value_at(pieces[0] + named, slot.name)
+    if found not in names:
+        return None
+    place = names.index(found) + 1
+    body = json.dumps(real).encode().join(written.join(part) for part in (pieces[:place], pieces[place:]))
+    # Once more, as it will be sent: members that differ by those names alone would be one and the same in it.
+    return replace(request, body=body) if _value_at(body, slot.name) == real else None
 
 
 def _value_at(body: bytes, pointer: str) -> Any:

@@ -1,0 +1,32 @@
+"""Strict JSON: what it costs to read is bounded before it is read."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from percall import wire
+from percall.errors import WireError
+
+MOST = wire.MAX_VALUES
+
+
+@pytest.mark.parametrize(
+    "item", [b"1", b"[]", b"{}", b"[[[[]]]]", b'""', b'{"a":0}', b'{"a":"\\""}', b'"\\\\"', b'"]"', b'" \\"] "']
+)
+def test_more_values_than_anybody_needs_are_refused_however_they_are_written(item: bytes) -> None:
+    with pytest.raises(WireError) as refused:
+        wire.strict_json(b"[" + b",".join([item] * (MOST + 1)) + b"]")
+    assert refused.value.code == "json.values"
+
+
+def test_as_many_as_are_allowed_are_read() -> None:
+    assert wire.strict_json(b"[" + b",".join([b'"1"'] * MOST) + b"]") == ["1"] * MOST
+    members = {str(number): "1" for number in range(MOST)}
+    assert wire.strict_json(wire.dump(members)) == members
+
+
+def test_a_long_text_is_one_value_whatever_it_holds() -> None:
+    text = '{"a": [1, 2]}, "\\"\n' * (wire.MAX_FRAME_BYTES // 24)
+    assert wire.strict_json(json.dumps({"text": text}).encode()) == {"text": text}
