@@ -59,6 +59,18 @@ def test_a_wrong_url_is_named_and_nothing_is_stored(url: str, tmp_path: Path) ->
     assert laptop.run("status", check=False).stdout.count("grant") <= 1
 
 
+def test_a_login_without_a_terminal_says_what_the_keyring_file_needs_and_uses_no_invite_up(
+    broker: Broker, person: str, tmp_path: Path
+) -> None:
+    done = broker.administrator.administer("grant", "create", person, "--server", "keyed", "--tools", "*", "--json")
+    invite = json.loads(done.stdout)["invite"]
+    laptop = Laptop(tmp_path, {"PERCALL_PASSPHRASE_FILE": ""})
+    refused = laptop.run("login", broker.url, "--invite", invite, "--keyring", "file", check=False)
+    assert "needs a passphrase, and there is no terminal to choose it at. [passphrase.unset]" in refused.stderr
+    assert "set PERCALL_PASSPHRASE_FILE to a file" in refused.stderr
+    Laptop(tmp_path).login(broker.url, invite)
+
+
 def test_https_to_a_broker_in_clear_is_named_as_that(broker: Broker, tmp_path: Path) -> None:
     url = broker.url.replace("http:", "https:")
     done = Laptop(tmp_path).run("login", url, "--invite", "x" * 32, "--keyring", "file", check=False)

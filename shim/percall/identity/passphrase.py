@@ -45,7 +45,7 @@ def from_file(path: str) -> bytes:
 def from_terminal(*, new: bool) -> bytes:
     """The passphrase typed at the terminal, twice when it is new. Raises IdentityError when there is no terminal."""
     if not sys.stdin.isatty():
-        raise missing()
+        raise _unset() if new else missing()
     from percall.identity.prompts import hidden  # noqa: PLC0415 - not for the helper, which nobody types to
 
     typed = hidden("Passphrase of the Percall keyring file: ")
@@ -61,6 +61,14 @@ def missing() -> IdentityError:
         "The keyring file is locked, and there is no terminal to ask for its passphrase at.",
         "Run percall unlock at a terminal; nothing needs to be started anew. "
         f"Or set {VARIABLE} to a file (mode 0600) that holds the passphrase, then run `percall login`.",
+    )
+
+
+def _unset() -> IdentityError:
+    return IdentityError(
+        "passphrase.unset",
+        "The keyring file needs a passphrase, and there is no terminal to choose it at.",
+        f"Log in at a terminal, or set {VARIABLE} to a file (mode 0600) that holds the passphrase.",
     )
 
 
