@@ -414,6 +414,10 @@ def hiding_what_it_asks(exchange: Exchange) -> None:
     exchange.json(text.replace('"last": 1', '"inputRequests": {}').encode())
 
 
+def answer_with_a_method(exchange: Exchange) -> None:
+    exchange.json({**exchange.result({"content": []}), "method": None})
+
+
 def asking_in_a_strange_form(exchange: Exchange) -> None:
     asked = {"a": {"method": "sampling/createMessage"}}
     exchange.json(exchange.result({"resultType": "input_required", "task": 5, "inputRequests": asked}))
@@ -427,6 +431,7 @@ SERVERS: dict[str, tuple[Callable[[Exchange], None], str, str]] = {
     "sends a gigabyte as one event": (a_gigabyte_of_events, "upstream.size", "unknown"),
     "sends broken events": (broken_events, "upstream.closed", "unknown"),
     "hides a request": (hidden_request, "upstream.closed", "unknown"),
+    "answers with a method": (answer_with_a_method, "upstream.message", "unknown"),
     "hides what it asks": (hiding_what_it_asks, "upstream.message", "unknown"),
     "asks in a strange form": (asking_in_a_strange_form, "upstream.message", "unknown"),
     "redirects": (redirecting, "upstream.redirect", "unknown"),

@@ -83,6 +83,8 @@ class Watch:
         except WireError:
             return None
         method = value["method"]
+        if not isinstance(method, str) or "result" in value or "error" in value:
+            return None  # a client might take it for an answer
         if method == gate.SAMPLING and not self._permitted.server.entry.sampling:
             if "id" in value:
                 self.refused.append(value["id"])

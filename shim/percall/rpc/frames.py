@@ -112,14 +112,17 @@ def error_code(error: FrameError) -> int:
 
 
 def server_frame(line: bytes) -> dict[str, Any] | None:
-    """The frame on a line that the child sent, or None: what is no JSON object does not reach the client.
+    """The frame on a line that the child sent, or None: what is no request and no answer does not reach the client.
 
-    A frame with a method gets the strict pass, so that no request hides behind a duplicate member.
+    A frame with a method gets the strict pass, so that no request hides behind a duplicate member, and no answer behind
+    a request.
     """
     try:
         frame = json.loads(line)
         if isinstance(frame, dict) and "method" in frame:
             frame = wire.strict_json(line)
+            if not isinstance(frame["method"], str) or "result" in frame or "error" in frame:
+                return None
     except (ValueError, RecursionError, WireError):
         return None
     return frame if isinstance(frame, dict) else None

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 _SWEEP_SECONDS = 1.0
 _MOST_WAITING = 1000
 _MOST_WAITING_BYTES = 32 * 1024 * 1024
-_REMEMBERED = 1000
 ENDED = frozenset(
     {
         *("grant.revoked", "grant.suspended", "grant.expired"),
@@ -93,7 +92,7 @@ class Calls:
         self._deciding: dict[Any, Call] = {}
         self._held: dict[Any, Call] = {}
         self._open: dict[Any, Call] = {}
-        self._answered_here: deque[Any] = deque(maxlen=_REMEMBERED)
+        self._listening: set[Any] = set()
         self._sweeping = False
 
     @property
@@ -109,7 +108,7 @@ class Calls:
 
     def knows(self, key: Any) -> bool:
         """Whether a call with this id has not been answered yet."""
-        known = key in self._open or key in self._deciding or key in self._held
+        known = key in self._open or key in self._deciding or key in self._held or key in self._listening
         return known or any(call.key == key for call in self._waiting)
 
     def submit(self, frame: dict[str, Any], line: bytes) -> None:
@@ -138,6 +137,7 @@ class Calls:
         if key in self._open:
             self._end(key, "unknown")
             self._next()
+        self._listening.discard(key)
         return True
 
     def answered(self, key: Any, frame: dict[str, Any], *, allow_sampling: bool) -> bytes | None:
@@ -160,9 +160,11 @@ class Calls:
         """Whether the child owes an answer to a call with this id."""
         return key in self._open
 
-    def is_late(self, key: Any) -> bool:
-        """Whether the shim has answered this request already, so that the child's answer must be dropped."""
-        return key in self._answered_here
+    def heard_out(self, key: Any) -> bool:
+        """Whether this is the id of a subscription, which has ended with an answer now."""
+        was_listening = key in self._listening
+        self._listening.discard(key)
+        return was_listening
 
     def answer_instead(self, key: Any, refusal: wire.Refusal) -> None:
         """The child's answer cannot be passed on: answer in its place; whether the call did anything is unknown."""
@@ -177,6 +179,7 @@ class Calls:
     def refuse_all(self, refusal: wire.Refusal) -> None:
         """The child is gone or must go: answer everything with the refusal."""
         self._windows.close_all()
+        self._listening.clear()
         for key in tuple(self._open):
             self._answer(refusals.answer(self._end(key, "unknown").frame, refusal))
         for call in self._deciding.values():
@@ -222,6 +225,7 @@ class Calls:
             self._next()
             return
         if call.frame["method"] == gate.LONG_LIVED:
+            self._listening.add(call.key)
             self._forward(call.line)
             self._settle(call, "done")  # a stream for as long as the client likes; no window, no deadline
             self._next()
@@ -304,7 +308,6 @@ class Calls:
         for key, call in tuple(self._open.items()):
             if call.deadline < now:
                 self._end(key, "unknown")
-                self._answered_here.append(key)
                 self._answer(refusals.answer(call.frame, refusals.DEADLINE_PASSED))
                 self._forward(refusals.cancelled(call.frame["id"], "The call's deadline has passed.").rstrip(b"\n"))
         self._sweeping = bool(self._open)

@@ -45,6 +45,7 @@ class Relay:
         self._opened_here = False
         self._replay_id = ""
         self._held: list[bytes | None] = []
+        self._has_dropped = False
 
     def connect(self, *, calls: Calls, client: Writer, known: KnownTools) -> None:
         """Join the parts."""
@@ -103,8 +104,10 @@ class Relay:
             return
         if "method" in frame:
             self._from_server(frame, line)
-            return
-        key = frames.id_key(frame.get("id"))
+        else:
+            self._answered(frames.id_key(frame.get("id")), frame, line)
+
+    def _answered(self, key: Any, frame: dict[str, Any], line: bytes) -> None:
         if self._replay_id and key == self._replay_id:
             self._replayed()
         elif self._calls.is_open(key):
@@ -115,8 +118,12 @@ class Relay:
                 self._list_tools(request, frame, line)
             else:
                 self._client.write(self._filtered(request, frame, line))
-        elif not self._calls.is_late(key):
+        elif self._calls.heard_out(key):
             self._client.write(line + b"\n")
+        elif not self._has_dropped:
+            # Clients take "1" for 1, so it would be an answer to them, past all that is done with answers here.
+            self._has_dropped = True
+            self._stderr.say("an answer that nobody waits for was dropped, as all such are.")
 
     def _answer_call(self, key: Any, frame: dict[str, Any], line: bytes) -> None:
         if frames.may_hide_a_request(line):
@@ -186,9 +193,7 @@ class Relay:
         params = frame.get("params")
         key = frames.id_key(params.get("requestId")) if isinstance(params, dict) else None
         if self._calls.cancel(key):
-            request = self._requests.get(key)
-            if request is not None and request["method"] not in gate.LIST_METHODS:
-                del self._requests[key]  # a list that comes all the same is still filtered
+            self._requests.pop(key, None)
             self.to_child(line)
 
     def _from_server(self, frame: dict[str, Any], line: bytes) -> None:

@@ -38,6 +38,16 @@ def call(identifier, name, arguments):
         return text(sys.stdin.buffer.readline().decode())
     if name == "wants_sampling":
         return {"resultType": "input_required", "inputRequests": {"a": {"method": "sampling/createMessage"}}}
+    if name == "forge":
+        for forged in (
+            {"id": str(identifier)},
+            {"id": identifier, "method": None},
+            {"id": identifier, "method": ["sampling/createMessage"]},
+            {"id": identifier, "method": "ping"},
+            {"id": identifier + 1},
+            {"id": None},
+        ):
+            write({"jsonrpc": "2.0", **forged, "result": text("FORGED")})
     if name == "wants_sampling_twice_said":
         asked = b'"inputRequests":{"a":{"method":"sampling/createMessage"}},"input\\u0052equests":{}'
         if arguments.get("escaped"):

@@ -140,6 +140,16 @@ def test_sampling_is_refused_to_the_server_unless_its_entry_allows_it(laptop: La
     assert broker.settled[-1]["observed"] == {"sampling/createMessage": 1}
 
 
+def test_an_answer_that_only_the_client_would_take_for_one_is_dropped(laptop: Laptop, broker: SmallBroker) -> None:
+    with laptop.client() as client:
+        client.initialize()
+        assert client.call_text("forge") == "forge"
+        assert client.call_text("echo") == "echo", "answered before it was asked"
+        assert all(b"FORGED" not in line for line in client.stdout.text)
+    assert b"an answer that nobody waits for was dropped" in b"".join(client.stderr.text)
+    assert [settled["outcome"] for settled in broker.settled] == ["done", "done"]
+
+
 def test_what_only_some_readers_would_take_for_sampling_is_dropped(laptop: Laptop, broker: SmallBroker) -> None:
     with laptop.client() as client:
         client.initialize()
