@@ -10,6 +10,7 @@ Standard library only: the shim imports this before its child has started.
 from __future__ import annotations
 
 import json
+import math
 
 from percall.errors import WireError
 from percall.lean import dataclass, field, members
@@ -90,7 +91,14 @@ def _no_constant(name: str) -> None:
     raise WireError("json.number", f"{name} is not JSON.")
 
 
-_STRICT = json.JSONDecoder(object_pairs_hook=_unique_members, parse_constant=_no_constant)
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise WireError("json.number", "A number is larger than any that JSON's readers agree on.")
+    return number
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_unique_members, parse_constant=_no_constant, parse_float=_finite)
 
 
 def strict_json(data: bytes) -> Any:
@@ -171,7 +179,11 @@ def _has_many_brackets(data: bytes) -> bool:
 
 def dump(value: Any) -> bytes:
     """Compact JSON on one line."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which some servers' texts have: it exists as an escape alone
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
 def join(head: Mapping[str, Any], body: bytes = b"") -> bytes:

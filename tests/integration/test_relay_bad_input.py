@@ -418,6 +418,10 @@ def answer_with_a_method(exchange: Exchange) -> None:
     exchange.json({**exchange.result({"content": []}), "method": None})
 
 
+def failing_with_a_result(exchange: Exchange) -> None:
+    exchange.json({"jsonrpc": "2.0", "id": 1, "error": {"code": 1, "message": "m"}, "Result": {"content": []}})
+
+
 def asking_in_a_strange_form(exchange: Exchange) -> None:
     asked = {"a": {"method": "sampling/createMessage"}}
     exchange.json(exchange.result({"resultType": "input_required", "task": 5, "inputRequests": asked}))
@@ -432,6 +436,7 @@ SERVERS: dict[str, tuple[Callable[[Exchange], None], str, str]] = {
     "sends broken events": (broken_events, "upstream.closed", "unknown"),
     "hides a request": (hidden_request, "upstream.closed", "unknown"),
     "answers with a method": (answer_with_a_method, "upstream.message", "unknown"),
+    "fails with a result": (failing_with_a_result, "upstream.message", "unknown"),
     "hides what it asks": (hiding_what_it_asks, "upstream.message", "unknown"),
     "asks in a strange form": (asking_in_a_strange_form, "upstream.message", "unknown"),
     "redirects": (redirecting, "upstream.redirect", "unknown"),

@@ -247,9 +247,9 @@ def test_a_head_that_would_change_the_method_is_refused_and_recorded(served: Ser
     )
     message = wire.join(wire.encode(head))
     answer = laptop.exchange("POST", wire.PATH_EGRESS, message, laptop.headers("POST", wire.PATH_EGRESS, message))
-    assert (answer.status, answer.code) == (403, "request.method_override")
+    assert (answer.status, answer.code) == (403, "request.override")
     story = served.administrator.administer("GET", f"/v1/admin/calls/{window.call}")
-    assert [entry["reason"] for entry in story["entries"]] == ["grant.tool", "request.method_override"]
+    assert [entry["reason"] for entry in story["entries"]] == ["grant.tool", "request.override"]
     assert grant in str(story)
 
 

@@ -38,8 +38,12 @@ _NEVER_SENT = HOP_BY_HOP | {
 
 _NEVER_RETURNED = HOP_BY_HOP | {"set-cookie", "set-cookie2", "alt-svc", "content-encoding", "dpop-nonce"}
 
-# Servers that know these read a POST as a DELETE: the rules would decide on another method than the upstream runs.
-_METHOD_OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-method-override"})
+# Servers that know these read a POST as a DELETE, or another path than the request's: the rules would decide on
+# something else than the upstream does.
+_OVERRIDES = frozenset({
+    "x-http-method-override", "x-http-method", "x-method-override", "x-original-method", "x-original-url",
+    "x-rewrite-url",
+})  # fmt: skip
 
 _SINGLE = frozenset({"authorization", "content-type", "content-length", "host"})
 
@@ -55,8 +59,8 @@ def check(headers: Iterable[tuple[str, str]]) -> None:
             raise InvalidInput("request.header", "A header of the request is malformed.")
         if lower in _SINGLE and lower in seen:
             raise InvalidInput("request.header", f"The request has the header {name!r} twice.")
-        if lower in _METHOD_OVERRIDES:
-            raise Forbidden("request.method_override", f"The header {name!r} would change the method decided on.")
+        if lower in _OVERRIDES:
+            raise Forbidden("request.override", f"The header {name!r} would change what was decided on.")
         seen.add(lower)
     if count > MAX_HEADERS:
         raise InvalidInput("request.header", f"The request has more than {MAX_HEADERS} headers.")

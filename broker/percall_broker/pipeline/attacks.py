@@ -43,7 +43,7 @@ _CODES = frozenset(
         "request.ambiguous",
         "request.header",
         "request.host",
-        "request.method_override",
+        "request.override",
         "request.no_call",
         "request.rule",
         "wire.head",

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_PASSED_ON = frozenset({b"", b"event", b"retry"})
 _RETURN, _NEWLINE = b"\r\n"
 _LONGEST_BLANK_LINE = 4
 MAX_EVENT_BYTES = wire.MAX_FRAME_BYTES + 64 * 1024
@@ -45,10 +47,12 @@ class EventReader:
         """The events that are complete now, without the blank lines that end them; a long one as it is held, to be
         forgotten by whoever takes it. Raises UpstreamFailed for one that is too long, Unavailable.
         """
-        if not self._begun:
-            data = data.removeprefix(b"\xef\xbb\xbf")
-            self._begun = True
         self._buffer += data
+        if not self._begun:
+            if _BYTE_ORDER_MARK.startswith(self._buffer):
+                return
+            self._buffer = self._buffer.removeprefix(_BYTE_ORDER_MARK)
+            self._begun = True
         # A carriage return at the end may be half of a line's end.
         known = len(self._buffer) - self._buffer.endswith(b"\r")
         start = 0
@@ -100,7 +104,10 @@ def _blank_line(buffer: bytearray, start: int, end: int) -> tuple[int, int] | No
 
 @dataclass(slots=True)
 class Event:
-    """One event. `data` and `id` are None where the event has no such line; `others` are its other lines, untouched."""
+    """One event. `data` and `id` are None where the event has no such line.
+
+    `others` are its other lines that mean anything, untouched.
+    """
 
     data: bytes | None
     id: str | None
@@ -128,7 +135,7 @@ def read_event(raw: bytes) -> Event:
         elif name == b"id":
             # An id with a null in it is none; one that is not UTF-8 could not be handed back.
             identifier = None if b"\0" in value else value.decode("utf-8", "replace")
-        elif line:
+        elif line and name in _PASSED_ON:  # what readers ignore, some might not
             others.append(line)
     return Event(b"\n".join(data) if data else None, identifier, tuple(others))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from percall import wire
-from percall.errors import WireError
+from percall.errors import FrameError, WireError
 from percall.rpc import frames, gate, refusals, tools
 from percall_broker.stages.pins import sift
 
@@ -79,12 +79,10 @@ class Watch:
 
     def _request(self, data: bytes) -> bytes | None:
         try:
-            value = wire.strict_json(data)  # so that no request hides behind a duplicate member
-        except WireError:
+            value = frames.server_request(data)
+        except (WireError, FrameError):
             return None
         method = value["method"]
-        if not isinstance(method, str) or "result" in value or "error" in value:
-            return None  # a client might take it for an answer
         if method == gate.SAMPLING and not self._permitted.server.entry.sampling:
             if "id" in value:
                 self.refused.append(value["id"])
@@ -94,6 +92,8 @@ class Watch:
         return data
 
     def _answer(self, said: _Said, data: bytes) -> bytes | None:
+        if frames.is_ambiguous(data) if said.error else frames.may_hide_a_request(data):
+            return None
         if said.error:
             self._seen.outcome = "failed"
             return data
@@ -101,7 +101,7 @@ class Watch:
             result = _decode_result(said.result)
             asked = gate.requested_by_server(wire.strict_json(bytes(said.result))) if result.input_requests else []
         except (msgspec.DecodeError, UnicodeDecodeError, WireError):
-            return None  # the client might read a request in it that we do not see
+            return None
         for method in asked:
             if method in gate.OBSERVED:
                 self._observe(method)

@@ -7,6 +7,7 @@ from JSON-RPC's only in case, batches, a carriage return inside (some servers ta
 from __future__ import annotations
 
 import json
+import math
 
 from percall import wire
 from percall.errors import FrameError, WireError
@@ -21,6 +22,7 @@ INVALID_REQUEST = -32600
 MODERN = "io.modelcontextprotocol/protocolVersion"
 """The member of `params._meta` that each request of the 2026-07-28 revision carries."""
 _TRACEPARENT_CHARACTERS = 55
+_MOST_DIGITS = 16
 CLIENT_INFO = "io.modelcontextprotocol/clientInfo"
 
 _ENVELOPE = ("jsonrpc", "id", "method", "params", "result", "error")
@@ -119,36 +121,59 @@ def server_frame(line: bytes) -> dict[str, Any] | None:
     """
     try:
         frame = json.loads(line)
-        if isinstance(frame, dict) and "method" in frame:
-            frame = wire.strict_json(line)
-            if not isinstance(frame["method"], str) or "result" in frame or "error" in frame:
-                return None
-    except (ValueError, RecursionError, WireError):
+        if not isinstance(frame, dict):
+            return None
+        if "method" in frame:
+            return server_request(line)
+        _refuse_look_alikes(frame, _ENVELOPE_FOLDED)
+    except (ValueError, RecursionError, WireError, FrameError):
         return None
-    return frame if isinstance(frame, dict) else None
+    return frame
+
+
+def server_request(line: bytes) -> dict[str, Any]:
+    """A server's request or notification, which nobody takes for an answer. Raises WireError, FrameError."""
+    frame: dict[str, Any] = wire.strict_json(line)
+    _refuse_look_alikes(frame, _ENVELOPE_FOLDED)
+    if not isinstance(frame["method"], str) or "result" in frame or "error" in frame:
+        raise FrameError("frame.method", "A request names a method, and answers nothing.")
+    return frame
 
 
 def may_hide_a_request(line: bytes) -> bool:
-    """Whether one reader of an answer could find in it what the server asks of the client, and another one nothing.
+    """Whether one reader of an answer could find in it what the server asks of the client, and another one nothing."""
+    may_ask = b"inputRequests" in line or b"\\u00" in line  # letters may be written as escapes
+    return may_ask and is_ambiguous(line)
 
-    Letters may be written as escapes. Half a surrogate pair alone hides nothing, and stands in many servers' texts.
+
+def is_ambiguous(line: bytes) -> bool:
+    """Whether two readers of an answer could read different ones.
+
+    Half a surrogate pair alone misleads nobody, and stands in many servers' texts.
     """
-    if b"inputRequests" not in line and b"\\u00" not in line:
-        return False
     try:
-        wire.strict_json(line)
+        only_reading(wire.strict_json(line))
     except WireError as error:
         return error.code != "json.surrogate"
+    except FrameError:
+        return True
     return False
 
 
 def id_key(frame_id: Any) -> str | tuple[float] | None:
-    """What identifies an id among open requests: JSON's `1` and `1.0` are one number. None: not an id."""
+    """What identifies an id among open requests: JSON's `1` and `1.0` are one number, and MCP's SDKs take `"1"` for it.
+
+    None: not an id.
+    """
     if isinstance(frame_id, str):
-        return frame_id
-    if isinstance(frame_id, (int, float)) and not isinstance(frame_id, bool):
+        return (int(frame_id),) if _is_number(frame_id) else frame_id
+    if isinstance(frame_id, (int, float)) and not isinstance(frame_id, bool) and math.isfinite(frame_id):
         return (frame_id,)
     return None
+
+
+def _is_number(text: str) -> bool:
+    return len(text) < _MOST_DIGITS and text.isascii() and text.isdigit() and str(int(text)) == text
 
 
 def meta(frame: dict[str, Any]) -> dict[str, Any]:

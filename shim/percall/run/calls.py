@@ -92,7 +92,7 @@ class Calls:
         self._deciding: dict[Any, Call] = {}
         self._held: dict[Any, Call] = {}
         self._open: dict[Any, Call] = {}
-        self._listening: set[Any] = set()
+        self._listening: dict[Any, dict[str, Any]] = {}
         self._sweeping = False
 
     @property
@@ -137,7 +137,7 @@ class Calls:
         if key in self._open:
             self._end(key, "unknown")
             self._next()
-        self._listening.discard(key)
+        self._listening.pop(key, None)
         return True
 
     def answered(self, key: Any, frame: dict[str, Any], *, allow_sampling: bool) -> bytes | None:
@@ -160,11 +160,9 @@ class Calls:
         """Whether the child owes an answer to a call with this id."""
         return key in self._open
 
-    def heard_out(self, key: Any) -> bool:
-        """Whether this is the id of a subscription, which has ended with an answer now."""
-        was_listening = key in self._listening
-        self._listening.discard(key)
-        return was_listening
+    def heard_out(self, key: Any) -> dict[str, Any] | None:
+        """The request of the subscription with this id, which an answer ends; None where there is none."""
+        return self._listening.pop(key, None)
 
     def answer_instead(self, key: Any, refusal: wire.Refusal) -> None:
         """The child's answer cannot be passed on: answer in its place; whether the call did anything is unknown."""
@@ -225,7 +223,7 @@ class Calls:
             self._next()
             return
         if call.frame["method"] == gate.LONG_LIVED:
-            self._listening.add(call.key)
+            self._listening[call.key] = call.frame
             self._forward(call.line)
             self._settle(call, "done")  # a stream for as long as the client likes; no window, no deadline
             self._next()

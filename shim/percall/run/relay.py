@@ -5,7 +5,9 @@ It never sends a frame of its own ahead of the client's, and hands the client no
 
 from __future__ import annotations
 
+import json
 import os
+from contextlib import suppress
 
 from percall import wire
 from percall.errors import FrameError, WireError
@@ -97,6 +99,7 @@ class Relay:
             self._stderr.say(f"a line of the server's was longer than {wire.MAX_FRAME_BYTES} bytes and was dropped.")
             self._answer_too_long(head)
             return
+        line = line.replace(b"\r", b" ")  # between members, where alone JSON has one; some readers end a line there
         frame = frames.server_frame(line)
         if frame is None:
             if line.strip():
@@ -113,15 +116,11 @@ class Relay:
         elif self._calls.is_open(key):
             self._answer_call(key, frame, line)
         elif key in self._requests:
-            request = self._requests.pop(key)
-            if request["method"] == tools.METHOD:
-                self._list_tools(request, frame, line)
-            else:
-                self._client.write(self._filtered(request, frame, line))
-        elif self._calls.heard_out(key):
-            self._client.write(line + b"\n")
+            self._answer_request(self._requests.pop(key), frame, line)
+        elif (subscription := self._calls.heard_out(key)) is not None:
+            self._answer_request(subscription, frame, line)
         elif not self._has_dropped:
-            # Clients take "1" for 1, so it would be an answer to them, past all that is done with answers here.
+            # Some client might take it for an answer, past all that is done with answers here.
             self._has_dropped = True
             self._stderr.say("an answer that nobody waits for was dropped, as all such are.")
 
@@ -131,6 +130,32 @@ class Relay:
             return
         instead = self._calls.answered(key, frame, allow_sampling=self.sampling)
         self._client.write(line + b"\n" if instead is None else instead)
+
+    def _answer_request(self, request: dict[str, Any], frame: dict[str, Any], line: bytes) -> None:
+        """The server's answer to what is no call."""
+        asked = gate.requested_by_server(frame.get("result"))
+        if frames.may_hide_a_request(line):
+            self._client.write(refusals.answer(request, _TWO_READINGS))
+        elif gate.SAMPLING in asked and not self.sampling:
+            self._client.write(refusals.answer(request, refusals.SAMPLING_REFUSED))
+        elif request["method"] not in gate.LIST_METHODS or ("error" in frame and "result" not in frame):
+            self._client.write(line + b"\n")
+        else:
+            self._list(request, line)
+
+    def _list(self, request: dict[str, Any], line: bytes) -> None:
+        """Of a list, what is known and granted. Nobody may read another one in its bytes."""
+        frame: dict[str, Any] = {}
+        listed = None
+        with suppress(WireError, FrameError, KeyError):
+            frame = frames.only_reading(wire.strict_json(line))
+            listed = tools.listed(frame["result"]) if request["method"] == tools.METHOD else []
+        if listed is None:
+            self._client.write(refusals.answer(request, _TWO_READINGS))
+        elif request["method"] == tools.METHOD:
+            self._list_tools(request, frame, listed, line)
+        else:
+            self._client.write(self._filtered(request, frame, line))
 
     def refuse_all(self, refusal: wire.Refusal) -> None:
         """Answer everything with the refusal, now and from now on."""
@@ -208,26 +233,14 @@ class Relay:
             self._calls.observe(method)
         self._client.write(line + b"\n")
 
-    def _list_tools(self, request: dict[str, Any], frame: dict[str, Any], line: bytes) -> None:
-        """The server's list of tools: of it, what is known and granted. Nobody may read another list in these bytes."""
-        if "error" in frame and "result" not in frame:
-            self._client.write(line + b"\n")
-            return
-        try:
-            frame = frames.only_reading(wire.strict_json(line))
-            result = frame["result"]
-            listed = tools.listed(result)
-        except (WireError, FrameError, KeyError):
-            listed = None
-        if listed is None:
-            self._client.write(refusals.answer(request, _TWO_READINGS))
-            return
+    def _list_tools(self, request: dict[str, Any], frame: dict[str, Any], listed: list[Any], line: bytes) -> None:
+        """The server's list of tools: of it, what is known and granted."""
 
         def shown(known: list[Any]) -> None:
             if len(known) == len(listed):
                 self._client.write(self._filtered(request, frame, line))
                 return
-            sifted = {**frame, "result": {**result, "tools": known}}
+            sifted = {**frame, "result": {**frame["result"], "tools": known}}
             self._client.write(self._filtered(request, sifted, wire.dump(sifted)))
 
         self._known.sift(listed, shown)
@@ -238,8 +251,6 @@ class Relay:
             self._client.write(b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\n')
 
     def _filtered(self, request: dict[str, Any], frame: dict[str, Any], line: bytes) -> bytes:
-        if request["method"] not in gate.LIST_METHODS:
-            return line + b"\n"
         changed = gate.filter_list(request["method"], frame.get("result"), self.granted)
         return line + b"\n" if changed is None else wire.dump({**frame, "result": changed}) + b"\n"
 
@@ -247,8 +258,8 @@ class Relay:
         """Find whose answer was dropped, from the line's beginning, and answer instead."""
         import re  # noqa: PLC0415 - loaded long ago by the dataclasses of `wire`
 
-        found = re.search(rb'"id"\s*:\s*(-?\d+|"[^"\\]*")', head)
-        key = frames.id_key(wire.strict_json(found[1])) if found else None
+        found = re.search(rb'"id"\s*:\s*(-?(?:0|[1-9]\d{0,19})\b|"[^"\\\x00-\x1f\x80-\xff]*")', head)
+        key = frames.id_key(json.loads(found[1])) if found else None
         refusal = wire.Refusal("frame.long", "The server's answer was too long and was dropped.", "Ask for less.")
         if self._calls.is_open(key):
             self._calls.answer_instead(key, refusal)

@@ -215,10 +215,13 @@ def test_what_belongs_to_the_caller_or_the_connection_does_not_travel(door: Door
     assert api.seen[-1].headers["accept-encoding"] == "identity"
 
 
-@pytest.mark.parametrize("name", ["X-HTTP-Method-Override", "X_HTTP_Method_Override", "x-http_method-OVERRIDE"])
+@pytest.mark.parametrize(
+    "name",
+    ["X-HTTP-Method-Override", "X_HTTP_Method_Override", "x-http_method-OVERRIDE", "X-Original-URL", "X-Rewrite-URL"],
+)
 def test_a_header_that_changes_the_method_is_refused(door: Door, api: FakeApi, name: str) -> None:
     hidden = (*BEARER, (name, "DELETE"))
-    assert door.refused(f"{api.url}/x", headers=hidden) == (403, "request.method_override")
+    assert door.refused(f"{api.url}/x", headers=hidden) == (403, "request.override")
     assert not api.seen
 
 

@@ -35,6 +35,18 @@ def test_events_are_cut_alike_wherever_the_stream_is_cut(texts: list[bytes], end
     assert [read_event(event).data for event in read(pieces)] == texts
 
 
+@given(st.integers(0, 8))
+def test_a_byte_order_mark_is_none_of_the_first_line_wherever_it_is_cut(cut: int) -> None:
+    stream = b"\xef\xbb\xbfdata: a\n\n"
+    (event,) = read([stream[:cut], stream[cut:]])
+    assert read_event(event).data == b"a"
+
+
+def test_what_no_reader_of_events_knows_goes_nowhere() -> None:
+    event = read_event(b": said\nevent: message\nretry: 5\n\xef\xbb\xbfdata: b\nDATA: c\nnonsense\ndata: a")
+    assert bytes(event) == b": said\nevent: message\nretry: 5\ndata: a\n\n"
+
+
 @given(st.lists(st.tuples(TEXTS, ENDS), min_size=1, max_size=4))
 def test_each_line_may_end_in_its_own_way(lines: list[tuple[bytes, bytes]]) -> None:
     body = b"".join(b"data: " + text + end for text, end in lines)

@@ -25,6 +25,7 @@ def test_a_plain_head_is_read_as_it_came() -> None:
         pytest.param(b"Host: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked", id="encoding twice"),
         pytest.param(b"Host: x\r\nTransfer-Encoding: gzip, chunked", id="other encoding"),
         pytest.param(b"Host: x\nAccept: y", id="bare line feed"),
+        pytest.param(b"Host: x\r\nx:" + b" " * 60_000 + b"\x01", id="much to try before it is malformed"),
         pytest.param(b"Host: x\rAccept: y", id="bare carriage return"),
         pytest.param(b"Host: x\r\nAccept: y\r\n z", id="folded header"),
         pytest.param(b"Host : x", id="space before the colon"),

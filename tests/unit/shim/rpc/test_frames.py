@@ -52,10 +52,11 @@ def test_frames_that_servers_could_read_otherwise_are_refused(line: bytes) -> No
         frames.client_frame(line)
 
 
-def test_one_and_one_point_nought_are_one_id_and_true_is_none() -> None:
-    assert frames.id_key(1) == frames.id_key(1.0)
-    assert frames.id_key(1) != frames.id_key("1")
+def test_one_is_one_id_however_it_is_written_and_true_is_none() -> None:
+    assert frames.id_key(1) == frames.id_key(1.0) == frames.id_key("1")
+    assert len({frames.id_key(text) for text in ("1", "01", "1.0", " 1", "+1", "\u0661", "1" * 16)}) == 7
     assert frames.id_key(True) is None
+    assert frames.id_key(float("inf")) is None
     assert frames.id_key(None) is None
 
 

@@ -40,10 +40,11 @@ def call(identifier, name, arguments):
         return {"resultType": "input_required", "inputRequests": {"a": {"method": "sampling/createMessage"}}}
     if name == "forge":
         for forged in (
-            {"id": str(identifier)},
+            {"id": f" {identifier}"},
             {"id": identifier, "method": None},
             {"id": identifier, "method": ["sampling/createMessage"]},
             {"id": identifier, "method": "ping"},
+            {"ID": identifier},
             {"id": identifier + 1},
             {"id": None},
         ):
@@ -55,6 +56,14 @@ def call(identifier, name, arguments):
         sys.stdout.buffer.write(b'{"jsonrpc":"2.0","id":%s,"result":{%s}}\n' % (json.dumps(identifier).encode(), asked))
         sys.stdout.buffer.flush()
         return None
+    if name == "strange":
+        own = str(identifier).encode()
+        for line in (
+            b'{"jsonrpc":"2.0","id":1e999,"method":"roots/list"}',
+            b'{"id":007,' + b" " * (17 * 1024 * 1024) + b"}",
+            b'{"jsonrpc":"2.0","method":"notifications/message","params":[\r{"id":%s,"result":{}}\r]}' % own,
+        ):
+            sys.stdout.buffer.write(line + b"\n")
     if name == "half_a_character":
         return {"content": [{"type": "text", "text": "\ud83d \x1b[0m"}]}
     if name == "environment":
@@ -80,6 +89,10 @@ def answer(frame, line):
         return call(identifier, params.get("name"), params.get("arguments") or {})
     if method == "tools/list":
         return {"tools": [{"name": name} for name in ("echo", "delete_all")], "cacheScope": "public", "extra": [1.50]}
+    if method == "prompts/list":
+        return {"prompts": [{"name": "sum\ud83d"}, {"name": "secret"}]}
+    if method == "resources/list":
+        return {"resultType": "input_required", "inputRequests": {"a": {"method": "sampling/createMessage"}}}
     if method == "initialize":
         return {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {"name": "child", "version": "1"}}
     return {"line": line.decode()}

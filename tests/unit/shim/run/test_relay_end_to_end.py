@@ -161,6 +161,20 @@ def test_what_only_some_readers_would_take_for_sampling_is_dropped(laptop: Lapto
     assert [settled["outcome"] for settled in broker.settled] == ["unknown", "unknown", "done"]
 
 
+def test_sampling_is_refused_in_the_answer_to_what_is_no_call_too(laptop: Laptop) -> None:
+    with laptop.client() as client:
+        client.initialize()
+        assert "sampling" in client.request("resources/list")["error"]["message"]
+
+
+def test_what_cannot_be_written_again_ends_no_shim(laptop: Laptop) -> None:
+    with laptop.client() as client:
+        client.initialize()
+        assert "more than one way" in client.request("prompts/list")["error"]["message"]
+        assert client.call_text("strange") == "strange"
+        assert all(b"\r" not in line for line in client.stdout.text)
+
+
 def test_an_elicitation_passes_and_is_counted(laptop: Laptop, broker: SmallBroker) -> None:
     with laptop.client() as client:
         client.initialize()
