@@ -102,3 +102,11 @@ def test_every_form_keeps_its_comments_through_insert_replace_and_remove(form: s
     assert documents.read(back, form) == documents.read(text, form)
     assert "mine" in back
     assert "first" in back
+
+
+def test_an_edit_that_would_change_something_else_is_refused() -> None:
+    text = 'mcp_servers.a.command = "npx"\nmcp_servers.a.args = ["-y"]\n'
+    with pytest.raises(UsageError) as refused:
+        documents.inserted(text, TOML, ["mcp_servers", "b"], {"command": "percall", "env": {"X": "1"}})
+    assert refused.value.code == "config.shape"
+    assert "by hand" in str(refused.value)

@@ -51,20 +51,34 @@ def removed(text: str, form: str, path: Sequence[Step]) -> str:
 
 
 def _edited(text: str, form: str, path: Sequence[Step], value: Any) -> str:
-    """By libraries that keep comments and layout; None removes."""
+    """By libraries that keep comments and layout, and are believed in nothing: the text must say what it said, and this
+    one change. None removes. Raises UsageError.
+    """
+    wanted = read(text, form)
+    _change(wanted, path, value)
     document = _toml(text) if form == TOML else _yaml(text)
-    place: Any = document
+    _change(document, path, value)
+    edited = _toml_text(document) if form == TOML else _yaml_text(document)
+    if read(edited, form) != wanted:
+        raise UsageError(
+            "config.shape",
+            "This file is written in a way that cannot be edited without changing other things in it.",
+            "Edit it by hand; or write its servers as tables of their own, [mcp_servers.NAME], and try again.",
+        )
+    return edited
+
+
+def _change(place: Any, path: Sequence[Step], value: Any) -> None:
     for step in path[:-1]:
         if value is not None and isinstance(step, str) and step not in place:
             place[step] = {}
         place = place[step]
     if value is None:
         del place[path[-1]]
-    elif form == TOML and isinstance(value, dict) and isinstance(place.get(path[-1]), dict):
+    elif isinstance(value, dict) and isinstance(place.get(path[-1]), dict):
         _update_table(place[path[-1]], value)
     else:
         place[path[-1]] = value
-    return _toml_text(document) if form == TOML else _yaml_text(document)
 
 
 def _update_table(table: Any, value: dict[str, Any]) -> None:
