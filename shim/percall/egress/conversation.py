@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import time
 from typing import TYPE_CHECKING
 
 import h11
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 _IDLE_SECONDS = 600.0
 _REQUEST_SECONDS = 120.0
+_STRANGER_SECONDS = 10.0
+"""How long a connection may take to show a secret: any program of the machine can make one."""
+_LEAST_SECONDS = 0.001
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = wire.MAX_EGRESS_BODY_BYTES
 _RECEIVE_BYTES = 128 * 1024
@@ -59,6 +63,8 @@ class Conversation:
         self._tunnel: Origin | None = None
         self._answer: BrokerAnswer | None = None
         self._is_cut = False
+        self.is_admitted = False
+        """Whether it has shown a secret of the child's."""
 
     def run(self) -> None:
         """Serve until the child leaves, or something cannot be understood any more."""
@@ -103,6 +109,7 @@ class Conversation:
         spool = Spool()
         try:
             destination = self._destination(head)
+            self.is_admitted = True
             is_listed = self._listener.listed.covers(destination.origin)
             if not is_listed and (destination.is_base_url or self._listener.entry.unlisted_hosts != "tunnel"):
                 raise self._unlisted(destination.origin)
@@ -119,17 +126,20 @@ class Conversation:
         return self._finish(parser)
 
     def _read_head(self) -> bytes | None:
-        self._socket.settimeout(_IDLE_SECONDS)
+        limit = time.monotonic() + (_IDLE_SECONDS if self.is_admitted else _STRANGER_SECONDS)
         while (end := self._buffer.find(request_head.END)) < 0:
             if len(self._buffer) > request_head.MAX_HEAD_BYTES:
                 self._refuse_and_leave(WireError("http.head", "The request's head is too long."), 431)
                 return None
+            self._socket.settimeout(max(_LEAST_SECONDS, limit - time.monotonic()))
             data = self._socket.recv(_RECEIVE_BYTES)
             if not data:
                 return None
+            if not self._buffer and self.is_admitted:
+                limit = time.monotonic() + _REQUEST_SECONDS
             # A request may be preceded by one empty line, and by nothing else (RFC 9112, 2.2).
             self._buffer = (self._buffer + data).removeprefix(b"\r\n") if not self._buffer else self._buffer + data
-            self._socket.settimeout(_REQUEST_SECONDS)
+        self._socket.settimeout(_REQUEST_SECONDS)
         end += len(request_head.END)
         raw, self._buffer = self._buffer[:end], self._buffer[end:]
         return raw
@@ -309,6 +319,7 @@ class Conversation:
         try:
             if not admission.shows_proxy_credentials(self._listener, head):
                 raise _unauthenticated()
+            self.is_admitted = True
             origin = parse_authority("https", head.target)
             if self._listener.listed.covers(origin) and self._listener.authority is not None:
                 self._socket.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")

@@ -54,7 +54,7 @@ class Listener:
         self.authority: Authority | None = None
         self._socket: socket.socket | None = None
         self._lock = Lock()
-        self._conversations: set[Conversation] = set()
+        self._conversations: dict[Conversation, None] = {}
         self._is_closed = False
 
     def __repr__(self) -> str:
@@ -112,7 +112,7 @@ class Listener:
     def left(self, conversation: Conversation) -> None:
         """A conversation has ended."""
         with self._lock:
-            self._conversations.discard(conversation)
+            self._conversations.pop(conversation, None)
 
     def _accept(self, listening: socket.socket) -> None:
         while not self._is_closed:
@@ -125,9 +125,15 @@ class Listener:
             conversation = Conversation(self, connection)
             with self._lock:
                 is_full = len(self._conversations) >= MAX_CONNECTIONS
-                if not is_full:
-                    self._conversations.add(conversation)
-            if is_full:
+                strangers = (one for one in self._conversations if not one.is_admitted) if is_full else ()
+                stranger = next(iter(strangers), None)
+                if stranger is not None:  # whoever has shown nothing makes room, the first one first
+                    del self._conversations[stranger]
+                if not is_full or stranger is not None:
+                    self._conversations[conversation] = None
+            if stranger is not None:
+                stranger.cut()
+            elif is_full:
                 _turn_away(connection)
                 continue
             Thread(target=conversation.run, name="percall-egress-connection", daemon=True).start()

@@ -59,6 +59,16 @@ class Relay:
         """Whether the client waits for nothing."""
         return self._calls.is_idle and not self._requests and not self._known.waiting
 
+    @property
+    def is_opening(self) -> bool:
+        """Whether a new child has not yet opened the session that the client has."""
+        return bool(self._replay_id)
+
+    @property
+    def held_bytes(self) -> int:
+        """How much of the client's waits for that."""
+        return sum(len(line) for line in self._held if line is not None)
+
     def to_child(self, line: bytes) -> None:
         """Pass a line on to the child."""
         if self._child is not None:

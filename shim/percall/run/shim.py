@@ -159,7 +159,9 @@ class Shim:
     def _resume_stdin(self) -> None:
         if self.client_left or self._finishing:
             return
-        if self._server.is_behind:
+        if self._is_client_deaf():  # its end of file may stand behind what is not read now
+            self._client_gone()
+        elif self._server.is_behind:
             self.loop.later(_LOOK_AGAIN_SECONDS, self._resume_stdin)
         else:
             self._listen_to_client()

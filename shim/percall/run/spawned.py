@@ -25,6 +25,7 @@ CHILD_ENDED = 7
 _GRACE_SECONDS = 1.5
 _KILL_SECONDS = 0.5
 _LAST_WORDS_SECONDS = 0.2
+_OPENING_SECONDS = 30.0
 
 
 class Spawned:
@@ -70,7 +71,7 @@ class Spawned:
     def is_behind(self) -> bool:
         """Whether so much waits for the child that no more should be read for it."""
         waiting = self._in.waiting if self._in is not None else 0
-        return waiting > ENOUGH_WAITING or self._calls.is_full
+        return waiting + self._relay.held_bytes > ENOUGH_WAITING or self._calls.is_full
 
     @property
     def is_settled(self) -> bool:
@@ -156,6 +157,8 @@ class Spawned:
         self._lines = frames.LineReader(wire.MAX_FRAME_BYTES)
         self._in = Writer(loop, child.stdin, lambda: None, lambda: None)
         self._relay.resume(self._in)
+        if self._relay.is_opening:
+            loop.later(_OPENING_SECONDS, lambda: self._opened(child))
         loop.watch(child.stdout, READ, self._ready)
         loop.watch(child.stderr, READ, self._stderr_ready)
         loop.later(0.0, self._changed)  # it may have ended before we listened for that
@@ -211,11 +214,15 @@ class Spawned:
             self._shim.finish(0)
             return
         how = f"exit code {child.status}" if (child.status or 0) >= 0 else f"signal {-(child.status or 0)}"
-        refusal = wire.Refusal(
-            "child.ended",
-            f"The server {self._name!r} ended by itself ({how}).",
-            "Its stderr may say why; restart it in your client.",
-        )
+        self._give_up("child.ended", f"The server {self._name!r} ended by itself ({how}).")
+
+    def _opened(self, child: Child) -> None:
+        """A child that was started anew has had its time to open the session that the client has."""
+        if self._child is child and self._relay.is_opening and not self._is_stopping:
+            self._give_up("child.silent", f"The server {self._name!r} was started again and does not answer.")
+
+    def _give_up(self, code: str, message: str) -> None:
+        refusal = wire.Refusal(code, message, "Its stderr may say why; restart it in your client.")
         self._relay.refuse_all(refusal)
         self._shim.stderr.say(f"{refusal.message} [{refusal.code}]")
         self._shim.finish(CHILD_ENDED)

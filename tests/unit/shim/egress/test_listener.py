@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -277,6 +278,21 @@ def test_connections_are_bounded(opened: Stage) -> None:
         assert surplus.recv(4096).startswith(b"HTTP/1.1 503 ")
     for connection in held:
         connection.close()
+
+
+def test_strangers_who_say_nothing_keep_no_child_out(opened: Stage) -> None:
+    listener = opened.listen()
+    path = f"/{listener.base_url_secret}/api.example.com/v1"
+    with contextlib.ExitStack() as stack:
+        strangers = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", listener.port), 20))
+            for _ in range(MAX_CONNECTIONS)
+        ]
+        for _ in range(3):
+            child = stack.enter_context(contextlib.closing(http.client.HTTPConnection("127.0.0.1", listener.port)))
+            child.request("GET", path)
+            assert child.getresponse().status != 503
+        assert [stranger.recv(1) for stranger in strangers[:3]] == [b"", b"", b""]
 
 
 def test_a_python_child_uses_its_base_url_and_its_placeholder(opened: Stage) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import time
@@ -70,6 +71,8 @@ def call(identifier, name, arguments):
         return text(json.dumps(dict(os.environ)))
     if name == "grandchild":
         return text(str(subprocess.Popen(["/bin/sleep", "600"]).pid))
+    if name == "deaf":
+        time.sleep(600)
     if name == "slow":
         time.sleep(0.2)  # a tool whose call is still open when the next thing happens
     if name == "huge":
@@ -93,6 +96,8 @@ def answer(frame, line):
         return {"prompts": [{"name": "sum\ud83d"}, {"name": "secret"}]}
     if method == "resources/list":
         return {"resultType": "input_required", "inputRequests": {"a": {"method": "sampling/createMessage"}}}
+    if method == "initialize" and pathlib.Path(os.environ.get("HOME", "."), "silent").exists():
+        return None
     if method == "initialize":
         return {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {"name": "child", "version": "1"}}
     return {"line": line.decode()}

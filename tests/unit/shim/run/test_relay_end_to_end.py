@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from harness.processes import wait_for
+from harness.processes import Client, wait_for
 from percall import home
 
 if TYPE_CHECKING:
@@ -173,6 +176,30 @@ def test_what_cannot_be_written_again_ends_no_shim(laptop: Laptop) -> None:
         assert "more than one way" in client.request("prompts/list")["error"]["message"]
         assert client.call_text("strange") == "strange"
         assert all(b"\r" not in line for line in client.stdout.text)
+
+
+def test_a_client_that_leaves_while_its_server_reads_nothing_leaves_nothing_behind(laptop: Laptop) -> None:
+    command = [sys.executable, "-m", "percall", "run", "child"]
+    with subprocess.Popen(
+        command,
+        env=laptop.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as shim:
+        assert shim.stdin is not None
+        assert shim.stdout is not None
+        os.set_blocking(shim.stdin.fileno(), False)
+        call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "deaf"}}
+        os.write(shim.stdin.fileno(), json.dumps(call).encode() + b"\n")
+        line = b'{"jsonrpc":"2.0","method":"notifications/x","params":{"x":"%s"}}\n' % (b"x" * 32_000)
+        taken, rest = 0, line
+        while select.select([], [shim.stdin], [], 2)[1]:  # until the shim has stopped reading
+            written = os.write(shim.stdin.fileno(), rest)
+            taken, rest = taken + written, rest[written:] or line
+        assert taken > 4 * 1024 * 1024
+        shim.stdout.close()
+        assert shim.wait(20) is not None
 
 
 def test_an_elicitation_passes_and_is_counted(laptop: Laptop, broker: SmallBroker) -> None:
@@ -341,6 +368,20 @@ def test_a_resumed_grant_gets_a_child_again_in_the_same_session(laptop: Laptop, 
         assert client.call("echo")["isError"] is True
         broker.push("session", laptop.in_state("active"))
         wait_for(lambda: client.call_text("echo") == "echo", "calls work again")
+
+
+def test_a_child_that_is_started_again_and_opens_no_session_is_given_up(laptop: Laptop, broker: SmallBroker) -> None:
+    soon = "import sys; from percall.run import spawned; spawned._OPENING_SECONDS = 1.0"
+    program = f"{soon}; from percall.__main__ import main; sys.exit(main())"
+    with Client([sys.executable, "-c", program, "run", "child"], laptop.environment) as client:
+        client.initialize()
+        assert client.call_text("echo") == "echo"
+        broker.push("session", laptop.in_state("suspended"))
+        client.stderr.until(b"suspended")
+        (Path(laptop.environment["HOME"]) / "silent").touch()
+        broker.push("session", laptop.in_state("active"))
+        client.stderr.until(b"was started again and does not answer. [child.silent]")
+        assert client.process.wait(10) == 7
 
 
 def test_a_start_with_a_suspended_grant_waits_for_the_brokers_word(laptop: Laptop, broker: SmallBroker) -> None:
