@@ -23,6 +23,7 @@ MODERN = "io.modelcontextprotocol/protocolVersion"
 """The member of `params._meta` that each request of the 2026-07-28 revision carries."""
 _TRACEPARENT_CHARACTERS = 55
 _MOST_DIGITS = 16
+_KEPT_OF_DROPPED = 4096
 CLIENT_INFO = "io.modelcontextprotocol/clientInfo"
 
 _ENVELOPE = ("jsonrpc", "id", "method", "params", "result", "error")
@@ -32,16 +33,19 @@ _PARAMS_FOLDED = {name.casefold(): name for name in _PARAMS}
 
 
 class LineReader:
-    """Cuts a stream into lines. A line longer than `limit` bytes is dropped whole, and `None` stands for it."""
+    """Cuts a stream into lines. A line longer than `limit` bytes is dropped whole, and `None` stands for it.
 
-    __slots__ = ("_dropping", "_limit", "_parts", "_size", "dropped_head")
+    `dropped_head` and `dropped_tail` are the beginning and the end of the last one that was dropped.
+    """
+
+    __slots__ = ("_dropping", "_limit", "_parts", "_size", "dropped_head", "dropped_tail")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._parts: list[bytes] = []
         self._size = 0
         self._dropping = False
-        self.dropped_head = b""
+        self.dropped_head = self.dropped_tail = b""
 
     def feed(self, data: bytes) -> list[bytes | None]:
         """The lines that are complete now, without their line ends."""
@@ -66,11 +70,13 @@ class LineReader:
         if self._size > self._limit:
             if not self._dropping:
                 self._dropping = True
-                self.dropped_head = b"".join(self._parts)[:4096]
-            self._parts = [b"."]
+                self.dropped_head = b"".join(self._parts)[:_KEPT_OF_DROPPED]
+            self._parts = [b"".join(self._parts)[-_KEPT_OF_DROPPED:]]
 
     def _take(self) -> bytes | None:
-        line = None if self._dropping else b"".join(self._parts)
+        line: bytes | None = b"".join(self._parts)
+        if self._dropping:
+            self.dropped_tail, line = line or b"", None
         self._parts = []
         self._size, self._dropping = 0, False
         return line
@@ -174,6 +180,21 @@ def id_key(frame_id: Any) -> str | tuple[float] | None:
 
 def _is_number(text: str) -> bool:
     return len(text) < _MOST_DIGITS and text.isascii() and text.isdigit() and str(int(text)) == text
+
+
+def id_of_dropped(head: bytes, tail: bytes) -> str | tuple[float] | None:
+    """`id_key` of an answer of which only the ends are here; None where its id stands in neither.
+
+    It stands before all that the server has to say, or after it, and nowhere else: in between, an id is somebody's.
+    """
+    import re  # noqa: PLC0415 - loaded long ago by the dataclasses of `wire`
+
+    own = rb'"id"\s*:\s*(-?(?:0|[1-9]\d{0,19})|"[^"\\\x00-\x1f\x80-\xff]*")\s*'
+    version = rb'"jsonrpc"\s*:\s*"2\.0"\s*'
+    found = re.match(rb"\s*\{\s*(?:" + version + rb",\s*)?" + own + rb",", head) or re.search(
+        rb",\s*" + own + rb"(?:,\s*" + version + rb")?\}\s*$", tail
+    )
+    return id_key(json.loads(found[1])) if found else None
 
 
 def meta(frame: dict[str, Any]) -> dict[str, Any]:

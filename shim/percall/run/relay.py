@@ -5,7 +5,6 @@ It never sends a frame of its own ahead of the client's, and hands the client no
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
 
@@ -103,11 +102,11 @@ class Relay:
         else:
             self._pass(frame, line)
 
-    def from_child(self, line: bytes | None, head: bytes = b"") -> None:
-        """A line that the child sent; None stands for one that was too long and began with `head`."""
+    def from_child(self, line: bytes | None, head: bytes = b"", tail: bytes = b"") -> None:
+        """A line that the child sent; None stands for one that was too long, from `head` to `tail`."""
         if line is None:
             self._stderr.say(f"a line of the server's was longer than {wire.MAX_FRAME_BYTES} bytes and was dropped.")
-            self._answer_too_long(head)
+            self._answer_too_long(frames.id_of_dropped(head, tail))
             return
         line = line.replace(b"\r", b" ")  # between members, where alone JSON has one; some readers end a line there
         frame = frames.server_frame(line)
@@ -264,12 +263,8 @@ class Relay:
         changed = gate.filter_list(request["method"], frame.get("result"), self.granted)
         return line + b"\n" if changed is None else wire.dump({**frame, "result": changed}) + b"\n"
 
-    def _answer_too_long(self, head: bytes) -> None:
-        """Find whose answer was dropped, from the line's beginning, and answer instead."""
-        import re  # noqa: PLC0415 - loaded long ago by the dataclasses of `wire`
-
-        found = re.search(rb'"id"\s*:\s*(-?(?:0|[1-9]\d{0,19})\b|"[^"\\\x00-\x1f\x80-\xff]*")', head)
-        key = frames.id_key(json.loads(found[1])) if found else None
+    def _answer_too_long(self, key: Any) -> None:
+        """Answer in the place of what was dropped."""
         refusal = wire.Refusal("frame.long", "The server's answer was too long and was dropped.", "Ask for less.")
         if self._calls.is_open(key):
             self._calls.answer_instead(key, refusal)

@@ -171,7 +171,7 @@ class Spawned:
         except BlockingIOError:
             return
         for line in self._lines.feed(data) if data else self._lines.feed_eof():
-            self._relay.from_child(line, self._lines.dropped_head)
+            self._relay.from_child(line, self._lines.dropped_head, self._lines.dropped_tail)
             if self._child is None:
                 return
         self._shim.connect()

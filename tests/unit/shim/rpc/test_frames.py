@@ -26,6 +26,7 @@ def test_a_line_that_is_too_long_is_dropped_whole_and_the_next_one_is_not() -> N
     assert reader.feed(b"yyyy") == []
     assert reader.feed(b"zz\nnext\n") == [None, b"next"]
     assert reader.dropped_head == b"x" * 8 + b"yyyy"
+    assert reader.dropped_tail == b"x" * 8 + b"yyyyzz"
     assert reader.feed_eof() == []
 
 
@@ -50,6 +51,22 @@ def test_the_last_line_needs_no_line_end() -> None:
 def test_frames_that_servers_could_read_otherwise_are_refused(line: bytes) -> None:
     with pytest.raises(FrameError):
         frames.client_frame(line)
+
+
+@pytest.mark.parametrize(
+    ("head", "tail", "key"),
+    [
+        (b'{"jsonrpc":"2.0","id":7,"result":{', b'"id":5}}', (7,)),
+        (b'{ "id" : "x" , "result":{', b"}}", "x"),
+        (b'{"result":{"content":[{"id":5,', b'"id":5}]},"jsonrpc":"2.0","id":7}\r', (7,)),
+        (b'{"result":{"id":5,', b'}, "id": 7, "jsonrpc": "2.0" }', (7,)),
+        (b'{"result":{"id":5,', b'"id":5}}', None),
+        (b'{"id":007,"result":{', b"}}", None),
+        (b'{"id":"a\\u0062","result":{', b"}}", None),
+    ],
+)
+def test_whose_answer_was_dropped_is_told_by_its_ends(head: bytes, tail: bytes, key: object) -> None:
+    assert frames.id_of_dropped(head, tail) == key
 
 
 def test_one_is_one_id_however_it_is_written_and_true_is_none() -> None:

@@ -77,9 +77,9 @@ def call(identifier, name, arguments):
         time.sleep(0.2)  # a tool whose call is still open when the next thing happens
     if name == "huge":
         sys.stdout.buffer.write(
-            b'{"jsonrpc":"2.0","id":%s,"result":"' % json.dumps(identifier).encode()
+            b'{"result":{"content":[],"id":1,"x":"'
             + b"x" * (17 * 1024 * 1024)
-            + b'"}\n'
+            + b'"},"jsonrpc":"2.0","id":%s}\n' % json.dumps(identifier).encode()
         )
         return None
     return text(str(arguments.get("text", name)))
