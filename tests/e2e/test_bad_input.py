@@ -108,6 +108,22 @@ def test_an_unknown_server_is_named_with_those_that_are_granted(broker: Broker, 
     assert done.stdout == ""
 
 
+def test_a_start_that_fails_leaves_no_file_behind(broker: Broker, person: str, tmp_path: Path) -> None:
+    entry = keyed_entry("https://api.example.com", launched=["/usr/bin/env", "no-such-server"])
+    entry = entry.replace('"base-url"', '"proxy"').replace(
+        "{listener:https://api.example.com}", "https://api.example.com"
+    )
+    broker.add_server(f"gone-{person}", entry.replace("/usr/bin/env", str(tmp_path / "gone")), CANARY)
+    laptop = broker.enrol(person, f"gone-{person}")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    laptop.extra["TMPDIR"] = str(temporary)
+    done = laptop.run("run", f"gone-{person}", check=False)
+    assert done.returncode != 0
+    assert "gone" in done.stderr
+    assert list(temporary.iterdir()) == []
+
+
 def test_a_second_serve_on_the_same_folder_is_refused(broker: Broker) -> None:
     done = subprocess.run(
         [str(COMMANDS / "percall-broker"), "serve", "--listen", "127.0.0.1:0"],

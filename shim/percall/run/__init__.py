@@ -43,7 +43,11 @@ def _spawn(found: Found, command: list[str] | None, child: Child | None) -> int:
 
     launch = Launch(found, command)
     if child is None and launch.may_start:
-        child = launch.start()
+        try:
+            child = launch.start()
+        except PercallError:
+            launch.close()
+            raise
     from percall.http1 import Address  # noqa: PLC0415 - the same
     from percall.run.broker import Signer  # noqa: PLC0415 - the same
     from percall.run.shim import Shim  # noqa: PLC0415 - the same

@@ -66,6 +66,12 @@ class Launch:
             environment |= entry.environment
         return Child(self._command, environment, entry.name)
 
+    def close(self) -> None:
+        """Leave nothing behind."""
+        if self.egress is not None:
+            self.egress.listener.close()
+            self.egress.sender.close()
+
     def _listen(self) -> Egress:
         """The listener must have its port before the child can be told of it."""
         if self.egress is None:

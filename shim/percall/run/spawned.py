@@ -144,9 +144,7 @@ class Spawned:
         self._drop()
         if self._ending is not None:
             self._ending()
-        if self._launch.egress is not None:
-            self._launch.egress.listener.close()
-            self._launch.egress.sender.close()
+        self._launch.close()
 
     # --- The child ----------------------------------------------------------------------------------------------------
 
