@@ -1,21 +1,19 @@
 """The command `percall`: `run` is dispatched here, before the command line's library is imported; the rest is in `cli`.
 
-The one place where an error becomes a sentence on stderr and an exit code. Stdout belongs to the commands' answers,
-and under `run` to protocol frames alone.
+Stdout belongs to the commands' answers, and under `run` to protocol frames alone.
 """
 
 from __future__ import annotations
 
 import sys
 
-from percall.errors import PercallError, UsageError
+from percall import edge
+from percall.errors import UsageError
 from percall.lean import dataclass
 
 RUN_OPTIONS = {"--agent": "NAME"}
 """The options of `run`, each with what it takes; `cli.run` shows the same ones in the help."""
 _HELP = ("--help", "-h")
-_FAULT_EXIT_CODE = 1
-_INTERRUPTED_EXIT_CODE = 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,51 +66,22 @@ def _command(words: list[str]) -> list[str]:
     return words
 
 
-def report(error: PercallError) -> int:
-    """Says what went wrong and what to do next, on stderr; the exit code to end with."""
-    sys.stderr.write(f"percall: {_plain(error.message)} [{_plain(error.code)}]\n")
-    if error.next_step:
-        sys.stderr.write(f"  {_plain(error.next_step)}\n")
-    return error.exit_code
-
-
-def report_fault(error: BaseException) -> int:
-    """Says that we failed, where, and without the error's text, which could hold a secret."""
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    place = f" in {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
-    sys.stderr.write(f"percall: a fault of ours ({type(error).__name__}{place}). Please report it. [fault]\n")
-    return _FAULT_EXIT_CODE
-
-
-def _plain(text: str) -> str:
-    """Without control characters: parts of it may come from a broker or a file."""
-    return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)
-
-
 def main() -> int:
-    """The process's outermost edge."""
-    try:
-        if sys.argv[1:2] == ["run"]:
-            wanted = parse_run(sys.argv[2:])
-            if wanted is not None:
-                from percall import run  # noqa: PLC0415 - before typer, which costs a tenth of a second
+    """The command `percall`."""
+    return edge.guarded("percall", _dispatched)
 
-                return run.main(wanted.server, wanted.agent, wanted.command)
-        from percall import cli, own_memory  # noqa: PLC0415 - only where `run` is not meant
 
-        own_memory.close()
-        return cli.main()
-    except PercallError as error:
-        return report(error)
-    except KeyboardInterrupt:
-        return _INTERRUPTED_EXIT_CODE
-    except BrokenPipeError:
-        sys.stderr.close()
-        return _FAULT_EXIT_CODE
-    except Exception as error:  # noqa: BLE001 - the outermost edge
-        return report_fault(error)
+def _dispatched() -> int:
+    if sys.argv[1:2] == ["run"]:
+        wanted = parse_run(sys.argv[2:])
+        if wanted is not None:
+            from percall import run  # noqa: PLC0415 - before typer, which costs a tenth of a second
+
+            return run.main(wanted.server, wanted.agent, wanted.command)
+    from percall import cli, own_memory  # noqa: PLC0415 - only where `run` is not meant
+
+    own_memory.close()
+    return cli.main()
 
 
 if __name__ == "__main__":

@@ -7,10 +7,17 @@ from __future__ import annotations
 
 import sys
 
+from percall import edge
+
 _OURS = {"percall", "percall_broker"}
 
 
 def main() -> int:
+    """The command `percall-broker`."""
+    return edge.guarded("percall-broker", _run)
+
+
+def _run() -> int:
     """Runs the broker's command line, or says what to install."""
     try:
         from percall_broker import cli  # noqa: PLC0415 - an extra that may not be there

@@ -1,4 +1,4 @@
-"""How `percall` reads its command line, and how it says what went wrong."""
+"""How `percall` reads its command line."""
 
 from __future__ import annotations
 
@@ -73,24 +73,6 @@ def test_run_starts_without_the_command_lines_library() -> None:
     assert done.returncode == 2, done.stderr
     assert "percall login" in done.stderr
     assert done.stdout == ""
-
-
-def test_what_a_broker_says_cannot_move_the_terminals_cursor(capsys: pytest.CaptureFixture[str]) -> None:
-    assert entry.report(UsageError("x.y", "Bad \x1b[2Jname\n", "Do\rthis.")) == 2
-    shown = capsys.readouterr().err
-    assert "\x1b" not in shown
-    assert "\r" not in shown
-    assert shown.startswith("percall: Bad \\x1b[2Jname")
-
-
-def test_a_fault_of_ours_shows_its_place_and_not_its_text(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(RuntimeError) as caught:
-        raise RuntimeError("the secret")
-    assert entry.report_fault(caught.value) == 1
-    shown = capsys.readouterr().err
-    assert "RuntimeError" in shown
-    assert "test_main.py" in shown
-    assert "the secret" not in shown
 
 
 @pytest.mark.parametrize(

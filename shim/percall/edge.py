@@ -1,0 +1,73 @@
+"""The outermost edge of both commands: whatever goes wrong becomes a sentence on stderr and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+from percall.errors import PercallError
+
+TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_FAULT_EXIT_CODE = 1
+_INTERRUPTED_EXIT_CODE = 130
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def guarded(program: str, command: Callable[[], int]) -> int:
+    """The command's exit code, once all that it printed is written."""
+    try:
+        try:
+            return command()
+        finally:
+            sys.stdout.flush()
+    except PercallError as error:
+        return report(program, error)
+    except KeyboardInterrupt:
+        return _INTERRUPTED_EXIT_CODE
+    except BrokenPipeError:
+        sys.stderr.close()
+        return _FAULT_EXIT_CODE
+    except OSError as error:
+        return _report_system(program, error)
+    except Exception as error:  # noqa: BLE001 - the outermost edge
+        return _report_fault(program, error)
+
+
+def report(program: str, error: PercallError) -> int:
+    """Says what went wrong and what to do next, on stderr; the exit code to end with."""
+    sys.stderr.write(f"{program}: {_plain(error.message)} [{_plain(error.code)}]\n")
+    if error.next_step:
+        sys.stderr.write(f"  {_plain(error.next_step)}\n")
+    return error.exit_code
+
+
+def _report_system(program: str, error: OSError) -> int:
+    if error.errno in _FULL and error.filename is None:
+        from contextlib import suppress  # noqa: PLC0415 - `percall run` starts without it
+
+        with suppress(OSError):  # what is in its buffer would be tried once more at the end, and complained of
+            sys.stdout.close()
+        message, next_step = "The output cannot be written: its disk is full.", "Free some space, and run it again."
+    elif error.filename is not None and error.strerror:
+        message, next_step = f"{error.filename}: {error.strerror}.", "Check the path and whose it is."
+    else:
+        return _report_fault(program, error)
+    return report(program, PercallError("system.refused", message, next_step))
+
+
+def _report_fault(program: str, error: BaseException) -> int:
+    """Says that we failed, where, and without the error's text, which could hold a secret."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    place = f" in {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
+    sys.stderr.write(f"{program}: a fault of ours ({type(error).__name__}{place}). Please report it. [fault]\n")
+    return _FAULT_EXIT_CODE
+
+
+def _plain(text: str) -> str:
+    """Without control characters: parts of it may come from a broker or a file."""
+    return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)

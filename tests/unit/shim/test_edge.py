@@ -1,0 +1,56 @@
+"""How both commands say what went wrong."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness.processes import COMMANDS
+from percall import edge
+from percall.errors import UsageError
+
+
+def failing(error: Exception) -> int:
+    def command() -> int:
+        raise error
+
+    return edge.guarded("percall", command)
+
+
+def test_what_a_broker_says_cannot_move_the_terminals_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert failing(UsageError("x.y", "Bad \x1b[2Jname\n", "Do\rthis.")) == 2
+    shown = capsys.readouterr().err
+    assert "\x1b" not in shown
+    assert "\r" not in shown
+    assert shown.startswith("percall: Bad \\x1b[2Jname")
+
+
+def test_a_fault_of_ours_shows_its_place_and_not_its_text(capsys: pytest.CaptureFixture[str]) -> None:
+    assert failing(RuntimeError("the secret")) == 1
+    shown = capsys.readouterr().err
+    assert "RuntimeError" in shown
+    assert "test_edge.py" in shown
+    assert "the secret" not in shown
+
+
+def test_what_the_system_refuses_is_named_with_its_path(capsys: pytest.CaptureFixture[str]) -> None:
+    assert failing(NotADirectoryError(20, "Not a directory", "/etc/passwd/x")) == 1
+    assert capsys.readouterr().err.startswith("percall: /etc/passwd/x: Not a directory. [system.refused]")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
+@pytest.mark.parametrize(
+    "command", [("percall", "--help"), ("percall-broker", "--help"), ("percall-broker", "recipe", "list")]
+)
+def test_output_that_finds_its_disk_full_is_named_and_nothing_else_is_said(command: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [str(COMMANDS / command[0]), *command[1:]], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"{command[0]}: The output cannot be written: its disk is full. [system.refused]",
+        "  Free some space, and run it again.",
+    ]
