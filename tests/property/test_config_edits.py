@@ -104,6 +104,24 @@ def test_every_form_keeps_its_comments_through_insert_replace_and_remove(form: s
     assert "first" in back
 
 
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        (TOML, 'model = "x" # best\n\n[servers.a]\ncommand = "npx"\n'),
+        (YAML, "servers:\n  a:\n    command: npx # first\n"),
+    ],
+)
+def test_a_mark_and_line_ends_stay_as_they_are(form: str, text: str) -> None:
+    text = "\ufeff" + text.replace("\n", "\r\n")
+    more = documents.inserted(text, form, ["servers", "b"], {"command": "percall", "args": ["run", "b"]})
+    assert more.startswith("\ufeff")
+    assert more.count("\n") == more.count("\r\n") > text.count("\n")
+    assert documents.read(more, form)["servers"]["b"]["args"] == ["run", "b"]
+    back = documents.removed(more, form, ["servers", "b"])
+    assert documents.read(back, form) == documents.read(text, form)
+    assert back.count("\n") == back.count("\r\n")
+
+
 def test_an_edit_that_would_change_something_else_is_refused() -> None:
     text = 'mcp_servers.a.command = "npx"\nmcp_servers.a.args = ["-y"]\n'
     with pytest.raises(UsageError) as refused:

@@ -6,6 +6,7 @@ Whatever is not asked for stays as it was written: comments, order, indentation.
 from __future__ import annotations
 
 import io
+import re
 from typing import TYPE_CHECKING, Any
 
 from percall.clients import jetbrains, jsonc
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from percall.clients.jsonc import Step
+
+
+_MARK = "\ufeff"
+_LONE_NEWLINE = re.compile(r"(?<!\r)\n")
 
 
 def read(text: str, form: str) -> Any:
@@ -58,7 +63,7 @@ def _edited(text: str, form: str, path: Sequence[Step], value: Any) -> str:
     _change(wanted, path, value)
     document = _toml(text) if form == TOML else _yaml(text)
     _change(document, path, value)
-    edited = _toml_text(document) if form == TOML else _yaml_text(document)
+    edited = _marked_as(text, _toml_text(document) if form == TOML else _yaml_text(document))
     if read(edited, form) != wanted:
         raise UsageError(
             "config.shape",
@@ -66,6 +71,13 @@ def _edited(text: str, form: str, path: Sequence[Step], value: Any) -> str:
             "Edit it by hand; or write its servers as tables of their own, [mcp_servers.NAME], and try again.",
         )
     return edited
+
+
+def _marked_as(text: str, edited: str) -> str:
+    """With the byte order mark and the line ends of the text as it was, which the libraries know nothing of."""
+    if "\r\n" in text and not _LONE_NEWLINE.search(text):
+        edited = _LONE_NEWLINE.sub("\r\n", edited)
+    return _MARK + edited if text.startswith(_MARK) else edited
 
 
 def _change(place: Any, path: Sequence[Step], value: Any) -> None:
@@ -95,7 +107,7 @@ def _toml(text: str) -> Any:
     from tomlkit.exceptions import TOMLKitError  # noqa: PLC0415
 
     try:
-        return tomlkit.parse(text)
+        return tomlkit.parse(text.removeprefix(_MARK))
     except TOMLKitError as error:
         raise UsageError("config.syntax", f"It is not TOML: {error}.") from None
 
