@@ -177,7 +177,9 @@ class Calls:
     def refuse_all(self, refusal: wire.Refusal) -> None:
         """The child is gone or must go: answer everything with the refusal."""
         self._windows.close_all()
-        self._listening.clear()
+        listening, self._listening = self._listening, {}
+        for frame in listening.values():
+            self._answer(refusals.answer(frame, refusal))
         for key in tuple(self._open):
             self._answer(refusals.answer(self._end(key, "unknown").frame, refusal))
         for call in self._deciding.values():
@@ -186,7 +188,8 @@ class Calls:
         held = tuple(self._held.values())
         for call in held:
             self._release(call)
-        waiting, self._waiting, self._waiting_bytes = tuple(self._waiting), deque(), 0
+        waiting, self._waiting = tuple(self._waiting), deque()
+        self._waiting_bytes -= sum(len(call.line) for call in waiting)
         for call in (*held, *waiting):
             self._answer(refusals.answer(call.frame, refusal))
 

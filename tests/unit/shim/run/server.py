@@ -90,6 +90,8 @@ def answer(frame, line):
     params = frame.get("params") or {}
     if method == "tools/call":
         return call(identifier, params.get("name"), params.get("arguments") or {})
+    if method == "subscriptions/listen":
+        return None  # until it is cancelled
     if method == "tools/list":
         return {"tools": [{"name": name} for name in ("echo", "delete_all")], "cacheScope": "public", "extra": [1.50]}
     if method == "prompts/list":

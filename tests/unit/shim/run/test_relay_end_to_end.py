@@ -359,6 +359,14 @@ def test_a_grant_that_ends_stops_the_child_and_the_shim_stays(laptop: Laptop, br
     assert client.process.returncode == 0
 
 
+def test_a_subscription_hears_that_its_grant_has_ended(laptop: Laptop, broker: SmallBroker) -> None:
+    with laptop.client() as client:
+        listen = client.send("subscriptions/listen", {"notifications": {}}, era=MODERN)
+        wait_for(lambda: broker.streams == 1 and len(broker.settled) == 1, "it is open")
+        broker.push("session", laptop.in_state("suspended"))
+        assert client.receive(listen)["error"]["data"]["code"] == "grant.suspended"
+
+
 def test_a_resumed_grant_gets_a_child_again_in_the_same_session(laptop: Laptop, broker: SmallBroker) -> None:
     with laptop.client() as client:
         client.initialize()
