@@ -6,6 +6,7 @@ import asyncio
 import json
 from hashlib import sha256
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -19,7 +20,6 @@ from percall_broker.vault import KeyFolder, Vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 pytestmark = pytest.mark.anyio
 CANARY = b"canary-secret-of-the-upstream"
@@ -258,6 +258,22 @@ async def test_nothing_that_is_there_is_overwritten(store: Store, location: str,
     with pytest.raises(Conflict) as caught:
         await restore(location, keys, file)
     assert caught.value.code == "restore.exists"
+
+
+@pytest.mark.parametrize("left", ["-wal", "-shm", "-journal"])
+async def test_nothing_is_restored_under_the_log_of_a_store_that_was_taken_away(
+    store: Store, location: str, keys: KeyFolder, file: Path, empty: Callable[[str], str], left: str
+) -> None:
+    await create(location, keys, file)
+    await store.close()
+    place = Path(empty("sqlite"))
+    beside = place.with_name(place.name + left)
+    beside.write_bytes(b"what SQLite would write into the restored store")
+    with pytest.raises(Conflict) as caught:
+        await restore(str(place), keys, file)
+    assert caught.value.code == "restore.exists"
+    assert beside.name in caught.value.message
+    assert not place.exists()
 
 
 @pytest.mark.parametrize("location", ["postgresql"], indirect=True)  # a file's lock is in the broker's folder

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from percall_broker.vault import KeySource
 
 _ASIDE = (".restoring", ".restoring-wal", ".restoring-shm")
+_STORE = ("", "-wal", "-shm", "-journal")
+"""A store's files. SQLite writes what a log holds into whatever store it finds beside it: also into a restored one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,12 @@ async def restore(location: str, source: KeySource, path: Path) -> Restored:
 
 def _fill_file(path: Path, backup: archive.Archive) -> dict[str, int]:
     """The file appears under its name once it is whole."""
-    if path.exists():  # 3
-        raise Conflict("restore.exists", f"There is a store at {path} already.", "Restore into an empty folder.")
+    for suffix in _STORE:  # 3
+        there = path.with_name(path.name + suffix)
+        if there.exists():
+            raise Conflict(
+                "restore.exists", f"There is {there} already.", f"Move it away first, with all of {path.name}*."
+            )
     for suffix in _ASIDE:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     aside = path.with_name(path.name + _ASIDE[0])
