@@ -15,7 +15,7 @@ import pytest
 
 from harness.console import ConsoleBrowser
 from harness.openid import CLIENT_ID, Browser, CertifiedProvider, HostileProvider, settings
-from harness.processes import keyed_entry
+from harness.processes import command, keyed_entry
 from harness.signing import Answer, SigningLaptop
 from harness.upstream import CANARY
 from integration.conftest import Served
@@ -109,6 +109,10 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CertifiedProv
         "dave": {"email": "dave@example.com", "groups": ["engineering"]},
         "erin": {"email": "erin@example.com", "groups": ["engineering"]},
         "frank": {"email": "frank@example.com", "groups": ["engineering"]},
+        "grace": {"email": "grace@example.com", "groups": ["engineering"]},
+        "heidi": {"email": "heidi@example.com", "groups": []},
+        "ivan": {"email": "ivan@example.com", "groups": ["engineering"]},
+        "ada": {"email": "ada@example.com", "groups": ["engineering"]},
     }
     with CertifiedProvider(tmp_path_factory.mktemp("provider"), accounts) as running:
         yield running
@@ -167,11 +171,43 @@ def test_another_account_of_the_same_name_does_not_become_that_person(signing_in
     assert sign_in(signing_in, "alice").status == 200
     refused = sign_in(signing_in, "second")
     assert refused.code == "sign_in.other"
-    assert "person unlink alice@example.com" in refused.json["error"]["next_step"]
-    signing_in.administrator.administer("POST", "/v1/admin/people/alice@example.com/unlink")
+    assert "person link alice@example.com" in refused.json["error"]["next_step"]
+    signing_in.administrator.administer("POST", "/v1/admin/people/alice@example.com/link")
     assert sign_in(signing_in, "second").status == 200
     assert sign_in(signing_in, "alice").code == "sign_in.other"
-    signing_in.administrator.administer("POST", "/v1/admin/people/alice@example.com/unlink")
+    signing_in.administrator.administer("POST", "/v1/admin/people/alice@example.com/link")
+
+
+@pytest.mark.node
+def test_a_name_at_the_provider_alone_makes_nobody_a_person_who_is_here(signing_in: Served) -> None:
+    administrator = signing_in.administrator
+    invited = administrator.administer("POST", "/v1/admin/people/grace@example.com/invite")
+    SigningLaptop.enrolled(signing_in.url, invited["invite"])
+    refused = sign_in(signing_in, "grace")
+    assert refused.code == "sign_in.unlinked"
+    assert "person link grace@example.com" in refused.json["error"]["next_step"]
+    assert sign_in_ends(signing_in)["grace@example.com"] == 0, "nothing of hers has changed"
+    administrator.administer("POST", "/v1/admin/people/grace@example.com/link")
+    assert sign_in(signing_in, "grace").json["person"] == "grace@example.com"
+
+
+@pytest.mark.node
+def test_nobody_becomes_an_administrator_by_the_name_of_one(signing_in: Served) -> None:
+    command("percall-broker", "invite", "ada@example.com", environment=signing_in.environment)  # whose nobody used yet
+    assert sign_in(signing_in, "ada").code == "sign_in.unlinked"
+
+
+@pytest.mark.node
+def test_who_is_expected_here_and_was_never_seen_is_whoever_signs_in_under_the_name(signing_in: Served) -> None:
+    signing_in.administrator.administer("POST", "/v1/admin/people/heidi@example.com/invite")
+    assert sign_in(signing_in, "heidi").json["person"] == "heidi@example.com"
+
+
+@pytest.mark.node
+def test_who_was_removed_before_ever_signing_in_does_not_come_back_by_it(signing_in: Served) -> None:
+    signing_in.administrator.administer("POST", "/v1/admin/people/ivan@example.com/invite")
+    signing_in.administrator.administer("POST", "/v1/admin/people/ivan@example.com/remove")
+    assert sign_in(signing_in, "ivan").code == "person.removed"
 
 
 @pytest.mark.node

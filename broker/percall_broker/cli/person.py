@@ -89,11 +89,15 @@ def resume(name: Name, as_json: Json = False) -> None:
 
 
 @people.command()
-def unlink(name: Name, as_json: Json = False) -> None:
-    """Forget which account of the sign-in provider they are. For when a name has changed hands there."""
+def link(name: Name, as_json: Json = False) -> None:
+    """Let the account that signs in next under their name be theirs. For who came by an invite and is to sign in at the
+    provider from now on, and for a name that has changed hands there: the account they had is forgotten.
+    """
     with administrator() as client:
-        row = client.json("POST", under("people", name, "unlink"))
-    output.one(row, as_json=as_json, text=f"The next account that signs in as {name} becomes {name} here.")
+        row = client.json("POST", under("people", name, "link"))
+    until = output.by_the_clock(row["account_expected_until"])
+    text = f"Until {until}, the account that signs in as {name} becomes {name} here, once."
+    output.one(row, as_json=as_json, text=text)
 
 
 @people.command()

@@ -94,16 +94,19 @@ class SignIn:
         rows = await self._ledger.fetch("read_account", **key)
         if not rows:
             return await self._link(account, now)
-        if rows[0]["state"] != "active":
-            raise Forbidden(f"person.{rows[0]['state']}", f"{rows[0]['person']} is {rows[0]['state']} at this broker.")
+        _require_active(rows[0]["person"], rows[0]["state"])
         return str(rows[0]["person"])
 
     async def _link(self, account: Account, now: float) -> str:
-        """Makes the account a person here. Who is in no mapped group, and unknown, stays a stranger."""
+        """Makes the account a person here. Who is in no mapped group, and unknown, stays a stranger; who has been here
+        without signing in is tied to no account by its name alone.
+        """
         name = account.name
         check_name(name, "person")
-        known = await self._ledger.fetch("known_person", name=name)
-        if not known and not self._mapped(account):
+        known = await self._ledger.fetch("person_of_name", name=name)
+        if known:
+            _require_active(name, known[0]["state"])
+        elif not self._mapped(account):
             raise Forbidden(
                 "sign_in.no_group",
                 f"{name} is in no group that may use this broker.",
@@ -123,14 +126,10 @@ class SignIn:
         return name
 
     async def _why_not_linked(self, name: str) -> BrokerError:
-        known = await self._ledger.fetch("known_person", name=name)
-        if known and known[0]["state"] != "active":
-            return Forbidden(f"person.{known[0]['state']}", f"{name} is {known[0]['state']} at this broker.")
-        return Conflict(
-            "sign_in.other",
-            f"Another account signed in as {name} before.",
-            f"If the name has changed hands, an administrator says: percall-broker person unlink {name}",
-        )
+        advice = f"An administrator who knows that the account is theirs says: percall-broker person link {name}"
+        if await self._ledger.fetch("accounts_of", person=name):
+            return Conflict("sign_in.other", f"Another account signed in as {name} before.", advice)
+        return Conflict("sign_in.unlinked", f"There is a {name} here already, who has not signed in so far.", advice)
 
     def _mapped(self, account: Account) -> set[str]:
         return {here for theirs, here in self._groups_here.items() if theirs in account.groups}
@@ -143,3 +142,8 @@ class SignIn:
             await self._groups.join(None, group, [person])
         for group in sorted((set(self._groups_here.values()) - wanted) & member):
             await self._groups.leave(None, group, [person])
+
+
+def _require_active(person: str, state: str) -> None:
+    if state != "active":
+        raise Forbidden(f"person.{state}", f"{person} is {state} at this broker.")

@@ -35,7 +35,7 @@ def router(people: People, administrator: Administrator) -> APIRouter:
         verbs = {
             "suspend": people.suspend,
             "resume": people.resume,
-            "unlink": people.unlink,
+            "link": people.link,
             "remove": people.remove,
         }
         if verb not in verbs:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from percall_broker.pipeline.administration.grants import Grants, Invite
     from percall_broker.pipeline.administration.ledger import Ledger
 
+LINK_SECONDS = 7 * 86400
+"""How long an account is expected."""
+
 
 class People:
     """The people. Every method raises Unavailable when the store cannot."""
@@ -83,18 +86,22 @@ class People:
             raise await self._why_not(name, "active")
         return await self.show(name)
 
-    async def unlink(self, by: Identity, name: str) -> Row:
-        """Forgets which account of the organisation's provider a person is: the next that signs in under the name
-        becomes them. Raises NotFound, Conflict.
+    async def link(self, by: Identity, name: str) -> Row:
+        """Lets the account of the organisation's provider that signs in next under a person's name be theirs, in the
+        place of one that was, for `LINK_SECONDS`. Raises NotFound, Conflict; Forbidden to an automation, where the
+        person administers.
         """
-        found = await self._find(name)
+        await refuse_automation(self._ledger, by, name)
+        until = int(time.time()) + LINK_SECONDS
         done = await self._ledger.change(
-            Statement("unlink_accounts", {"person": name}, required=True),
-            changes.change(by, "person.unlink", person=name),
+            Statement("expect_account", {"person": name, "until": until}, required=True),
+            Statement("forget_accounts", {"person": name}),
+            changes.change(by, "person.expect_account", person=name, until=until),
         )
+        found = await self._find(name)
         if done is None:
-            raise Conflict("person.account", f"{name} has signed in with no account.")
-        return {**found, "accounts": len(done[0])}
+            raise Conflict("person.state", f"{name} is {found['state']}.")
+        return {**found, "account_expected_until": until}
 
     async def remove(self, by: Identity, name: str) -> Row:
         """Ends every grant, device, invite, key, membership and question of a person, and nobody else's.
