@@ -112,6 +112,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CertifiedProv
         "grace": {"email": "grace@example.com", "groups": ["engineering"]},
         "heidi": {"email": "heidi@example.com", "groups": []},
         "ivan": {"email": "ivan@example.com", "groups": ["engineering"]},
+        "judy": {"email": "judy@example.com", "groups": ["engineering"]},
         "ada": {"email": "ada@example.com", "groups": ["engineering"]},
     }
     with CertifiedProvider(tmp_path_factory.mktemp("provider"), accounts) as running:
@@ -201,6 +202,20 @@ def test_nobody_becomes_an_administrator_by_the_name_of_one(signing_in: Served) 
 def test_who_is_expected_here_and_was_never_seen_is_whoever_signs_in_under_the_name(signing_in: Served) -> None:
     signing_in.administrator.administer("POST", "/v1/admin/people/heidi@example.com/invite")
     assert sign_in(signing_in, "heidi").json["person"] == "heidi@example.com"
+
+
+@pytest.mark.node
+def test_a_removed_person_s_account_does_not_come_back_with_the_name(signing_in: Served) -> None:
+    administrator = signing_in.administrator
+    assert sign_in(signing_in, "judy").status == 200
+    administrator.administer("POST", "/v1/admin/people/judy@example.com/remove")
+    administrator.administer("POST", "/v1/admin/people/judy@example.com/invite")  # another judy, by her invite
+    assert sign_in_ends(signing_in)["judy@example.com"] == 0, "who need not sign in"
+    refused = sign_in(signing_in, "judy")
+    assert refused.code == "sign_in.ended"
+    assert "person link judy@example.com" in refused.json["error"]["next_step"]
+    administrator.administer("POST", "/v1/admin/people/judy@example.com/link")  # or the same, who is back
+    assert sign_in(signing_in, "judy").json["person"] == "judy@example.com"
 
 
 @pytest.mark.node

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _DAY_SECONDS = 86400
 _MOST_CHARACTERS = 4096
+_LINK = "An administrator who knows that the account is theirs says: percall-broker person link "
 
 
 class SignIn:
@@ -94,8 +95,11 @@ class SignIn:
         rows = await self._ledger.fetch("read_account", **key)
         if not rows:
             return await self._link(account, now)
-        _require_active(rows[0]["person"], rows[0]["state"])
-        return str(rows[0]["person"])
+        person = str(rows[0]["person"])
+        _require_active(person, rows[0]["state"])
+        if rows[0]["account_state"] != "active":
+            raise Forbidden("sign_in.ended", f"This account was removed here with a former {person}.", _LINK + person)
+        return person
 
     async def _link(self, account: Account, now: float) -> str:
         """Makes the account a person here. Who is in no mapped group, and unknown, stays a stranger; who has been here
@@ -126,7 +130,7 @@ class SignIn:
         return name
 
     async def _why_not_linked(self, name: str) -> BrokerError:
-        advice = f"An administrator who knows that the account is theirs says: percall-broker person link {name}"
+        advice = _LINK + name
         if await self._ledger.fetch("accounts_of", person=name):
             return Conflict("sign_in.other", f"Another account signed in as {name} before.", advice)
         return Conflict("sign_in.unlinked", f"There is a {name} here already, who has not signed in so far.", advice)

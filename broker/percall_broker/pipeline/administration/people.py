@@ -124,6 +124,7 @@ class People:
             Statement("forget_personal_secrets", {"person": name, "server": ""}),
             Statement("remove_freeze", {"kind": "person", "name": name}),
             Statement("remove_device_freezes", {"person": name}),
+            Statement("end_accounts", {"person": name}),
             changes.change(by, "person.remove", person=name),
         )
         if done is None:

@@ -29,7 +29,8 @@ UPDATE persons SET state = :state WHERE name = :name AND state = :from_state RET
 
 -- name: remove_person(name)
 -- No row: there is no such person, or they are removed already.
-UPDATE persons SET state = 'removed' WHERE name = :name AND state <> 'removed' RETURNING name
+UPDATE persons SET state = 'removed', sign_in_until = 0, account_until = 0
+WHERE name = :name AND state <> 'removed' RETURNING name
 
 -- name: keep_an_administrator(person, device, thumbprint, grant_id, now)
 -- Required in each change that stops a person, a device, a device key or a grant (empty names nothing): some other

@@ -1,7 +1,7 @@
 -- Signing in at the organisation's provider.
 
 -- name: read_account(issuer, subject)
-SELECT a.person, p.state, p.sign_in_until FROM accounts a JOIN persons p ON p.name = a.person
+SELECT a.person, a.state AS account_state, p.state FROM accounts a JOIN persons p ON p.name = a.person
 WHERE a.issuer = :issuer AND a.subject = :subject
 
 -- name: person_of_name(name)
@@ -28,6 +28,9 @@ SELECT issuer FROM accounts WHERE person = :person
 -- Longer, never shorter.
 UPDATE persons SET sign_in_until = :until WHERE name = :person AND state = 'active' AND sign_in_until < :until
 RETURNING name
+
+-- name: end_accounts(person)
+UPDATE accounts SET state = 'ended' WHERE person = :person
 
 -- name: forget_accounts(person)
 DELETE FROM accounts WHERE person = :person RETURNING issuer
