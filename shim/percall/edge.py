@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import sys
 
 from percall.errors import PercallError
@@ -18,6 +19,9 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 def guarded(program: str, command: Callable[[], int]) -> int:
     """The command's exit code, once all that it printed is written."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # whatever a terminal or a file cannot take is spelt out
     try:
         try:
             return command()

@@ -151,6 +151,16 @@ def test_a_revoked_device_ends_the_grants_of_all_its_agents_and_no_other_device_
     assert "revoked already" in refused(served, "/devices/revoke", {"device": device}).json["error"]["message"]
 
 
+def test_a_device_is_found_by_its_id_whatever_others_are_called(served: Served) -> None:
+    laptop, _ = served.enrol()
+    device = laptop.send("GET", wire.PATH_SESSION).json["device_id"]
+    invite = change(served, f"/people/{person_of(served)}/invite")["invite"]
+    SigningLaptop(served.url).enrol(invite, device=device)  # whose name is the other one's id
+    change(served, "/freezes", {"kind": "device", "name": device})
+    assert code_of(laptop) == "device.frozen"
+    assert change(served, "/devices/revoke", {"device": device})["device"] == device
+
+
 def test_an_invite_that_two_devices_use_at_once_enrols_one(served: Served) -> None:
     invite = served.invite()["invite"]
     start = threading.Barrier(8)

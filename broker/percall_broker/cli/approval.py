@@ -16,7 +16,7 @@ from percall.errors import UsageError
 from percall_broker.cli import output
 from percall_broker.cli.grant import seconds_of
 from percall_broker.cli.options import Json
-from percall_broker.model.marking import visible
+from percall_broker.model.marking import visible, visible_lines
 
 if TYPE_CHECKING:
     from percall.identity.client import SignedClient
@@ -190,7 +190,7 @@ def tell(row: dict[str, Any]) -> None:
         output.write("arguments       cannot be shown any more")
         return
     output.write(f"arguments       {arguments['bytes']} bytes, SHA-256 {arguments['digest']}")
-    for line in visible(unescaped(arguments["text"] or "(none)")).split("\n"):
+    for line in visible_lines(unescaped(arguments["text"] or "(none)")).split("\n"):
         output.write(f"    {line}")
 
 

@@ -157,7 +157,7 @@ def tail(as_json: Json = False) -> None:
                 if as_json:
                     output.one(row, as_json=True)
                 else:
-                    output.write("  ".join(str(row[column] or "-") for column in COLUMNS))
+                    output.write("  ".join(output.told(row[column] or "-") for column in COLUMNS))
             pause.wait(_TAIL_SECONDS)
 
 

@@ -8,15 +8,19 @@ import sys
 import time
 from typing import Any
 
+from percall_broker.model.marking import visible, visible_lines
+
 Row = dict[str, Any]
 _WIDE = 80
+_FORMULAS = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")
+"""What a cell that spreadsheets run begins with; some of them read the wide forms as well."""
 
 
 def lines(rows: list[Row], *, as_json: bool, columns: tuple[str, ...], empty: str) -> None:
     """A listing."""
     if as_json:
         for row in rows:
-            write(json.dumps(row, ensure_ascii=False))
+            _write_json(row)
         return
     if not rows:
         write(empty)
@@ -31,7 +35,7 @@ def lines(rows: list[Row], *, as_json: bool, columns: tuple[str, ...], empty: st
 def one(row: Row, *, as_json: bool, text: str = "") -> None:
     """One object: its members below one another, or `text` where a sentence says it better."""
     if as_json:
-        write(json.dumps(row, ensure_ascii=False))
+        _write_json(row)
     elif text:
         write(text)
     else:
@@ -44,11 +48,11 @@ def one(row: Row, *, as_json: bool, text: str = "") -> None:
 
 
 def comma_separated(rows: list[Row], columns: tuple[str, ...]) -> None:
-    """CSV with a header (RFC 4180). A cell that a spreadsheet would run as a formula gets an apostrophe."""
+    """CSV with a header (RFC 4180), a line for each row. A cell that a spreadsheet would run gets an apostrophe."""
     writer = csv.writer(sys.stdout)
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([_harmless(str(row.get(column, ""))) for column in columns])
+        writer.writerow([_harmless(visible(str(row.get(column, "")))) for column in columns])
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -67,22 +71,28 @@ def by_the_clock(seconds: int) -> str:
 
 
 def write(text: str) -> None:
-    """One line of standard output; control characters that would drive a terminal are shown, not sent."""
-    sys.stdout.write("".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text) + "\n")
+    """A text on standard output; characters that would drive a terminal, or would not be seen, are named."""
+    sys.stdout.write(visible_lines(text) + "\n")
+    sys.stdout.flush()
+
+
+def _write_json(row: Row) -> None:
+    """ASCII alone: whatever is in it, it is one line, JSON, and nothing to a terminal."""
+    sys.stdout.write(json.dumps(row).replace("\x7f", "\\u007f") + "\n")
     sys.stdout.flush()
 
 
 def _harmless(cell: str) -> str:
-    return "'" + cell if cell[:1] in {"=", "+", "-", "@", "\t", "\r"} else cell
+    return "'" + cell if cell.lstrip(" ")[:1] in _FORMULAS else cell
 
 
 def told(value: Any) -> str:
-    """A value of an answer, in one line."""
+    """A value of an answer, in one line, whatever is in it."""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return ", ".join(value)
+        return visible(", ".join(value))
     if isinstance(value, (dict, list)):
-        return json.dumps(value, ensure_ascii=False)
-    return str(value)
+        return visible(json.dumps(value, ensure_ascii=False))
+    return visible(str(value))
 
 
 def _paragraph(name: str, value: Any) -> list[str]:
@@ -102,7 +112,7 @@ def _cell(name: str, value: Any) -> str:
     if isinstance(value, dict) and name == "frozen":
         return f"by {value['by']}"
     if isinstance(value, dict) and name == "servers":
-        return "; ".join(f"{server}: {_scope(scope)}" for server, scope in value.items())
+        return visible("; ".join(f"{server}: {_scope(scope)}" for server, scope in value.items()))
     return told(value)
 
 

@@ -22,7 +22,7 @@ def pins(name: ServerName, as_json: Json = False) -> None:
     with administrator() as client:
         rows = client.json("GET", under("servers", name, "pins"))
     if not as_json:
-        rows = [{**row, "tool": _named(row["tool"]), "digest": row["digest"][:12]} for row in rows]
+        rows = [{**row, "digest": row["digest"][:12]} for row in rows]
     output.lines(rows, as_json=as_json, columns=_COLUMNS, empty=f"Nobody has listed the tools of {name} yet.")
 
 
@@ -85,8 +85,3 @@ def _ask(count: int) -> None:
         )
     if not typer.confirm(f"Accept {'these' if count > 1 else 'this'} {count} for everybody?"):
         raise UsageError("pin.declined", "Nothing was accepted.")
-
-
-def _named(tool: str) -> str:
-    """A tool's name on one line, whatever is in it."""
-    return visible(tool).replace("\n", "⟨U+000A⟩").replace("\t", "⟨U+0009⟩")

@@ -85,7 +85,7 @@ def number(value: float) -> str:
 
 def _shown(value: Any) -> Any:
     """What an expression of a template prints: text with its hidden characters named, unless it is markup of ours."""
-    return marking.visible(value) if type(value) is str else value
+    return marking.visible_lines(value) if type(value) is str else value
 
 
 _environment = Environment(
@@ -96,7 +96,5 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.filters.update(
-    ago=ago, age=age, moment=moment, milliseconds=milliseconds, number=number, seen=seen, visible=marking.visible
-)
+_environment.filters.update(ago=ago, age=age, moment=moment, milliseconds=milliseconds, number=number, seen=seen)
 _environment.globals.update(file=file, plots=plots)

@@ -45,7 +45,12 @@ def runs(text: str) -> list[Run]:
 
 
 def visible(text: str) -> str:
-    """The text on one line, hidden characters named in place: `pay⟨U+202E⟩fdp`."""
+    """The text on one line, hidden characters named in place, line breaks and tabs too: `pay⟨U+202E⟩fdp`."""
+    return "".join(_named(character) if character in _LAYOUT else character for character in visible_lines(text))
+
+
+def visible_lines(text: str) -> str:
+    """As `visible`, with its line breaks and tabs as they are: for what has lines of its own, not for a name."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(f"⟨{run.text.split()[0]}⟩" if run.hidden else run.text for run in runs(text))
@@ -56,6 +61,10 @@ def is_hidden(character: str) -> bool:
     category = unicodedata.category(character)
     is_other_space = category == "Zs" and character not in _SPACES
     return category in _INVISIBLE_CATEGORIES or is_other_space or character in _INVISIBLE
+
+
+def _named(character: str) -> str:
+    return f"⟨U+{ord(character):04X}⟩"
 
 
 def name_of(character: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,17 @@ def test_a_fault_of_ours_shows_its_place_and_not_its_text(capsys: pytest.Capture
 def test_what_the_system_refuses_is_named_with_its_path(capsys: pytest.CaptureFixture[str]) -> None:
     assert failing(NotADirectoryError(20, "Not a directory", "/etc/passwd/x")) == 1
     assert capsys.readouterr().err.startswith("percall: /etc/passwd/x: Not a directory. [system.refused]")
+
+
+def test_what_the_outputs_encoding_does_not_have_is_spelt_out() -> None:
+    program = "from percall import edge; edge.guarded('percall', lambda: print('zoë ⟨U+202E⟩') or 0)"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("zoë \\u27e8U+202E\\u27e9\n".encode("latin-1"), b"")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")

@@ -54,10 +54,16 @@ class Devices:
 
 
 async def find_device(ledger: Ledger, named: str) -> Row:
-    """The device of an id or a name; of several of a name, the one that is not revoked. Raises NotFound, Conflict."""
+    """The device of an id, or else of a name; of several of a name, the one that is not revoked.
+
+    Raises NotFound, Conflict.
+    """
     rows = await ledger.fetch("devices_named", name=named)
     if not rows:
         raise NotFound("device.unknown", f"There is no device {named!r}.", "See: percall-broker device list.")
+    for row in rows:
+        if row["id"] == named:  # whatever people call theirs
+            return row
     active = [row for row in rows if row["state"] == "active"]
     if len(active) > 1:
         ids = ", ".join(f"{row['id']} ({row['person']})" for row in active)

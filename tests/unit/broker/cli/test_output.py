@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
+from contextlib import redirect_stdout
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from percall.errors import UsageError
 from percall_broker.cli import output
@@ -59,10 +63,31 @@ def test_an_empty_listing_says_so_to_people_and_nothing_to_scripts(capsys: pytes
 
 def test_a_tool_name_cannot_drive_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     output.write("get_\x1b[2Jitem\u202e")
-    assert capsys.readouterr().out == "get_\\x1b[2Jitem\\u202e\n"
+    assert capsys.readouterr().out == "get_⟨U+001B⟩[2Jitem⟨U+202E⟩\n"
 
 
-@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1"])
+def test_a_tool_name_makes_no_line_of_a_listing(capsys: pytest.CaptureFixture[str]) -> None:
+    forged = {"tool": "get_item\n2026-11-27  ada  get_harmless\tpermit", "details": {"for": "a\nb"}}
+    output.lines([forged], as_json=False, columns=("tool", "details"), empty="None.")
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    output.one(forged, as_json=False)
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    output.comma_separated([forged], ("tool",))
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+@given(st.text())
+def test_what_scripts_read_is_json_whatever_is_in_it(text: str) -> None:
+    written = io.StringIO()
+    with redirect_stdout(written):
+        output.one({"tool": text}, as_json=True)
+    (line,) = written.getvalue().splitlines()
+    assert json.loads(line) == {"tool": text}
+    assert line.isascii()
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "  +1", "\uff1d1+1"])
 def test_a_cell_of_the_csv_is_no_formula(cell: str, capsys: pytest.CaptureFixture[str]) -> None:
     output.comma_separated([{"tool": cell}], ("tool",))
     assert capsys.readouterr().out.splitlines()[1].strip('"').startswith("'")

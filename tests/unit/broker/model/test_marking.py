@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from percall_broker.console import rendering
-from percall_broker.model.marking import is_hidden, runs, visible
+from percall_broker.model.marking import is_hidden, runs, visible, visible_lines
 
 HIDDEN = (
     "\u202e\u2066\u200b\u200d\ufeff\x1b\x00\x7f\x9b\u00a0\u3164\u2028\U000e0041\ue000\u2800\u00ad"  # one of each kind
@@ -20,6 +20,11 @@ HIDDEN = (
 def test_hidden_characters_are_named(character: str) -> None:
     assert visible(f"a{character}b") == f"a⟨U+{ord(character):04X}⟩b"
     assert character not in str(rendering.seen(f"a{character}b"))
+
+
+def test_a_name_is_one_line() -> None:
+    assert visible("get\n\tit\r\x85") == "get⟨U+000A⟩⟨U+0009⟩it⟨U+000D⟩⟨U+0085⟩"
+    assert visible_lines("get\n\tit\r") == "get\n\tit⟨U+000D⟩"
 
 
 def test_what_is_seen_stays_as_it_is() -> None:
