@@ -95,7 +95,7 @@ def link(name: Name, as_json: Json = False) -> None:
     """
     with administrator() as client:
         row = client.json("POST", under("people", name, "link"))
-    until = output.by_the_clock(row["account_expected_until"])
+    until = output.when(row["account_expected_until"])
     text = f"Until {until}, the account that signs in as {name} becomes {name} here, once."
     output.one(row, as_json=as_json, text=text)
 

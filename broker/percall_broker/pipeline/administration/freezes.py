@@ -67,7 +67,8 @@ class Freezes:
             changes.change(by, "unfreeze", kind=kind, name=name),
         )
         if done is None:
-            raise Conflict("freeze.state", f"{shown} is not frozen.", "See: percall-broker freeze.")
+            missing = f"{shown} is not frozen." if named else "There is no freeze of everything."
+            raise Conflict("freeze.state", missing, "See: percall-broker freeze.")
         return {"kind": kind, "name": name, "frozen": False}
 
     async def _named(self, kind: str, named: str) -> tuple[str, str]:

@@ -80,7 +80,7 @@ class Grants:
         """
         administers = new.administrator or new.automation
         if not new.servers and not administers:
-            raise InvalidInput("grant.empty", "A grant names at least one server.")
+            raise InvalidInput("grant.empty", "A grant names at least one server.", "Add --server NAME.")
         check_scopes(new.servers)
         _check_automation(new)
         devices = await self._ledger.fetch("has_device", person=new.person)
@@ -183,7 +183,9 @@ def check_scopes(servers: dict[str, dict[str, list[str]]]) -> None:
     """Raises InvalidInput for a server of which nothing is named."""
     for name, scope in servers.items():
         if not any(scope.values()):
-            raise InvalidInput("grant.empty", f"The grant names no tool, prompt or resource of {name!r}.")
+            raise InvalidInput(
+                "grant.empty", f"The grant names no tool, prompt or resource of {name!r}.", "Add --tools 'get_*'."
+            )
 
 
 def grant_row(row: Row) -> Row:

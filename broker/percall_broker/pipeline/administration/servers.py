@@ -55,7 +55,8 @@ class Servers:
             changes.change(by, "server.add", server=name, title=entry.title, secret_version=version),
         )
         if done is None:
-            raise Conflict("server.exists", f"There is a server {name!r} already.", "Remove it first, or update it.")
+            advice = f"To change it: percall-broker server update {name}, or server rotate-key {name} for its key."
+            raise Conflict("server.exists", f"There is a server {name!r} already.", advice)
         return await self.show(name)
 
     async def update(self, by: Identity, name: str, text: str, connect: dict[str, str]) -> Row:
