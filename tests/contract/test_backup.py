@@ -247,6 +247,17 @@ async def test_what_is_no_backup_is_refused(text: bytes, file: Path) -> None:
         Archive(file)
 
 
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("when", [-1, 10**18])
+async def test_a_backup_of_no_time_is_none(location: str, keys: KeyFolder, file: Path, when: int) -> None:
+    await create(location, keys, file)
+    header, rest = file.read_text().split("\n", 1)
+    file.write_text(json.dumps({**json.loads(header), "created_at": when}) + "\n" + rest)
+    with pytest.raises(InvalidInput) as caught:
+        Archive(file)
+    assert caught.value.code == "backup.form"
+
+
 async def test_nothing_that_is_there_is_overwritten(store: Store, location: str, keys: KeyFolder, file: Path) -> None:
     file.write_text("mine")
     with pytest.raises(Conflict):
@@ -283,6 +294,30 @@ async def test_a_served_database_is_not_restored_into(keys: KeyFolder, store: St
         await restore(location, keys, file)
     assert caught.value.code == "broker.running"
     assert await states(store) == {"g": "active"}
+
+
+async def test_what_was_used_or_ended_after_the_backup_is_not_open_again(
+    store: Store, location: str, keys: KeyFolder, file: Path, empty: Callable[[str], str]
+) -> None:
+    link = {"code_hash": "link", "grant_id": "g", "purpose": "sign-in", "expires_at": 2_000_000_000}
+    session = {"token_hash": "session", "grant_id": "g", "how": "link", "may_enrol_until": 0, "now": 1}
+    account = {"issuer": "https://login.example", "subject": "1", "person": "alice", "linked_at": 2}
+    await store.append(
+        Statement("add_console_link", link),
+        Statement("add_console_session", session | {"expires_at": 2_000_000_000}),
+        Statement("expect_account", {"person": "alice", "until": 2_000_000_000}),
+    )
+    await create(location, keys, file)
+    place = empty("sqlite")
+    await restore(place, keys, file)
+    restored = await open_store(place, SEEDS)
+    try:
+        assert await restored.append(Statement("use_console_link", {"code_hash": "link", "now": 2})) == [[]]
+        wanted = {"token_hash": "session", "now": 2, "seen_since": 0}
+        assert await restored.fetch("read_console_session", **wanted) == []
+        assert await restored.append(Statement("link_account", account)) == [[]]
+    finally:
+        await restored.close()
 
 
 async def test_an_approval_from_before_the_backup_lets_nothing_pass_after_a_restore(

@@ -34,6 +34,8 @@ CONTEXT = b'["backup","mac"]'
 """What the MAC's wrapped key is bound to."""
 _MAX_LINE_BYTES = 256 * 1024 * 1024
 _MAX_HEADER_BYTES = 64 * 1024
+_MOST_SECONDS = 1 << 37
+"""Some 4,000 years: what can be written as a date."""
 _PURPOSE = b"percall backup 1\n"
 
 
@@ -74,7 +76,7 @@ class Header:
                     "backup.newer", "A newer version of Percall made this backup.", "Restore it with that version."
                 )
             return cls(
-                created_at=int(members["created_at"]),
+                created_at=_moment(members["created_at"]),
                 percall=str(members["percall"]),
                 engine=str(members["engine"]),
                 migrations=tuple(f"{int(name[:4]):04}{name[4:]}" for name in members["migrations"]),
@@ -205,6 +207,13 @@ class _Rows:
 def now() -> int:
     """Seconds since the epoch."""
     return int(time.time())
+
+
+def _moment(seconds: Any) -> int:
+    """Raises TypeError, ValueError."""
+    if not 0 <= int(seconds) < _MOST_SECONDS:
+        raise ValueError
+    return int(seconds)
 
 
 def _mac(key: bytes, digest: bytes) -> bytes:

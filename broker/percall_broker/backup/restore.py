@@ -4,7 +4,7 @@
 2  its MAC holds, under a key that this machine's key-encryption keys open: nobody else has made or altered it
 3  there is nothing where the store will be
 4  the schema that the backup had, its rows, then what this version adds
-5  what was active is suspended until an administrator has looked at it; open invites are expired
+5  what was active is suspended until an administrator has looked at it; what opens something once is over
 """
 
 from __future__ import annotations
@@ -125,6 +125,9 @@ def _suspending(header: archive.Header) -> list[Statement]:
         Statement("expire_restored_invites", {"now": now}),
         Statement("end_restored_approvals"),
         Statement("end_restored_allowances"),
+        Statement("forget_restored_links"),
+        Statement("forget_restored_sessions"),
+        Statement("expect_no_restored_accounts"),
         Statement("forget_restored_keys"),
         Statement("forget_restored_replicas"),
         Statement("forget_restored_deliveries"),

@@ -19,6 +19,18 @@ UPDATE approvals SET state = 'ended' WHERE state IN ('pending', 'allowed')
 -- name: end_restored_allowances()
 UPDATE lasting_answers SET state = 'ended' WHERE state = 'active' AND effect = 'allow'
 
+-- name: forget_restored_links()
+-- As the invites: one that was opened after the backup would be unopened again.
+DELETE FROM console_links
+
+-- name: forget_restored_sessions()
+-- Somebody who has signed out since would be signed in again.
+DELETE FROM console_sessions
+
+-- name: expect_no_restored_accounts()
+-- One that was tied after the backup would be expected again.
+UPDATE persons SET account_until = 0
+
 -- name: forget_restored_keys()
 -- Made anew at the next start: what was captured under the old nonces and credentials opens nothing here.
 DELETE FROM secrets WHERE name IN ('broker/nonce', 'broker/credential')
