@@ -1,29 +1,34 @@
 """What the broker is told: by `settings.toml` in its folder, by `PERCALL_BROKER_*` variables, and by the command line.
 
-None of it is secret, save the password that a PostgreSQL URL may hold.
+Two may be secret: `database`, whose URL may hold a password, and `oidc_client_secret`.
 """
 
 from __future__ import annotations
 
 import os
+import stat
+import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
-from percall_broker.model.errors import InvalidInput
+from percall_broker.model.errors import InvalidInput, Unavailable
 from percall_broker.model.peers import TrustedProxies
 from percall_broker.model.rules import parse_origin
 
 FILE = "settings.toml"
+_SECRETS = {"database", "oidc_client_secret"}
+_OTHERS = 0o077
 
 
 def home() -> Path:
@@ -118,6 +123,12 @@ class Settings(BaseSettings):
             raise ValueError(error.message) from None
         return named
 
+    @model_validator(mode="after")
+    def _client(self) -> Self:
+        if self.oidc_issuer and not (self.oidc_client_id and self.oidc_client_secret.get_secret_value()):
+            raise ValueError("beside oidc_issuer, oidc_client_id and oidc_client_secret are needed")
+        return self
+
     @classmethod
     def settings_customise_sources(  # type: ignore[override]
         cls,
@@ -141,11 +152,38 @@ class Settings(BaseSettings):
 
 
 def load(**told: Any) -> Settings:
-    """The settings; `told` is what the command line said. Raises InvalidInput."""
+    """The settings; `told` is what the command line said. Raises InvalidInput, Unavailable."""
+    _check_file(home() / FILE)
     try:
         return Settings(home=home(), **{name: value for name, value in told.items() if value is not None})
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, one['loc']))}: {one['msg'].removeprefix('Value error, ')}" for one in error.errors()
-        )
+        problems = "; ".join(map(_told, error.errors()))
         raise InvalidInput("settings.form", f"The broker's settings do not hold: {problems}.") from None
+    except SettingsError as error:  # a variable that should be JSON; it names the variable's setting, not its value
+        raise InvalidInput("settings.form", f"The broker's settings do not hold: {error}.") from None
+
+
+def _check_file(file: Path) -> None:
+    """Raises InvalidInput for what is no TOML, or shows a secret to others; Unavailable for what cannot be read."""
+    try:
+        with file.open("rb") as opened:
+            held = tomllib.load(opened)
+            mode = stat.S_IMODE(os.fstat(opened.fileno()).st_mode)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise Unavailable("settings.read", f"{file} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        reason = str(error).lower() if isinstance(error, tomllib.TOMLDecodeError) else "not UTF-8"
+        raise InvalidInput("settings.form", f"{file} is no TOML: {reason}.") from None
+    if mode & _OTHERS and _SECRETS & held.keys():
+        secret = " and ".join(sorted(_SECRETS & held.keys()))
+        raise InvalidInput("settings.mode", f"Others may read {file}, which holds {secret}.", f"Run: chmod 600 {file}")
+
+
+def _told(problem: Any) -> str:
+    """One of pydantic's problems, in words; never the value."""
+    place = ".".join(map(str, problem["loc"]))
+    what = "there is no such setting" if problem["type"] == "extra_forbidden" else str(problem["msg"])
+    text = what.removeprefix("Value error, ").rstrip(".")
+    return f"{place}: {text}" if place else text

@@ -11,6 +11,7 @@ from typer.main import get_command
 
 from percall_broker.cli.root import application
 from percall_broker.model import entry_file
+from percall_broker.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,6 +103,11 @@ def test_every_setting_of_an_entry_is_documented() -> None:
     settings |= {"header", "basic", "query", "json", "form", "requests"}
     missing = {name for name in settings if not re.search(rf"\b{name}\b", ENTRIES)}
     assert missing == set()
+
+
+def test_every_setting_of_the_broker_is_documented() -> None:
+    section = REFERENCE.split("## Settings")[1].split("\n## ")[0]
+    assert Settings.model_fields.keys() - {"home"} - set(re.findall(r"`([a-z_]+)`", section)) == set()
 
 
 def test_the_example_of_the_entry_reference_is_an_entry() -> None:
