@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import resource
 import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pytest
 
 import percall_broker
 from harness.openbao import openbao
@@ -101,6 +105,52 @@ def test_a_full_disk_leaves_no_backup(tmp_path: Path) -> None:
         assert list(target.iterdir()) == []
         broker("backup", "create", str(target / "a"), environment=served.environment)
         assert (target / "a").stat().st_mode & 0o777 == 0o600
+
+
+_CHECK = "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute('PRAGMA integrity_check').fetchone())"
+
+
+def restored_on_a_disk_of(size: int, backup: Path, keys: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """`backup restore` where there is no more room; what it leaves, and whether SQLite finds that whole."""
+    folder.mkdir()
+    script = f"""
+        mount -t tmpfs -o size={size} none {folder} || exit 77
+        cp -r {keys} {folder}/keys
+        {COMMANDS}/percall-broker backup restore {backup}; code=$?
+        ls {folder}
+        [ $code -ne 0 ] || {sys.executable} -c "{_CHECK}" {folder}/store.sqlite3
+        exit $code
+    """
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script],
+        env={"PATH": os.environ["PATH"], "PERCALL_BROKER_HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("this machine lets nobody mount a disk that is small enough")
+    return done
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="a disk that is small enough is mounted by Linux alone")
+def test_a_store_is_restored_whole_or_not_at_all_where_there_is_hardly_room(tmp_path: Path) -> None:
+    home, file = tmp_path / "broker", tmp_path / "a.backup"
+    environment = {"PATH": "/usr/bin:/bin", "PERCALL_BROKER_HOME": str(home)}
+    broker("init", environment=environment)
+    store = home / "store.sqlite3"
+    with closing(sqlite3.connect(store)) as connection, connection:
+        rows = [(f"e{number}", "x", 1, "", "x" * 10_000) for number in range(300)]
+        connection.executemany("INSERT INTO events (id, type, time_ms, token, body) VALUES (?, ?, ?, ?, ?)", rows)
+    broker("backup", "create", str(file), environment=environment)
+    size = store.stat().st_size
+    enough = restored_on_a_disk_of(size * 8 // 5, file, home / "keys", tmp_path / "enough")
+    assert (enough.returncode, enough.stdout.splitlines()[-1]) == (0, "ok"), enough
+    too_small = restored_on_a_disk_of(size * 4 // 5, file, home / "keys", tmp_path / "small")
+    assert too_small.returncode == 1
+    assert "database or disk is full" in too_small.stderr
+    assert too_small.stdout.split() == ["keys", "serve.lock"]
 
 
 def test_an_old_store_is_served_only_after_an_explicit_migration_with_a_backup(tmp_path: Path) -> None:

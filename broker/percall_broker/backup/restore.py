@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from percall_broker.vault import KeySource
 
-_ASIDE = (".restoring", ".restoring-wal", ".restoring-shm")
-_STORE = ("", "-wal", "-shm", "-journal")
-"""A store's files. SQLite writes what a log holds into whatever store it finds beside it: also into a restored one."""
+_ASIDE = ".restoring"
+_FILES = ("", "-wal", "-shm", "-journal")
+"""A store's. SQLite writes what a log holds into whatever store it finds beside it: also into a restored one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +74,33 @@ async def restore(location: str, source: KeySource, path: Path) -> Restored:
 
 def _fill_file(path: Path, backup: archive.Archive) -> dict[str, int]:
     """The file appears under its name once it is whole."""
-    for suffix in _STORE:  # 3
-        there = path.with_name(path.name + suffix)
+    for there in _files(path):  # 3
         if there.exists():
             raise Conflict(
                 "restore.exists", f"There is {there} already.", f"Move it away first, with all of {path.name}*."
             )
-    for suffix in _ASIDE:
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-    aside = path.with_name(path.name + _ASIDE[0])
-    rows = _fill(str(aside), backup)
-    descriptor = os.open(path.parent, os.O_RDONLY)
+    aside = path.with_name(path.name + _ASIDE)
+    _clear(aside)
     try:
-        aside.rename(path)
-        os.fsync(descriptor)
+        rows = _fill(str(aside), backup)
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            aside.rename(path)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     finally:
-        os.close(descriptor)
+        _clear(aside)
     return rows
+
+
+def _files(path: Path) -> list[Path]:
+    return [path.with_name(path.name + suffix) for suffix in _FILES]
+
+
+def _clear(path: Path) -> None:
+    for file in _files(path):
+        file.unlink(missing_ok=True)
 
 
 def _fill(location: str, backup: archive.Archive) -> dict[str, int]:

@@ -113,6 +113,7 @@ def _transaction(location: str, *, reading: bool) -> Iterator[Offline]:
 
 @contextlib.contextmanager
 def _sqlite(path: Path, *, reading: bool) -> Iterator[Offline]:
+    is_new = not reading and not path.exists()
     try:
         if not reading:
             path.touch(mode=0o600)
@@ -129,13 +130,15 @@ def _sqlite(path: Path, *, reading: bool) -> Iterator[Offline]:
         ) from error
     try:
         with contextlib.closing(connection):
-            if not reading:
+            if not (reading or is_new):
                 connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = OFF")  # a table may be made anew; `check` looks at them all
             connection.execute("BEGIN" if reading else "BEGIN IMMEDIATE")
             yield _Sqlite(connection)
             connection.execute("COMMIT")
+            if is_new:  # a log that cannot be folded into its file is left beside it without a word, so there was none
+                connection.execute("PRAGMA journal_mode = WAL")
     except sqlite3.Error as error:
         raise Unavailable("store.migration", f"The store {path} failed: {error}. Nothing was changed.") from error
 
