@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
 
-from harness.statements import call
+from harness.statements import SEEDS, call
 from percall_broker.model.errors import Unavailable
 from percall_broker.pipeline.changes import Changes
 from percall_broker.stages.lookup import Lookup
 from percall_broker.store import Statement, Store, open_store
 from percall_broker.store.statements import load
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 pytestmark = pytest.mark.anyio
 
@@ -48,6 +53,99 @@ async def test_a_lost_connection_refuses_what_was_under_way_and_is_replaced(stor
     assert await store.fetch("read_epoch")
     rows = await store.fetch("list_log", after=0, limit=10)
     assert [row["id"] for row in rows] == ["before", "after"]
+
+
+class Network:
+    """The way to a server, which may swallow what is on it without a word, as one that was split does."""
+
+    def __init__(self, socket: str) -> None:
+        self._socket = socket
+        self._is_split = asyncio.Event()
+        self._ends: list[asyncio.StreamWriter] = []
+        self._carrying: list[asyncio.Future[tuple[None, None]]] = []
+        self.url = ""
+
+    def split(self, *, also_new: bool) -> None:
+        """Of the connections that there are, and of new ones, nothing arrives any more."""
+        self._is_split.set()
+        if not also_new:
+            self._is_split = asyncio.Event()
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_unix_connection(self._socket)
+        self._ends += [writer, back]
+        pumps = (self._pump(reader, back, self._is_split), self._pump(there, writer, self._is_split))
+        self._carrying.append(asyncio.gather(*pumps))
+
+    async def close(self) -> None:
+        for end in self._ends:
+            end.close()
+            with contextlib.suppress(OSError):
+                await end.wait_closed()
+        await asyncio.gather(*self._carrying)
+
+    @staticmethod
+    async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, split: asyncio.Event) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                if not split.is_set():
+                    writer.write(data)
+        writer.close()
+
+
+@pytest.fixture
+async def network(location: str) -> AsyncIterator[Network]:
+    address = urlsplit(location)
+    network = Network(parse_qs(address.query)["host"][0] + "/.s.PGSQL.5432")
+    async with await asyncio.start_server(network.carry, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        network.url = f"postgresql://postgres:@127.0.0.1:{port}{address.path}"
+        yield network
+        listener.close()
+        await network.close()
+
+
+@pytest.mark.usefixtures("store")
+async def test_a_server_that_falls_silent_is_refused_and_asked_anew(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("READING_SECONDS", "WRITING_SECONDS"):
+        monkeypatch.setattr(f"percall_broker.store.postgres.{name}", 0.5)
+    store = await open_store(network.url, SEEDS)
+    assert (await store.append(call("before")))[0]
+    await asyncio.gather(*(store.fetch("read_epoch") for _ in range(3)))  # more connections than one
+    network.split(also_new=False)
+    asked = (store.fetch("read_epoch"), store.transact(Statement("advance_epoch")), store.append(call("lost")))
+    async with asyncio.timeout(30):
+        said = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(result) for result in said] == [Unavailable] * 3
+        assert (await store.append(call("after")))[0]
+        assert await asyncio.gather(*(store.fetch("read_epoch") for _ in range(4))), "over new ones, all of them"
+        network.split(also_new=True)
+        await store.close()
+
+
+@pytest.mark.usefixtures("store")
+async def test_a_silent_server_counts_as_changed_and_holds_up_nobody_in_line(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("READING_SECONDS", 0.5), ("CONNECT_TIMEOUT_SECONDS", 2), ("_DOWN_SECONDS", 3600)):
+        monkeypatch.setattr(f"percall_broker.store.postgres.{name}", seconds)
+    store = await open_store(network.url, SEEDS)
+    changes = Changes(store, Lookup(store))
+    await changes.look()
+    generation = changes.generation
+    network.split(also_new=True)
+    polling = asyncio.create_task(changes.poll())
+    try:
+        async with asyncio.timeout(30):
+            assert await changes.next(generation)
+            said = await asyncio.gather(*(store.fetch("read_epoch") for _ in range(200)), return_exceptions=True)
+            assert {type(result) for result in said} == {Unavailable}
+    finally:
+        polling.cancel()
+        await asyncio.gather(polling, return_exceptions=True)
+        await store.close()
 
 
 async def test_a_server_that_is_away_is_said_to_be_away() -> None:

@@ -2,17 +2,22 @@
 
 READ COMMITTED; the statements' own conditions, `FOR SHARE` and unique indexes say what may happen, so a revocation
 waits for the intents under way, and every later intent sees it. It must never report a write that is not committed.
+
+A server may fall silent (a network that splits, a standby that took over): what it owes for too long is refused, so
+that whoever has to know whether a grant still stands never waits for one that will not say.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg.errors import DeadlockDetected, SerializationFailure
+from psycopg.errors import ConnectionTimeout, DeadlockDetected, SerializationFailure
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.numeric import Int8Dumper
 
@@ -21,7 +26,7 @@ from percall_broker.store.offline import SERVED
 from percall_broker.store.statements import load
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from percall_broker.store.protocol import Row, Statement
@@ -30,7 +35,17 @@ if TYPE_CHECKING:
 CONNECTIONS = 4
 """Connections for readings and transactions, beside the one that writes the groups."""
 CONNECT_TIMEOUT_SECONDS = 5
+READING_SECONDS = 5.0
+"""How long a reading waits for its rows."""
+WRITING_SECONDS = 10.0
+"""The same for a writing, which may wait for another one's lock."""
+LONG_SECONDS = 35.0
+"""The same for a long reading: more than the server itself lets it run."""
+LISTENING_SECONDS = 30.0
+"""How long nothing is heard of changes before the server is asked whether it is still there."""
 LISTEN_AGAIN_SECONDS = 1.0
+_DOWN_SECONDS = 1.0
+"""How long nobody tries anew, once the server did not even take a connection: those in line must not each wait."""
 _MAX_PREPARED = 500
 _SETTINGS = """
 SET lock_timeout = '5s';
@@ -61,6 +76,7 @@ class PostgresStore:
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._group: list[_Waiting] = []
         self._drain: asyncio.Task[None] | None = None
+        self._down_until = 0.0
         self._closed = False
 
     @classmethod
@@ -76,7 +92,7 @@ class PostgresStore:
     async def fetch(self, name: str, /, **parameters: Any) -> list[Row]:
         """The rows of a reading statement."""
         query = self._queries[name]
-        async with self._connection() as connection:
+        async with self._connection(LONG_SECONDS if query.long else READING_SECONDS) as connection:
             cursor = await connection.execute(query.sql, parameters, prepare=True)
             return await cursor.fetchall()
 
@@ -109,8 +125,11 @@ class PostgresStore:
                 async with await self._connect() as connection:
                     await connection.execute("LISTEN percall_changes")
                     told()  # of what came before
-                    async for _ in connection.notifies():
-                        told()
+                    while True:
+                        async for _ in connection.notifies(timeout=LISTENING_SECONDS):
+                            told()
+                        with self._answering(connection, READING_SECONDS):
+                            await connection.execute("SELECT 1")
             await asyncio.sleep(LISTEN_AGAIN_SECONDS)
 
     async def close(self) -> None:
@@ -156,20 +175,21 @@ class PostgresStore:
         if self._writer is None or self._writer.closed:
             self._writer = await self._connect()
         connection = self._writer
-        try:
-            async with connection.pipeline():
-                await connection.execute("BEGIN")
-                cursors = [await self._send(connection, statement) for statement in statements]
-                await connection.execute("COMMIT")
-            return [await _rows(cursor) for cursor in cursors]
-        except BaseException:
-            await _roll_back(connection)
-            raise
+        with self._answering(connection, WRITING_SECONDS):
+            try:
+                async with connection.pipeline():
+                    await connection.execute("BEGIN")
+                    cursors = [await self._send(connection, statement) for statement in statements]
+                    await connection.execute("COMMIT")
+                return [await _rows(cursor) for cursor in cursors]
+            except BaseException:
+                await _roll_back(connection)
+                raise
 
     # --- transactions and readings ------------------------------------------------------------------------------------
 
     async def _transact(self, statements: tuple[Statement, ...]) -> Results | None:
-        async with self._connection() as connection:
+        async with self._connection(WRITING_SECONDS) as connection:
             async with connection.pipeline():
                 await connection.execute("BEGIN")
                 cursors = [await self._send(connection, statement) for statement in statements]
@@ -184,29 +204,68 @@ class PostgresStore:
         return await connection.execute(self._queries[statement.name].sql, statement.parameters, prepare=True)
 
     @contextlib.asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
-        """One of a few connections, without a transaction; a broken one is not used again. Raises BrokerError."""
+    async def _connection(self, seconds: float) -> AsyncIterator[Connection]:
+        """One of a few connections, without a transaction, for as long as that; a broken one is not used again.
+
+        Raises BrokerError.
+        """
         if self._closed:
             raise Unavailable("store.closed", "The store is closed.")
         async with self._places:
+            if asyncio.get_running_loop().time() < self._down_until:
+                raise _silent()
             connection: Connection | None = None
             try:
                 connection = self._idle.pop() if self._idle else await self._connect()
                 if connection.closed:
                     connection = await self._connect()
-                yield connection
+                with self._answering(connection, seconds):
+                    try:
+                        yield connection
+                    finally:
+                        await _roll_back(connection)
             except (psycopg.Error, ValueError) as error:
                 raise _translated(error) from error
             finally:
-                if connection is not None:
-                    await _roll_back(connection)
-                    if not connection.closed:
-                        self._idle.append(connection)
+                if connection is not None and not connection.closed:
+                    self._idle.append(connection)
+
+    @contextlib.contextmanager
+    def _answering(self, connection: Connection, seconds: float) -> Iterator[None]:
+        """The server has so long to answer all that is asked inside; then whoever waits gets an error."""
+        timer = asyncio.get_running_loop().call_later(seconds, self._give_up, connection)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _give_up(self, connection: Connection) -> None:
+        """Ends a connection under those who wait for it, and the idle ones, which go the same way to the same server.
+
+        psycopg cannot be told to wait no longer: a cancelled statement waits for the server to say that it is. Nor
+        would closing its socket wake it; the end of the stream does.
+        """
+        idle, self._idle = self._idle, []
+        if self._writer is not None and (self._drain is None or self._drain.done()):
+            idle.append(self._writer)
+        for one in idle:
+            one.pgconn.finish()
+        with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as stream:
+            stream.shutdown(socket.SHUT_RDWR)
 
     async def _connect(self) -> Connection:
-        connection: Connection = await psycopg.AsyncConnection.connect(
-            self._url, autocommit=True, row_factory=dict_row, connect_timeout=CONNECT_TIMEOUT_SECONDS
-        )
+        try:
+            connection: Connection = await psycopg.AsyncConnection.connect(
+                self._url, autocommit=True, row_factory=dict_row, connect_timeout=CONNECT_TIMEOUT_SECONDS
+            )
+        except ConnectionTimeout:
+            self._down_until = asyncio.get_running_loop().time() + _DOWN_SECONDS
+            raise
+        with self._answering(connection, READING_SECONDS):
+            await self._prepare(connection)
+        return connection
+
+    async def _prepare(self, connection: Connection) -> None:
         # One type for every integer, so that a statement is prepared once and not once for each size of number.
         connection.adapters.register_dumper(int, Int8Dumper)
         connection.prepared_max = _MAX_PREPARED
@@ -217,7 +276,6 @@ class PostgresStore:
         if row is None or not row["held"]:
             await connection.close()
             raise Unavailable("store.migrating", "The store is being migrated or restored.", "Wait until that is done.")
-        return connection
 
 
 async def _rows(cursor: psycopg.AsyncCursor[DictRow]) -> list[Row]:
@@ -232,6 +290,10 @@ async def _roll_back(connection: Connection) -> None:
         await connection.execute("ROLLBACK")
     except psycopg.Error:
         await connection.close()
+
+
+def _silent() -> Unavailable:
+    return Unavailable("store.failed", "The store does not answer.", "Is PostgreSQL running, and the way to it open?")
 
 
 def _is_of_one_statement(error: Exception) -> bool:
