@@ -31,8 +31,20 @@ _LIMIT = re.compile(r"([1-9]\d{0,6})/(minute|hour|day)")
 _SECONDS = {"minute": 60, "hour": 3600, "day": 86400}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
-# One token that matters for telling policies apart; strings and comments may hold anything.
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*|;|[^\s";/]+|/', re.DOTALL)
+_ACTION = re.compile(r' for Action::"[^"]*"')
+# One token that matters for telling policies apart; strings and comments may hold anything. A comment ends where
+# Cedar's does, at a carriage return too: what follows would be left out in silence, a `forbid` included.
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n\r]*|;|[^\s";/]+|/', re.DOTALL)
+# Cedar's parser recurses in native code, where too deep ends the process. Its JSON form ends at 128 levels, two or
+# more for each of these; what one policy may hold of them is counted before Cedar sees it.
+MAX_NESTING = 60
+MAX_OPERATORS = 1000
+_BRACKET = re.compile(r"[(\[{}\])]")
+_OPERATOR = re.compile(r"&&|\|\||[.+*\[(-]|\b(?:if|when|unless)\b")
+_TOO_DEEP = (
+    f"nests more than {MAX_NESTING} expressions, or holds more than {MAX_OPERATORS} operators; "
+    "compare with a set, as in [...].contains(...), or write several policies"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +120,14 @@ def schema() -> cedarpy.Schema:
 def _bodies(file: str, text: str, problems: list[str]) -> Iterator[tuple[int, Any]]:
     """Each policy of a file: its line, and Cedar's JSON form of it."""
     for line, piece in _pieces(text):
+        if _too_deep(piece):
+            problems.append(f"{file}:{line}: {_TOO_DEEP}")
+            continue
         try:
             read_back = json.loads(cedarpy.policies_to_json_str(piece))
+        except RecursionError:
+            problems.append(f"{file}:{line}: {_TOO_DEEP}")
+            continue
         except ValueError as error:
             problems.append(f"{file}:{line}: {error}")
             continue
@@ -132,6 +150,20 @@ def _pieces(text: str) -> Iterator[tuple[int, str]]:
             start = -1
     if start >= 0:
         yield text.count("\n", 0, start) + 1, text[start:]
+
+
+def _too_deep(piece: str) -> bool:
+    """Whether a policy may be more than Cedar's parser can read without running out of its stack."""
+    depth = operators = 0
+    for token in _TOKEN.finditer(piece):
+        if token[0].startswith(('"', "//")):
+            continue
+        operators += len(_OPERATOR.findall(token[0]))
+        for bracket in _BRACKET.findall(token[0]):
+            depth += 1 if bracket in "([{" else -1
+            if depth > MAX_NESTING:
+                return True
+    return operators > MAX_OPERATORS
 
 
 def _policy(file: str, line: int, body: dict[str, Any], problems: list[str]) -> Policy:
@@ -169,10 +201,17 @@ def _policy(file: str, line: int, body: dict[str, Any], problems: list[str]) -> 
 def _unsound(policies: Mapping[str, Policy], bodies: Mapping[str, Any]) -> Iterator[str]:
     """What Cedar's strict validation finds: unknown attributes, types that do not fit, tags that may be missing."""
     for name, body in bodies.items():
-        text = cedarpy.policies_from_json_str(json.dumps(_as_set({"policy": body})))
-        for error in cedarpy.validate_policies(text, schema()).errors:
-            said = re.sub(r"^for policy `[^`]*`, ", "", str(error.error))
-            yield f"{policies[name].file}:{policies[name].line}: {said}"
+        place = f"{policies[name].file}:{policies[name].line}"
+        try:
+            text = cedarpy.policies_from_json_str(json.dumps(_as_set({"policy": body})))
+        except (ValueError, RecursionError):  # Cedar's own reading of what Cedar wrote, which ends at 128 levels
+            yield f"{place}: {_TOO_DEEP}"
+            continue
+        told: dict[str, str] = {}  # Cedar tells a mistake once for each action that the policy may be about
+        for said in sorted(str(error.error) for error in cedarpy.validate_policies(text, schema()).errors):
+            told.setdefault(_ACTION.sub("", said), re.sub(r"^for policy `[^`]*`, ", "", said))
+        for said in told.values():
+            yield f"{place}: {said}"
 
 
 def _as_set(bodies: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pytest
 from percall_broker.model.errors import InvalidInput
 from percall_broker.model.records import Limit
 from percall_broker.policy import read
+from percall_broker.policy.language import MAX_NESTING
 
 GOOD = """// "a remark; with a semicolon"
 @id("first") @reason("a; b")
@@ -58,8 +59,61 @@ def test_what_does_not_hold_is_told_with_its_place(text: str, told: str) -> None
     assert told in caught.value.message
 
 
+def test_a_mistake_is_told_once_and_not_for_each_action() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        read({"a.cedar": "permit(principal, action, resource) when { context.clint == context.client };"}, 1)
+    assert caught.value.message.count("`clint`") == 1
+
+
 def test_all_problems_of_all_files_are_told_at_once() -> None:
     with pytest.raises(InvalidInput) as caught:
         read({"a.cedar": "permit(;", "b.cedar": "\nforbid(principal, action, resource) when { 1 };"}, 1)
     assert "a.cedar:1" in caught.value.message
     assert "b.cedar:2" in caught.value.message
+
+
+@pytest.mark.parametrize("times", [MAX_NESTING + 1, 500, 1000, 50_000])
+@pytest.mark.parametrize(
+    ("before", "inmost", "after"),
+    [
+        ("!(", "true", ")"),
+        ("[", "1", "]"),
+        ("{a:", "1", "}"),
+        ("ip(", '"1.1.1.1"', ")"),
+        ("if true then true else ", "true", ""),
+        ("if ", "true", " then true else true"),
+        ("true && ", "true", ""),
+        ("true || ", "true", ""),
+        ("1 + ", "1", ""),
+        ("1 * ", "1", ""),
+        ("1 - ", "1", ""),
+        ("", "context", ".client"),
+        ("", "context", '["client"]'),
+        ("", "context has a", ".a"),
+        ("", "[1]", ".contains(1)"),
+        ("[1].contains(", "1", ")"),
+    ],
+)
+def test_what_nests_too_deep_for_cedar_is_told_and_takes_no_process_with_it(
+    before: str, inmost: str, after: str, times: int
+) -> None:
+    deep = before * times + inmost + after * times
+    with pytest.raises(InvalidInput) as caught:
+        read({"a.cedar": f"\npermit(principal, action, resource) when {{ {deep} }};"}, 1)
+    assert caught.value.code == "policy.invalid"
+    assert f"a.cedar:2: nests more than {MAX_NESTING} expressions" in caught.value.message
+
+
+def test_what_is_wide_but_not_deep_holds() -> None:
+    wide = " || ".join(
+        f'(context.client == "client-{number}" && !(context.weekday == "monday"))' for number in range(40)
+    )
+    names = ", ".join(f'"{number}((((" // ((((' + "\n" for number in range(3000))
+    text = f"permit(principal, action, resource) when {{ {wide} }} when {{ [{names}].contains(context.client) }};"
+    assert read({"a.cedar": text}, 1).reads == {"client", "weekday"}
+
+
+def test_a_comment_ends_with_its_line_whatever_ends_the_line() -> None:
+    """What Cedar reads after a bare carriage return is a policy; a `forbid` that is skipped forbids nothing."""
+    policies = read({"a.cedar": "// no reading\rforbid(principal, action, resource);\r// end"}, 1)
+    assert [policy.effect for policy in policies.policies.values()] == ["forbid"]
