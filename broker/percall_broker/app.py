@@ -12,6 +12,7 @@ import gc
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -20,7 +21,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
 
 from percall import wire
-from percall_broker import sealed, server, watching
+from percall_broker import chores, sealed, server, watching
 from percall_broker.api import admin, inbox
 from percall_broker.api.approvals import OwnApprovalsDoor, RequestDoor
 from percall_broker.api.calls import CallDoor, OwnCallsDoor, SettlementsDoor
@@ -128,7 +129,7 @@ class Application:
         except Exception as error:  # noqa: BLE001 - the outermost edge: the client learns that, the log what
             # Never the traceback, which may show values.
             log.error(  # noqa: TRY400
-                "a request failed", path=scope["path"], error=type(error).__name__, where=_where(error)
+                "a request failed", path=scope["path"], error=type(error).__name__, where=logs.where(error)
             )
             if not begun:
                 await self._errors.send(send, BrokerError("broker.failed", "The broker failed to answer this."))
@@ -151,14 +152,6 @@ class Application:
         if scope.get("raw_path", path.encode()) != path.encode():
             raise NotFound("request.path", "There is nothing at this path.")
         return door
-
-
-def _where(error: BaseException) -> str:
-    """File and line, without the values that a traceback may show."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,15 +286,11 @@ async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
             proxies = TrustedProxies(settings.trusted_proxies)
             doors = build(broker, upstreams, host_names(public_url, at, origin_of(public_url)), proxies, token)
             config = server.config(doors.public, settings)
-            chores = [asyncio.create_task(_cut_streams(broker))]
+            running = {"cut streams": partial(_cut_streams, broker)}
             if watched is not None:
-                chores.append(asyncio.create_task(watching.watch(doors.watching, watched)))
-            try:
+                running["watching"] = partial(watching.watch, doors.watching, watched)
+            async with chores.at_work(running):
                 await _Server(config, broker, lambda: ready(public_url)).serve([listener])
-            finally:
-                for chore in chores:
-                    chore.cancel()
-                await asyncio.gather(*chores, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from percall_broker import chores
 from percall_broker.crypto import base64url, sodium
 from percall_broker.crypto.seals import Seals
 from percall_broker.crypto.tokens import CallCredentials, GrantTokens, Nonces
@@ -60,7 +61,7 @@ from percall_broker.vault import Vault
 from percall_broker.vault.sources.chosen import key_source
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from percall_broker.oidc import Client, Provider
     from percall_broker.settings import Settings
@@ -123,20 +124,18 @@ async def open_broker(settings: Settings, public_url: str) -> AsyncIterator[Brok
     async with open_vault(settings, metrics) as (store, vault):
         broker = await compose(store, vault, public_url, metrics, settings, _tracing(settings))
         await broker.replicas.beat()
-        running = (
-            broker.changes.poll(),
-            broker.changes.listen(),
-            _sweep(broker),
-            _look_ahead(broker),
-            broker.webhooks.run(),
-        )
-        chores = [asyncio.create_task(chore) for chore in running]
+        running: dict[str, Callable[[], Awaitable[None]]] = {
+            "poll": broker.changes.poll,
+            "listen": broker.changes.listen,
+            "sweep": partial(_sweep, broker),
+            "look ahead": partial(_look_ahead, broker),
+            "webhooks": broker.webhooks.run,
+        }
         try:
-            yield broker
+            async with chores.at_work(running):
+                yield broker
         finally:
-            for chore in chores:
-                chore.cancel()
-            await asyncio.gather(*chores, return_exceptions=True)
+            await broker.webhooks.close()
             await broker.outcomes.close()
             await broker.attacks.close()
             with contextlib.suppress(Unavailable):

@@ -76,9 +76,12 @@ class Webhooks:
             for task in list(self._sending.values()):
                 task.cancel()
             await asyncio.gather(*self._sending.values(), return_exceptions=True)
-            await self._posting.close()
-            with contextlib.suppress(Unavailable):
-                await self._store.append(Statement("release_webhooks", {"sender": self._own_id}))
+
+    async def close(self) -> None:
+        """Leaves the endpoints to other replicas."""
+        await self._posting.close()
+        with contextlib.suppress(Unavailable):
+            await self._store.append(Statement("release_webhooks", {"sender": self._own_id}))
 
     async def test(self, webhook: str) -> Row:
         """Sends one event of the kind `webhook.test` now; how it went. Raises NotFound, Unavailable."""

@@ -6,8 +6,11 @@ its values nor a traceback: those may show a request or a secret.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import sys
+from typing import TextIO, cast
 
 import structlog
 
@@ -26,10 +29,31 @@ def configure() -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Stderr())),
     )
     logging.captureWarnings(capture=True)
     logging.basicConfig(level=logging.WARNING, handlers=[_Libraries()], force=True)
+
+
+def where(error: BaseException) -> str:
+    """File and line of a fault, without the values that a traceback may show."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
+
+
+class _Stderr(io.TextIOBase):
+    """The process's stderr. A full disk, or a reader that left, costs lines and never whoever writes them."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
 
 
 class _Libraries(logging.Handler):
