@@ -8,14 +8,12 @@ from __future__ import annotations
 import os
 import re
 import stat
-from typing import TYPE_CHECKING
+import tempfile
+from pathlib import Path
 
 from percall_broker.crypto import base64url, sodium
 from percall_broker.model.errors import Conflict, Unavailable
 from percall_broker.vault.sources.protocol import Wrapped
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _NAME = re.compile(r"kek-(\d{4,})\.key")
 _OTHERS = 0o077
@@ -74,17 +72,24 @@ class KeyFolder:
         return [match[0].removesuffix(".key") for match in sorted(found, key=lambda match: int(match[1]))]
 
     def add(self) -> str:
-        """Makes a new key, on the disk for good when this returns; its name. Raises Conflict, Unavailable."""
+        """Makes a new key, on the disk for good when this returns; its name. Raises Conflict, Unavailable.
+
+        Whole or not at all: the newest key is the one that wraps from now on, and half a key would wrap nothing.
+        """
         names = self.names() if self._folder.exists() else []
         number = int(names[-1].removeprefix("kek-")) + 1 if names else 1
         name = f"kek-{number:04}"
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self._path(name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(base64url.encode(sodium.new_key()) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            descriptor, unfinished = tempfile.mkstemp(dir=self._folder, prefix=f".{name}.")  # created 0600
+            try:
+                with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                    file.write(base64url.encode(sodium.new_key()) + "\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                self._path(name).hardlink_to(unfinished)  # fails where the name is taken, unlike a rename
+            finally:
+                Path(unfinished).unlink()
             # A secret wrapped by a key whose name never reached the disk would be lost.
             folder = os.open(self._folder, os.O_RDONLY)
             try:

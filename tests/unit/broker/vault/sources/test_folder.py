@@ -1,0 +1,60 @@
+"""Key-encryption keys in files: the newest is a whole key, whatever stopped the making of another."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+from typing import TYPE_CHECKING
+
+import pytest
+
+from percall_broker.crypto import sodium
+from percall_broker.model.errors import Conflict, Unavailable
+from percall_broker.vault.sources import KeyFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """No file of this process can grow."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_a_full_disk_leaves_the_key_that_was_the_newest(tmp_path: Path) -> None:
+    keys = KeyFolder(tmp_path / "keys")
+    keys.add()
+    with pytest.raises(Unavailable) as caught, full_disk():
+        await keys.rotate()
+    assert caught.value.code == "keys.write"
+    assert os.listdir(tmp_path / "keys") == ["kek-0001.key"]  # noqa: PTH208 - hidden ones too
+    assert await keys.newest() == "kek-0001"
+    assert await keys.rotate() == "kek-0002"
+    wrapped = await keys.wrap(b"k" * sodium.KEY_BYTES, b"row 1")
+    assert (wrapped.key, (tmp_path / "keys" / "kek-0002.key").stat().st_mode & 0o777) == ("kek-0002", 0o600)
+
+
+def test_a_key_takes_no_other_ones_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = KeyFolder(tmp_path / "keys")
+    keys.add()
+    before = (tmp_path / "keys" / "kek-0001.key").read_bytes()
+    monkeypatch.setattr(keys, "names", list)  # as another process sees it that looked a moment earlier
+    with pytest.raises(Conflict) as caught:
+        keys.add()
+    assert caught.value.code == "keys.rotating"
+    assert (tmp_path / "keys" / "kek-0001.key").read_bytes() == before
