@@ -17,8 +17,8 @@ import pytest
 
 from harness.processes import wait_for
 from harness.statements import SEEDS, call
-from percall_broker.model.errors import Unavailable
-from percall_broker.store import migrate, open_store, schema
+from percall_broker.model.errors import Conflict, Unavailable
+from percall_broker.store import make, migrate, open_store, pending, schema
 from percall_broker.store.offline import SERVED
 from percall_broker.vault import KeyFolder, Vault
 
@@ -206,3 +206,32 @@ async def test_a_broker_that_is_just_leaving_is_waited_for(location: str) -> Non
         await asyncio.to_thread(wait_for, lambda: bool(execute(location, asked)), "it has been refused once")
         assert not migrating.done()
     assert await migrating == []
+
+
+async def test_a_new_broker_changes_nothing_where_another_lives(location: str) -> None:
+    """It may be an older version's, which serves that database again in a minute."""
+    await migrate(location, until=3)
+    execute(
+        location,
+        """INSERT INTO secrets (name, version, sealed, wrapped_key, key_encryption_key, created_at)
+        VALUES ('s', 1, ?, ?, 'kek-0001', 1)""",
+        values=(b"sealed", b"wrapped"),
+    )
+    with pytest.raises(Conflict) as caught:
+        await make(location)
+    assert caught.value.code == "init.database"
+    assert execute(location, "SELECT COUNT(*) FROM migrations") == [(3,)]
+
+
+async def test_a_new_broker_takes_no_other_programs_database(location: str) -> None:
+    execute(location, "CREATE TABLE theirs (id BIGINT)")
+    with pytest.raises(Conflict):
+        await make(location)
+    with pytest.raises(Unavailable):
+        await pending(location)
+
+
+async def test_a_first_start_that_failed_half_way_may_be_tried_again(location: str) -> None:
+    await make(location)
+    await make(location)
+    assert await pending(location) == []

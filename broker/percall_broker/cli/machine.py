@@ -31,12 +31,13 @@ def init(
 ) -> None:
     """Make the broker's folder, its keys and its store. Prints the first administrator's one-time invite."""
     from percall_broker.settings import home, load
+    from percall_broker.store import make
 
     folder = home()
     _make_folder(folder, database)
     try:
         settings = load()
-        asyncio.run(_empty_store(settings))
+        asyncio.run(make(settings.location))
         asyncio.run(_first_key(settings))
     except BaseException:
         # Nothing is sealed yet: whoever mends what failed may simply say `init` again.
@@ -98,24 +99,6 @@ def _clear(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-
-
-async def _empty_store(settings: Settings) -> None:
-    """Brings the schema up, in a database where no broker lives. Raises Conflict, Unavailable."""
-    from percall_broker.store import migrate as apply_migrations
-    from percall_broker.store import open_store
-
-    await apply_migrations(settings.location)
-    store = await open_store(settings.location)
-    try:
-        if await store.fetch("key_encryption_keys_in_use"):
-            raise Conflict(
-                "init.database",
-                "A broker lives in that database already, and its keys are elsewhere.",
-                "Name an empty database, or use the folder that belongs to this one.",
-            )
-    finally:
-        await store.close()
 
 
 def invite(

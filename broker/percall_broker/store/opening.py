@@ -9,7 +9,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from percall_broker.model.errors import Unavailable
+from percall_broker.model.errors import Conflict, Unavailable
 from percall_broker.store import offline, schema
 
 if TYPE_CHECKING:
@@ -74,6 +74,27 @@ async def migrate(location: str | Path, until: int = 9999) -> list[str]:
     version wrote it. (That no broker serves a file is for the caller to see to, with `store.lock`.)
     """
     return await asyncio.to_thread(_migrate, str(location), until)
+
+
+async def make(location: str) -> None:
+    """The schema, where no broker has lived yet; what has one, or another program's tables, is left as it is.
+
+    Raises Conflict, Unavailable.
+    """
+
+    def empty_first() -> None:
+        with offline.writing(location) as work:
+            had = offline.applied(work)
+            if work.run("SELECT 1 FROM secrets LIMIT 1") if had else work.tables():
+                raise Conflict(
+                    "init.database",
+                    "There is something in that database already, such as a broker whose keys are elsewhere.",
+                    "Name an empty database, or use the folder that belongs to this one.",
+                )
+            for migration in schema.missing(had):
+                apply(work, migration)
+
+    await asyncio.to_thread(empty_first)
 
 
 def _migrate(location: str, until: int) -> list[str]:
