@@ -132,7 +132,7 @@ class Application:
                 "a request failed", path=scope["path"], error=type(error).__name__, where=logs.where(error)
             )
             if not begun:
-                await self._errors.send(send, BrokerError("broker.failed", "The broker failed to answer this."))
+                await self._errors.send(send, _fault())
 
     def _door(self, scope: Message) -> Door:
         if scope["path"] in self._probes and scope["method"] == "GET":
@@ -152,6 +152,10 @@ class Application:
         if scope.get("raw_path", path.encode()) != path.encode():
             raise NotFound("request.path", "There is nothing at this path.")
         return door
+
+
+def _fault() -> BrokerError:
+    return BrokerError("broker.failed", "The broker failed to answer this.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +236,10 @@ def _rest(broker: Broker, errors: ErrorAnswers) -> FastAPI:
         # Where, never what: the value may be a key.
         places = ", ".join(".".join(map(str, one["loc"][1:])) or "body" for one in error.errors())
         return await refuse(request, InvalidInput("request.form", f"Not in the form that it must have: {places}."))
+
+    @rest.exception_handler(Exception)
+    async def failed(request: Request, _error: Exception) -> Response:
+        return await refuse(request, _fault())  # which is logged at the outermost edge
 
     @rest.exception_handler(404)
     async def nothing(request: Request, _error: Exception) -> Response:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -344,3 +346,22 @@ async def test_an_approval_from_before_the_backup_lets_nothing_pass_after_a_rest
         assert [row["id"] for row in await restored.fetch("nevers_of", person="alice")] == ["ap2"]
     finally:
         await restored.close()
+
+
+async def test_a_row_that_postgresql_does_not_keep_is_named_and_nothing_is_restored(
+    location: str, store: Store, keys: KeyFolder, file: Path, empty: Callable[[str], str]
+) -> None:
+    """Versions before this one let SQLite keep a NUL."""
+    if location.startswith("postgresql"):
+        return
+    await store.append(call("a"))
+    with closing(sqlite3.connect(location)) as connection, connection:
+        connection.execute("UPDATE log SET tool = 'get' || char(0)")
+    await create(location, keys, file)
+    place = empty("postgresql")
+    with pytest.raises(Unavailable) as caught:
+        await restore(place, keys, file)
+    assert "'log'" in caught.value.message
+    with pytest.raises(Unavailable):
+        await open_store(place)
+    await restore(empty("sqlite"), keys, file)

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from harness.statements import SEEDS, call, outcome, redemption, request, seeds, startup
-from percall_broker.model.errors import BrokerError, Conflict, Unavailable
+from percall_broker.model.errors import Conflict, InvalidInput, Unavailable
 from percall_broker.store import Statement, Store, migrate, open_store
 from percall_broker.store.schema import MIGRATIONS
 from percall_broker.store.sqlite import connect
@@ -229,8 +229,27 @@ async def test_one_bad_statement_harms_no_neighbour(store: Store) -> None:
         return_exceptions=True,
     )  # fmt: skip
     assert isinstance(results[1], Conflict)
-    assert isinstance(results[2], BrokerError)
+    assert isinstance(results[2], InvalidInput)
     assert await permitted(store) == {"a", "c"}
+
+
+@pytest.mark.parametrize("value", ["get\0item", "\0", "\ud800"])
+async def test_what_one_engine_does_not_keep_none_does(store: Store, value: str) -> None:
+    """Else a backup of the one would not go into the other."""
+    for writing in (store.append(call("a", tool=value)), store.transact(call("a", tool=value))):
+        with pytest.raises(InvalidInput) as caught:
+            await writing
+        assert caught.value.code == "store.value"
+    assert await permitted(store) == set()
+
+
+@pytest.mark.parametrize("absurd", [{"person": "\ud800"}, {"since_ms": 2**64}, {"until_ms": -(2**64)}])
+async def test_what_cannot_be_asked_for_is_the_caller_s_mistake(store: Store, absurd: dict[str, object]) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        await store.fetch("list_calls", **ALL | absurd)
+    assert caught.value.code == "store.value"
+    with pytest.raises(InvalidInput):
+        await store.fetch("is_recorded", kind="\ud800", id="a")
 
 
 async def test_an_abandoned_append_harms_nobody(store: Store) -> None:

@@ -1,14 +1,14 @@
 """Step 2 of a call: what a JSON-RPC frame asks for, read strictly, with the exact bytes of its arguments.
 
 The frame is never changed. Whatever two readers could understand differently (members twice, members that differ
-only in case, dot segments in a URI) is refused here, because the child's reader is not ours.
+only in case, dot segments in a URI, a NUL in a name) is refused here, because the child's reader is not ours.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import unquote
 
 import msgspec
@@ -19,6 +19,7 @@ from percall_broker.crypto.proofs import digest
 from percall_broker.model.errors import InvalidInput
 
 MAX_SUBJECT_CHARACTERS = 1024
+_NAME = f"1 to {MAX_SUBJECT_CHARACTERS} characters without NUL"
 
 _ENVELOPE = ("jsonrpc", "id", "method", "params")
 _PARAMETERS = ("name", "uri", "ref", "arguments", "notifications", "task", "taskId")
@@ -81,7 +82,7 @@ def asked(value: dict[str, Any], frame: bytes) -> Frame:
     """The same for bytes that had their strict pass and were read as `value`."""
     _refuse_lookalikes(value, _ENVELOPE)
     method, params = value.get("method"), value.get("params", {})
-    if type(method) is not str or not method or len(method) > MAX_SUBJECT_CHARACTERS:
+    if not _is_name(method):
         raise InvalidInput("frame.method", "The frame names no method.")
     if not isinstance(params, dict):
         raise InvalidInput("frame.params", "The frame's parameters are not a JSON object.")
@@ -155,14 +156,19 @@ def _listened(params: dict[str, Any]) -> tuple[str, ...]:
 
 def _text(members: dict[str, Any], name: str) -> str:
     value = members.get(name)
-    if type(value) is not str or not value or len(value) > MAX_SUBJECT_CHARACTERS:
-        raise InvalidInput(f"frame.{name}", f"The frame's {name!r} is not a string of 1 to {MAX_SUBJECT_CHARACTERS}.")
+    if not _is_name(value):
+        raise InvalidInput(f"frame.{name}", f"The frame's {name!r} is not a string of {_NAME}.")
     return value
 
 
+def _is_name(value: Any) -> TypeGuard[str]:
+    """NUL ends a string for some readers, and PostgreSQL keeps none."""
+    return type(value) is str and 0 < len(value) <= MAX_SUBJECT_CHARACTERS and "\0" not in value
+
+
 def _uri(value: Any) -> str:
-    if type(value) is not str or not value or len(value) > MAX_SUBJECT_CHARACTERS:
-        raise InvalidInput("frame.uri", f"A resource's URI is not a string of 1 to {MAX_SUBJECT_CHARACTERS}.")
+    if not _is_name(value):
+        raise InvalidInput("frame.uri", f"A resource's URI is not a string of {_NAME}.")
     plain = unquote(unquote(value)).replace("\\", "/")
     if ".." in plain.split("/"):
         # `file:///work/../etc/passwd` matches `file:///work/*` and is not there.

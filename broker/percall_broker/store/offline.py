@@ -261,6 +261,12 @@ class _Postgresql:
             copying = f'COPY "{table.name}" ({_names(table)}) FROM STDIN'.encode()
             with cursor.copy(copying) as copy:
                 for row in rows:
+                    if any(type(value) is str and "\0" in value for value in row):
+                        raise Unavailable(
+                            "store.value",
+                            f"A row of {table.name!r} holds a NUL, which PostgreSQL does not keep.",
+                            "Restore into SQLite.",
+                        )
                     copy.write_row(row)
                     count += 1
         for (column,) in self.run(

@@ -21,8 +21,9 @@ from psycopg.errors import ConnectionTimeout, DeadlockDetected, SerializationFai
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.numeric import Int8Dumper
 
-from percall_broker.model.errors import BrokerError, Conflict, InvalidInput, Unavailable
+from percall_broker.model.errors import BrokerError, Conflict, Unavailable
 from percall_broker.store.offline import SERVED
+from percall_broker.store.protocol import unstorable
 from percall_broker.store.statements import load
 
 if TYPE_CHECKING:
@@ -310,7 +311,7 @@ def _translated(error: Exception) -> BrokerError:
     if isinstance(error, psycopg.IntegrityError):
         return Conflict("store.conflict", "This contradicts what is stored already.")
     if isinstance(error, (psycopg.DataError, ValueError)):
-        return InvalidInput("store.value", "A value cannot be stored.")
+        return unstorable()
     code = getattr(error, "sqlstate", None)
     if code == "55P03":
         translated = Unavailable("store.locked", "The store is locked by another session.")

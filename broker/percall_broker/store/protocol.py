@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from percall_broker.model.errors import InvalidInput
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
@@ -49,3 +51,8 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Ends what is under way and lets go of the database."""
+
+
+def unstorable() -> InvalidInput:
+    """What is said of a value that not every engine keeps."""
+    return InvalidInput("store.value", "A value holds half a character, a NUL, or a number beyond 64 bits.")

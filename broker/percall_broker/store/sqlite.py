@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlite_utils import Database
 
-from percall_broker.model.errors import BrokerError, Conflict, InvalidInput, Unavailable
+from percall_broker.model.errors import BrokerError, Conflict, Unavailable
+from percall_broker.store.protocol import unstorable
 from percall_broker.store.statements import load
 from percall_broker.store.write_ahead_log import WriteAheadLog
 
@@ -69,7 +70,7 @@ class SqliteStore:
             return await asyncio.to_thread(self._fetch_apart, query.sql, parameters)
         try:
             return _rows(self._writer.execute(query.sql, parameters))
-        except sqlite3.Error as error:
+        except _FAILURES as error:
             raise _translated(error) from error
 
     def append(self, *statements: Statement) -> asyncio.Future[Results]:
@@ -104,6 +105,9 @@ class SqliteStore:
             return answer
         for statement in statements:
             self._queries[statement.name]  # an unknown name is the caller's fault alone
+            if any(type(value) is str and "\0" in value for value in statement.parameters.values()):
+                answer.set_exception(unstorable())  # PostgreSQL keeps none, and a backup goes from here to there
+                return answer
         if not self._group:
             loop.call_soon(self._flush)
         self._group.append(_Waiting(statements, atomic, answer))
@@ -194,7 +198,7 @@ class SqliteStore:
         try:
             with contextlib.closing(connect(self._path, read_only=True)) as connection:
                 return _rows(connection.execute(sql, parameters))
-        except sqlite3.Error as error:
+        except _FAILURES as error:
             raise _translated(error) from error
 
     def _start_checkpoint(self) -> None:
@@ -273,7 +277,7 @@ def _translated(error: Exception) -> BrokerError:
     if isinstance(error, sqlite3.IntegrityError):
         return Conflict("store.conflict", "This contradicts what is stored already.")
     if isinstance(error, (ValueError, OverflowError)):
-        return InvalidInput("store.value", "A value cannot be stored.")
+        return unstorable()
     if _is_locked(error):
         return Unavailable("store.locked", "The store is locked by another process.", "Find what holds the database.")
     code = getattr(error, "sqlite_errorname", "") or type(error).__name__

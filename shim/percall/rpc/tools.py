@@ -25,7 +25,7 @@ _IGNORED = frozenset({"_meta", "icons"})
 def canonical(tool: Any) -> str:
     """A definition's canonical text. Raises WireError for one that cannot be pinned."""
     name = tool.get("name") if isinstance(tool, dict) else None
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_CHARACTERS:
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_CHARACTERS or "\0" in name:
         raise WireError("tool.name", "A tool has no name that could be pinned.")
     kept = {member: value for member, value in tool.items() if member not in _IGNORED}
     text = json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

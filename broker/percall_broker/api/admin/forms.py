@@ -1,12 +1,18 @@
 """What the administrator's doors share: who asks, and how strictly a form is read."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Annotated, Any
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from percall_broker.model.errors import InvalidInput
 from percall_broker.model.records import Identity
 
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+Seconds = Annotated[int, Field(ge=0, lt=2**40)]
+"""A duration, or a point in time since the epoch."""
 Administrator = Callable[[Request], Awaitable[Identity]]
 """Says who signed a request, if they may read, or change, what it asks for; or raises."""
 
@@ -15,6 +21,28 @@ class Form(BaseModel):
     """What a request's body may hold: these members, of exactly these types."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_text(cls, form: Any) -> Any:
+        """JSON can spell what is no text, and PostgreSQL keeps no NUL. Raises InvalidInput."""
+        for text in _texts(form):
+            if _NO_TEXT.search(text):
+                raise InvalidInput("request.text", "A text of the request holds a NUL or half a character.")
+        return form
+
+
+def _texts(form: Any) -> Iterator[str]:
+    """Every name and value of a form."""
+    if isinstance(form, str):
+        yield form
+    elif isinstance(form, list):
+        for value in form:
+            yield from _texts(value)
+    elif isinstance(form, dict):
+        for name, value in form.items():
+            yield name
+            yield from _texts(value)
 
 
 class ScopeForm(Form):

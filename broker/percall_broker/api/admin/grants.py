@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from percall_broker.api.admin.forms import Administrator, Form, ScopeForm, scopes
+from percall_broker.api.admin.forms import Administrator, Form, ScopeForm, Seconds, scopes
 from percall_broker.model.errors import InvalidInput
 from percall_broker.model.records import Identity
 from percall_broker.pipeline.administration.grants import Grants, Invite, NewGrant
@@ -18,7 +18,7 @@ class GrantForm(Form):
     person: str
     servers: dict[str, ScopeForm]
     agent: str = ""
-    expires_at: int = 0
+    expires_at: Seconds = 0
     administrator: bool = False
     automation: bool = False
     may: list[str] = Field(default_factory=list)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from percall_broker.api.admin.forms import Administrator, Form, ScopeForm, scopes
+from percall_broker.api.admin.forms import Administrator, Form, ScopeForm, Seconds, scopes
 from percall_broker.model.records import Identity
 from percall_broker.pipeline.administration.groups import Groups
 
@@ -22,7 +22,7 @@ class GroupGrantForm(Form):
 
     servers: dict[str, ScopeForm]
     agent: str = ""
-    expires_seconds: int = 0
+    expires_seconds: Seconds = 0
 
 
 def router(groups: Groups, administrator: Administrator) -> APIRouter:

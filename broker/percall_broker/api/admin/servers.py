@@ -6,11 +6,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from pydantic import Field, SecretStr
 
-from percall_broker.api.admin.forms import Administrator, Form
+from percall_broker.api.admin.forms import Administrator, Form, Seconds
 from percall_broker.model.records import Identity
 from percall_broker.pipeline.administration.servers import Servers
-
-Seconds = Annotated[int, Field(ge=0, lt=2**40)]
 
 
 class EntryForm(Form):

@@ -70,6 +70,23 @@ def test_a_uri_that_may_lead_elsewhere_is_refused(uri: str) -> None:
     assert refused.value.code == "frame.uri"
 
 
+@pytest.mark.parametrize(
+    ("method", "params", "code"),
+    [
+        ("tools/call", {"name": "get_a\0"}, "frame.name"),
+        ("prompts/get", {"name": "\0"}, "frame.name"),
+        ("resources/read", {"uri": "file:///a\0.txt"}, "frame.uri"),
+        ("subscriptions/listen", {"notifications": {"resourceSubscriptions": ["file:///a\0"]}}, "frame.uri"),
+        ("tasks/get", {"taskId": "1\0"}, "frame.taskId"),
+        ("tools/call\0", {"name": "get_a"}, "frame.method"),
+    ],
+)
+def test_a_name_that_ends_sooner_for_some_readers_is_refused(method: str, params: dict[str, object], code: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        frame.parse(json.dumps({"method": method, "params": params}).encode())
+    assert refused.value.code == code
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
