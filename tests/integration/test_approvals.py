@@ -270,6 +270,37 @@ def test_who_has_left_the_group_answers_no_more(team: Team) -> None:
     assert answered(former, waiting, digest=digest).code == "approval.unknown"
 
 
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("/people/{name}/remove", None),
+        ("/people/{name}/suspend", None),
+        ("/freezes", {"kind": "person", "name": "{name}", "reason": ""}),
+        ("/groups/leads/leave", {"people": ["{name}"]}),
+    ],
+)
+def test_what_somebody_allowed_ends_with_their_right_to(team: Team, path: str, form: Any) -> None:
+    name = f"former-{path.rpartition('/')[2]}"
+    former, laptop = team.approver(name, "leads"), team.agent()
+    once, lasting = asked(laptop, name="once")["id"], asked(laptop, name="lasting")["id"]
+    of_two, by_another = asked(laptop, "update_item", n=1)["id"], asked(laptop, name="by another")["id"]
+    never = asked(laptop, "update_item", n=2)["id"]
+    for one in (once, of_two):
+        allow(former, one)
+    allow(former, lasting, scope="shape", seconds=600, varying=["name"])
+    allow(team.lead, by_another)
+    assert answered(former, never, "deny").status == 200
+    assert decision(laptop, name="anything") == "permit"
+    team.change(path.format(name=name), json.loads(json.dumps(form).replace("{name}", name)))
+    assert [shown(team.lead, one)["state"] for one in (once, lasting, of_two)] == ["ended", "ended", "pending"]
+    assert decision(laptop, name="once") == "ask"
+    assert decision(laptop, name="anything") == "ask"
+    assert decision(laptop, name="by another") == "permit", "and nobody else's does"
+    assert decision(laptop, "update_item", n=2) == "approval.denied", "a no stands"
+    assert allow(team.safety, of_two)["state"] == "pending", "the leads have still to say yes"
+    assert allow(team.lead, of_two)["state"] == "allowed"
+
+
 def test_nobody_approves_their_own_call_where_somebody_else_must(team: Team) -> None:
     own = asked(team.lead, "get_item", n=1)["id"]
     refused = answered(team.lead, own)

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from percall_broker.store.protocol import Row, Store
 
 _EPOCH = Statement("advance_epoch")
-_ENDING = (Statement("end_approvals"), Statement("end_allowances"))
-"""Whatever revoked a grant also ends what it was asking, and what it was allowed for a while."""
+_ENDING = (Statement("end_approvals"), Statement("end_allowances"), Statement("ask_again"))
+"""Whatever revoked a grant also ends what it was asking, and what it was allowed for a while. Whatever took somebody's
+right to answer ends what they have allowed.
+"""
 
 
 class Ledger:

@@ -133,14 +133,27 @@ WHERE a.id = :approval AND (a.separate = 0 OR a.person <> :person) AND (
 UPDATE approvals SET state = 'used', used_by = :used_by WHERE id = :id AND state = 'allowed' RETURNING id
 
 -- name: end_approvals()
--- With whatever revokes grants, in its transaction: what they asked is asked no more, and what they were allowed ends.
+-- With every change, in its transaction: what revoked grants asked is asked no more, and what they were allowed ends; as
+-- does what somebody allowed who could not any more.
 UPDATE approvals SET state = 'ended'
-WHERE state IN ('pending', 'allowed') AND grant_id IN (SELECT g.id FROM grants g WHERE g.state = 'revoked')
+WHERE (state IN ('pending', 'allowed') AND grant_id IN (SELECT g.id FROM grants g WHERE g.state = 'revoked'))
+   OR (state = 'allowed' AND EXISTS (SELECT 1 FROM void_answers v WHERE v.approval = approvals.id))
 RETURNING id
 
 -- name: end_allowances()
 UPDATE lasting_answers SET state = 'ended'
-WHERE state = 'active' AND effect = 'allow' AND grant_id IN (SELECT g.id FROM grants g WHERE g.state = 'revoked')
+WHERE state = 'active' AND effect = 'allow' AND (
+    grant_id IN (SELECT g.id FROM grants g WHERE g.state = 'revoked')
+    OR EXISTS (SELECT 1 FROM void_answers v WHERE v.approval = lasting_answers.id)
+)
+
+-- name: ask_again()
+-- Where others have still to answer, whoever could not say yes any more has not said it.
+UPDATE approval_groups SET answered_by = '', presence = '', answered_ms = 0
+WHERE answered_by <> '' AND approval IN (SELECT a.id FROM approvals a WHERE a.state = 'pending')
+  AND EXISTS (
+    SELECT 1 FROM void_answers v WHERE v.approval = approval_groups.approval AND v.group_name = approval_groups.group_name
+  )
 
 -- name: end_approvals_of_policies(version)
 -- With new policies, in their transaction: what earlier ones asked is answered for nothing. Requests stay.
