@@ -85,6 +85,11 @@ def test_a_restored_broker_refuses_everybody_until_an_administrator_has_looked(
         assert revoked not in waiting
         refused = administrator.send("POST", "/v1/admin/review/resume", b'{"grants":["%s"]}' % revoked.encode())
         assert refused.code == "review.grant"
+        former = [row["grant"] for row in review["grants"] if row["administrator"]]
+        assert len(former) == 2, "a person's and an automation's"
+        for together in (former[:1], former[1:], [kept, *former]):
+            refused = administrator.send("POST", "/v1/admin/review/resume", json.dumps({"grants": together}).encode())
+            assert refused.code == "automation.administrators"
         administrator.administer("POST", f"/v1/admin/grants/{revoked_later}/revoke")
         administrator.administer("POST", "/v1/admin/review/resume", {"grants": [kept]})
         assert alice.call("keyed", "get_item")["decision"] == "permit"

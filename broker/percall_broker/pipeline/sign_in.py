@@ -71,14 +71,17 @@ class SignIn:
         person = await self._person(account, now)  # 2
         await self._take_groups(person, account)  # 3
         until = int(now) + self._days * _DAY_SECONDS
-        await self._ledger.change(  # 4
+        done = await self._ledger.change(  # 4
+            Statement("active_person", {"name": person}, required=True),
             Statement("signed_in", {"person": person, "until": until}),
             Statement("touch_grants", {"person": person, "device": ""}),
             log.change(None, "person.sign_in", person=person, issuer=client.issuer, until=until),
         )
+        if done is None:
+            raise await self._gone(person)
         if not asked.enrol:
             return wire.SignedIn(person, until)
-        invite, _ = await self._people.invite(None, person)  # 5
+        invite, _ = await self._people.invite(None, person, signed_in=True)  # 5
         return wire.SignedIn(person, until, invite.code)
 
     def _configured(self) -> tuple[Provider, Client]:
@@ -117,7 +120,9 @@ class SignIn:
                 "Ask your administrator to add you to one, at the provider.",
             )
         done = await self._ledger.change(
-            Statement("add_person", {"name": name, "created_at": int(now)}),
+            Statement("active_person", {"name": name}, required=True)
+            if known
+            else Statement("add_person", {"name": name, "created_at": int(now)}),
             Statement(
                 "link_account",
                 {"issuer": account.issuer, "subject": account.subject, "person": name, "linked_at": int(now)},
@@ -128,6 +133,11 @@ class SignIn:
         if done is None:
             raise await self._why_not_linked(name)
         return name
+
+    async def _gone(self, person: str) -> BrokerError:
+        """What is said where the person was stopped while they signed in."""
+        (found,) = await self._ledger.fetch("person_of_name", name=person)
+        return Forbidden(f"person.{found['state']}", f"{person} was stopped at this broker meanwhile.")
 
     async def _why_not_linked(self, name: str) -> BrokerError:
         advice = _LINK + name

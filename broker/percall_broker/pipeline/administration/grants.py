@@ -86,11 +86,13 @@ class Grants:
         devices = await self._ledger.fetch("has_device", person=new.person)
         return await self._make(by, new, waits=bool(devices) and not administers)
 
-    async def for_device(self, by: Identity | None, person: str) -> Invite:
-        """A grant of no servers, whose invite enrols a further device, or the first. Raises InvalidInput, Forbidden."""
-        return await self._make(by, NewGrant(person, {}), waits=False)
+    async def for_device(self, by: Identity | None, person: str, *, signed_in: bool = False) -> Invite:
+        """A grant of no servers, whose invite enrols a further device, or the first. `signed_in`: only while
+        they are here; who was removed meanwhile is not let in again. Raises InvalidInput, Forbidden.
+        """
+        return await self._make(by, NewGrant(person, {}), waits=False, signed_in=signed_in)
 
-    async def _make(self, by: Identity | None, new: NewGrant, *, waits: bool) -> Invite:
+    async def _make(self, by: Identity | None, new: NewGrant, *, waits: bool, signed_in: bool = False) -> Invite:
         check_name(new.person, "person")
         if new.agent:
             check_name(new.agent, "agent")
@@ -112,12 +114,16 @@ class Grants:
         done = await self._ledger.change(
             changes.change(by, "grant.create", **details, expires_at=new.expires_at, administrator=administers),
             *(Statement("known_server", {"name": name}, required=True) for name in sorted(new.servers)),
-            Statement("add_person", {"name": new.person, "created_at": now}),
+            Statement("active_person", {"name": new.person}, required=True)
+            if signed_in
+            else Statement("add_person", {"name": new.person, "created_at": now}),
             Statement(
                 "add_grant", {**row, "scope": scope_text, "expires_at": new.expires_at, **created}, required=True
             ),
             *([] if waits else [Statement("add_invite", invite)]),
         )
+        if done is None and signed_in:
+            raise Forbidden("person.removed", f"{new.person} is not here any more.")
         if done is None:
             known = {row["name"] for row in await self._ledger.fetch("list_servers")}
             missing = ", ".join(sorted(set(new.servers) - known)) or "?"

@@ -48,15 +48,16 @@ class People:
             "keys": [personal_key_row(row) for row in keys],
         }
 
-    async def invite(self, by: Identity | None, name: str) -> tuple[Invite, list[Row]]:
-        """A grant of no servers, whose invite enrols a further device (or the first) of a person who may be new.
+    async def invite(self, by: Identity | None, name: str, *, signed_in: bool = False) -> tuple[Invite, list[Row]]:
+        """A grant of no servers, whose invite enrols a further device (or the first) of a person who may be new; unless
+        they have `signed_in`, which lets nobody in again.
 
         With what waits for that device. Raises InvalidInput; Conflict when the person is suspended.
         """
         known = await self._ledger.fetch("known_person", name=name)
         if known and known[0]["state"] != "active":
             raise Conflict("person.state", f"{name} is suspended.", f"First: percall-broker person resume {name}")
-        made = await self._grants.for_device(by, name)
+        made = await self._grants.for_device(by, name, signed_in=signed_in)
         waiting = [row for row in await self._grants.listed() if row["person"] == name and row["state"] == "waiting"]
         return made, waiting
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from percall_broker.log import changes
 from percall_broker.model.errors import Conflict, InvalidInput
+from percall_broker.pipeline.administration.grants import refuse_automation
 from percall_broker.store.protocol import Row, Statement
 
 if TYPE_CHECKING:
@@ -42,10 +43,15 @@ class Review:
         }
 
     async def resume(self, by: Identity, identifiers: list[str]) -> Row:
-        """All of them or none work again. Raises InvalidInput, Conflict when one does not wait (any more)."""
+        """All of them or none work again. Raises InvalidInput, Conflict when one does not wait (any more); Forbidden to
+        an automation, where one administers.
+        """
         if not identifiers or len(identifiers) > MAX_TOGETHER:
             raise InvalidInput("review.which", f"Name 1 to {MAX_TOGETHER} grants.", "See: percall-broker review show.")
         identifiers = sorted(set(identifiers))
+        for row in await self._grants.listed():
+            if row["grant"] in identifiers:
+                await refuse_automation(self._ledger, by, row["person"], administers=row["administrator"])
         done = await self._ledger.change(
             *(Statement("resume_restored_grant", {"id": one}, required=True) for one in identifiers),
             changes.change(by, "review.resume", grants=identifiers),

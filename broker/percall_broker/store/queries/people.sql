@@ -10,6 +10,10 @@ ON CONFLICT (name) DO UPDATE SET state = 'active', created_at = excluded.created
 -- Required, for each person that a change names.
 SELECT name, state FROM persons WHERE name = :name AND state <> 'removed'
 
+-- name: active_person(name)
+-- Required of whoever signs in: who was removed meanwhile is not let in again.
+SELECT name FROM persons WHERE name = :name AND state = 'active'
+
 -- name: list_persons(now)
 -- Long reading. With how many devices and grants each has that are not ended.
 SELECT p.name, p.state, p.created_at, p.sign_in_until,
