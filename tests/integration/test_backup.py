@@ -86,7 +86,7 @@ def test_a_restored_broker_refuses_everybody_until_an_administrator_has_looked(
         refused = administrator.send("POST", "/v1/admin/review/resume", b'{"grants":["%s"]}' % revoked.encode())
         assert refused.code == "review.grant"
         former = [row["grant"] for row in review["grants"] if row["administrator"]]
-        assert len(former) == 2, "a person's and an automation's"
+        assert len(former) >= 2, "a person's and an automation's"
         for together in (former[:1], former[1:], [kept, *former]):
             refused = administrator.send("POST", "/v1/admin/review/resume", json.dumps({"grants": together}).encode())
             assert refused.code == "automation.administrators"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from percall_broker.policy.language import Policies
 
 _SUFFIX = ".test.toml"
-_MOST_BYTES = 4 * 1024 * 1024
+_MOST_CHARACTERS = 4 * 1024 * 1024
 
 
 class Case(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -131,9 +131,12 @@ def _texts(folder: Path, suffix: str) -> dict[str, str]:
     for path in sorted(folder.rglob(f"*{suffix}")):
         name = path.relative_to(folder).as_posix()
         try:
-            if path.stat().st_size > _MOST_BYTES:
+            if not path.is_file():  # a pipe would be waited for, a device has no end
+                raise InvalidInput("policy.folder", f"{name} is no file.")
+            with path.open(encoding="utf-8") as file:
+                texts[name] = file.read(_MOST_CHARACTERS + 1)
+            if len(texts[name]) > _MOST_CHARACTERS:
                 raise InvalidInput("policy.size", f"{name} is too large.")
-            texts[name] = path.read_text(encoding="utf-8")
         except OSError as error:
             raise InvalidInput("policy.folder", f"{name} cannot be read: {error.strerror}.") from None
         except UnicodeDecodeError:

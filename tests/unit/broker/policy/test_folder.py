@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,3 +42,21 @@ def test_a_folder_that_is_none_is_told(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         folder.read_files(tmp_path / "none")
     assert caught.value.code == "policy.folder"
+
+
+def test_what_is_no_file_or_has_no_end_is_not_read(tmp_path: Path) -> None:
+    """A folder that somebody else sent may hold anything."""
+    for name in ("zero.cedar", "zero.test.toml"):
+        (tmp_path / name).symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe.cedar")
+    for reading in (folder.read_files, folder.read_cases):
+        with pytest.raises(InvalidInput, match="is no file") as caught:
+            reading(tmp_path)
+        assert caught.value.code == "policy.folder"
+
+
+def test_a_file_that_is_too_large_is_named(tmp_path: Path) -> None:
+    with (tmp_path / "a.cedar").open("wb") as file:
+        file.truncate(1024**3)
+    with pytest.raises(InvalidInput, match="a.cedar is too large"):
+        folder.read_files(tmp_path)
