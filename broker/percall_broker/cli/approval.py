@@ -216,14 +216,14 @@ def _answer(approval: str, form: dict[str, Any], agent: str | None, *, as_json: 
         if form["answer"] == "allow" and not row["answerable"]:
             raise UsageError("approval.not_yours", row["why_not"])
         if not as_json:
-            output.write(_meaning(row, form))
+            output.write(meaning(row, form))
         done = client.json("POST", _at(approval, "answer"), value={**form, "digest": row["digest"]})
     others = ", ".join(one["group"] for one in done["groups"] if not one["person"])
     more = f" Somebody of {others} must answer too." if done["state"] == "pending" else ""
     output.one(done, as_json=as_json, text=f"Answered: {done['answer'] or form['answer']}.{more}")
 
 
-def _meaning(row: dict[str, Any], form: dict[str, Any]) -> str:
+def meaning(row: dict[str, Any], form: dict[str, Any]) -> str:
     """What an answer does, in a sentence, before it is given."""
     tool, person = visible(row["tool"]), visible(row["person"])
     if form["answer"] == "never":
@@ -234,7 +234,9 @@ def _meaning(row: dict[str, Any], form: dict[str, Any]) -> str:
         return "Refuses this call."
     if row["kind"] == "grant":
         until = output.when(int(time.time()) + row["wanted"]["seconds"])
-        return f"Gives {person}'s agent {visible(row['agent'])} a grant of {tool} of {row['server']} until {until}."
+        scope = "; ".join(f"{kind} {', '.join(names)}" for kind, names in row["wanted"]["scope"].items() if names)
+        agent, scope = visible(row["agent"]), visible(scope)
+        return f"Gives {person}'s agent {agent} a grant of {row['server']} until {until}: {scope}."
     if form.get("scope", "once") == "once":
         return "Lets this call pass, once."
     vary = ", ".join(form["varying"])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from percall_broker.cli.approval import tell, unescaped
+from percall_broker.cli.approval import meaning, tell, unescaped
 
 ROW: dict[str, Any] = {
     "approval": "ap_1", "state": "pending", "kind": "call", "person": "alice", "agent": "default", "device": "laptop",
@@ -52,3 +52,11 @@ def test_arguments_that_are_gone_are_said_to_be(capsys: pytest.CaptureFixture[st
 def test_what_is_shown_is_the_same_json(value: Any) -> None:
     for spelt in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
         assert json.loads(unescaped(spelt)) == value
+
+
+def test_whoever_gives_a_grant_is_told_all_that_it_names() -> None:
+    scope = {"tools": ["get_*", *(f"delete_{number}" for number in range(60))], "prompts": ["p*"], "resources": []}
+    row = {**ROW, "kind": "grant", "tool": "get_*", "wanted": {"scope": scope, "seconds": 3600, "tools": ["get_*"]}}
+    told = meaning(row, {"answer": "allow"})
+    assert told.startswith("Gives alice's agent default a grant of github until ")
+    assert told.endswith(": tools get_*, " + ", ".join(f"delete_{number}" for number in range(60)) + "; prompts p*.")
