@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 import time
 from typing import Any
@@ -12,6 +13,7 @@ from percall_broker.model.marking import visible, visible_lines
 
 Row = dict[str, Any]
 _WIDE = 80
+_ID = re.compile(r"[A-Za-z0-9_-]{22}")  # 16 bytes in base64url
 _FORMULAS = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")
 """What a cell that spreadsheets run begins with; some of them read the wide forms as well."""
 
@@ -83,7 +85,9 @@ def _write_json(row: Row) -> None:
 
 
 def _harmless(cell: str) -> str:
-    return "'" + cell if cell.lstrip(" ")[:1] in _FORMULAS else cell
+    """Ids stay as they are, also those that begin with a hyphen: what they are looked up by."""
+    is_formula = cell.lstrip(" ")[:1] in _FORMULAS and not _ID.fullmatch(cell)
+    return "'" + cell if is_formula else cell
 
 
 def told(value: Any) -> str:

@@ -93,6 +93,11 @@ def test_a_cell_of_the_csv_is_no_formula(cell: str, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out.splitlines()[1].strip('"').startswith("'")
 
 
+def test_an_id_of_the_csv_is_what_it_is_looked_up_by(capsys: pytest.CaptureFixture[str]) -> None:
+    output.comma_separated([{"call": "-BnJx9vO0m1S7UoWbGQyDQ"}], ("call",))
+    assert capsys.readouterr().out.splitlines()[1] == "-BnJx9vO0m1S7UoWbGQyDQ"
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("15m", 900), ("12h", 43200), ("30d", 2592000)])
 def test_a_duration_is_a_number_and_a_unit(text: str, seconds: int) -> None:
     assert seconds_of(text) == seconds
