@@ -51,7 +51,7 @@ from percall_broker.console.door import ConsoleDoor
 from percall_broker.egress.door import EgressDoor
 from percall_broker.listening import authority, host_names, listening
 from percall_broker.model.errors import BrokerError, InvalidInput, NotFound, Unavailable
-from percall_broker.model.keys import barred_key
+from percall_broker.model.keys import barred_key, gone_key
 from percall_broker.model.peers import TrustedProxies
 from percall_broker.model.standing import barred, closed
 from percall_broker.outbound.upstream import Upstream
@@ -341,13 +341,13 @@ async def _cut_streams(broker: Broker) -> None:
     streams = broker.streams
     while True:
         generation = broker.changes.generation
-        for grant_id, name in streams.uses():
+        for use in streams.uses():
             try:
-                grant, server = await broker.lookup.grant(grant_id), await broker.lookup.server(name)
+                grant, server = await broker.lookup.grant(use.grant), await broker.lookup.server(use.server)
             except Unavailable:
                 grant = server = None
-            if grant is None or server is None or _ended(grant, server):
-                streams.cut((grant_id, name))
+            if grant is None or server is None or _ended(grant, server, use.owner):
+                streams.cut(use)
         for call in streams.calls():
             with contextlib.suppress(Unavailable):
                 if await broker.store.fetch("is_recorded", kind="outcome", id=call):
@@ -355,6 +355,10 @@ async def _cut_streams(broker: Broker) -> None:
         await broker.changes.next(generation, 0.5)
 
 
-def _ended(grant: Grant, server: Server) -> bool:
-    stops = (barred(grant, time.time()), closed(server.name, server), barred_key(grant, server))
-    return any(stop is not None for stop in stops)
+def _ended(grant: Grant, server: Server, owner: str) -> bool:
+    return (
+        barred(grant, time.time())
+        or closed(server.name, server)
+        or barred_key(grant, server)
+        or gone_key(grant, server, owner)
+    ) is not None

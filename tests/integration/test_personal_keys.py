@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import http.client
 import json
 import threading
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,7 @@ import pytest
 
 from harness.processes import automation_invite, command, keyed_entry
 from harness.remote import entry as remote_entry
-from harness.signing import Answer, SigningLaptop
+from harness.signing import Answer, SigningLaptop, egress_message
 from harness.upstream import CANARY
 from integration.relaying import call, refusal_code, request, settled
 from percall import wire
@@ -291,6 +293,39 @@ def test_a_key_that_is_removed_is_used_no_more_and_nothing_of_it_is_left(served:
     (told,) = changed(alice, "add", NEW)
     assert told["version"] == 2, "a version is never given twice"
     assert carried(alice, upstream) == NEW
+
+
+def streaming(laptop: SigningLaptop, upstream: Upstream) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    """An answer of the upstream that does not end."""
+    call = laptop.call("keyed", "get_item")
+    message = egress_message("keyed", f"{upstream.url}/stream", wire.Window(call["call"], call["credential"]))
+    connection = laptop.connection()
+    connection.request("POST", wire.PATH_EGRESS, message, laptop.headers("POST", wire.PATH_EGRESS, message))
+    answer = connection.getresponse()
+    assert answer.status == 200
+    assert answer.readline()
+    return connection, answer
+
+
+def test_what_is_under_way_with_a_key_ends_when_the_key_is_removed_and_not_when_it_is_rotated(
+    served: Served, upstream: Upstream
+) -> None:
+    alice, _ = owner(served)
+    bob, _ = served.enrol()
+    changed(alice, "add", CANARY)  # the upstream streams to this one alone
+    connection, answer = streaming(alice, upstream)
+    others, other = streaming(bob, upstream)
+    changed(alice, "rotate", NEW)
+    for _ in range(3):
+        assert answer.readline()
+    changed(alice, "remove")
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        while answer.read1(65536):
+            pass
+    for _ in range(3):
+        assert other.readline(), "a stream with the shared key goes on"
+    connection.close()
+    others.close()
 
 
 def test_who_is_removed_leaves_no_key_to_whoever_has_the_name_next(served: Served, upstream: Upstream) -> None:

@@ -131,7 +131,7 @@ class EgressDoor:
         except (TimeoutError, StreamCut):
             raise Forbidden(
                 "request.cut",
-                "The call was answered or its time was over, or the grant was revoked, suspended or frozen: cut off.",
+                "Cut off: its call was answered or too late, or its grant or key was revoked, suspended or frozen.",
             ) from None
 
     async def _forward(

@@ -94,6 +94,15 @@ def barred_key(grant: Grant, server: Server) -> Decision | None:
     return None
 
 
+def gone_key(grant: Grant, server: Server, owner: str) -> Decision | None:
+    """The refusal to go on with a person's own key that is not the one to use any more; None for a shared key."""
+    if not owner or key_of(grant, server).owner == owner:
+        return None
+    return _refusal(
+        "key.removed", f"{owner}'s own key for {server.name!r} was removed while it was used.", "Call again."
+    )
+
+
 def places(entry: Entry) -> str:
     """Where an entry sends its key, for people: hosts, and the slots there."""
     origins = ", ".join(entry.connect.get(host, host) for host in entry.hosts) or entry.url

@@ -12,6 +12,7 @@ from percall import __version__
 from percall_broker.model.errors import InvalidInput, UpstreamFailed
 from percall_broker.model.rules import is_loopback_name, parse_url
 from percall_broker.outbound.network import Deadlines
+from percall_broker.outbound.streams import Use
 from percall_broker.outbound.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Posting:
         try:
             async with (
                 asyncio.timeout(SECONDS),
-                self._upstream.send("POST", target, whole, _one(body), {}, use=("", url)) as came,
+                self._upstream.send("POST", target, whole, _one(body), {}, use=Use("", url)) as came,
             ):
                 return came.status
         except TimeoutError:

@@ -1,4 +1,4 @@
-"""The answers that are on their way to laptops, by grant and server: a revocation or a freeze cuts them at once.
+"""The answers that are on their way to laptops, by their use: a revocation or a freeze cuts them at once.
 
 So does the outcome of the call that they belong to, or of the last one.
 """
@@ -8,18 +8,24 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
 
 class StreamCut(Exception):  # noqa: N818 - what happened to the stream
-    """The grant or the server of an open stream was revoked, suspended or frozen, or its window closed."""
+    """The grant, the server or the key of an open stream was revoked, suspended, frozen or removed; or its window
+    closed.
+    """
 
 
-Use = tuple[str, str]
-"""A grant, and the server that it uses."""
+class Use(NamedTuple):
+    """A grant, the server that it uses, and whose own key it uses there: empty for the shared one, or none."""
+
+    grant: str
+    server: str
+    owner: str = ""
 
 
 @dataclass(slots=True)
@@ -39,7 +45,7 @@ class OpenStreams:
         self._closed = False
 
     def uses(self) -> tuple[Use, ...]:
-        """The grants that have something under way, each with the server."""
+        """What has something under way."""
         return tuple(self._open)
 
     def calls(self) -> tuple[str, ...]:
@@ -58,7 +64,7 @@ class OpenStreams:
         return sum(map(len, self._open.values()))
 
     def count(self, use: Use) -> int:
-        """How much is under way for a grant at a server."""
+        """How much is under way for a use."""
         return len(self._open.get(use, ()))
 
     def close(self) -> None:
@@ -68,7 +74,7 @@ class OpenStreams:
             end_now(scope)
 
     def cut(self, use: Use) -> int:
-        """Ends all that is under way for a grant at a server. How many were cut."""
+        """Ends all that is under way for a use. How many were cut."""
         cut = self._open.pop(use, set())
         for scope in cut:
             end_now(scope)

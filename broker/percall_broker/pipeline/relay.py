@@ -26,9 +26,10 @@ from percall.rpc import frames, gate, refusals
 from percall.rpc.tools import METHOD as TOOLS_LIST
 from percall_broker.crypto.seals import SealBroken
 from percall_broker.model.errors import BrokerError, Conflict, Forbidden, NotFound, Unavailable
-from percall_broker.model.keys import barred_key, key_of
+from percall_broker.model.keys import barred_key, gone_key, key_of
 from percall_broker.model.records import Decision
 from percall_broker.model.standing import barred, closed, require
+from percall_broker.outbound.streams import Use
 from percall_broker.pipeline.call import calling
 from percall_broker.pipeline.deciding import another_door
 from percall_broker.pipeline.signed import naming, renewed, replayed
@@ -159,9 +160,10 @@ class Permitted:
     key: bytes = field(repr=False)
 
     @property
-    def use(self) -> tuple[str, str]:
-        """The grant, and the server that it uses."""
-        return self.identity.grant.id, self.server.name
+    def use(self) -> Use:
+        """What it is a use of."""
+        grant = self.identity.grant
+        return Use(grant.id, self.server.name, key_of(grant, self.server).owner)
 
     def answering(self, body: bytes) -> Permitted:
         """The same for an answer of ours to a request of the upstream's, in the same session."""
@@ -263,6 +265,7 @@ class RelayPipeline:
         refusal = closed(permitted.server.name, server)
         if grant is not None and server is not None:
             refusal = refusal or barred(grant, time.time()) or barred_key(grant, server)
+            refusal = refusal or gone_key(grant, server, permitted.use.owner)
         if refusal is not None:
             return Forbidden(refusal.code, refusal.message, refusal.next_step)
         if permitted.deadline is None:

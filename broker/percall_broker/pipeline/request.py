@@ -21,6 +21,7 @@ from percall_broker.model.errors import BrokerError, Conflict, Forbidden
 from percall_broker.model.keys import barred_key, key_of
 from percall_broker.model.records import Decision
 from percall_broker.model.standing import barred, closed, require
+from percall_broker.outbound.streams import Use
 from percall_broker.pipeline.signed import naming, renewed, replayed
 from percall_broker.stages import credential
 
@@ -64,9 +65,10 @@ class Permitted:
     key: bytes = field(repr=False)  # SECRET, never log
 
     @property
-    def use(self) -> tuple[str, str]:
-        """The grant, and the server that it uses."""
-        return self.identity.grant.id, self.server.name
+    def use(self) -> Use:
+        """What it is a use of."""
+        grant = self.identity.grant
+        return Use(grant.id, self.server.name, key_of(grant, self.server).owner)
 
 
 class RequestPipeline:

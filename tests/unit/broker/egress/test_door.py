@@ -29,7 +29,7 @@ from percall_broker.egress.door import EgressDoor
 from percall_broker.model.entry import Entry, Slot
 from percall_broker.model.errors import BrokerError, Forbidden
 from percall_broker.model.records import Grant, Identity, Server
-from percall_broker.outbound.streams import OpenStreams
+from percall_broker.outbound.streams import OpenStreams, Use
 from percall_broker.outbound.upstream import Upstream
 from percall_broker.pipeline.request import Permitted
 from percall_broker.telemetry.metrics import Metrics
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 PLACEHOLDER = "test_PLACEHOLDER0123456789"
 BEARER = (("Authorization", f"Bearer {PLACEHOLDER}"),)
 GRANT = Grant("g1", "ada", "default", "thumb", "laptop", False, {}, "active", 1, 0, 0, "root")
-USE = (GRANT.id, "s")
+USE = Use(GRANT.id, "s")
 
 
 def answer_error(error: BrokerError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:

@@ -18,13 +18,13 @@ from percall_broker.model.rules import parse_url
 from percall_broker.outbound import http1, pool
 from percall_broker.outbound.network import READ_BYTES, Network
 from percall_broker.outbound.pool import Pool
+from percall_broker.outbound.streams import Use
 from percall_broker.outbound.upstream import Upstream
 from unit.broker.outbound.test_upstream import EVIL, HOST, OK, QUICK, USE, Scripted, fetch, listening, nothing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from percall_broker.outbound.streams import Use
 
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
 
@@ -139,8 +139,8 @@ def test_a_request_is_never_sent_twice_also_when_its_warm_connection_ends_under_
     assert len(server.seen) == 2
 
 
-@pytest.mark.parametrize("other", [("another", "server"), ("grant", "another")])
-def test_no_connection_serves_two_grants_or_two_servers_of_one(other: Use) -> None:
+@pytest.mark.parametrize("other", [Use("another", "server"), Use("grant", "another"), Use("grant", "server", "alice")])
+def test_no_connection_serves_two_grants_or_two_servers_or_keys_of_one(other: Use) -> None:
     scripted = Scripted(*[OK] * 4)
 
     async def run() -> None:
@@ -209,12 +209,12 @@ def test_idle_connections_are_few_and_not_kept_for_long(monkeypatch: pytest.Monk
             upstream = Upstream(deadlines=QUICK)
             monkeypatch.setattr(pool, "MAX_IDLE_CONNECTIONS", 2)
             for grant in "abc":
-                await fetch(upstream, port, use=(grant, "server"))
+                await fetch(upstream, port, use=Use(grant, "server"))
             counts.append(len(upstream._loopback._idle))
-            await fetch(upstream, port, use=("c", "server"))
+            await fetch(upstream, port, use=Use("c", "server"))
             counts.append(scripted.connections)
             monkeypatch.setattr(pool, "IDLE_SECONDS", -1.0)
-            await fetch(upstream, port, use=("c", "server"))
+            await fetch(upstream, port, use=Use("c", "server"))
             counts += [scripted.connections, len(upstream._loopback._idle)]
             await upstream.close()
             counts.append(len(upstream._loopback._idle))

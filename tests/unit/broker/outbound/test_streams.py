@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from percall_broker.outbound.streams import OpenStreams
+from percall_broker.outbound.streams import OpenStreams, Use
 
-USE = ("grant", "server")
+USE = Use("grant", "server")
 
 
 async def _under_way(streams: OpenStreams, *calls: str) -> None:

@@ -18,16 +18,16 @@ from percall_broker.model.rules import parse_url
 from percall_broker.outbound.http1 import check_head
 from percall_broker.outbound.network import Deadlines, Network
 from percall_broker.outbound.pool import Pool
+from percall_broker.outbound.streams import Use
 from percall_broker.outbound.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from percall_broker.outbound.streams import Use
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 HOST = [(b"host", b"api.example.com")]
-USE = ("grant", "server")
+USE = Use("grant", "server")
 QUICK = Deadlines(connect=2, first_byte=0.3, idle=0.3, write=2)
 
 
