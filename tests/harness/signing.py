@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -15,7 +16,7 @@ from percall.identity.presence import PresenceSigner
 from percall.proof import DeviceKey, base64url, digest, make_enrolment_proof
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 
 @dataclass
@@ -160,6 +161,17 @@ class SigningLaptop:
     def request(self, server: str, url: str, *windows: wire.Window, method: str = "GET", body: bytes = b"") -> Answer:
         """One API request of a child."""
         return self.send("POST", wire.PATH_EGRESS, egress_message(server, url, *windows, method=method, body=body))
+
+    @contextlib.contextmanager
+    def streaming(self, server: str, url: str, window: wire.Window) -> Iterator[http.client.HTTPResponse]:
+        """An API request of a child whose answer has begun, and goes on."""
+        message = egress_message(server, url, window)
+        with contextlib.closing(self.connection()) as connection:
+            connection.request("POST", wire.PATH_EGRESS, message, self.headers("POST", wire.PATH_EGRESS, message))
+            answer = connection.getresponse()
+            assert answer.status == 200, answer.read()
+            assert answer.readline()
+            yield answer
 
     def log(self, query: str = "") -> list[dict[str, Any]]:
         answer = self.send("GET", wire.PATH_CALLS + query)

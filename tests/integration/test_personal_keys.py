@@ -13,7 +13,7 @@ import pytest
 
 from harness.processes import automation_invite, command, keyed_entry
 from harness.remote import entry as remote_entry
-from harness.signing import Answer, SigningLaptop, egress_message
+from harness.signing import Answer, SigningLaptop
 from harness.upstream import CANARY
 from integration.relaying import call, refusal_code, request, settled
 from percall import wire
@@ -39,6 +39,11 @@ def seen(person: SigningLaptop, server: str) -> wire.KeyPlace:
     """Where the person is told that a key goes."""
     keys = wire.decode(wire.PersonalKeys, person.send("GET", wire.PATH_KEYS).json)
     return next((place for place in keys.places if place.server == server), wire.KeyPlace(server, "", "nowhere"))
+
+
+def opened(laptop: SigningLaptop) -> wire.Window:
+    call = laptop.call("keyed", "get_item")
+    return wire.Window(call["call"], call["credential"])
 
 
 def changed(person: SigningLaptop, verb: str, key: str = "", server: str = "keyed") -> list[dict[str, Any]]:
@@ -283,28 +288,15 @@ def test_a_rotation_fails_no_call_and_its_version_is_recorded(served: Served, up
 def test_a_key_that_is_removed_is_used_no_more_and_nothing_of_it_is_left(served: Served, upstream: Upstream) -> None:
     alice, _ = owner(served)
     changed(alice, "add", MINE)
-    answer = alice.call("keyed", "get_item")
-    window = wire.Window(answer["call"], answer["credential"])
+    window = opened(alice)
     assert alice.request("keyed", f"{upstream.url}/items/1", window).status == 200
     assert changed(alice, "remove") == []
-    assert alice.request("keyed", f"{upstream.url}/last", wire.Window(answer["call"])).status == 200
+    assert alice.request("keyed", f"{upstream.url}/last", wire.Window(window.call)).status == 200
     assert key_in(upstream.seen[-1].headers) == CANARY, "the next request of an open window"
     assert change(alice, "remove").code == "key.unknown"
     (told,) = changed(alice, "add", NEW)
     assert told["version"] == 2, "a version is never given twice"
     assert carried(alice, upstream) == NEW
-
-
-def streaming(laptop: SigningLaptop, upstream: Upstream) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-    """An answer of the upstream that does not end."""
-    call = laptop.call("keyed", "get_item")
-    message = egress_message("keyed", f"{upstream.url}/stream", wire.Window(call["call"], call["credential"]))
-    connection = laptop.connection()
-    connection.request("POST", wire.PATH_EGRESS, message, laptop.headers("POST", wire.PATH_EGRESS, message))
-    answer = connection.getresponse()
-    assert answer.status == 200
-    assert answer.readline()
-    return connection, answer
 
 
 def test_what_is_under_way_with_a_key_ends_when_the_key_is_removed_and_not_when_it_is_rotated(
@@ -313,19 +305,20 @@ def test_what_is_under_way_with_a_key_ends_when_the_key_is_removed_and_not_when_
     alice, _ = owner(served)
     bob, _ = served.enrol()
     changed(alice, "add", CANARY)  # the upstream streams to this one alone
-    connection, answer = streaming(alice, upstream)
-    others, other = streaming(bob, upstream)
-    changed(alice, "rotate", NEW)
-    for _ in range(3):
-        assert answer.readline()
-    changed(alice, "remove")
-    with contextlib.suppress(OSError, http.client.HTTPException):
-        while answer.read1(65536):
-            pass
-    for _ in range(3):
-        assert other.readline(), "a stream with the shared key goes on"
-    connection.close()
-    others.close()
+    url = f"{upstream.url}/stream"
+    with (
+        alice.streaming("keyed", url, opened(alice)) as answer,
+        bob.streaming("keyed", url, opened(bob)) as others,
+    ):
+        changed(alice, "rotate", NEW)
+        for _ in range(3):
+            assert answer.readline()
+        changed(alice, "remove")
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            while answer.read1(65536):
+                pass
+        for _ in range(3):
+            assert others.readline(), "a stream with the shared key goes on"
 
 
 def test_who_is_removed_leaves_no_key_to_whoever_has_the_name_next(served: Served, upstream: Upstream) -> None:

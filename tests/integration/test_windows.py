@@ -200,19 +200,13 @@ def test_an_open_answer_of_an_upstream_is_cut_within_a_second_of_a_revocation(
 ) -> None:
     laptop, grant = served.enrol()
     window = opened(laptop)
-    message = egress_message("keyed", f"{upstream.url}/stream", window)
-    connection = laptop.connection()
-    connection.request("POST", wire.PATH_EGRESS, message, laptop.headers("POST", wire.PATH_EGRESS, message))
-    answer = connection.getresponse()
-    assert answer.status == 200
-    answer.readline()
-    served.change(grant, "revoke")
-    start = time.monotonic()
-    with contextlib.suppress(OSError, http.client.HTTPException):
-        while answer.read1(65536):
-            pass
-    assert time.monotonic() - start < 1
-    connection.close()
+    with laptop.streaming("keyed", f"{upstream.url}/stream", window) as answer:
+        served.change(grant, "revoke")
+        start = time.monotonic()
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            while answer.read1(65536):
+                pass
+        assert time.monotonic() - start < 1
 
 
 def test_an_open_answer_of_an_upstream_is_cut_when_its_call_is_settled_on_whatever_replica(
@@ -222,16 +216,10 @@ def test_an_open_answer_of_an_upstream_is_cut_when_its_call_is_settled_on_whatev
     with replicas(served) as urls:
         for url in urls:
             window = opened(laptop)
-            message = egress_message("keyed", f"{upstream.url}/stream", window)
-            connection = laptop.connection()
-            connection.request("POST", wire.PATH_EGRESS, message, laptop.headers("POST", wire.PATH_EGRESS, message))
-            answer = connection.getresponse()
-            assert answer.status == 200
-            answer.readline()
-            assert replace(laptop, at=url).settle(window.call).status == 204
-            with pytest.raises((http.client.IncompleteRead, ConnectionError)):
-                answer.read()
-            connection.close()
+            with laptop.streaming("keyed", f"{upstream.url}/stream", window) as answer:
+                assert replace(laptop, at=url).settle(window.call).status == 204
+                with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+                    answer.read()
 
 
 def test_a_head_that_would_change_the_method_is_refused_and_recorded(served: Served, upstream: Upstream) -> None:
