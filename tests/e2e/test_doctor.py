@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
 
-from harness.processes import Broker, Laptop, UnusualBroker, keyed_entry
+from harness.processes import COMMANDS, Broker, Laptop, UnusualBroker, keyed_entry
 from harness.upstream import CANARY
 from percall_broker.model import entry_file
 
@@ -141,6 +142,41 @@ def test_what_is_named_and_unknown_and_what_no_client_has_yet(broker: Broker, la
     assert of(found, "server")["about"] == "agent default keyed"
     (elsewhere.home / "percall").chmod(0o755)
     assert of(examined(elsewhere, "--no-start", code=0), "files")["next_step"].startswith("Close it: chmod 700 ")
+
+
+def test_nothing_that_a_project_s_file_says_is_run(laptop: Laptop, tmp_path: Path) -> None:
+    """Somebody looks at a repository that they have cloned: its author's program waits there under our name."""
+    ran = tmp_path / "ran"
+    program = tmp_path / "percall"
+    program.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    program.chmod(0o755)
+    preload = {"PATH": str(tmp_path), "PERCALL_HOME": str(tmp_path / "theirs")}
+    servers = {
+        "beside": {"command": "./percall", "args": ["run", "keyed"]},
+        "first": {"command": "percall", "args": ["run", "keyed"], "env": preload},
+        "launched": {"command": "sh", "args": [str(program), "run", "keyed"]},
+        "own": {"command": "percall", "args": ["run", "keyed", "--", str(program)]},
+        "ungranted": {"command": str(program), "args": ["run", "--agent", "nobody", "keyed"]},
+    }
+    (tmp_path / ".mcp.json").write_text(json.dumps({"mcpServers": servers}))
+    done = subprocess.run(
+        [str(COMMANDS / "percall"), "doctor", "--json"],
+        env=laptop.environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    found = {
+        one["about"]: one["state"] for one in map(json.loads, done.stdout.splitlines()) if one["check"] == "server"
+    }
+    assert not ran.exists()
+    assert found.pop("Cursor keyed") == "ok"
+    assert found == {
+        f"Claude Code {name} (.mcp.json of this project)": "problem" if name == "ungranted" else "ok"
+        for name in ("beside", "first", "own", "ungranted")
+    }
 
 
 def test_a_probe_is_called_where_it_is_asked_for_and_one_that_is_refused_is_told(

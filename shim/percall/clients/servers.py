@@ -38,7 +38,7 @@ class Secret:
 class ConfiguredServer:
     """One server of one client's file. `path` leads to it; `project` is the project that it is for, empty for all.
 
-    `percall` is the name that it has at Percall, where its command is Percall's already.
+    `percall` is the name that it has at Percall, where its command is Percall's already, for the agent named `agent`.
     """
 
     client: Client
@@ -52,6 +52,7 @@ class ConfiguredServer:
     secrets: tuple[Secret, ...]
     project: str = ""
     percall: str = ""
+    agent: str = ""
     disabled: bool = False
 
 
@@ -134,7 +135,7 @@ def _server(
     headers = {
         name: text for key in client.shape.headers for name, text in _texts(_at(entry, tuple(key.split(".")))).items()
     }
-    percall = _name_at_percall(command)
+    percall, agent = _at_percall(command)
     return ConfiguredServer(
         client=client,
         file=file,
@@ -147,6 +148,7 @@ def _server(
         secrets=tuple(_secrets(command, environment, url, headers)),
         project=project,
         percall=percall,
+        agent=agent,
         disabled=entry.get("disabled") is True or entry.get("enabled") is False,
     )
 
@@ -183,17 +185,19 @@ def _secrets(
         yield Secret("url", "url", value=url)
 
 
-def _name_at_percall(command: tuple[str, ...]) -> str:
-    """The server's name in a `percall run [--agent NAME] SERVER`, also where a launcher stands in front of it."""
+def _at_percall(command: tuple[str, ...]) -> tuple[str, str]:
+    """The server's and the agent's name in a `percall run [--agent NAME] SERVER`, also where a launcher stands in front
+    of it.
+    """
     words = list(command)
     while words and PurePath(re.sub(r".*\\", "", words[0])).name.lower() in _LAUNCHERS | {"-m", "run", "tool"}:
         words.pop(0)
     if len(words) < 2 or PurePath(re.sub(r".*\\", "", words[0])).name.lower() not in _COMMANDS or words[1] != "run":  # noqa: PLR2004
-        return ""
-    rest = iter(words[2:])
+        return "", ""
+    agent, rest = "", iter(words[2:])
     for word in rest:
         if word == "--agent":
-            next(rest, "")
+            agent = next(rest, "")
         elif not word.startswith("-"):
-            return word
-    return ""
+            return word, agent
+    return "", ""

@@ -1,4 +1,8 @@
-"""The servers that clients run through Percall: each started by its own command, and asked for its tools."""
+"""The servers that clients run through Percall: each started by its own command, and asked for its tools.
+
+A project's file may be anybody's who wrote the repository, and no client runs what it says unasked: such a server is
+started by this machine's own `percall run`, and nothing of the file is run.
+"""
 
 from __future__ import annotations
 
@@ -47,15 +51,19 @@ def findings(names: Collection[str], clients: Collection[str], *, start: bool, p
     """
     scan = scanning.of_machine(Path.home(), Path.cwd())
     yield from _configs(scan, names, clients)
-    starts = [
-        _configured(one.server)
-        for one in scan.findings
-        if one.origin == CONFIG
-        and one.server.percall
-        and not one.server.disabled
-        and (not clients or one.server.client.name in clients)
-        and (not names or {one.server.name, one.server.percall} & set(names))
-    ]
+    starts: list[_Start] = []
+    for one in scan.findings:
+        if (
+            one.origin == CONFIG
+            and one.server.percall
+            and not one.server.disabled
+            and (not clients or one.server.client.name in clients)
+            and (not names or {one.server.name, one.server.percall} & set(names))
+        ):
+            if _is_shared(one.server):
+                yield from _of_a_project(one.server, starts)
+            else:
+                starts.append(_configured(one.server))
     for name in names:
         if not any(name in {one.server, one.about.rpartition(" ")[2]} for one in starts):
             yield from _granted(name, starts)
@@ -96,9 +104,22 @@ def _configs(scan: Scan, names: Collection[str], clients: Collection[str]) -> It
 
 
 def _lacks_home(server: ConfiguredServer) -> bool:
-    shared = server.file not in user_files(server.client, Path.home())
-    needed = own_command.environment(shared=shared)
+    needed = own_command.environment(shared=_is_shared(server))
     return any(server.environment.get(name) != value for name, value in needed.items())
+
+
+def _is_shared(server: ConfiguredServer) -> bool:
+    return server.file not in user_files(server.client, Path.home())
+
+
+def _of_a_project(server: ConfiguredServer, starts: list[_Start]) -> Iterator[Finding]:
+    """A server that a project's file names, to be started by the command that is installed here."""
+    about = f"{server.client.title} {server.name} ({server.file.name} of this project)"
+    try:
+        found = home.find_server(server.percall, server.agent)
+        starts.append(_Start(about, server.percall, own_command.run(found, shared=False)))
+    except PercallError as error:
+        yield problem("server", about, error)
 
 
 def _configured(server: ConfiguredServer) -> _Start:
