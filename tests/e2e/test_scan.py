@@ -163,17 +163,13 @@ def test_a_repository_is_read_with_its_history_and_the_clients_backups(laptop: L
     repository = tmp_path / "repository"
     (repository / "app").mkdir(parents=True)
 
-    def git(*arguments: str) -> None:
-        identity = ("-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false")
-        subprocess.run(["git", *identity, *arguments], cwd=repository, check=True, capture_output=True)
-
-    git("init", "-q")
+    git_in(repository, "init", "-q")
     config = repository / "app" / ".mcp.json"
     config.write_text(json.dumps({"mcpServers": {"gh": SERVER}}))
-    git("add", ".")
-    git("commit", "-qm", "one")
+    git_in(repository, "add", ".")
+    git_in(repository, "commit", "-qm", "one")
     config.write_text(json.dumps({"mcpServers": {"gh": {"command": "percall", "args": ["run", "gh"]}}}))
-    git("commit", "-qam", "two")
+    git_in(repository, "commit", "-qam", "two")
     put(laptop, ".claude.json.backup.1", json.dumps({"mcpServers": {"gh": SERVER}}))
 
     rows = scan(laptop, str(repository), code=7)
@@ -184,6 +180,67 @@ def test_a_repository_is_read_with_its_history_and_the_clients_backups(laptop: L
         ("backup", "pasted key"),
     }
     assert next(row for row in rows if row["origin"] == "history")["commit"]
+
+
+def git_in(repository: Path, *arguments: str) -> None:
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false")
+    subprocess.run(["git", *identity, *arguments], cwd=repository, check=True, capture_output=True)
+
+
+def test_nothing_that_a_repository_s_own_configuration_names_is_run(laptop: Laptop, tmp_path: Path) -> None:
+    """It came in an archive, so that its `.git/config` is whoever's who made it."""
+    repository, ran, program = tmp_path / "unpacked", tmp_path / "ran", tmp_path / "program"
+    repository.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    program.chmod(0o755)
+    git_in(repository, "init", "-q")
+    (repository / ".mcp.json").write_text(json.dumps({"mcpServers": {"gh": SERVER}}))
+    (repository / ".gitattributes").write_text("* diff=theirs\n")
+    git_in(repository, "add", ".")
+    git_in(repository, "commit", "-qm", "one")
+    head = ["git", "cat-file", "commit", "HEAD"]
+    commit = subprocess.run(head, cwd=repository, check=True, capture_output=True, text=True).stdout
+    signed = commit.replace("\n\n", "\ngpgsig -----BEGIN PGP SIGNATURE-----\n \n -----END PGP SIGNATURE-----\n\n", 1)
+    write = ["git", "hash-object", "-t", "commit", "-w", "--stdin"]
+    made = subprocess.run(write, cwd=repository, input=signed, check=True, capture_output=True, text=True).stdout
+    git_in(repository, "update-ref", "HEAD", made.strip())
+    (repository / ".git" / "hooks").mkdir(exist_ok=True)
+    with (repository / ".git" / "config").open("a") as config:
+        config.write(
+            f"""
+            [core]\n fsmonitor = {program}\n sshCommand = {program}\n pager = {program}\n hooksPath = {tmp_path}
+            [log]\n showSignature = true
+            [gpg]\n program = {program}
+            [diff "theirs"]\n textconv = {program}\n command = {program}
+            [diff]\n external = {program}
+            [pager]\n log = {program}\n cat-file = {program}
+            [extensions]\n partialClone = origin
+            [remote "origin"]\n url = ssh://h/x\n promisor = true
+            """
+        )
+    rows = scan(laptop, str(repository), code=7)
+    assert {row["origin"] for row in rows} == {"config", "history"}
+    config_blob = ["git", "-c", "core.fsmonitor=false", "rev-parse", "HEAD:.mcp.json"]
+    name = subprocess.run(config_blob, cwd=repository, check=True, capture_output=True, text=True).stdout.strip()
+    (repository / ".git" / "objects" / name[:2] / name[2:]).unlink()
+    done = laptop.run("scan", str(repository), check=False)
+    assert "could not read the history" in done.stderr
+    assert not ran.exists()
+
+
+def test_the_history_of_a_folder_in_a_shallow_worktree_is_read(laptop: Laptop, tmp_path: Path) -> None:
+    origin, clone, tree = tmp_path / "origin", tmp_path / "clone", tmp_path / "tree"
+    (origin / "app").mkdir(parents=True)
+    git_in(origin, "init", "-q")
+    for name in ("one", "two"):
+        for place in (origin, origin / "app"):
+            (place / ".mcp.json").write_text(json.dumps({"mcpServers": {name: SERVER}}))
+        git_in(origin, "add", ".")
+        git_in(origin, "commit", "-qm", name)
+    git_in(tmp_path, "clone", "-q", "--depth", "1", f"file://{origin}", str(clone))
+    git_in(clone, "worktree", "add", "-q", "--detach", str(tree))
+    rows = [row for row in scan(laptop, str(tree / "app"), code=7) if row["origin"] == "history"]
+    assert [(row["server"], row["file"]) for row in rows] == [("two", str(tree / "app" / ".mcp.json"))]
 
 
 def test_copies_that_editors_and_people_keep_are_found(laptop: Laptop, tmp_path: Path) -> None:

@@ -10,8 +10,11 @@ import unicodedata
 from dataclasses import dataclass
 
 _INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-_INVISIBLE = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5")
-"""Letters and marks that take no ink."""
+_VARIATION_SELECTORS = "".join(map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
+_INVISIBLE = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5\U00016fe4\U0001d159" + _VARIATION_SELECTORS)
+"""Letters and marks that take no ink: those of Default_Ignorable_Code_Point (Unicode, DerivedCoreProperties) that are of
+no category above, and fillers. A model reads what is written in variation selectors; a person sees the letter before.
+"""
 _SPACES = frozenset({" "})
 _LAYOUT = frozenset("\n\t")
 _MOST_MARKS = 4  # combining marks on one letter; more of them pile up over the lines around

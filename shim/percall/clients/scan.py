@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from percall.clients import copies, servers
+from percall.clients import copies, git_history, servers
 from percall.clients.catalogue import CLIENTS, Client, clients_of, original, project_files, user_files
 from percall.clients.pasted import key_in
 from percall.errors import PercallError, UsageError
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 PASTED, CLEAR, PERCALL = "pasted key", "no key", "percall"
 CONFIG, BACKUP, HISTORY = "config", "backup", "history"
 _SKIPPED = frozenset({".git", "node_modules", ".venv", "venv", "__pycache__", ".tox", "site-packages"})
-_GIT_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,37 +152,11 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 def _history(folder: Path) -> Iterator[tuple[Client, str, str, str]]:
     """Each version of a client's file in any branch's history: the client, its path, the commit, the text."""
-    if _git(folder, "rev-parse", "--is-inside-work-tree", may_fail=True).strip() != b"true":
-        return
-    seen: set[tuple[str, str]] = set()
-    for line in _git(folder, "rev-list", "--all", "--objects", "--", ".").decode(errors="replace").splitlines():
-        blob, _, path = line.partition(" ")
-        clients = [*clients_of(path), *clients_of(original(path))] if path else []
-        if not clients or (blob, path) in seen:
-            continue
-        seen.add((blob, path))
-        text = _git(folder, "cat-file", "-p", blob).decode("utf-8", errors="replace")
-        commit = _git(folder, "log", "--all", "--format=%h", f"--find-object={blob}").decode().split()
-        for client in clients:
-            yield client, str(PurePosixPath(path)), commit[-1] if commit else "", text
-
-
-def _git(folder: Path, *arguments: str, may_fail: bool = False) -> bytes:
-    try:
-        done = subprocess.run(
-            ["git", "--no-pager", "--no-optional-locks", "-C", str(folder), *arguments],
-            capture_output=True,
-            check=False,
-            timeout=_GIT_SECONDS,
-            stdin=subprocess.DEVNULL,
-        )
-    except FileNotFoundError:
-        if may_fail:
-            return b""
-        raise UsageError("scan.git", "git is not installed, so the history could not be read.") from None
-    except subprocess.TimeoutExpired:
-        raise UsageError("scan.git", f"git did not answer within {_GIT_SECONDS} s.") from None
-    if done.returncode and not may_fail:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise UsageError("scan.git", f"git could not read the history: {said[-1] if said else 'no reason given'}.")
-    return done.stdout if not done.returncode else b""
+    with git_history.opened(folder) as history:
+        if history is None:
+            return
+        for version, path in dict.fromkeys(history.versions()):
+            if clients := [*clients_of(path), *clients_of(original(path))]:
+                text, commit = history.text(version), history.first_commit(version)
+                for client in clients:
+                    yield client, str(PurePosixPath(path)), commit, text

@@ -13,6 +13,7 @@ from percall_broker.model.marking import is_hidden, runs, visible, visible_lines
 
 HIDDEN = (
     "\u202e\u2066\u200b\u200d\ufeff\x1b\x00\x7f\x9b\u00a0\u3164\u2028\U000e0041\ue000\u2800\u00ad"  # one of each kind
+    "\u180b\u180f\ufe00\ufe0f\U000e0100\U000e01ef\U00016fe4\U0001d159"  # what selects a variant, and fillers
 )
 
 
