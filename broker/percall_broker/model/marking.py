@@ -12,8 +12,8 @@ from dataclasses import dataclass
 _INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _VARIATION_SELECTORS = "".join(map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
 _INVISIBLE = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5\U00016fe4\U0001d159" + _VARIATION_SELECTORS)
-"""Letters and marks that take no ink: those of Default_Ignorable_Code_Point (Unicode, DerivedCoreProperties) that are of
-no category above, and fillers. A model reads what is written in variation selectors; a person sees the letter before.
+"""Letters and marks that take no ink: those of Default_Ignorable_Code_Point (Unicode, DerivedCoreProperties) that are
+of no category above, and fillers. A model reads what is written in variation selectors; a person sees the letter.
 """
 _SPACES = frozenset({" "})
 _LAYOUT = frozenset("\n\t")
