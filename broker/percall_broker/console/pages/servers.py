@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from percall_broker.console.asking import Pages
+from percall_broker.model.pins import written
 from percall_broker.pipeline.console.actions import shown_pin, shown_server
 
 OLD_KEY_DAYS = 90
@@ -42,7 +43,10 @@ def router(pages: Pages) -> APIRouter:
             if name in grant["servers"] and grant["state"] not in {"revoked", "expired"}
         ]
         server = {**row, "shown": shown_server(row), "is_old": _is_old(row["secret_created_at"])}
-        tools = [{**tool, "shown": shown_pin(tool)} for tool in await administration.pins.listed(name)]
+        tools = [
+            {**tool, "shown": shown_pin(tool), "lines": written(tool["definition"])}
+            for tool in await administration.pins.listed(name)
+        ]
         return await pages.page(
             request, session, "server.html", server=server, granted=granted, tools=tools, old_key_days=OLD_KEY_DAYS
         )

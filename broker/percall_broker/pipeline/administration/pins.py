@@ -31,7 +31,8 @@ class ToolPins:
     async def listed(self, server: str) -> list[Row]:
         """Each definition of a server's tools that is accepted or seen, with what it changes. Raises NotFound.
 
-        `state` is accepted (by an administrator), first seen, changed (and refused), or not seen now.
+        `state` is accepted (by an administrator), first seen, changed (and refused), or not seen now; `base` is the
+        digest of what `difference` is from.
         """
         if not any(row["name"] == server for row in await self._ledger.fetch("list_servers")):
             raise NotFound("server.unknown", f"There is no server {server!r}.", "See: percall-broker server list.")
@@ -45,7 +46,8 @@ class ToolPins:
             if state == CHANGED and not base:
                 first = await self._ledger.fetch("first_seen", server=server, tool=row["tool"])
                 base = first[0]["digest"] if first else ""
-            found.append(_shown(row, state, texts.get(base, "") if state == CHANGED else ""))
+            base = base if state == CHANGED else ""
+            found.append({**_shown(row, state, texts.get(base, "")), "base": base})
         return sorted(found, key=lambda row: (row["tool"], row["state"] == CHANGED))
 
     async def accept(self, by: Identity, server: str, tools: Mapping[str, str], *, replace: bool) -> list[Row]:

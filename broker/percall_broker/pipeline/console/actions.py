@@ -50,8 +50,8 @@ def shown_server(row: Row) -> str:
 
 
 def shown_pin(row: Row) -> str:
-    """The same of what a server says a tool is; its digest is in its subject."""
-    return f"{row['state']} {row['pinned_at']}"
+    """The same of what a server says a tool is, and of what it differs from; its digest is in its subject."""
+    return f"{row['state']} {row['pinned_at']} {row['base']}".strip()
 
 
 def shown_brake(freezes: list[Row]) -> str:
