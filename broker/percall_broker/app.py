@@ -48,6 +48,7 @@ from percall_broker.asgi import ClientGone, ErrorAnswers, read_first, signed_req
 from percall_broker.compose import open_broker
 from percall_broker.console.door import PATH as PATH_CONSOLE
 from percall_broker.console.door import ConsoleDoor
+from percall_broker.console.security import token_of
 from percall_broker.egress.door import EgressDoor
 from percall_broker.listening import authority, host_names, listening
 from percall_broker.model.errors import BrokerError, InvalidInput, NotFound, Unavailable
@@ -174,7 +175,8 @@ def build(
     metrics_token: bytes = b"",
 ) -> Doors:
     """The applications over a broker that is open."""
-    strangers = Strangers(broker.signed, proxies)
+    origin, sessions = broker.console.presence.origin.url, broker.console.sessions
+    strangers = Strangers(broker.signed, proxies, lambda scope: sessions.name(token_of(scope, origin)))
     errors = ErrorAnswers(broker.nonces, time.time, broker.attacks.note, strangers.refused)
     events = EventsDoor(broker.signed, broker.sessions, broker.changes, broker.nonces, broker.approvals.requests)
     doors: dict[tuple[str, str], Door] = {

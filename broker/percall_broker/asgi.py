@@ -132,7 +132,7 @@ class ErrorAnswers:
     """How an error is answered, at every door: JSON with a stable code, and the challenge where one is due.
 
     `note` is told of each, and from where it came: it logs what was an attack, and says whether it was. `stranger` is
-    told of each request that was not authenticated, and says from where it came.
+    told of each request that tried to be authenticated and was not, and says from where it came.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class ErrorAnswers:
 
     def of(self, error: BrokerError) -> tuple[int, Headers, bytes]:
         """Status, headers and body. What a stranger tried, and what we could not do, goes into the process's log."""
-        stranger = isinstance(error, Unauthenticated) and error.challenge != "use_dpop_nonce"
+        stranger = isinstance(error, Unauthenticated) and error.challenge != "use_dpop_nonce" and error.tried
         address = self._stranger() if stranger else ""
         if self._note(error, address):
             pass

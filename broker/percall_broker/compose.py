@@ -14,7 +14,7 @@ import structlog
 from percall_broker import chores
 from percall_broker.crypto import base64url, sodium
 from percall_broker.crypto.seals import Seals
-from percall_broker.crypto.tokens import CallCredentials, GrantTokens, Nonces
+from percall_broker.crypto.tokens import CallCredentials, ConsoleTokens, GrantTokens, Nonces
 from percall_broker.log.arguments import SealedArguments
 from percall_broker.model.errors import InvalidInput, Unavailable
 from percall_broker.outbound.posting import Posting
@@ -174,6 +174,7 @@ async def compose(
     issuer = f"urn:percall:{base64url.encode(sodium.public_key(signing)[:_ISSUER_BYTES])}"
     tokens = GrantTokens(signing, issuer)
     nonces = Nonces(await vault.own_key("nonce"))
+    console_tokens = ConsoleTokens(await vault.own_key("console"))
     credentials = CallCredentials(await vault.own_key("credential"))
     seals = Seals(await vault.own_key("sessions"))
     arguments = SealedArguments(await vault.own_key("arguments"))
@@ -254,7 +255,7 @@ async def compose(
         expiries=expiries,
         webhooks=Webhooks(store, vault, Posting(), metrics, replicas.own_id),
         readiness=readiness,
-        console=Console.over(store, lookup, nonces, administration, approvals, public_url),
+        console=Console.over(store, lookup, nonces, console_tokens, administration, approvals, public_url),
     )
 
 

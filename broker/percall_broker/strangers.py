@@ -1,7 +1,8 @@
 """What those may cost us who have not shown who they are: they have no large body read, and their failures counted.
 
 In front of every door. An address (as `model.peers` tells it) may fail so often at once and so often a second; a device
-that shows a grant of ours is counted apart, so that one office behind one address is not shut out by one of its own.
+that shows a grant of ours, and a browser that shows a session of ours, are counted apart, so that one office behind one
+address is not shut out by one of its own.
 """
 
 from __future__ import annotations
@@ -31,11 +32,18 @@ _scope: ContextVar[Any] = ContextVar("scope")
 
 
 class Strangers:
-    """Counts failures, in buckets that leak."""
+    """Counts failures, in buckets that leak. `session` names the console's session that a request shows, if any."""
 
-    def __init__(self, signed: Signed, proxies: TrustedProxies, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        signed: Signed,
+        proxies: TrustedProxies,
+        session: Callable[[Message], str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._signed = signed
         self._proxies = proxies
+        self._session = session
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._full_until = 0.0
@@ -78,9 +86,10 @@ class Strangers:
     def _key(self, scope: Message) -> str:
         address = self._address(scope)
         try:
-            return f"{address} {self._signed.admit(signed_request(scope, b''))}"
+            shown = self._signed.admit(signed_request(scope, b""))
         except BrokerError:
-            return address
+            shown = self._session(scope)
+        return f"{address} {shown}".rstrip()
 
 
 class Front:

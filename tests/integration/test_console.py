@@ -303,7 +303,7 @@ def test_no_other_site_has_a_browser_change_anything(browser: ConsoleBrowser, he
 async def paths_of_the_console(folder: Path) -> dict[str, Any]:
     """Each path of the console of a broker that is composed as every one is, with its methods."""
     async with composed(folder) as broker:
-        strangers = Strangers(broker.signed, TrustedProxies(()))
+        strangers = Strangers(broker.signed, TrustedProxies(()), lambda _: "")
         errors = ErrorAnswers(broker.nonces, time.time, broker.attacks.note, strangers.refused)
         return dict(ConsoleDoor(broker, errors)._application().openapi()["paths"])
 

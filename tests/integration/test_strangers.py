@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.console import ConsoleBrowser
 from harness.processes import keyed_entry
 from harness.signing import SigningLaptop, call_message
 from harness.upstream import CANARY, Upstream
@@ -93,3 +94,18 @@ def test_who_fails_too_often_is_turned_away_and_devices_at_the_same_address_are_
         assert thief.ask("keyed", "tools/call", {"name": "get_item"}).code == "proof.device", "counted apart"
         broker.stop()
         assert b'"address": "127.0.0.1"' in b"".join(broker.stderr.text)
+
+
+def test_a_browser_that_is_signed_in_is_shut_out_by_nobody_else_at_its_address(tmp_path: Path) -> None:
+    with Served(tmp_path) as broker:
+        browser = ConsoleBrowser.signed_in(SigningLaptop.of_person(broker.url, broker.local_invite("ada")))
+        page = ConsoleBrowser.of(broker.url)
+        # Any page of the web can have her browser ask so, and tries nothing by it.
+        assert {page.get("calls").status for _ in range(150)} == {401}
+        guesses = []
+        for number in range(150):
+            page.cookie = f"percall-console=guess{number}"
+            guesses.append(page.get("calls").status)
+        assert guesses[:100] == [401] * 100
+        assert 429 in guesses[100:]
+        assert browser.get("calls").status == 200

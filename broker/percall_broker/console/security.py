@@ -11,7 +11,6 @@ code and no `eval`, and the templates escape.
 
 from __future__ import annotations
 
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 
 from percall_broker.model.errors import Forbidden
@@ -62,10 +61,12 @@ def cookie(origin: str, token: str, seconds: int, of: str = "") -> str:
 
 
 def token_of(scope: Message, origin: str, of: str = "") -> str:
-    """The session's token that a request shows, or another cookie's value; empty when it shows none."""
-    sent = [value.decode("latin-1") for name, value in scope["headers"] if name == b"cookie"]
-    try:
-        found = SimpleCookie("; ".join(sent)).get(cookie_name(origin, of))
-    except CookieError:
-        return ""
-    return found.value if found is not None else ""
+    """The session's token that a request shows, or another cookie's value; empty when it shows none, or two.
+
+    Cookies of other programs at this host, and of the domain above it, arrive beside it: whatever they hold, they are
+    only passed over (RFC 6265, section 5.4).
+    """
+    sent = ";".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"cookie")
+    pairs = [pair.partition("=") for pair in sent.split(";")]
+    found = [value.strip() for name, _, value in pairs if name.strip() == cookie_name(origin, of)]
+    return found[0] if len(found) == 1 and found[0].isprintable() else ""

@@ -1,4 +1,4 @@
-"""What the broker itself issues: grant tokens, call credentials and nonces.
+"""What the broker itself issues: grant tokens, call credentials, nonces and the console's tokens.
 
 Each is checked without the store, so each says only what never changes; state, permissions and single use are the
 store's. No error or repr here quotes a token.
@@ -25,6 +25,7 @@ NONCE_MINUTES = 3
 """How many minutes a nonce outlives its own."""
 _REMEMBERED_TOKENS = 10_000
 _NONCE_MAC_BYTES = 16
+_CONSOLE_BYTES = sodium.KEY_BYTES
 _CREDENTIAL_PREFIX = "pcc1"
 _SECONDS = 60
 
@@ -173,6 +174,32 @@ class Nonces:
     def _make(self, minute: int) -> str:
         name = minute.to_bytes(8, "big")
         return base64url.encode(name[3:] + sodium.mac(self._key, b"nonce" + name)[:_NONCE_MAC_BYTES])
+
+
+class ConsoleTokens:
+    """What a console's cookie holds: a random value under an HMAC, so that one of ours is told from a guess without the
+    store.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def new(self) -> str:
+        """A further one."""
+        value = sodium.new_key()
+        return base64url.encode(value + self._mac(value))
+
+    def is_ours(self, token: str) -> bool:
+        """Whether this broker made it; whether it still signs anybody in, the store says."""
+        try:
+            decoded = base64url.decode(token)
+        except ValueError:
+            return False
+        value, mac = decoded[:_CONSOLE_BYTES], decoded[_CONSOLE_BYTES:]
+        return sodium.same(mac, self._mac(value))
+
+    def _mac(self, value: bytes) -> bytes:
+        return sodium.mac(self._key, b"console" + value)
 
 
 def _refused(code: str, message: str, next_step: str = "") -> Unauthenticated:

@@ -39,13 +39,18 @@ class InvalidInput(BrokerError):  # noqa: N818 - the tree reads as the answers i
 
 
 class Unauthenticated(BrokerError):  # noqa: N818
-    """No valid grant, proof or invite. `challenge` is the DPoP error of RFC 9449, section 7.1."""
+    """No valid grant, proof or invite. `challenge` is the DPoP error of RFC 9449, section 7.1. `tried`: something was
+    shown, and it was not right.
+    """
 
     status = 401
 
-    def __init__(self, code: str, message: str, next_step: str = "", *, challenge: str = "invalid_token") -> None:
+    def __init__(
+        self, code: str, message: str, next_step: str = "", *, challenge: str = "invalid_token", tried: bool = True
+    ) -> None:
         super().__init__(code, message, next_step)
         self.challenge = challenge
+        self.tried = tried
 
 
 class Forbidden(BrokerError):  # noqa: N818

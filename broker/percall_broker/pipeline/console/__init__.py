@@ -14,7 +14,7 @@ from percall_broker.pipeline.console.presence import PasskeyPresence
 from percall_broker.pipeline.console.sessions import ConsoleSessions
 
 if TYPE_CHECKING:
-    from percall_broker.crypto.tokens import Nonces
+    from percall_broker.crypto.tokens import ConsoleTokens, Nonces
     from percall_broker.pipeline.administration import Administration
     from percall_broker.pipeline.approvals import Approvals
     from percall_broker.stages.lookup import Lookup
@@ -36,6 +36,7 @@ class Console:
         store: Store,
         lookup: Lookup,
         nonces: Nonces,
+        tokens: ConsoleTokens,
         administration: Administration,
         approvals: Approvals,
         public_url: str,
@@ -43,7 +44,10 @@ class Console:
         """All of them. `public_url` is the broker's configured URL, without a path."""
         presence = PasskeyPresence(store, nonces, Origin(origin_of(public_url)))
         return cls(
-            ConsoleSessions(store, lookup), presence, Actions(administration, approvals, presence), Figures(store)
+            ConsoleSessions(store, lookup, tokens),
+            presence,
+            Actions(administration, approvals, presence),
+            Figures(store),
         )
 
 

@@ -20,6 +20,7 @@ from percall_broker.model.standing import barred
 from percall_broker.store.protocol import Statement
 
 if TYPE_CHECKING:
+    from percall_broker.crypto.tokens import ConsoleTokens
     from percall_broker.model.records import Grant
     from percall_broker.stages.lookup import Lookup
     from percall_broker.store.protocol import Store
@@ -69,9 +70,10 @@ class Session:
 class ConsoleSessions:
     """Links and sessions. Every method raises Unavailable when the store cannot."""
 
-    def __init__(self, store: Store, lookup: Lookup) -> None:
+    def __init__(self, store: Store, lookup: Lookup, tokens: ConsoleTokens) -> None:
         self._store = store
         self._lookup = lookup
+        self._tokens = tokens
 
     async def link(self, by: Identity, *, enrol: bool) -> tuple[str, int]:
         """A code that signs its maker in, once, and until when. `enrol`: and lets them make a passkey.
@@ -108,7 +110,7 @@ class ConsoleSessions:
     async def open(self, grant_id: str, how: str, now: float, *, may_enrol: bool = False) -> Opened:
         """A session for a grant; recorded. Raises Unauthenticated where it does not stand."""
         grant = await self._standing(grant_id, now)
-        token = secrets.token_urlsafe(_BYTES)
+        token = self._tokens.new()
         row = {"token_hash": _hash(token), "grant_id": grant.id, "how": how, "now": int(now)}
         row |= {"may_enrol_until": int(now) + ENROL_SECONDS if may_enrol else 0}
         by = Identity(grant, secrets.token_urlsafe(16), "passkey" if how == "passkey" else "")
@@ -125,10 +127,12 @@ class ConsoleSessions:
 
         Raises Unauthenticated.
         """
+        if not token:  # any page of the web can have a browser ask without it, and learns nothing by that
+            raise Unauthenticated("console.session", "You are not signed in.", _SIGN_IN, tried=False)
         found = await self._store.fetch(
             "read_console_session", token_hash=_hash(token), now=int(now), seen_since=int(now) - IDLE_SECONDS
         )
-        if not token or not found:
+        if not found:
             raise Unauthenticated("console.session", "You are not signed in, or were away for too long.", _SIGN_IN)
         row = found[0]
         try:
@@ -141,6 +145,10 @@ class ConsoleSessions:
                 Statement("see_console_session", {"token_hash": row["token_hash"], "now": int(now)})
             )
         return Session(row["token_hash"], grant, row["how"], row["may_enrol_until"] > now)
+
+    def name(self, token: str) -> str:
+        """What tells one session's requests from others', before anything is read of it; empty for no token of ours."""
+        return _hash(token) if self._tokens.is_ours(token) else ""
 
     async def close(self, token: str) -> None:
         """Signs out."""

@@ -26,6 +26,15 @@ def test_a_token_is_read_from_its_own_cookie() -> None:
     assert token_of(scope(cookie="a=b; __Host-percall=t; percall-console=other"), HTTPS) == "t"
     for sent in ("", "a=b", "__Host-percall", "percall-console=t", "\x00=;;;", "__Host-percall=a\x01b"):
         assert token_of(scope(cookie=sent), HTTPS) == ""
+    assert token_of(scope(cookie="__Host-percall=mine; __Host-percall=another's"), HTTPS) == ""
+
+
+@pytest.mark.parametrize(
+    "other", ['prefs={"a":1}', 'a="b', "bare", "a b=c d", "=", "é=1", "__Host-percall2=x", "[a]=1"]
+)
+def test_whatever_other_cookies_hold_nobody_is_signed_out(other: str) -> None:
+    for sent in (f"{other}; __Host-percall=t", f"__Host-percall=t; {other}"):
+        assert token_of(scope(cookie=sent), HTTPS) == "t"
 
 
 @pytest.mark.parametrize(
