@@ -98,6 +98,13 @@ class ConsoleBrowser:
         credential = self.passkey.create(asked.json["options"]["challenge"])
         return self.post("passkeys", {"values": values, **_ours(asked), "credential": credential})
 
+    def by_passkey(self) -> Answer:
+        """Signs in anew."""
+        assert self.passkey is not None
+        asked = self.post("sign-in/passkey/ask")
+        credential = self.passkey.get(asked.json["options"]["challenge"])
+        return self.post("sign-in/passkey", {**_ours(asked), "credential": credential})
+
     def ask(self, action: str, subject: str, shown: str, **values: str) -> Answer:
         """What a passkey is to sign."""
         return self.post("changes/ask", {"action": action, "subject": subject, "shown": shown, "values": values})

@@ -140,13 +140,7 @@ def test_a_session_ends_with_its_person(served: Served, browser: ConsoleBrowser,
     assert theirs.get("").status == 200
     served.administrator.administer("POST", f"/v1/admin/people/{name}/{verb}")
     assert theirs.get("").status == 401
-    asked = theirs.post("sign-in/passkey/ask")
-    assert theirs.passkey is not None
-    credential = theirs.passkey.get(asked.json["options"]["challenge"])
-    again = theirs.post(
-        "sign-in/passkey", {"id": asked.json["id"], "nonce": asked.json["nonce"], "credential": credential}
-    )
-    assert again.code in {"passkey.unknown", "console.grant"}
+    assert theirs.by_passkey().code in {"passkey.unknown", "console.grant"}
     assert browser.get("").status == 200, "nobody else's"
 
 
@@ -272,12 +266,30 @@ def test_what_changed_between_view_and_click_is_a_conflict(served: Served, brows
     assert state_of(served, grant) == "suspended"
 
 
-def test_a_forgotten_passkey_changes_nothing(served: Served, ada: SigningLaptop) -> None:
+def test_a_forgotten_passkey_changes_nothing_and_what_it_opened_is_closed(served: Served, ada: SigningLaptop) -> None:
     cy = ConsoleBrowser.signed_in(SigningLaptop.of_person(served.url, served.local_invite("cy")), enrol=True)
+    thief = ConsoleBrowser.of(served.url)
+    thief.passkey = cy.passkey
+    assert thief.by_passkey().status == 200
+    assert thief.get("calls").status == 200
     (row,) = ada.administer("GET", "/v1/admin/passkeys?person=cy")
     ada.administer("DELETE", f"/v1/admin/passkeys/{row['passkey']}")
     _, grant = served.enrol()
     assert cy.ask("grant.revoke", grant, shown(served, grant)).code == "passkey.none"
+    assert thief.get("calls").status == 401
+    assert thief.by_passkey().code == "passkey.unknown"
+    assert cy.get("calls").status == 200, "a link has signed her in"
+
+
+def test_a_passkey_signs_in_while_another_device_of_its_person_is_frozen(served: Served, ada: SigningLaptop) -> None:
+    kept = SigningLaptop.of_person(served.url, served.local_invite("fay"))
+    fay = ConsoleBrowser.signed_in(kept, enrol=True)
+    first = {row["device"] for row in ada.administer("GET", "/v1/admin/devices?person=fay")}
+    newer = SigningLaptop(served.url, presence=kept.presence)
+    newer.finish(newer.enrol(served.local_invite("fay")))
+    (lost,) = {row["device"] for row in ada.administer("GET", "/v1/admin/devices?person=fay")} - first
+    served.administrator.administer("POST", "/v1/admin/freezes", {"kind": "device", "name": lost})
+    assert fay.by_passkey().status == 200
 
 
 # --- other sites ------------------------------------------------------------------------------------------------------

@@ -61,8 +61,8 @@ def router(pages: Pages) -> APIRouter:
         credential = found.get("credential")
         if not isinstance(credential, dict):
             raise InvalidInput("request.form", "There is no answer of a passkey.")
-        person = await console.presence.person(asked, credential, now)
-        return _welcome(origin, await console.sessions.open_of(person, "passkey", now))
+        person, key = await console.presence.person(asked, credential, now)
+        return _welcome(origin, await console.sessions.open_of(person, "passkey", now, passkey=key))
 
     @routes.post("/sign-out")
     async def leave(request: Request) -> Response:

@@ -96,13 +96,13 @@ class PasskeyPresence:
         """What the browser is to ask any passkey of this broker for: who its person is."""
         return passkeys.request_options(self._usable(), self.challenge(change, None), [])
 
-    async def person(self, change: Change, credential: Row, now: float) -> str:
-        """Whose passkey it is that signs in. Raises Unauthenticated, Forbidden."""
+    async def person(self, change: Change, credential: Row, now: float) -> tuple[str, str]:
+        """Whose passkey it is that signs in, and its id. Raises Unauthenticated, Forbidden."""
         row = await self._passkey(passkeys.credential_id(credential))
         if row is None:
             raise Unauthenticated("passkey.unknown", "This passkey is not known here.", "Sign in with a link.")
         await self._asserted(change, None, credential, row, now)
-        return str(row["person"])
+        return str(row["person"]), str(row["id"])
 
     async def asking_new(self, change: Change, session: Session) -> Row:
         """What the browser is to make. Raises Forbidden where the session may not enrol one."""
@@ -137,9 +137,10 @@ class PasskeyPresence:
         return [{"passkey" if name == "id" else name: row[name] for name in members} for row in rows]
 
     async def remove(self, by: Identity, identifier: str) -> Row:
-        """Forgets a passkey, anybody's: where one is lost. Raises NotFound."""
+        """Forgets a passkey, anybody's, and ends what it has signed in: where one is lost. Raises NotFound."""
         done = await self._store.transact(
             Statement("remove_passkey", {"id": identifier}, required=True),
+            Statement("end_sessions_of_passkey", {"id": identifier}),
             log.change(by, "passkey.remove", passkey=identifier),
         )
         if done is None:

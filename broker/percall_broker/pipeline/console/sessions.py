@@ -100,18 +100,20 @@ class ConsoleSessions:
         row = used[0][0]
         return await self.open(row["grant_id"], "link", now, may_enrol=row["purpose"] == "enrol")
 
-    async def open_of(self, person: str, how: str, now: float) -> Opened:
-        """Signs in a person who has shown who they are. Raises Forbidden where they have no grant that stands."""
+    async def open_of(self, person: str, how: str, now: float, *, passkey: str = "") -> Opened:
+        """Signs in a person who has shown who they are, by the passkey of that id or elsewhere. Raises Forbidden where
+        they have no grant that stands.
+        """
         rows = await self._store.fetch("grant_to_sign_in", person=person, now=int(now))
         if not rows:
             raise Forbidden("console.grant", f"{person} has no grant here that stands.")
-        return await self.open(rows[0]["id"], how, now)
+        return await self.open(rows[0]["id"], how, now, passkey=passkey)
 
-    async def open(self, grant_id: str, how: str, now: float, *, may_enrol: bool = False) -> Opened:
+    async def open(self, grant_id: str, how: str, now: float, *, may_enrol: bool = False, passkey: str = "") -> Opened:
         """A session for a grant; recorded. Raises Unauthenticated where it does not stand."""
         grant = await self._standing(grant_id, now)
         token = self._tokens.new()
-        row = {"token_hash": _hash(token), "grant_id": grant.id, "how": how, "now": int(now)}
+        row = {"token_hash": _hash(token), "grant_id": grant.id, "how": how, "passkey": passkey, "now": int(now)}
         row |= {"may_enrol_until": int(now) + ENROL_SECONDS if may_enrol else 0}
         by = Identity(grant, secrets.token_urlsafe(16), "passkey" if how == "passkey" else "")
         await self._store.transact(

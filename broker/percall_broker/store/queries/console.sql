@@ -9,9 +9,9 @@ VALUES (:code_hash, :grant_id, :purpose, :expires_at, NULL)
 UPDATE console_links SET used_at = :now WHERE code_hash = :code_hash AND used_at IS NULL AND expires_at > :now
 RETURNING grant_id, purpose
 
--- name: add_console_session(token_hash, grant_id, how, may_enrol_until, now, expires_at)
-INSERT INTO console_sessions (token_hash, grant_id, how, may_enrol_until, created_at, seen_at, expires_at)
-VALUES (:token_hash, :grant_id, :how, :may_enrol_until, :now, :now, :expires_at)
+-- name: add_console_session(token_hash, grant_id, how, passkey, may_enrol_until, now, expires_at)
+INSERT INTO console_sessions (token_hash, grant_id, how, passkey, may_enrol_until, created_at, seen_at, expires_at)
+VALUES (:token_hash, :grant_id, :how, :passkey, :may_enrol_until, :now, :now, :expires_at)
 
 -- name: read_console_session(token_hash, now, seen_since)
 SELECT token_hash, grant_id, how, may_enrol_until, created_at, seen_at, expires_at FROM console_sessions
@@ -57,6 +57,9 @@ RETURNING id
 -- name: remove_passkey(id)
 DELETE FROM passkeys WHERE id = :id RETURNING person, name
 
+-- name: end_sessions_of_passkey(id)
+DELETE FROM console_sessions WHERE passkey = :id AND passkey <> ''
+
 -- name: remove_passkeys(person)
 DELETE FROM passkeys WHERE person = :person
 
@@ -66,6 +69,7 @@ SELECT g.id FROM grants g
 JOIN persons p ON p.name = g.person JOIN device_keys k ON k.thumbprint = g.device JOIN devices d ON d.id = k.device
 WHERE g.person = :person AND g.automation = 0 AND g.state = 'active' AND (g.expires_at = 0 OR g.expires_at > :now)
   AND p.state = 'active' AND k.state = 'active' AND d.state = 'active'
+  AND NOT EXISTS (SELECT 1 FROM freezes f WHERE f.kind = 'device' AND f.name = d.id)
 ORDER BY g.administrator DESC, g.created_at DESC, g.id LIMIT 1
 
 -- name: calls_by_bucket(since_ms, bucket_ms)

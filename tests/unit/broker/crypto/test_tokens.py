@@ -1,4 +1,4 @@
-"""What the broker issues: grant tokens, call credentials and nonces."""
+"""What the broker issues: grant tokens, call credentials, nonces and the console's tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from joserfc import jws as oracle
 from joserfc.jwk import OKPKey
 
 from percall_broker.crypto import base64url, sodium
-from percall_broker.crypto.tokens import NEVER, NONCE_MINUTES, CallCredential, CallCredentials, GrantTokens, Nonces
+from percall_broker.crypto.tokens import (
+    NEVER,
+    NONCE_MINUTES,
+    CallCredential,
+    CallCredentials,
+    ConsoleTokens,
+    GrantTokens,
+    Nonces,
+)
 from percall_broker.model.errors import Unauthenticated
 
 SEED = bytes(range(32))
@@ -107,3 +115,14 @@ def test_a_nonce_holds_for_its_minute_and_the_next_few_and_on_every_replica() ->
     assert not Nonces(b"k" * 32).holds(nonce, now)
     assert not replica.holds(None, now)
     assert nonce != replica.current(now + 60)
+
+
+@given(st.text(max_size=100) | st.binary(max_size=100).map(base64url.encode))
+def test_a_guess_is_no_token_of_the_console_s(guess: str) -> None:
+    tokens = ConsoleTokens(SEED)
+    token = tokens.new()
+    assert tokens.is_ours(token)
+    assert not tokens.is_ours(guess)
+    assert not tokens.is_ours(token[:-2])
+    assert not ConsoleTokens(bytes(32)).is_ours(token)
+    assert token != tokens.new()
