@@ -1,7 +1,7 @@
 """One server's entry in a client's config: as it would be with Percall, and the difference for a person to read.
 
 Member by member, so that comments and order are kept, and with them whatever the client keeps there besides (tool
-approvals, time-outs). Keys are masked wherever a person sees an entry.
+approvals, time-outs). Keys are masked wherever a person sees an entry, and so is what might be one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import difflib
 import json
 from typing import TYPE_CHECKING, Any
 
-from percall.clients import documents
+from percall.clients import documents, literal_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +23,9 @@ _OF_LAUNCH = frozenset({
     "args", "env", "envFile", "environment", "url", "serverUrl", "httpUrl", "headers", "http_headers",
     "env_http_headers", "bearer_token_env_var", "oauth", "auth", "authProviderType", "env_vars",
 })  # fmt: skip
+
+# Whose members are values for the server.
+_OF_VALUES = frozenset({"env", "environment", "headers", "http_headers", "oauth", "auth", "settings"})
 
 
 def at(text: str, client: Client, path: Sequence[Step]) -> Any:
@@ -77,9 +80,14 @@ def _lines(entry: Any, masks: Mapping[str, str]) -> list[str]:
     return json.dumps(_masked(entry, masks), indent=2, ensure_ascii=False).splitlines()
 
 
-def _masked(value: Any, masks: Mapping[str, str]) -> Any:
+def _masked(value: Any, masks: Mapping[str, str], *, is_value: bool = False) -> Any:
+    """`is_value`: it is given to the server, so that nobody can tell that it is no secret, but for plain words."""
     if isinstance(value, dict):
-        return {name: _masked(member, masks) for name, member in value.items()}
+        return {name: _masked(member, masks, is_value=is_value or name in _OF_VALUES) for name, member in value.items()}
     if isinstance(value, list):
-        return [_masked(member, masks) for member in value]
-    return masks.get(value, value) if isinstance(value, str) else value
+        return [_masked(member, masks, is_value=is_value) for member in value]
+    if not isinstance(value, str) or value in masks:
+        return masks.get(value, value)
+    if is_value and not literal_secrets.may_be_shown(value):
+        return "(value)"
+    return value.partition("?")[0] + "?(query)" if "://" in value and "?" in value else value

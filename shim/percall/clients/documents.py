@@ -14,12 +14,13 @@ from percall.clients.catalogue import JSONC, TOML, XML
 from percall.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from percall.clients.jsonc import Step
 
 
 _MARK = "\ufeff"
+_MOST_VALUES = 100_000
 _LONE_NEWLINE = re.compile(r"(?<!\r)\n")
 
 
@@ -27,11 +28,14 @@ def read(text: str, form: str) -> Any:
     """The data of a document, as dictionaries and lists. Raises UsageError, saying where it cannot be read."""
     if not text.strip("\ufeff \t\r\n"):
         return {}
-    if form == JSONC:
-        return jsonc.parse(text).value
-    if form == XML:
-        return jetbrains.parse(text)
-    return _plain(_toml(text) if form == TOML else _yaml(text))
+    try:
+        if form == JSONC:
+            return jsonc.parse(text).value
+        if form == XML:
+            return jetbrains.parse(text)
+        return _plain(_toml(text) if form == TOML else _yaml(text))
+    except RecursionError:
+        raise UsageError("config.syntax", "It nests too deep to be a config file.") from None
 
 
 def replaced(text: str, form: str, path: Sequence[Step], value: Any) -> str:
@@ -143,11 +147,14 @@ def _yaml_reader() -> Any:
     return reader
 
 
-def _plain(value: Any) -> Any:
-    """Without the libraries' own classes."""
+def _plain(value: Any, room: Iterator[int] | None = None) -> Any:
+    """Without the libraries' own classes. `room` has a step for each value: YAML's aliases make many of few."""
+    room = iter(range(_MOST_VALUES)) if room is None else room
+    if next(room, None) is None:
+        raise UsageError("config.syntax", f"It holds more than {_MOST_VALUES} values.")
     if isinstance(value, dict):
-        return {str(name): _plain(member) for name, member in value.items()}
+        return {str(name): _plain(member, room) for name, member in value.items()}
     if isinstance(value, list):
-        return [_plain(member) for member in value]
+        return [_plain(member, room) for member in value]
     unwrapped = getattr(value, "unwrap", None)
     return unwrapped() if unwrapped else value

@@ -10,8 +10,8 @@ import re
 from collections import Counter
 from urllib.parse import parse_qsl, urlsplit
 
-_REFERENCE = re.compile(
-    r"\$\{[^}]*\}|\$[A-Za-z_]\w*|\{env:[^}]+\}|\{file:[^}]+\}|%[A-Za-z_]\w*%|\$\(.*\)|<[^<>]*>|\{\{.*\}\}"
+_REFERENCE = re.compile(  # a bare `$NAME` stands by itself: a dollar within a password is one of its characters
+    r"\$\{[^}]*\}|(?<![^\s:/@=,(])\$[A-Za-z_]\w*(?![^\s:/@=,)?&.-])|\{env:[^}]+\}|\{file:[^}]+\}|%[A-Za-z_]\w*%|\$\(.*\)|<[^<>]*>|\{\{.*\}\}"
 )
 _ISSUED = re.compile(
     r"""(?x)
@@ -60,11 +60,16 @@ def is_secret(name: str, value: str) -> bool:
         return False
     if _has_credentials(value):
         return True
-    if _PLACEHOLDER.search(value) or _PLAIN_WORD.fullmatch(value):
+    if _PLAIN_WORD.fullmatch(value) or (_PLACEHOLDER.search(value) and not _looks_random(value)):
         return False
     if _NAMED.search(_separated(name)) and not _NOT_SECRET_NAME.search(_separated(name)):
         return len(value) >= _LEAST_CHARACTERS
     return _looks_random(value)
+
+
+def may_be_shown(value: str) -> bool:
+    """Whether a value beside a pasted secret is certainly none: a plain word, a number, an address, a reference."""
+    return _PLAIN_WORD.fullmatch(value) is not None or is_reference(value)
 
 
 def places_in_arguments(arguments: list[str]) -> list[tuple[int, str]]:

@@ -130,7 +130,7 @@ def _server(
     client: Client, file: Path, path: tuple[Step, ...], name: str, entry: dict[str, Any], project: str
 ) -> ConfiguredServer:
     command = _command(client, entry)
-    environment = _texts(entry.get(client.shape.environment))
+    environment = _environment(client, entry)
     url = next((str(entry[key]) for key in client.shape.urls if isinstance(entry.get(key), str)), "")
     headers = {
         name: text for key in client.shape.headers for name, text in _texts(_at(entry, tuple(key.split(".")))).items()
@@ -160,6 +160,12 @@ def _command(client: Client, entry: dict[str, Any]) -> tuple[str, ...]:
     if client.shape.command_list:
         return tuple(_list(written))
     return (written, *_list(entry.get(client.shape.arguments))) if isinstance(written, str) else ()
+
+
+def _environment(client: Client, entry: dict[str, Any]) -> dict[str, str]:
+    command = entry.get(client.shape.command)
+    within = command.get("env") if isinstance(command, dict) else None  # Zed's older form
+    return {**_texts(within), **_texts(entry.get(client.shape.environment))}
 
 
 def _list(value: Any) -> list[str]:

@@ -19,6 +19,10 @@ from percall.clients.literal_secrets import is_secret, is_secret_header, is_secr
         ("ENDPOINT", "https://api.example.com/v1?api_key=0123456789abcdef"),
         ("SOMETHING", "9f86d081884c7d659a2feaa0c55ad015"),
         ("JIRA_API_TOKEN", "ATATT3xFfGF0" + "a1B2" * 9),
+        ("GRAFANA_API_KEY", "Q7kZmy3rT9xVb2Lw8NcD5sGh"),
+        ("GRAFANA_API_KEY", "x8KyourT9b2Lw8NcD5sGhQ7kZ1pR4tXXX"),
+        ("DB_PASSWORD", "S3cr$tPass9word"),
+        ("DATABASE_URL", "postgres://app:pw$x9q@db.example.com/app"),
     ],
 )
 def test_a_pasted_key_is_one(name: str, value: str) -> None:
@@ -33,6 +37,9 @@ def test_a_pasted_key_is_one(name: str, value: str) -> None:
         ("GITHUB_TOKEN", "${input:token}"),
         ("GITHUB_TOKEN", "{env:GITHUB_TOKEN}"),
         ("GITHUB_TOKEN", "$GITHUB_TOKEN"),
+        ("AUTHORIZATION", "Bearer $GITHUB_TOKEN"),
+        ("DATABASE_URL", "postgres://$DB_USER:$DB_PASSWORD@db.example.com:5432/app?sslmode=$MODE"),
+        ("API_KEY", "my-api-key-goes-here"),
         ("GITHUB_TOKEN", "%GITHUB_TOKEN%"),
         ("GITHUB_TOKEN", "<your token here>"),
         ("API_KEY", "YOUR_API_KEY"),
