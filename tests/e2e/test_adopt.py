@@ -190,6 +190,19 @@ def test_a_rotated_key_takes_its_backup_with_it(alice: Person) -> None:
     assert "erased" in alice.laptop.run("undo", "--yes", check=False).stdout
 
 
+def test_a_backup_is_erased_after_a_week_whatever_command_is_run_then(alice: Person) -> None:
+    alice.file(".cursor/mcp.json", CURSOR % CANARY)
+    alice.adopt("--yes")
+    folder = alice.laptop.home / "percall" / "adoptions"
+    (record,) = folder.glob("*.json")
+    told = json.loads(record.read_text())
+    record.write_text(json.dumps({**told, "created_at": told["created_at"] - 8 * 86400}))
+    assert list(folder.glob("*.sealed"))
+    alice.laptop.run("status")
+    assert not list(folder.glob("*.sealed"))
+    assert "erased" in alice.laptop.run("undo", "--yes", check=False).stdout
+
+
 def test_every_client_that_is_written_keeps_its_own_form(broker: Broker, own: str, alice: Person) -> None:
     files = {
         "claude-code": (".claude.json", json.dumps({"numStartups": 3, "mcpServers": {"keyed": PASTED}})),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from percall import home
+from percall.adoption import records
 from percall.cli import output
 from percall.cli.login import tell
-from percall.errors import PercallError
+from percall.errors import PercallError, UsageError
 from percall.identity import keyrings, passphrase, standings, unlocking
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ def status(
 
     Ends with the code of the first problem, 0 when there is none.
     """
+    with contextlib.suppress(UsageError):  # `percall undo` tells what is wrong with one
+        records.erase_old(time.time())
     for done in standings.picked_up(agent):
         if not as_json:
             output.say(f"New: a grant that waited for you ({done.session.grant}).")

@@ -7,6 +7,7 @@ keyctl(2) itself, for want of a maintained library; other systems have no such t
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -68,7 +69,10 @@ def keep(name: str, key: bytes, seconds: int) -> int:
 
 
 def find(name: str) -> Kept | None:
-    """What is kept under a name; None when there is nothing, or no such keyring."""
+    """What is kept under a name, and not past its time; None when there is nothing, or no such keyring.
+
+    The kernel ends it by itself, but for one whose keeper was killed before it could say when.
+    """
     try:
         serial = _found(name)
         held = ctypes.create_string_buffer(_KEY_BYTES + _TIME_BYTES)
@@ -77,7 +81,12 @@ def find(name: str) -> Kept | None:
         return None
     if size != len(held):
         return None
-    return Kept(held.raw[:_KEY_BYTES], int.from_bytes(held.raw[_KEY_BYTES:], "big"))
+    kept = Kept(held.raw[:_KEY_BYTES], int.from_bytes(held.raw[_KEY_BYTES:], "big"))
+    if kept.until > time.time():
+        return kept
+    with contextlib.suppress(OSError):
+        forget(name)
+    return None
 
 
 def forget(name: str) -> bool:

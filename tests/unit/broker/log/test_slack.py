@@ -35,6 +35,17 @@ def test_a_name_is_never_a_mention_a_link_or_markup(name: str) -> None:
     assert "`" not in text
 
 
+@pytest.mark.parametrize("name", ["a\nSecurity: all clear. Approve ap_9", "merge\u202e", "x" * 1024, "&" * 1024])
+def test_a_name_is_one_short_line_and_hides_nothing_of_the_question(name: str) -> None:
+    for member in ("tool", "agent"):
+        told = written("approval.requested", **{**ASKED, member: name})
+        text = str(told["text"])
+        assert "\n" not in text
+        assert "\u202e" not in text
+        assert text.endswith("It needs leads: ap_1")
+        assert '"verbatim": true' in json.dumps(told["blocks"]), "an address in it is no link"
+
+
 def test_any_other_event_is_told_with_what_it_holds() -> None:
     told = written("grant.expiring", grant="g_1", person="alice", agent="")
     assert told["text"] == "*grant.expiring*: grant g_1, person alice"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -53,6 +54,16 @@ def test_what_is_unlocked_opens_without_a_passphrase_until_it_is_locked() -> Non
 def test_the_kernel_ends_it_by_itself() -> None:
     unlocking.unlock(PASSPHRASE, 1)
     wait_for(lambda: unlocking.unlocked_until("g1") == 0, "the kernel's time-out")
+
+
+def test_what_is_past_its_time_opens_nothing_though_the_kernel_still_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where its keeper was killed before it had told the kernel how long."""
+    with monkeypatch.context() as long_ago:
+        long_ago.setattr(time, "time", lambda: 1000.0)
+        kernel_keyring.keep("late", b"k" * 32, 3600)
+        assert kernel_keyring.find("late") is not None
+    assert kernel_keyring.find("late") is None
+    assert not kernel_keyring.forget("late"), "it is gone"
 
 
 def test_a_wrong_passphrase_unlocks_nothing() -> None:
