@@ -218,7 +218,7 @@ def build(
 
 def _rest(broker: Broker, errors: ErrorAnswers) -> FastAPI:
     """What is not on the path of a call."""
-    rest = FastAPI(title="Percall broker", docs_url=None, redoc_url=None, openapi_url=None)
+    rest = FastAPI(title="Percall broker", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
 
     async def reader(request: Request) -> Identity:
         body = await request.body()

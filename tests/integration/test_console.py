@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import re
 import time
@@ -14,11 +15,13 @@ import pytest
 from harness.composing import composed
 from harness.console import ConsoleBrowser
 from harness.passkeys import PRESENT, Passkey
+from harness.processes import wait_for
 from harness.signing import Answer, SigningLaptop
 from integration.conftest import Served
 from integration.replicas import replicas
 from percall_broker.asgi import ErrorAnswers
 from percall_broker.console.door import ConsoleDoor
+from percall_broker.console.pages.live import MOST_STREAMS
 from percall_broker.model.peers import TrustedProxies
 from percall_broker.strangers import Strangers
 
@@ -395,6 +398,23 @@ def test_the_stream_tells_what_happened_since_its_page_was_made_and_ends_with_th
         with browser.events(wrong):
             pass  # it begins with what is so now
     assert ConsoleBrowser.of(served.url).get("events").status == 401
+
+
+def test_a_session_has_so_many_streams_and_others_have_theirs(served: Served, browser: ConsoleBrowser) -> None:
+    many = ConsoleBrowser.signed_in(SigningLaptop.of_person(served.url, served.local_invite("manypages")))
+    with contextlib.ExitStack() as stack:
+        for _ in range(MOST_STREAMS):
+            assert next(stack.enter_context(many.events("0.0.0"))), "it has begun"
+        assert many.get("events?live").status == 429
+        with browser.events("0.0.0") as events:
+            assert next(events)
+
+    def begins() -> bool:
+        with contextlib.suppress(AssertionError), many.events("0.0.0") as events:
+            return bool(next(events))
+        return False
+
+    wait_for(begins, "the closed ones to be counted out")
 
 
 def test_a_session_and_a_passkeys_answer_hold_on_every_replica_and_once_in_all(

@@ -89,7 +89,9 @@ class ConsoleDoor:
         return name.encode("latin-1") in self._names
 
     def _application(self) -> FastAPI:
-        application = FastAPI(title="Percall console", docs_url=None, redoc_url=None, openapi_url=None)
+        application = FastAPI(
+            title="Percall console", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
+        )
 
         @application.exception_handler(BrokerError)
         async def refuse(request: Request, error: BrokerError) -> Response:

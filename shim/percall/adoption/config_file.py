@@ -7,9 +7,11 @@ rename is overwritten, and no file system that we know offers better.
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
 import tempfile
+import time
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +19,19 @@ from pathlib import Path
 from percall.errors import UsageError
 
 _MOST_BYTES = 64 * 1024 * 1024
+_SURELY_OVER_SECONDS = 60
+
+
+def aside(path: Path) -> tuple[int, str]:
+    """A new file beside one that will take its place, open to be written, for its owner alone. Raises OSError.
+
+    It may hold pasted keys, so that what somebody who was killed left of this kind goes first.
+    """
+    prefix = f".{path.name}.percall-"
+    for left in path.parent.glob(f"{glob.escape(prefix)}*"):
+        if left.lstat().st_mtime < time.time() - _SURELY_OVER_SECONDS:
+            left.unlink(missing_ok=True)
+    return tempfile.mkstemp(dir=path.parent, prefix=prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +49,7 @@ class ConfigFile:
         folder = self.path.parent
         try:
             mode = self.path.stat()
-            descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{self.path.name}.")
+            descriptor, temporary = aside(self.path)
             try:
                 with os.fdopen(descriptor, "wb") as file:
                     file.write(data)

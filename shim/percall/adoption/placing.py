@@ -6,7 +6,6 @@ Each edit begins with the file as it is at that moment, and replaces it only if 
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,7 +144,7 @@ def _create(path: Path, text: str) -> None:
         raise UsageError("config.read", f"{path} is a link to a file that is not there.", "Make that file, or drop it.")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        descriptor, temporary = config_file.aside(path)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(text.encode())

@@ -6,6 +6,7 @@ was interrupted.
 
 # No postponed annotations here: FastAPI reads them.
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Request
@@ -13,16 +14,19 @@ from starlette.responses import Response, StreamingResponse
 
 from percall_broker.console import security
 from percall_broker.console.asking import Pages
-from percall_broker.model.errors import BrokerError
+from percall_broker.model.errors import BrokerError, TooMany
 from percall_broker.pipeline.console.figures import Mark
 
 LOOK_SECONDS = 1.0
+MOST_STREAMS = 16
+"""Of one session: one for each page that is open."""
 _HEARTBEAT_SECONDS = 15.0
 
 
 def router(pages: Pages) -> APIRouter:
     """The one route."""
     routes = APIRouter()
+    streams: Counter[str] = Counter()
     broker, console = pages.broker, pages.broker.console
 
     async def events(token: str, known: Mark) -> AsyncIterator[bytes]:
@@ -43,13 +47,25 @@ def router(pages: Pages) -> APIRouter:
                 yield b"".join(f"event: {name}\ndata: \n\n".encode() for name in names) or b": still here\n\n"
             await broker.changes.next(generation, LOOK_SECONDS)
 
+    async def counted(token: str, known: Mark) -> AsyncIterator[bytes]:
+        streams[token] += 1
+        try:
+            async for event in events(token, known):
+                yield event
+        finally:
+            streams[token] -= 1
+            if not streams[token]:
+                del streams[token]
+
     @routes.get("/events")
     async def stream(request: Request) -> Response:
         await pages.anybody(request)
         token = security.token_of(dict(request.scope), pages.origin)
+        if streams[token] >= MOST_STREAMS:
+            raise TooMany("console.streams", f"{MOST_STREAMS} pages of this session are open.", "Close some.")
         since = Mark.of(request.query_params.get("since", "")) or await console.figures.mark()
         headers = {"x-accel-buffering": "no"}
-        return StreamingResponse(events(token, since), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(counted(token, since), media_type="text/event-stream", headers=headers)
 
     return routes
 
