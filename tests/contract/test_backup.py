@@ -302,7 +302,7 @@ async def test_what_was_used_or_ended_after_the_backup_is_not_open_again(
     store: Store, location: str, keys: KeyFolder, file: Path, empty: Callable[[str], str]
 ) -> None:
     link = {"code_hash": "link", "grant_id": "g", "purpose": "sign-in", "expires_at": 2_000_000_000}
-    session = {"token_hash": "session", "grant_id": "g", "how": "link", "may_enrol_until": 0, "now": 1}
+    session = {"token_hash": "session", "grant_id": "g", "how": "link", "passkey": "", "may_enrol_until": 0, "now": 1}
     account = {"issuer": "https://login.example", "subject": "1", "person": "alice", "linked_at": 2}
     await store.append(
         Statement("add_console_link", link),

@@ -70,10 +70,10 @@ class ConsoleBrowser:
         parts = urlsplit(self.at)
         connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=10)
         own = {"Host": urlsplit(self.origin).netloc, "Cookie": self.cookie}
-        connection.request("GET", f"/console/events?live&since={since}", headers=own)
-        answer = connection.getresponse()
-        assert answer.status == 200
         try:
+            connection.request("GET", f"/console/events?live&since={since}", headers=own)
+            answer = connection.getresponse()
+            assert answer.status == 200
             yield (line.decode().partition(": ")[2].strip() for line in answer if line.startswith(b"event: "))
         finally:
             connection.close()
