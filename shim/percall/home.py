@@ -73,7 +73,10 @@ class SeenTools:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """The launch that a person accepted for one server of one broker, and the PATH of the terminal where they did."""
+    """The launch that a person accepted for one server of one broker, and the PATH of the terminal where they did.
+
+    `hosts` are the origins whose answers come from the broker, by `intercepted`; None where it was not recorded yet.
+    """
 
     broker: str
     server: str
@@ -82,6 +85,7 @@ class Trust:
     pass_environment: tuple[str, ...]
     path: str
     accepted_at: int
+    hosts: tuple[str, ...] | None = None
 
 
 # --- Where ------------------------------------------------------------------------------------------------------------
@@ -249,12 +253,13 @@ def find_server(name: str, agent: str | None, *, any_grant: bool = False) -> Fou
     if not found:
         raise _unknown_server(name, wanted, mine, others)
     usable = sorted((item for item in found if _usable(item.session)), key=_ends, reverse=True)
-    brokers = {item.login.broker for item in usable}
+    brokers = {item.login.broker for item in found}  # a grant that lapses hands its server's name to no other broker
     if len(brokers) > 1:
         raise UsageError(
             "run.ambiguous",
             f"Agent {wanted!r} may use a server {name!r} at {' and at '.join(sorted(brokers))}.",
-            "Log in to one of them under another agent: `percall login URL --invite CODE --agent NAME`.",
+            "Log in to one of them under another agent: `percall login URL --invite CODE --agent NAME`; or end what is "
+            "over: percall agent remove.",
         )
     widening = [item for item in usable if all(_widens(item, other) for other in usable if other is not item)]
     if len({_allowed(item) for item in usable}) > 1 and not widening and not any_grant:
@@ -330,15 +335,24 @@ def save_seen_tools(grant: str, server: str, record: SeenTools) -> None:
 # --- Trust ------------------------------------------------------------------------------------------------------------
 
 
+_INTERCEPTING = frozenset({"preload", "proxy"})
+
+
+def intercepted(entry: wire.ServerEntry) -> tuple[str, ...]:
+    """The origins that a child takes the broker's answers for. Whoever adds one that it loads code from (a registry of
+    packages, say) decides which code that is.
+    """
+    return entry.hosts if entry.delivery == "egress" and _INTERCEPTING.intersection(entry.ways) else ()
+
+
 def is_trusted(record: Trust | None, entry: wire.ServerEntry) -> bool:
     """Whether all that decides which code an entry runs on this laptop is what was accepted; a remote one runs none."""
     if entry.delivery == "relay":
         return True
-    return record is not None and (record.command, record.environment, record.pass_environment) == (
-        entry.command,
-        entry.environment,
-        entry.pass_environment,
-    )
+    if record is None or (record.hosts is not None and not set(intercepted(entry)) <= set(record.hosts)):
+        return False
+    accepted = (record.command, record.environment, record.pass_environment)
+    return accepted == (entry.command, entry.environment, entry.pass_environment)
 
 
 def trust(broker: str, server: str) -> Trust | None:
@@ -346,7 +360,7 @@ def trust(broker: str, server: str) -> Trust | None:
     return _record(_trust_name(broker, server), Trust)
 
 
-def save_trust(broker: str, entry: wire.ServerEntry, search_path: str) -> Trust:
+def save_trust(broker: str, entry: wire.ServerEntry, search_path: str, *, accepted_at: int = 0) -> Trust:
     """Accepts an entry's launch as it is now, with the PATH that its programs are looked up in. Raises UsageError."""
     record = Trust(
         broker=broker,
@@ -355,7 +369,8 @@ def save_trust(broker: str, entry: wire.ServerEntry, search_path: str) -> Trust:
         environment=dict(entry.environment),
         pass_environment=entry.pass_environment,
         path=search_path,
-        accepted_at=int(time.time()),
+        accepted_at=accepted_at or int(time.time()),
+        hosts=intercepted(entry),
     )
     write(_trust_name(broker, entry.name), wire.dump(wire.encode(record)))
     return record
@@ -376,6 +391,8 @@ def require_trust(broker: str, entry: wire.ServerEntry) -> Trust:
             f"The command of server {entry.name!r} has changed since it was accepted.",
             f"See the change and accept it in a terminal: `percall trust {entry.name}`.",
         )
+    if record.hosts is None:  # accepted by a version that did not record them: they are what they were at this start
+        return save_trust(broker, entry, record.path, accepted_at=record.accepted_at)
     return record
 
 

@@ -751,6 +751,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "bool": _exactly(bool),
     "str | None": _optional(_string),
     "tuple[str, ...]": _list_of(_string),
+    "tuple[str, ...] | None": _optional(_list_of(_string)),
     "tuple[tuple[str, str], ...]": _list_of(_pair),
     "dict[str, str]": _map_of(_string),
     "dict[str, int]": _map_of(_integer),

@@ -73,6 +73,27 @@ def test_a_further_grant_waits_and_status_picks_it_up(broker: Broker, second: st
         assert client.call_text("get_item").startswith("200 ")
 
 
+def test_a_launch_that_nobody_was_shown_is_accepted_by_nobody(broker: Broker, second: str, person: str) -> None:
+    laptop = broker.enrol(person, "keyed")
+    say(broker, "grant", "create", person, "--server", second, "--tools", "get_*")
+    rows = {row["server"]: row for row in map(json.loads, laptop.run("catalog", "--json").stdout.splitlines())}
+    assert (rows[second]["trusted"], rows["keyed"]["trusted"]) == (False, True)
+    refused = laptop.run("run", second, check=False)
+    assert "[trust.missing]" in refused.stderr
+    shown = laptop.run("trust", second, "--yes").stdout
+    assert "command      " in shown
+    with laptop.client(second) as client:
+        client.initialize()
+
+    other = broker.enrol(f"{person}-b", "keyed")
+    say(broker, "grant", "create", f"{person}-b", "--server", second, "--tools", "get_*")
+    told = other.run("catalog").stdout
+    assert "accepted on first sight: " in told
+    assert "environment  " in told, "all of it was shown"
+    with other.client(second) as client:
+        client.initialize()
+
+
 def test_two_people_of_one_machine_each_pick_up_their_own(broker: Broker, second: str, person: str) -> None:
     """As where an administrator tries it all out on their own laptop."""
     laptop = broker.enrol(f"{person}-first", "keyed")

@@ -10,6 +10,7 @@ import typer
 
 from percall import home
 from percall.cli import output
+from percall.cli.login import tell
 from percall.clients import scan as scanning
 from percall.clients.scan import CONFIG
 from percall.identity import standings
@@ -54,7 +55,10 @@ def catalog(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a server.")] = False,
 ) -> None:
     """Show the servers that you may use. Where the key is, whose it is, and which clients run the server already."""
-    standings.picked_up(agent)
+    for done in standings.picked_up(agent, accept=not as_json):
+        if not as_json:
+            output.say(f"New: a grant that waited for you ({done.session.grant}).")
+            tell(done)
     stand = standings.of_all(agent)
     offers = _offers(stand)
     for one in scanning.of_machine(Path.home(), Path.cwd()).findings:

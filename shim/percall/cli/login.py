@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from percall.cli import output
+from percall.cli.trust import launch_lines
 from percall.errors import PercallError, UsageError
 from percall.home import DEFAULT_AGENT
 from percall.identity import claims, enrolment, keyrings, sign_in
@@ -82,9 +83,9 @@ def login(
         if not first.session.administrator:
             # The login stands; `status` picks up what waits, and says what is wrong.
             with contextlib.suppress(PercallError):
-                came += claims.pick_up(broker, agent)
+                came += claims.pick_up(broker, agent, accept=True)
     else:
-        came += claims.pick_up(broker, agent)
+        came += claims.pick_up(broker, agent, accept=True)
     if not came and not as_json:
         output.say("Nothing waits for you there. A further server needs a grant: ask your administrator.")
     for done in came:
@@ -122,6 +123,8 @@ def _tell_server(done: enrolment.Enrolment, granted: wire.GrantedServer) -> None
         return
     if entry.name in done.trusted and entry.command:
         output.say(f"    accepted on first sight: {shlex.join(entry.command)}")
+        for line in launch_lines(entry)[1:]:
+            output.say(f"      {line}")
     agent = done.session.agent
     flag = "" if agent == DEFAULT_AGENT else f"--agent {shlex.quote(agent)} "
     output.say(f"    in the client's config: percall run {flag}{entry.name}")

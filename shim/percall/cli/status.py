@@ -31,7 +31,7 @@ def status(
     """
     with contextlib.suppress(UsageError):  # `percall undo` tells what is wrong with one
         records.erase_old(time.time())
-    for done in standings.picked_up(agent):
+    for done in standings.picked_up(agent, accept=not as_json):
         if not as_json:
             output.say(f"New: a grant that waited for you ({done.session.grant}).")
             tell(done)

@@ -67,8 +67,8 @@ def _refreshed(found: Found) -> Found:
 
 
 def _show(before: Trust | None, entry: wire.ServerEntry) -> None:
-    now = _lines(entry.command, entry.environment, entry.pass_environment)
-    then = _lines(before.command, before.environment, before.pass_environment) if before else []
+    now = launch_lines(entry)
+    then = _lines(before.command, before.environment, before.pass_environment, before.hosts or ()) if before else []
     if before is None:
         output.say(f"Server {entry.name} was never accepted on this device. It would run:")
     elif home.is_trusted(before, entry):
@@ -85,11 +85,19 @@ def _show(before: Trust | None, entry: wire.ServerEntry) -> None:
         output.say(f"  {line}")
 
 
-def _lines(command: tuple[str, ...], environment: dict[str, str], passed: tuple[str, ...]) -> list[str]:
+def launch_lines(entry: wire.ServerEntry) -> list[str]:
+    """All that accepting an entry's launch accepts, in lines."""
+    return _lines(entry.command, entry.environment, entry.pass_environment, home.intercepted(entry))
+
+
+def _lines(
+    command: tuple[str, ...], environment: dict[str, str], passed: tuple[str, ...], hosts: tuple[str, ...]
+) -> list[str]:
     return [
         f"command      {shlex.join(command) if command else _NONE_HERE}",
         *(f"environment  {name}={shlex.quote(value)}" for name, value in sorted(environment.items())),
         *(f"passed on    {name}" for name in passed),
+        *(f"answers from the broker  {host}" for host in hosts),
     ]
 
 

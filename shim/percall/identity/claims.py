@@ -38,8 +38,9 @@ class _Signer:
         return SignedClient.with_identity(self.login, self.secrets)
 
 
-def pick_up(broker: str, agent: str | None = None) -> tuple[Enrolment, ...]:
-    """What waits at a broker for the people and agents of this device, and is kept here from now on.
+def pick_up(broker: str, agent: str | None = None, *, accept: bool = False) -> tuple[Enrolment, ...]:
+    """What waits at a broker for the people and agents of this device, and is kept here from now on. `accept`: with
+    launches that are seen for the first time, for whoever shows them.
 
     Grants that name no agent go to `agent`, unless that is somebody else's here; without one to their person's
     `default` where that is here, else to the agent of that person's newest login.
@@ -58,7 +59,7 @@ def pick_up(broker: str, agent: str | None = None) -> tuple[Enrolment, ...]:
             failure = failure or error
             continue
         answered = True
-        kept += _taken(signer, waiting, theirs, agent if agent not in others else None)
+        kept += _taken(signer, waiting, theirs, agent if agent not in others else None, accept=accept)
     if answered:
         return tuple(kept)
     raise failure or UsageError(
@@ -68,14 +69,16 @@ def pick_up(broker: str, agent: str | None = None) -> tuple[Enrolment, ...]:
     )
 
 
-def _taken(signer: _Signer, waiting: wire.Waiting, logins: Sequence[Login], agent: str | None) -> list[Enrolment]:
+def _taken(
+    signer: _Signer, waiting: wire.Waiting, logins: Sequence[Login], agent: str | None, *, accept: bool
+) -> list[Enrolment]:
     """What waits for one person; `logins` are all of theirs here."""
     here, agents = {login.grant for login in logins}, {login.agent for login in logins}
     whose = agent or (DEFAULT_AGENT if DEFAULT_AGENT in agents else signer.login.agent)
     lost = [one.agent for one in waiting.taken if one.grant not in here and one.agent in agents]
     kept: list[Enrolment] = []
     for wanted in dict.fromkeys([*(one.agent or whose for one in waiting.grants), *lost]):
-        kept += _pick_up_for(wanted, signer, logins)
+        kept += _pick_up_for(wanted, signer, logins, accept=accept)
     return kept
 
 
@@ -101,23 +104,25 @@ def _waiting(signer: _Signer) -> wire.Waiting:
         raise
 
 
-def _pick_up_for(agent: str, signer: _Signer, logins: Sequence[Login]) -> list[Enrolment]:
+def _pick_up_for(agent: str, signer: _Signer, logins: Sequence[Login], *, accept: bool) -> list[Enrolment]:
     own = next((login for login in logins if login.agent == agent), None)
     keyring = keyrings.of(signer.login)
     keyring.prepare_again()
     if own is None:
-        return _claimed(agent, signer, new_seed(), keyring, reused_key=False)
+        return _claimed(agent, signer, new_seed(), keyring, reused_key=False, accept=accept)
     try:
         held = signer if own.grant == signer.login.grant else _Signer(own, keyrings.load(own))
-        return _claimed(agent, held, held.secrets.seed, keyring, reused_key=True)
+        return _claimed(agent, held, held.secrets.seed, keyring, reused_key=True, accept=accept)
     except PercallError:
         if own.grant == signer.login.grant:
             raise
         # Its key is gone from the keyring, or was ended: the agent gets another one.
-        return _claimed(agent, signer, new_seed(), keyring, reused_key=False)
+        return _claimed(agent, signer, new_seed(), keyring, reused_key=False, accept=accept)
 
 
-def _claimed(agent: str, signer: _Signer, seed: bytes, keyring: Keyring, *, reused_key: bool) -> list[Enrolment]:
+def _claimed(
+    agent: str, signer: _Signer, seed: bytes, keyring: Keyring, *, reused_key: bool, accept: bool
+) -> list[Enrolment]:
     key, login = DeviceKey(seed), signer.login
     body = wire.dump(wire.encode(wire.Claim(agent, key.public_jwk())))
     with signer.client() as client:
@@ -130,7 +135,7 @@ def _claimed(agent: str, signer: _Signer, seed: bytes, keyring: Keyring, *, reus
     kept = []
     for enrolled in claimed.enrolled:
         session = enrolled.session
-        if session.grant in here:
+        if session.grant in here or session.agent != agent:
             continue
         record = Login(
             grant=session.grant,
@@ -146,7 +151,7 @@ def _claimed(agent: str, signer: _Signer, seed: bytes, keyring: Keyring, *, reus
             proxy=login.proxy,
         )
         held = Identity(seed, enrolled.token, signer.secrets.proxy_password)
-        kept.append(keep(record, enrolled, held, keyring, reused_key=reused_key))
+        kept.append(keep(record, enrolled, held, keyring, reused_key=reused_key, accept=accept))
     return kept
 
 

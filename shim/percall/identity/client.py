@@ -35,16 +35,15 @@ _UNAUTHORISED = 401
 class SignedClient:
     """A broker, seen with one grant. Its methods raise BrokerUnreachable, BrokerRefusal or WireError."""
 
-    def __init__(
-        self, broker: str, key: DeviceKey, token: str, ca_file: str = "", proxy: httpx.Proxy | None = None
-    ) -> None:
-        self.broker, self._key, self._token = broker, key, token
+    def __init__(self, login: Login, key: DeviceKey, token: str, proxy: httpx.Proxy | None = None) -> None:
+        self.broker, self._key, self._token = login.broker, key, token
+        self._grant = login.grant
         self._proxy = proxy
         self._nonce = ""
         self._presence: PresenceSigner | None = None
         self.more: dict[str, str] = {}
         """Headers beside the signature's own, on each request."""
-        self._http = open_http(ca_file, proxy)
+        self._http = open_http(login.ca_file, proxy)
 
     @classmethod
     def of(cls, login: Login) -> Self:
@@ -55,7 +54,7 @@ class SignedClient:
     def with_identity(cls, login: Login, found: Identity) -> Self:
         """The client of a login whose secrets have been read."""
         proxy = proxies.for_httpx(login.proxy, found.proxy_password)
-        return cls(login.broker, DeviceKey(found.seed), found.token, login.ca_file, proxy)
+        return cls(login, DeviceKey(found.seed), found.token, proxy)
 
     def __enter__(self) -> Self:
         """The client itself."""
@@ -117,8 +116,11 @@ class SignedClient:
         return wire.strict_json(answer.content) if answer.content else None
 
     def session(self) -> wire.Session:
-        """What the grant may use, as the broker sees it now."""
-        return wire.decode(wire.Session, self.json("GET", wire.PATH_SESSION))
+        """What the grant may use, as the broker sees it now; of no other grant does it say anything here."""
+        session = wire.decode(wire.Session, self.json("GET", wire.PATH_SESSION))
+        if session.grant != self._grant:
+            raise WireError("broker.stranger", f"{self.broker} answered for another grant: {session.grant}.")
+        return session
 
     @contextmanager
     def stream(

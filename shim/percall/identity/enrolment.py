@@ -89,6 +89,8 @@ def enrol(*, url: str, invite: str, agent: str, device: str, ca_file: str, keyri
         earlier, seed = None, new_seed()
         message = dataclasses.replace(message, device_key=DeviceKey(seed).public_jwk(), device_id="")
         enrolled = _introduce(broker, reach, message, DeviceKey(seed), known)
+    if enrolled.session.agent != agent:
+        raise WireError("broker.stranger", f"{broker} answered for another agent: {enrolled.session.agent!r}.")
     # 5. The secrets go into the keyring; what is not secret into PERCALL_HOME.
     login = Login(
         grant=enrolled.session.grant,
@@ -104,21 +106,36 @@ def enrol(*, url: str, invite: str, agent: str, device: str, ca_file: str, keyri
         proxy=proxy,
     )
     return keep(
-        login, enrolled, Identity(seed, enrolled.token, proxy_password), keyring, reused_key=earlier is not None
+        login,
+        enrolled,
+        Identity(seed, enrolled.token, proxy_password),
+        keyring,
+        reused_key=earlier is not None,
+        accept=True,
     )
 
 
 def keep(
-    login: Login, enrolled: wire.Enrolled, secrets_of_it: Identity, keyring: Keyring, *, reused_key: bool
+    login: Login,
+    enrolled: wire.Enrolled,
+    secrets_of_it: Identity,
+    keyring: Keyring,
+    *,
+    reused_key: bool,
+    accept: bool,
 ) -> Enrolment:
-    """Keeps a grant that has come: secrets in the keyring, the rest under PERCALL_HOME; accepts launches that this
-    device sees for the first time, with the PATH of this terminal. Raises IdentityError or UsageError.
+    """Keeps a grant that has come: secrets in the keyring, the rest under PERCALL_HOME. `accept`: launches that this
+    device sees for the first time are accepted, with the PATH of this terminal; for whoever shows them there.
+
+    Raises IdentityError or UsageError; WireError for a grant that is another broker's here.
     """
     session = enrolled.session
+    if any(one.grant == session.grant and one.broker != login.broker for one in home.logins()):
+        raise WireError("broker.stranger", f"{login.broker} named a grant of another broker: {session.grant}.")
     keyring.store(session.grant, secrets_of_it)
     home.save_session(session)
     home.save_login(login)
-    trusted, changed = _trust_first_seen(login.broker, session)
+    trusted, changed = _trust_first_seen(login.broker, session, accept=accept)
     return Enrolment(login, session, reused_key, trusted, changed)
 
 
@@ -277,12 +294,14 @@ def _stranger(broker: str, error: PercallError) -> WireError:
     return WireError("broker.stranger", f"{broker} answered in no form that we know: {error.message}")
 
 
-def _trust_first_seen(broker: str, session: wire.Session) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _trust_first_seen(broker: str, session: wire.Session, *, accept: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
     trusted: list[str] = []
     changed: list[str] = []
     for granted in session.servers:
         entry = granted.entry
         known = home.trust(broker, entry.name)
+        if known is None and not accept:
+            continue
         if known is None:
             home.save_trust(broker, entry, os.environ.get("PATH", os.defpath))
             trusted.append(entry.name)

@@ -26,8 +26,9 @@ class Standing:
     error: PercallError | None
 
 
-def picked_up(agent: str | None = None) -> list[Enrolment]:
-    """What waited for this device, and is a login from now on. A broker that cannot be asked is passed over.
+def picked_up(agent: str | None = None, *, accept: bool) -> list[Enrolment]:
+    """What waited for this device, and is a login from now on; with launches that are seen for the first time where
+    they are to be accepted, by whoever shows them. A broker that cannot be asked is passed over.
 
     Raises UsageError where there is no login (of this agent, if one is named).
     """
@@ -41,7 +42,7 @@ def picked_up(agent: str | None = None) -> list[Enrolment]:
     came: list[Enrolment] = []
     for broker in dict.fromkeys(login.broker for login in logins):
         with contextlib.suppress(PercallError):
-            came += claims.pick_up(broker)
+            came += claims.pick_up(broker, accept=accept)
     return came
 
 

@@ -209,6 +209,8 @@ class Shim:
 
     def _session_came(self, session: wire.Session) -> None:
         """The broker says what the grant may use now."""
+        if session.grant != self._session.grant:
+            return  # which is nothing that this broker could say of it
         if session != self._session:
             try:
                 home.save_session(session)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import stat
 import subprocess
 import sys
@@ -116,6 +117,15 @@ def test_a_server_granted_at_two_brokers_is_not_guessed() -> None:
     assert caught.value.code == "run.ambiguous"
 
 
+def test_a_grant_that_lapses_hands_its_server_s_name_to_no_other_broker() -> None:
+    """Else a second broker's server of that name runs in a config that was made for the first one's."""
+    log_in("g1", expires_at=1)
+    log_in("g2", broker="https://other.example.com")
+    with pytest.raises(UsageError) as caught:
+        home.find_server("github", None)
+    assert caught.value.code == "run.ambiguous"
+
+
 def test_an_unknown_server_is_answered_with_those_that_are_known_and_the_place(place: Path) -> None:
     log_in("g1")
     with pytest.raises(UsageError, match="known there: github") as caught:
@@ -167,6 +177,36 @@ def test_whatever_changes_the_code_that_runs_needs_trust_again(change: dict[str,
     assert caught.value.code == "trust.changed"
     home.save_trust(BROKER, changed, "/usr/bin")
     assert home.require_trust(BROKER, changed).path == "/usr/bin"
+
+
+@pytest.mark.parametrize("way", ["proxy", "preload"])
+def test_an_origin_that_the_child_would_take_the_broker_s_answers_for_needs_trust_again(way: str) -> None:
+    """A registry of packages among them, and the broker's answer is the program that the trusted command runs."""
+    hosts = ("https://api.example.com", "https://files.example.com")
+    entry = dataclasses.replace(ENTRY, delivery="egress", ways=(way,), hosts=hosts)
+    home.save_trust(BROKER, entry, "/usr/bin")
+    assert home.require_trust(BROKER, dataclasses.replace(entry, hosts=hosts[:1])).path == "/usr/bin", "fewer"
+    more = dataclasses.replace(entry, hosts=(*hosts, "https://registry.npmjs.org"))
+    with pytest.raises(UsageError) as caught:
+        home.require_trust(BROKER, more)
+    assert caught.value.code == "trust.changed"
+    home.save_trust(BROKER, dataclasses.replace(entry, delivery="none"), "/usr/bin")
+    with pytest.raises(UsageError):
+        home.require_trust(BROKER, entry)
+    by_url = dataclasses.replace(more, ways=("base-url",))
+    assert home.require_trust(BROKER, by_url).path == "/usr/bin", "what it asks for stands in its environment"
+
+
+def test_what_an_earlier_version_accepted_is_what_it_is_at_the_next_start(place: Path) -> None:
+    entry = dataclasses.replace(ENTRY, delivery="egress", ways=("proxy",), hosts=("https://api.example.com",))
+    accepted_at = home.save_trust(BROKER, entry, "/usr/bin").accepted_at
+    (file,) = place.glob("trust/*/*.json")
+    file.write_text(
+        json.dumps({name: value for name, value in json.loads(file.read_text()).items() if name != "hosts"})
+    )
+    assert home.require_trust(BROKER, entry).accepted_at == accepted_at
+    with pytest.raises(UsageError):
+        home.require_trust(BROKER, dataclasses.replace(entry, hosts=("https://registry.npmjs.org",)))
 
 
 def test_a_new_version_with_the_same_launch_stays_trusted() -> None:
