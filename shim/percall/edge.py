@@ -6,7 +6,7 @@ import errno
 import io
 import sys
 
-from percall.errors import PercallError
+from percall.errors import PercallError, plain
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ def guarded(program: str, command: Callable[[], int]) -> int:
 
 def report(program: str, error: PercallError) -> int:
     """Says what went wrong and what to do next, on stderr; the exit code to end with."""
-    sys.stderr.write(f"{program}: {_plain(error.message)} [{_plain(error.code)}]\n")
+    sys.stderr.write(f"{program}: {plain(error.message)} [{plain(error.code)}]\n")
     if error.next_step:
-        sys.stderr.write(f"  {_plain(error.next_step)}\n")
+        sys.stderr.write(f"  {plain(error.next_step)}\n")
     return error.exit_code
 
 
@@ -70,8 +70,3 @@ def _report_fault(program: str, error: BaseException) -> int:
     place = f" in {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
     sys.stderr.write(f"{program}: a fault of ours ({type(error).__name__}{place}). Please report it. [fault]\n")
     return _FAULT_EXIT_CODE
-
-
-def _plain(text: str) -> str:
-    """Without control characters: parts of it may come from a broker or a file."""
-    return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)

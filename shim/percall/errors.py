@@ -34,6 +34,11 @@ class UsageError(PercallError):
     exit_code = 2
 
 
+def plain(text: str) -> str:
+    """Text without control characters: parts of it may come from a broker or a file."""
+    return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)
+
+
 class IdentityError(PercallError):
     """Keyring, device key, grant or enrolment."""
 

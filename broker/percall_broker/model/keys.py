@@ -104,10 +104,11 @@ def gone_key(grant: Grant, server: Server, owner: str) -> Decision | None:
 
 
 def places(entry: Entry) -> str:
-    """Where an entry sends its key, for people: hosts, and the slots there."""
-    origins = ", ".join(entry.connect.get(host, host) for host in entry.hosts) or entry.url
+    """Where an entry sends its key, for people: hosts, what stands in for them, and the slots there."""
+    origins = ", ".join(entry.hosts) or entry.url
     slots = ", ".join(f"{slot.kind} {slot.name}" for slot in entry.slots)
-    return f"{origins} ({slots})"
+    instead = "".join(f"; {place} in the place of {origin}" for origin, place in sorted(entry.connect.items()))
+    return f"{origins} ({slots}){instead}"
 
 
 def _missing(server: Server) -> Decision:

@@ -11,7 +11,7 @@ import typer
 
 from percall import home, wire
 from percall.cli import output
-from percall.errors import PercallError, UsageError
+from percall.errors import PercallError, UsageError, WireError
 from percall.identity.client import SignedClient
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -79,17 +79,25 @@ def _calls(agent: str | None, query: dict[str, str]) -> list[dict[str, Any]]:
         try:
             with SignedClient.of(login) as broker:
                 answer = broker.request("GET", wire.PATH_CALLS, query=query)
+            calls |= _read(answer.content)
             answered = True
         except PercallError as error:
             failure = failure or error
-            continue
-        for line in answer.content.splitlines():
-            if line.strip():
-                call = wire.strict_json(line)
-                calls[str(call["call"])] = call
     if failure and not answered:
         raise failure
     return sorted(calls.values(), key=lambda call: str(call["time"]))
+
+
+def _read(content: bytes) -> dict[str, dict[str, Any]]:
+    """The calls of an answer, by id. Raises WireError."""
+    calls = {}
+    for line in content.splitlines():
+        if line.strip():
+            call = wire.strict_json(line)
+            if not isinstance(call, dict) or not {"call", "time"} <= call.keys():
+                raise WireError("wire.type", "The broker answered with a line that is no call.")
+            calls[str(call["call"])] = call
+    return calls
 
 
 def _cell(call: dict[str, Any], column: str) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from percall.errors import plain
+
 if TYPE_CHECKING:
     from percall.errors import PercallError
 
@@ -22,14 +24,12 @@ def say_json(value: Any) -> None:
     typer.echo(json.dumps(value, ensure_ascii=True, separators=(",", ":")))
 
 
-def plain(text: str) -> str:
-    """Text whose control characters are shown, not obeyed: names and commands come from a broker."""
-    return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)
-
-
 def when(seconds: float) -> str:
-    """A time for a person."""
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+    """A time for a person; as a number, where it is none that a calendar knows."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+    except (OverflowError, OSError, ValueError):
+        return str(seconds)
 
 
 def expiry(seconds: int) -> str:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_SECONDS = 15.0
 _UNAUTHORISED = 401
+_MOST_BYTES = 64 * 1024 * 1024
 
 
 class SignedClient:
@@ -189,8 +190,35 @@ def open_http(ca_file: str = "", proxy: httpx.Proxy | None = None) -> httpx.Clie
         trust_env=False,
         follow_redirects=False,
         timeout=TIMEOUT_SECONDS,
-        headers={"user-agent": "percall"},
+        headers={"user-agent": "percall", "accept-encoding": "identity"},
+        event_hooks={"response": [_bound]},
     )
+
+
+class _Bounded(httpx.SyncByteStream):
+    """An answer's bytes, up to as many as one may have."""
+
+    def __init__(self, stream: httpx.SyncByteStream) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        left = _MOST_BYTES
+        for piece in self._stream:
+            left -= len(piece)
+            if left < 0:
+                raise httpx.ReadError(f"its answer is larger than {_MOST_BYTES} bytes")
+            yield piece
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _bound(answer: httpx.Response) -> None:
+    """Neither an endless answer nor one that grows as it is unpacked takes this machine's memory."""
+    if answer.headers.get("content-encoding", "identity") != "identity":
+        raise httpx.DecodingError("its answer is compressed, which nobody asked for")
+    assert isinstance(answer.stream, httpx.SyncByteStream)  # noqa: S101 - a client that is not asynchronous
+    answer.stream = _Bounded(answer.stream)
 
 
 @contextmanager

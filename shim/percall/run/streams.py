@@ -6,6 +6,7 @@ import time
 from collections import deque
 
 from percall import system
+from percall.errors import plain
 from percall.run.loop import WRITE
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
@@ -22,6 +23,7 @@ _PIPE_BYTES = 4096
 _STDERR = 2
 _STDERR_PAUSE_SECONDS = 0.05
 _MOST_STDERR_WAITING = 256 * 1024
+_MOST_OF_A_SENTENCE = 2000
 _ENOUGH_STDERR_ROOM = 16 * 1024
 _LAST_FLUSH_SECONDS = 0.5
 _NOTE_SECONDS = 1.0
@@ -125,8 +127,9 @@ class Stderr:
         self.flush()
 
     def say(self, sentence: str) -> None:
-        """One line of our own."""
-        self._waiting += f"percall: {sentence}\n".encode(errors="replace")
+        """One line of our own; it may have the broker's words in it."""
+        if len(self._waiting) < _MOST_STDERR_WAITING:
+            self._waiting += f"percall: {plain(sentence[:_MOST_OF_A_SENTENCE])}\n".encode(errors="replace")
         self.flush()
 
     def finish(self) -> None:

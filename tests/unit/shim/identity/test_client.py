@@ -1,0 +1,79 @@
+"""A broker's answer, whoever it is: bounded, as it was sent, and about what was asked."""
+
+from __future__ import annotations
+
+import gzip
+from http.server import BaseHTTPRequestHandler
+
+import pytest
+
+from harness.loopback import Listening, Quiet
+from percall import home, wire
+from percall.errors import BrokerUnreachable, WireError
+from percall.identity import Identity, client
+from percall.identity.client import SignedClient
+
+SESSION = wire.Session("g_1", "alice", "default", "laptop", "active", 0, False, 1, ())
+
+
+class Answering(Listening):
+    """A broker that answers so."""
+
+    def __init__(self, body: bytes = b"", coding: str = "", pieces: int = 0) -> None:
+        self.body, self.coding, self.pieces = body, coding, pieces
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        return type("Handler", (_Handler,), {"answering": self})
+
+    def _ending(self) -> None:
+        pass
+
+
+class _Handler(Quiet, BaseHTTPRequestHandler):
+    answering: Answering
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        if self.answering.coding:
+            self.send_header("Content-Encoding", self.answering.coding)
+        if self.answering.pieces:
+            self.send_header("Connection", "close")
+        else:
+            self.send_header("Content-Length", str(len(self.answering.body)))
+        self.end_headers()
+        self.wfile.write(self.answering.body)
+        try:
+            for _ in range(self.answering.pieces):
+                self.wfile.write(b" " * 1024 * 1024)
+        except OSError:
+            pass
+
+
+def ask(answering: Answering) -> wire.Session:
+    with answering as broker:
+        login = home.Login("g_1", broker.url, "default", "alice", "laptop", "file", 1)
+        with SignedClient.with_identity(login, Identity(bytes(32), "a.b.c")) as signed:
+            return signed.session()
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_MOST_BYTES", 4 * 1024 * 1024)
+
+
+def test_an_answer_is_read_and_is_about_the_grant_that_asked() -> None:
+    assert ask(Answering(wire.dump(wire.encode(SESSION)))) == SESSION
+    other = wire.Session("g_2", "alice", "default", "laptop", "active", 0, False, 1, ())
+    with pytest.raises(WireError) as caught:
+        ask(Answering(wire.dump(wire.encode(other))))
+    assert caught.value.code == "broker.stranger"
+
+
+def test_an_answer_without_end_takes_no_memory() -> None:
+    with pytest.raises(BrokerUnreachable, match="larger than 4194304 bytes"):
+        ask(Answering(pieces=64))
+
+
+def test_what_grows_as_it_is_unpacked_is_not_unpacked() -> None:
+    with pytest.raises(BrokerUnreachable, match="compressed"):
+        ask(Answering(gzip.compress(b" " * 64 * 1024 * 1024), coding="gzip"))
