@@ -111,7 +111,12 @@ class _Table:
         value: str = self._take(name, str, "")
         if required and not value:
             raise _wrong(self.path(name), "it is missing")
+        self._check_text(name, value)
         return value
+
+    def _check_text(self, name: str, value: str) -> None:
+        if "\0" in value:
+            raise _wrong(self.path(name), "it holds a NUL, which nothing takes")
 
     def texts(self, name: str, *, required: bool = False) -> tuple[str, ...]:
         values: list[Any] = self._take(name, list, [])
@@ -119,6 +124,8 @@ class _Table:
             raise _wrong(self.path(name), "each must be a string that is not empty")
         if required and not values:
             raise _wrong(self.path(name), "it is missing")
+        for value in values:
+            self._check_text(name, value)
         return tuple(values)
 
     def map(self, name: str) -> dict[str, str]:
@@ -126,6 +133,7 @@ class _Table:
         for variable, value in values.items():
             if type(value) is not str or not _VARIABLE.fullmatch(variable):
                 raise _wrong(f"{self.path(name)}.{variable}", "a variable's name, and a string, are expected")
+            self._check_text(f"{name}.{variable}", value)
         return values
 
     def flag(self, name: str) -> bool:
@@ -245,8 +253,12 @@ def _slot(table: _Table) -> Slot:
     name, form = table.text(kind, required=True), table.text("format") or "{key}"
     if form.count("{key}") != 1 or (kind != "header" and form != "{key}"):
         raise _wrong(table.path("format"), "it holds {key} once, and only a header has one")
+    if not (form.isascii() and form.isprintable()):
+        raise _wrong(table.path("format"), "a header is of printable ASCII")
     if kind == "header" and not _HEADER.fullmatch(name):
         raise _wrong(table.path(kind), "it is not a header's name")
+    if kind == "header" and name.lower() in _TAKEN:
+        raise _wrong(table.path(kind), f"the header {name!r} has a meaning of its own")
     if kind == "basic" and name not in {"username", "password"}:
         raise _wrong(table.path(kind), "it must be username or password")
     if kind == "json" and not name.startswith("/"):
@@ -284,7 +296,7 @@ def _check_relay(entry: Entry) -> None:
             raise _wrong("key.slot", "a remote server's key goes into a header or the query")
         if slot.kind == "query" and slot.name in dict(parse_qsl(parse_url(entry.url).query or "")):
             raise _wrong("key.slot", f"server.url has the parameter {slot.name!r} already")
-        if slot.kind == "header" and (slot.name.lower() in _TAKEN or slot.name.lower().startswith(_TAKEN_PREFIXES)):
+        if slot.kind == "header" and slot.name.lower().startswith(_TAKEN_PREFIXES):
             raise _wrong("key.slot", f"the header {slot.name!r} has a meaning of its own")
 
 
@@ -294,6 +306,8 @@ def _check_key(entry: Entry) -> None:
         raise _wrong("key.owner", "a server without [[key.slot]] has no key")
     if _TEMPLATE.search(_RANDOM.sub("", placeholder)):
         raise _wrong("key.placeholder", "only {random:N} is replaced there")
+    if not re.fullmatch(r"[A-Za-z0-9._~+/=:@#%!*,?^{}\[\]()-]*", placeholder):
+        raise _wrong("key.placeholder", "it is of ASCII letters, digits and marks that no shell reads")
     if placeholder and sum(int(size) for size in _RANDOM.findall(placeholder)) < MIN_RANDOM_CHARACTERS:
         raise _wrong("key.placeholder", f"it needs at least {MIN_RANDOM_CHARACTERS} random characters, to be unguessed")
 
