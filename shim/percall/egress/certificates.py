@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.x509 import Certificate
 
-LIFETIME = dt.timedelta(days=30)
+LIFETIME = dt.timedelta(days=397)  # a client may be left running for months; some libraries take none of 399
 _COMMON_ROOTS = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
