@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import sys
 
 from percall.errors import PercallError, plain
@@ -19,6 +20,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 def guarded(program: str, command: Callable[[], int]) -> int:
     """The command's exit code, once all that it printed is written."""
+    _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # whatever a terminal or a file cannot take is spelt out
@@ -38,6 +40,15 @@ def guarded(program: str, command: Callable[[], int]) -> int:
         return _report_system(program, error)
     except Exception as error:  # noqa: BLE001 - the outermost edge
         return _report_fault(program, error)
+
+
+def _open_standard_streams() -> None:
+    """Nobody's, where whoever started us left one closed: its number would be the next file's, which would be read as
+    the client, or written to as the terminal.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None and os.open(os.devnull, os.O_RDWR) == number:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - for our life
 
 
 def report(program: str, error: PercallError) -> int:

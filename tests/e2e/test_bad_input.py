@@ -255,6 +255,23 @@ def test_the_childs_process_group_ends_when_the_client_closes_stdin(broker: Brok
     wait_for(lambda: not _alive(grandchild), "the grandchild ends", 5)
 
 
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_a_closed_standard_stream_is_nobody_s_and_no_other_file(broker: Broker, person: str, closed: str) -> None:
+    laptop = broker.enrol(person, "keyed")
+    for command in ("status", "run keyed"):
+        done = subprocess.run(
+            ["sh", "-c", f'"$0" {command} {closed}', str(COMMANDS / "percall")],
+            env=laptop.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        assert done.returncode == 0, (command, done)
+        assert "fault" not in done.stderr
+
+
 def test_it_starts_from_a_gui_with_an_empty_environment(broker: Broker, person: str) -> None:
     laptop = broker.enrol(person, "keyed")
     bare = {name: value for name, value in laptop.environment.items() if name.startswith(("HOME", "PERCALL"))}
