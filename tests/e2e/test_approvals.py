@@ -353,6 +353,11 @@ def test_a_request_becomes_a_grant_that_run_uses_while_it_lasts(asking: Broker, 
     )
     again = laptop.run("request", "keyed", "--tool", "get_item", "--for", "1h", check=False)
     assert "being asked already" in again.stderr
+    # Who administers may use servers too: their newest login here is not the one that may answer.
+    own = ["grant", "create", "ada", "--server", "keyed", "--tools", "get_*"]
+    said, code = at_a_terminal("percall-broker", own, administrator.environment, [PASSPHRASE])
+    assert code == 0, said
+    assert "a grant that waited for you" in administrator.run("status").stdout
     arguments = ["approval", "allow", asked["approval"]]
     said, code = at_a_terminal("percall-broker", arguments, administrator.environment, [PASSPHRASE])
     assert code == 0, said

@@ -127,6 +127,14 @@ def test_what_cannot_be_a_key_is_refused_and_not_repeated(broker: Broker, key: s
     assert not key or key not in said
 
 
+@pytest.mark.parametrize("nothing", ["\n", "\r\n"])
+def test_a_server_whose_key_is_empty_is_not_added(broker: Broker, nothing: str) -> None:
+    """As of a script whose variable was not set."""
+    adding = ("server", "add", "keyless", "--recipe", "github", "--secret-stdin")
+    assert "No key was given" in refused(broker.administrator, *adding, stdin=nothing)
+    assert "keyless" not in broker.administrator.administer("server", "list").stdout
+
+
 def test_a_call_id_that_begins_with_a_hyphen_is_no_option(broker: Broker) -> None:
     assert "There is no call" in refused(broker.administrator, "log", "show", "-hABCDEFGHIJKLMNOPQRST", "--arguments")
 

@@ -483,6 +483,18 @@ def test_a_request_that_is_allowed_makes_a_grant_that_ends_and_waits_for_the_dev
     assert decision(further, "delete_item") == "policy.none", "the policies hold for it as well"
 
 
+def test_a_request_for_what_is_not_there_can_be_denied_alone(team: Team) -> None:
+    """Whoever asks is not told which servers there are."""
+    laptop = team.agent()
+    wanted = wire.GrantRequest("nowhere", ("get_item",), 3600, "a test")
+    asked_for = laptop.send("POST", wire.PATH_APPROVALS, wire.dump(wire.encode(wanted))).json["id"]
+    administrator = SigningLaptop.of_person(team.served.url, team.served.local_invite("rita"))
+    refused = answered(administrator, asked_for)
+    assert refused.code == "server.unknown"
+    assert "approval deny" in refused.json["error"]["next_step"]
+    assert answered(administrator, asked_for, "deny").json["state"] == "denied"
+
+
 def test_what_is_asked_for_is_bounded(team: Team) -> None:
     laptop = team.agent()
     for wanted, code in (

@@ -321,6 +321,15 @@ def test_what_is_under_way_with_a_key_ends_when_the_key_is_removed_and_not_when_
             assert others.readline(), "a stream with the shared key goes on"
 
 
+@pytest.mark.parametrize("verb", ["suspend", "revoke"])
+def test_a_grant_that_does_not_stand_reads_nothing_of_the_person_s_keys(served: Served, verb: str) -> None:
+    made = served.invite("keyed")
+    alice = SigningLaptop.of_person(served.url, made["invite"])
+    changed(alice, "add", MINE)
+    served.change(made["grant"], verb)
+    assert alice.send("GET", wire.PATH_KEYS).code == {"suspend": "grant.suspended", "revoke": "grant.revoked"}[verb]
+
+
 def test_who_is_removed_leaves_no_key_to_whoever_has_the_name_next(served: Served, upstream: Upstream) -> None:
     alice, name = owner(served)
     changed(alice, "add", MINE)

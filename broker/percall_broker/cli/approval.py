@@ -152,13 +152,18 @@ def lift(approval: Approval, agent: Agent = None, as_json: Json = False) -> None
 
 
 def approver(agent: str | None) -> SignedClient:
-    """The client of the newest login here that is a person's. Raises UsageError when there is none."""
+    """The client of the newest login here that is a person's; of the same person's, one with which they administer
+    comes first, since requests for grants wait for administrators. Raises UsageError when there is none.
+    """
     from percall.identity.client import SignedClient  # noqa: PLC0415 - as for an administrator's
 
-    for login in home.logins(agent):
-        session = home.session(login.grant)
-        if session is None or not session.automation:
+    sessions = [(login, home.session(login.grant)) for login in home.logins(agent)]
+    people = [(login, session) for login, session in sessions if session is None or not session.automation]
+    for login, session in people:
+        if session is not None and session.administrator and login.person == people[0][0].person:
             return SignedClient.of(login)
+    if people:
+        return SignedClient.of(people[0][0])
     raise UsageError(
         "approval.no_login",
         f"No person has logged in on this machine (looked in {home.folder()}).",

@@ -99,6 +99,8 @@ def add(
     entry = entry_file.read(text, connect=stand_ins)  # a mistake is told before the key is asked for
     wanted = entry.slots and entry.key_owner != "personal" and not no_key
     secret = _secret(name, from_stdin=secret_stdin) if wanted else ""
+    if wanted and not secret:
+        raise UsageError("cli.secret", "No key was given.", "For a server without a shared key: --no-key.")
     form = {"name": name, "entry": text, "connect": stand_ins, "secret": secret, "expires_at": _end(key_expires)}
     with administrator() as client:
         row = client.json("POST", under("servers"), value=form)

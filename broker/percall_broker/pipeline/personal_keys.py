@@ -43,9 +43,9 @@ class PersonalKeys:
     async def listed(self, request: SignedRequest, now: float) -> wire.PersonalKeys:
         """The signer's person's keys, by server, each with what bars its use from the signer's device and agent.
 
-        And the servers that take one.
+        And the servers that take one. Raises Forbidden where the signer's grant does not stand.
         """
-        identity = await self._signed.identify_once(request, now)
+        identity = await self._signed.standing(request, now)
         keys = await self._told(identity.grant, "")
         servers = [await self._lookup.server(name) for name in sorted(await self._named(identity.grant, now))]
         places_of = [

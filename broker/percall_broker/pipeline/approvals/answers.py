@@ -172,6 +172,9 @@ class Answers:
             code = "approval.answered" if row["state"] != "pending" else "approval.not_yours"
             kind = Conflict if row["state"] != "pending" else Forbidden
             return kind(code, row["why_not"])
+        if row["kind"] == "grant" and not await self._ledger.fetch("known_server", name=row["server"]):
+            told = f"There is no server {row['server']!r} here, so nobody can be granted it."
+            return Conflict("server.unknown", told, f"Deny it: percall-broker approval deny {approval}")
         return Conflict("approval.changing", "Something changed meanwhile; nothing was answered.", "Try again.")
 
 
