@@ -259,6 +259,7 @@ def test_what_is_not_granted_recognised_or_in_its_place_is_left_with_a_reason(al
     alice.file(".kiro/settings/mcp.json", json.dumps({"mcpServers": {"keyed": PASTED}}))
     alice.file(".codeium/windsurf/mcp_config.json", '{"mcpServers": {')
     before = cursor.read_text()
+    alice.laptop.run("status")  # which shows what a script would not
     done = alice.laptop.run("adopt", "--yes", "--json", check=False)
     assert done.returncode == 2
     rows = {(row["client"], row["entry"]): row for row in map(json.loads, done.stdout.splitlines())}
@@ -278,6 +279,7 @@ def test_what_is_not_granted_recognised_or_in_its_place_is_left_with_a_reason(al
 def test_a_file_that_is_not_this_persons_alone_to_write_is_left(alice: Person, wrong: str) -> None:
     path = alice.file(".cursor/mcp.json", CURSOR % CANARY)
     path.chmod(0o646 if wrong == "world-writable" else 0o444)
+    alice.laptop.run("status")  # which shows what a script would not
     done = alice.laptop.run("adopt", "--yes", "--json", check=False)
     assert json.loads(done.stdout)["error"]["code"] in {"config.exposed", "config.read_only"}
     assert path.read_text() == CURSOR % CANARY

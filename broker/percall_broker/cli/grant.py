@@ -107,7 +107,8 @@ def list_grants(as_json: Json = False) -> None:
     """Every grant."""
     with administrator() as client:
         rows = client.json("GET", under("grants"))
-    output.lines(rows, as_json=as_json, columns=_COLUMNS, empty="No grants.")
+    shown = rows if as_json else output.with_what_it_may(rows)
+    output.lines(shown, as_json=as_json, columns=_COLUMNS, empty="No grants.")
 
 
 @grants.command()

@@ -99,6 +99,14 @@ def told(value: Any) -> str:
     return visible(str(value))
 
 
+def with_what_it_may(grants: list[Row]) -> list[Row]:
+    """Grants for a table: that one administers stands where an automation's areas do."""
+    return [
+        {**row, "may": ["everything"] if row["administrator"] and not row["automation"] else row["may"]}
+        for row in grants
+    ]
+
+
 def _paragraph(name: str, value: Any) -> list[str]:
     """A member of an object: what is a list of longer things has a line for each."""
     if isinstance(value, list) and value and len(told(value)) > _WIDE:

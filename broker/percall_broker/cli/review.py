@@ -15,7 +15,7 @@ reviews = typer.Typer(
     help="After a restore: which of the backup's grants work again.", no_args_is_help=True, rich_markup_mode=None
 )
 
-_COLUMNS = ("grant", "person", "agent", "device", "expires_at", "calls", "last_call", "servers")
+_COLUMNS = ("grant", "person", "agent", "device", "expires_at", "calls", "last_call", "servers", "may")
 
 
 @reviews.command()
@@ -34,7 +34,8 @@ def show(as_json: Json = False) -> None:
     )
     output.write(f"The last thing that it knows of is of {review['log_until']}. Make again what was done after that:")
     output.write("revocations, suspensions, new keys, removed servers and people.")
-    output.lines(review["grants"], as_json=False, columns=_COLUMNS, empty="No grant waits for a review.")
+    waiting = output.with_what_it_may(review["grants"])
+    output.lines(waiting, as_json=False, columns=_COLUMNS, empty="No grant waits for a review.")
 
 
 @reviews.command()

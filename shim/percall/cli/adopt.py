@@ -16,6 +16,7 @@ from percall.adoption import records, undoing
 from percall.adoption.plan import Left, Move
 from percall.adoption.steps import KEEP, REPLACE, Adopting
 from percall.cli import output
+from percall.cli.login import tell as tell_of_grant
 from percall.clients import scan as scanning
 from percall.clients.catalogue import CLIENTS, client
 from percall.errors import PercallError, UsageError
@@ -59,7 +60,7 @@ def adopt(
     if existing not in {"", KEEP, REPLACE}:
         raise UsageError("adopt.existing", f"--existing takes {KEEP} or {REPLACE}.")
     records.erase_old(time.time())
-    _pick_up()
+    _pick_up(accept=not as_json)
     clients, names = _sorted(which)
     found = scanning.of_machine(Path.home(), Path.cwd())
     planned = planning.plan(found, clients=clients, names=names, agent=agent, server=server)
@@ -133,11 +134,15 @@ def undo(which: Which = None, yes: Yes = False, as_json: Json = False) -> None:
         raise typer.Exit(first.exit_code)
 
 
-def _pick_up() -> None:
-    """Grants that wait for agents of this device may be what adopting needs."""
+def _pick_up(*, accept: bool) -> None:
+    """Grants that wait for agents of this device may be what adopting needs. `accept`: they are shown, and by that
+    their launches are accepted.
+    """
     for broker in dict.fromkeys(login.broker for login in home.logins()):
         with contextlib.suppress(PercallError):
-            claims.pick_up(broker)
+            for done in claims.pick_up(broker, accept=accept):
+                if accept:
+                    tell_of_grant(done)
 
 
 def _sorted(which: list[str] | None) -> tuple[set[str], set[str]]:

@@ -177,4 +177,6 @@ def _started(one: _Start, *, probe: bool) -> Finding:
             code="server.no_tools",
         )
     probed = f", and {tool} answered" if seen.probed else ""
+    if probe and not tool:
+        probed = "; its entry names no probe, so its key was not tried"
     return ok("server", one.about, f"It starts, and shows {len(seen.tools)} tools{probed}.")
