@@ -192,6 +192,17 @@ def test_a_grant_for_somebody_with_a_device_waits_and_is_picked_up_without_an_in
     assert code_of(again, "shared") == "permit", "an answer that was lost is given again"
 
 
+def test_what_was_granted_with_an_invite_that_nobody_used_waits_for_the_next_one(served: Served) -> None:
+    form = {"person": "late", "servers": {"keyed": {"tools": ["get_*"]}}}
+    first = served.administrator.administer("POST", f"{ADMIN}/grants", form)
+    again = served.administrator.administer("POST", f"{ADMIN}/people/late/invite")
+    assert [row["grant"] for row in again["waiting"]] == [first["grant"]]
+    laptop = SigningLaptop.enrolled(served.url, again["invite"])
+    (claimed,) = laptop.claimed()
+    assert claimed.call("keyed", "get_item")["decision"] == "permit"
+    assert SigningLaptop(served.url).enrol(first["invite"]).status != 200, "it is bound to one device key, once"
+
+
 def test_a_new_agent_s_key_must_show_itself_and_nobody_else_s_grant_is_picked_up(served: Served) -> None:
     laptop, _ = served.enrol()
     name = person_of(served)

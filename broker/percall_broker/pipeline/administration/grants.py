@@ -121,6 +121,7 @@ class Grants:
                 "add_grant", {**row, "scope": scope_text, "expires_at": new.expires_at, **created}, required=True
             ),
             *([] if waits else [Statement("add_invite", invite)]),
+            *([] if new.servers or administers else [Statement("let_wait", {"person": new.person})]),
         )
         if done is None and signed_in:
             raise Forbidden("person.removed", f"{new.person} is not here any more.")

@@ -241,6 +241,13 @@ WHERE k.device = :device AND k.state = 'active' AND g.claimable = 1 AND g.state 
   AND (g.expires_at = 0 OR g.expires_at > :now)
 ORDER BY g.created_at, g.id
 
+-- name: let_wait(person)
+-- With an invite for a device of the person's: what was granted with an invite that nobody has used waits for that
+-- device, as what is granted to somebody who has one.
+UPDATE grants SET claimable = 1
+WHERE person = :person AND claimable = 0 AND device IS NULL AND state = 'active' AND administrator = 0
+  AND scope <> '{"servers":{}}'
+
 -- name: claim_grants(person, thumbprint, agent, now)
 -- Binds what waits for this person to a device key of theirs: grants for that agent, and for any.
 UPDATE grants SET device = :thumbprint, agent = :agent, version = version + 1
