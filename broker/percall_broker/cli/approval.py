@@ -84,9 +84,7 @@ def watch(agent: Agent = None, as_json: Json = False) -> None:
                 if as_json:
                     output.one(row, as_json=True)
                 else:
-                    output.write(
-                        "  ".join(visible(str(row[column] or "-")) for column in _COLUMNS if column != "state")
-                    )
+                    output.write("  ".join(output.cell(one, row[one]) for one in _COLUMNS if one != "state"))
             pause.wait(_WATCH_SECONDS)
 
 

@@ -27,7 +27,7 @@ def lines(rows: list[Row], *, as_json: bool, columns: tuple[str, ...], empty: st
     if not rows:
         write(empty)
         return
-    cells = [[_cell(column, row.get(column)) for column in columns] for row in rows]
+    cells = [[cell(column, row.get(column)) for column in columns] for row in rows]
     widths = [max(len(column), *(len(line[i]) for line in cells)) for i, column in enumerate(columns)]
     write("  ".join(column.upper().ljust(width) for column, width in zip(columns, widths, strict=True)).rstrip())
     for line in cells:
@@ -111,10 +111,11 @@ def _paragraph(name: str, value: Any) -> list[str]:
     """A member of an object: what is a list of longer things has a line for each."""
     if isinstance(value, list) and value and len(told(value)) > _WIDE:
         return [told(item) for item in value]
-    return [_cell(name, value)]
+    return [cell(name, value)]
 
 
-def _cell(name: str, value: Any) -> str:
+def cell(name: str, value: Any) -> str:
+    """A member of a row, as a listing shows it."""
     if value in (None, "", [], {}):
         return "-"
     if name.endswith("_at"):

@@ -44,7 +44,9 @@ def pin(
         rows = client.json("GET", under("servers", name, "pins"))
         wanted = _wanted(rows, tools or [], replace=replace)
         if not wanted:
-            output.one({"accepted": []}, as_json=as_json, text=f"Nothing of {name} waits to be accepted.")
+            nothing = f"Nothing of {name} waits to be accepted."
+            unseen = f"Nobody has listed the tools of {name} yet. Where it runs: percall doctor {name}; then again."
+            output.one({"accepted": []}, as_json=as_json, text=nothing if rows else unseen)
             return
         if not as_json:
             for row in wanted:

@@ -247,5 +247,5 @@ def _forbidden(message: str) -> Decision:
         permitted=False,
         code="request.rule",
         message=message,
-        next_step="An administrator can see this server's rules with `percall-broker server show`.",
+        next_step="An administrator sees the rules of each server: percall-broker server show NAME.",
     )
