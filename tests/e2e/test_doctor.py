@@ -159,24 +159,28 @@ def test_nothing_that_a_project_s_file_says_is_run(laptop: Laptop, tmp_path: Pat
         "ungranted": {"command": str(program), "args": ["run", "--agent", "nobody", "keyed"]},
     }
     (tmp_path / ".mcp.json").write_text(json.dumps({"mcpServers": servers}))
-    done = subprocess.run(
-        [str(COMMANDS / "percall"), "doctor", "--json"],
-        env=laptop.environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    found = {
-        one["about"]: one["state"] for one in map(json.loads, done.stdout.splitlines()) if one["check"] == "server"
-    }
-    assert not ran.exists()
+
+    def in_it(*names: str) -> dict[str, str]:
+        done = subprocess.run(
+            [str(COMMANDS / "percall"), "doctor", *names, "--json"],
+            env=laptop.environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert not ran.exists()
+        told = map(json.loads, done.stdout.splitlines())
+        return {one["about"]: one["state"] for one in told if one["check"] == "server"}
+
+    found = in_it()
     assert found.pop("Cursor keyed") == "ok"
     assert found == {
         f"Claude Code {name} (.mcp.json of this project)": "problem" if name == "ungranted" else "ok"
         for name in ("beside", "first", "own", "ungranted")
     }
+    assert in_it("beside") == {"Claude Code beside (.mcp.json of this project)": "ok"}, "by the client's name for it"
 
 
 def test_a_probe_is_called_where_it_is_asked_for_and_one_that_is_refused_is_told(

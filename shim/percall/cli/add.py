@@ -12,7 +12,7 @@ from percall import home
 from percall.adoption import placing
 from percall.adoption.placing import PRESENT, Place
 from percall.cli import output
-from percall.cli.login import tell
+from percall.cli.login import tell_what_waited
 from percall.clients import own_command
 from percall.clients.catalogue import CLIENTS, client, project_files, project_place, user_files, user_place
 from percall.errors import PercallError, UsageError
@@ -57,7 +57,7 @@ def add(
 ) -> None:
     """Put a server that you may use into a client's config. Doing it again mends the command that is there."""
     chosen = _client(into)
-    found = _found(server, chosen, agent, accept=not as_json)
+    found = _found(server, chosen, agent, tells=not as_json)
     if not (command or found.granted.entry.command or found.granted.entry.delivery == "relay"):
         raise UsageError(
             "launch.command",
@@ -162,11 +162,8 @@ def _file(chosen: Client, project: Path | None) -> Path:
     return place
 
 
-def _found(server: str, chosen: Client, agent: str | None, *, accept: bool) -> Found:
-    """The grant: of the agent that was named, else the client's own, one that waits for it, or the agent default's.
-
-    `accept`: what is picked up is shown, and its launches are accepted by that.
-    """
+def _found(server: str, chosen: Client, agent: str | None, *, tells: bool) -> Found:
+    """The grant: of the agent that was named, else the client's own, one that waits for it, or the agent default's."""
     wanted = agent or chosen.name
     try:
         return home.find_server(server, wanted)
@@ -174,11 +171,11 @@ def _found(server: str, chosen: Client, agent: str | None, *, accept: bool) -> F
         first = error
     for broker in dict.fromkeys(login.broker for login in home.logins()):
         try:
-            for done in claims.pick_up(broker, wanted, accept=accept):
-                if accept:
-                    tell(done)
+            came = claims.pick_up(broker, wanted)
         except PercallError:
             continue  # what it has cannot be known; what is here may do
+        if tells:
+            tell_what_waited(came)
     for name in (wanted,) if agent else (wanted, home.DEFAULT_AGENT):
         try:
             return home.find_server(server, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ from percall.adoption import records, undoing
 from percall.adoption.plan import Left, Move
 from percall.adoption.steps import KEEP, REPLACE, Adopting
 from percall.cli import output
-from percall.cli.login import tell as tell_of_grant
+from percall.cli.login import tell_what_waited
 from percall.clients import scan as scanning
 from percall.clients.catalogue import CLIENTS, client
 from percall.errors import PercallError, UsageError
@@ -60,7 +59,9 @@ def adopt(
     if existing not in {"", KEEP, REPLACE}:
         raise UsageError("adopt.existing", f"--existing takes {KEEP} or {REPLACE}.")
     records.erase_old(time.time())
-    _pick_up(accept=not as_json)
+    came = claims.pick_up_everywhere(home.logins())  # which may be what adopting needs
+    if not as_json:
+        tell_what_waited(came)
     clients, names = _sorted(which)
     found = scanning.of_machine(Path.home(), Path.cwd())
     planned = planning.plan(found, clients=clients, names=names, agent=agent, server=server)
@@ -132,17 +133,6 @@ def undo(which: Which = None, yes: Yes = False, as_json: Json = False) -> None:
         output.say("The broker keeps your keys until you say: percall key remove SERVER")
     if first is not None:
         raise typer.Exit(first.exit_code)
-
-
-def _pick_up(*, accept: bool) -> None:
-    """Grants that wait for agents of this device may be what adopting needs. `accept`: they are shown, and by that
-    their launches are accepted.
-    """
-    for broker in dict.fromkeys(login.broker for login in home.logins()):
-        with contextlib.suppress(PercallError):
-            for done in claims.pick_up(broker, accept=accept):
-                if accept:
-                    tell_of_grant(done)
 
 
 def _sorted(which: list[str] | None) -> tuple[set[str], set[str]]:

@@ -10,7 +10,7 @@ import typer
 
 from percall import home
 from percall.cli import output
-from percall.cli.login import tell
+from percall.cli.login import tell_what_waited
 from percall.clients import scan as scanning
 from percall.clients.scan import CONFIG
 from percall.identity import standings
@@ -55,10 +55,9 @@ def catalog(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a server.")] = False,
 ) -> None:
     """Show the servers that you may use. Where the key is, whose it is, and which clients run the server already."""
-    for done in standings.picked_up(agent, accept=not as_json):
-        if not as_json:
-            output.say(f"New: a grant that waited for you ({done.session.grant}).")
-            tell(done)
+    came = standings.picked_up(agent)
+    if not as_json:
+        tell_what_waited(came)
     stand = standings.of_all(agent)
     offers = _offers(stand)
     for one in scanning.of_machine(Path.home(), Path.cwd()).findings:

@@ -16,6 +16,8 @@ from percall.home import DEFAULT_AGENT
 from percall.identity import claims, enrolment, keyrings, sign_in
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from percall import wire
 
 _MOST_NAME_CHARACTERS = 64
@@ -83,16 +85,16 @@ def login(
         if not first.session.administrator:
             # The login stands; `status` picks up what waits, and says what is wrong.
             with contextlib.suppress(PercallError):
-                came += claims.pick_up(broker, agent, accept=True)
+                came += claims.pick_up(broker, agent)
     else:
-        came += claims.pick_up(broker, agent, accept=True)
+        came += claims.pick_up(broker, agent)
     if not came and not as_json:
         output.say("Nothing waits for you there. A further server needs a grant: ask your administrator.")
-    for done in came:
+    for done in map(enrolment.accepted, came):
         if as_json:
             output.say_json(as_json_of(done))
         else:
-            tell(done)
+            _tell(done)
 
 
 def _name(option: str, text: str) -> str:
@@ -101,8 +103,14 @@ def _name(option: str, text: str) -> str:
     return text
 
 
-def tell(done: enrolment.Enrolment) -> None:
-    """What came of a login, for a person."""
+def tell_what_waited(came: Iterable[enrolment.Enrolment]) -> None:
+    """What was picked up, for a person; which accepts the launches that are seen for the first time."""
+    for done in came:
+        output.say(f"New: a grant that waited for you ({done.session.grant}).")
+        _tell(enrolment.accepted(done))
+
+
+def _tell(done: enrolment.Enrolment) -> None:
     login, session = done.login, done.session
     output.say(f"You are {session.person} on {session.device}, agent {session.agent}, at {login.broker}.")
     role = "automation's grant" if session.automation else "administrator's grant"

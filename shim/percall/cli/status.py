@@ -11,7 +11,7 @@ import typer
 from percall import home
 from percall.adoption import records
 from percall.cli import output
-from percall.cli.login import tell
+from percall.cli.login import tell_what_waited
 from percall.errors import PercallError, UsageError
 from percall.identity import keyrings, passphrase, standings, unlocking
 
@@ -31,10 +31,9 @@ def status(
     """
     with contextlib.suppress(UsageError):  # `percall undo` tells what is wrong with one
         records.erase_old(time.time())
-    for done in standings.picked_up(agent, accept=not as_json):
-        if not as_json:
-            output.say(f"New: a grant that waited for you ({done.session.grant}).")
-            tell(done)
+    came = standings.picked_up(agent)
+    if not as_json:
+        tell_what_waited(came)
     all_of_them = standings.of_all(agent)
     for standing in all_of_them:
         if as_json:

@@ -51,23 +51,25 @@ def findings(names: Collection[str], clients: Collection[str], *, start: bool, p
     """
     scan = scanning.of_machine(Path.home(), Path.cwd())
     yield from _configs(scan, names, clients)
+    configured = [
+        one.server
+        for one in scan.findings
+        if one.origin == CONFIG
+        and one.server.percall
+        and not one.server.disabled
+        and (not clients or one.server.client.name in clients)
+        and (not names or {one.server.name, one.server.percall} & set(names))
+    ]
     starts: list[_Start] = []
-    for one in scan.findings:
-        if (
-            one.origin == CONFIG
-            and one.server.percall
-            and not one.server.disabled
-            and (not clients or one.server.client.name in clients)
-            and (not names or {one.server.name, one.server.percall} & set(names))
-        ):
-            if _is_shared(one.server):
-                yield from _of_a_project(one.server, starts)
-            else:
-                starts.append(_configured(one.server))
+    for server in configured:
+        if _is_shared(server):
+            yield from _of_a_project(server, starts)
+        else:
+            starts.append(_configured(server))
     for name in names:
-        if not any(name in {one.server, one.about.rpartition(" ")[2]} for one in starts):
+        if not any(name in {server.name, server.percall} for server in configured):
             yield from _granted(name, starts)
-    if not starts and not names:
+    if not configured and not names:
         where = "no client's config has a server of Percall's"
         yield ok("server", "", f"Nothing to start: {where}. See `percall catalog` and `percall add`.")
     if start:

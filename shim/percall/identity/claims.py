@@ -6,6 +6,7 @@ was lost has taken is given again.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -38,9 +39,8 @@ class _Signer:
         return SignedClient.with_identity(self.login, self.secrets)
 
 
-def pick_up(broker: str, agent: str | None = None, *, accept: bool = False) -> tuple[Enrolment, ...]:
-    """What waits at a broker for the people and agents of this device, and is kept here from now on. `accept`: with
-    launches that are seen for the first time, for whoever shows them.
+def pick_up(broker: str, agent: str | None = None) -> tuple[Enrolment, ...]:
+    """What waits at a broker for the people and agents of this device, and is kept here from now on.
 
     Grants that name no agent go to `agent`, unless that is somebody else's here; without one to their person's
     `default` where that is here, else to the agent of that person's newest login.
@@ -59,7 +59,7 @@ def pick_up(broker: str, agent: str | None = None, *, accept: bool = False) -> t
             failure = failure or error
             continue
         answered = True
-        kept += _taken(signer, waiting, theirs, agent if agent not in others else None, accept=accept)
+        kept += _taken(signer, waiting, theirs, agent if agent not in others else None)
     if answered:
         return tuple(kept)
     raise failure or UsageError(
@@ -69,16 +69,23 @@ def pick_up(broker: str, agent: str | None = None, *, accept: bool = False) -> t
     )
 
 
-def _taken(
-    signer: _Signer, waiting: wire.Waiting, logins: Sequence[Login], agent: str | None, *, accept: bool
-) -> list[Enrolment]:
+def pick_up_everywhere(logins: Sequence[Login]) -> list[Enrolment]:
+    """What waits at the brokers of these logins. One that cannot be asked is passed over."""
+    came: list[Enrolment] = []
+    for broker in dict.fromkeys(login.broker for login in logins):
+        with contextlib.suppress(PercallError):
+            came += pick_up(broker)
+    return came
+
+
+def _taken(signer: _Signer, waiting: wire.Waiting, logins: Sequence[Login], agent: str | None) -> list[Enrolment]:
     """What waits for one person; `logins` are all of theirs here."""
     here, agents = {login.grant for login in logins}, {login.agent for login in logins}
     whose = agent or (DEFAULT_AGENT if DEFAULT_AGENT in agents else signer.login.agent)
     lost = [one.agent for one in waiting.taken if one.grant not in here and one.agent in agents]
     kept: list[Enrolment] = []
     for wanted in dict.fromkeys([*(one.agent or whose for one in waiting.grants), *lost]):
-        kept += _pick_up_for(wanted, signer, logins, accept=accept)
+        kept += _pick_up_for(wanted, signer, logins)
     return kept
 
 
@@ -104,25 +111,23 @@ def _waiting(signer: _Signer) -> wire.Waiting:
         raise
 
 
-def _pick_up_for(agent: str, signer: _Signer, logins: Sequence[Login], *, accept: bool) -> list[Enrolment]:
+def _pick_up_for(agent: str, signer: _Signer, logins: Sequence[Login]) -> list[Enrolment]:
     own = next((login for login in logins if login.agent == agent), None)
     keyring = keyrings.of(signer.login)
     keyring.prepare_again()
     if own is None:
-        return _claimed(agent, signer, new_seed(), keyring, reused_key=False, accept=accept)
+        return _claimed(agent, signer, new_seed(), keyring, reused_key=False)
     try:
         held = signer if own.grant == signer.login.grant else _Signer(own, keyrings.load(own))
-        return _claimed(agent, held, held.secrets.seed, keyring, reused_key=True, accept=accept)
+        return _claimed(agent, held, held.secrets.seed, keyring, reused_key=True)
     except PercallError:
         if own.grant == signer.login.grant:
             raise
         # Its key is gone from the keyring, or was ended: the agent gets another one.
-        return _claimed(agent, signer, new_seed(), keyring, reused_key=False, accept=accept)
+        return _claimed(agent, signer, new_seed(), keyring, reused_key=False)
 
 
-def _claimed(
-    agent: str, signer: _Signer, seed: bytes, keyring: Keyring, *, reused_key: bool, accept: bool
-) -> list[Enrolment]:
+def _claimed(agent: str, signer: _Signer, seed: bytes, keyring: Keyring, *, reused_key: bool) -> list[Enrolment]:
     key, login = DeviceKey(seed), signer.login
     body = wire.dump(wire.encode(wire.Claim(agent, key.public_jwk())))
     with signer.client() as client:
@@ -151,7 +156,7 @@ def _claimed(
             proxy=login.proxy,
         )
         held = Identity(seed, enrolled.token, signer.secrets.proxy_password)
-        kept.append(keep(record, enrolled, held, keyring, reused_key=reused_key, accept=accept))
+        kept.append(keep(record, enrolled, held, keyring, reused_key=reused_key))
     return kept
 
 

@@ -35,15 +35,15 @@ _OF_ANOTHER_LIFE = frozenset({"device.revoked", "device.other"})
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """What came of a login. `trusted` and `changed` name servers: launches accepted as first seen, and those that
-    differ from what was accepted earlier and wait for `percall trust`.
+    """What came of a login. `trusted` and `changed` name servers, once `accepted` has looked at them: launches accepted
+    as first seen, and those that differ from what was accepted earlier and wait for `percall trust`.
     """
 
     login: Login
     session: wire.Session
     reused_key: bool
-    trusted: tuple[str, ...]
-    changed: tuple[str, ...]
+    trusted: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,26 +106,14 @@ def enrol(*, url: str, invite: str, agent: str, device: str, ca_file: str, keyri
         proxy=proxy,
     )
     return keep(
-        login,
-        enrolled,
-        Identity(seed, enrolled.token, proxy_password),
-        keyring,
-        reused_key=earlier is not None,
-        accept=True,
+        login, enrolled, Identity(seed, enrolled.token, proxy_password), keyring, reused_key=earlier is not None
     )
 
 
 def keep(
-    login: Login,
-    enrolled: wire.Enrolled,
-    secrets_of_it: Identity,
-    keyring: Keyring,
-    *,
-    reused_key: bool,
-    accept: bool,
+    login: Login, enrolled: wire.Enrolled, secrets_of_it: Identity, keyring: Keyring, *, reused_key: bool
 ) -> Enrolment:
-    """Keeps a grant that has come: secrets in the keyring, the rest under PERCALL_HOME. `accept`: launches that this
-    device sees for the first time are accepted, with the PATH of this terminal; for whoever shows them there.
+    """Keeps a grant that has come: secrets in the keyring, the rest under PERCALL_HOME. That accepts no launch.
 
     Raises IdentityError or UsageError; WireError for a grant that is another broker's here.
     """
@@ -135,8 +123,24 @@ def keep(
     keyring.store(session.grant, secrets_of_it)
     home.save_session(session)
     home.save_login(login)
-    trusted, changed = _trust_first_seen(login.broker, session, accept=accept)
-    return Enrolment(login, session, reused_key, trusted, changed)
+    return Enrolment(login, session, reused_key)
+
+
+def accepted(done: Enrolment) -> Enrolment:
+    """The same, with the launches accepted that this device sees for the first time, and the PATH of this terminal: for
+    whoever shows it there and then. Raises UsageError.
+    """
+    trusted: list[str] = []
+    changed: list[str] = []
+    for granted in done.session.servers:
+        entry = granted.entry
+        known = home.trust(done.login.broker, entry.name)
+        if known is None:
+            home.save_trust(done.login.broker, entry, os.environ.get("PATH", os.defpath))
+            trusted.append(entry.name)
+        elif not home.is_trusted(known, entry):
+            changed.append(entry.name)
+    return dataclasses.replace(done, trusted=tuple(trusted), changed=tuple(changed))
 
 
 def new_seed() -> bytes:
@@ -292,19 +296,3 @@ def _read(kind: type[T], broker: str, content: bytes) -> T:
 
 def _stranger(broker: str, error: PercallError) -> WireError:
     return WireError("broker.stranger", f"{broker} answered in no form that we know: {error.message}")
-
-
-def _trust_first_seen(broker: str, session: wire.Session, *, accept: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    trusted: list[str] = []
-    changed: list[str] = []
-    for granted in session.servers:
-        entry = granted.entry
-        known = home.trust(broker, entry.name)
-        if known is None and not accept:
-            continue
-        if known is None:
-            home.save_trust(broker, entry, os.environ.get("PATH", os.defpath))
-            trusted.append(entry.name)
-        elif not home.is_trusted(known, entry):
-            changed.append(entry.name)
-    return tuple(trusted), tuple(changed)

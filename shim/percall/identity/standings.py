@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,9 +25,8 @@ class Standing:
     error: PercallError | None
 
 
-def picked_up(agent: str | None = None, *, accept: bool) -> list[Enrolment]:
-    """What waited for this device, and is a login from now on; with launches that are seen for the first time where
-    they are to be accepted, by whoever shows them. A broker that cannot be asked is passed over.
+def picked_up(agent: str | None = None) -> list[Enrolment]:
+    """What waited for this device, and is a login from now on. A broker that cannot be asked is passed over.
 
     Raises UsageError where there is no login (of this agent, if one is named).
     """
@@ -39,11 +37,7 @@ def picked_up(agent: str | None = None, *, accept: bool) -> list[Enrolment]:
             "status.no_login", f"There is no login{whose} in {home.folder()}.", "Run `percall login URL --invite CODE`."
         )
     keyrings.ask(logins)
-    came: list[Enrolment] = []
-    for broker in dict.fromkeys(login.broker for login in logins):
-        with contextlib.suppress(PercallError):
-            came += claims.pick_up(broker, accept=accept)
-    return came
+    return claims.pick_up_everywhere(logins)
 
 
 def of_all(agent: str | None = None) -> list[Standing]:

@@ -130,7 +130,7 @@ def counted(*grants):
     started.append(grants)
     return start(*grants)
 identity.start_reader = counted
-standings.picked_up(accept=False)
+standings.picked_up()
 print(*(standing.login.grant + "=" + standing.error.code for standing in standings.of_all()))
 print(*started)
 """
