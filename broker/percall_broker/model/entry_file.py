@@ -12,6 +12,7 @@ import tomllib
 from typing import Any
 from urllib.parse import parse_qsl
 
+from percall import placeholder
 from percall_broker.model.entry import Entry, Probe, Recognition, RequestRule, Slot, ToolRule
 from percall_broker.model.errors import InvalidInput
 from percall_broker.model.keys import OWNERS
@@ -20,7 +21,6 @@ from percall_broker.model.rules import is_loopback_name, origin_matches, parse_o
 DELIVERIES = ("egress", "relay", "none")
 WAYS = ("base-url", "preload", "proxy")
 _LISTENER = re.compile(r"\{listener:([^{}]*)\}")
-_RANDOM = re.compile(r"\{random:(\d{1,3})\}")
 _TEMPLATE = re.compile(r"\{[^{}]*\}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -28,7 +28,6 @@ _LAUNCH = re.compile(r"(npm|pypi|docker|program):[A-Za-z0-9@._/-]{1,200}|https?:
 _KEY_NAME = re.compile(r"[A-Za-z_-][A-Za-z0-9_-]*")
 _METHODS = re.compile(r"[A-Z]+(,[A-Z]+)*")
 _SLOT_KINDS = ("header", "basic", "query", "json", "form")
-MIN_RANDOM_CHARACTERS = 16
 # A key in one of these would change how a message is framed, or whose it is.
 _TAKEN = frozenset({
     "host", "content-type", "content-length", "transfer-encoding", "connection", "accept", "accept-encoding",
@@ -301,15 +300,10 @@ def _check_relay(entry: Entry) -> None:
 
 
 def _check_key(entry: Entry) -> None:
-    placeholder = entry.placeholder
     if entry.key_owner != "any" and not entry.slots:
         raise _wrong("key.owner", "a server without [[key.slot]] has no key")
-    if _TEMPLATE.search(_RANDOM.sub("", placeholder)):
-        raise _wrong("key.placeholder", "only {random:N} is replaced there")
-    if not re.fullmatch(r"[A-Za-z0-9._~+/=:@#%!*,?^{}\[\]()-]*", placeholder):
-        raise _wrong("key.placeholder", "it is of ASCII letters, digits and marks that no shell reads")
-    if placeholder and sum(int(size) for size in _RANDOM.findall(placeholder)) < MIN_RANDOM_CHARACTERS:
-        raise _wrong("key.placeholder", f"it needs at least {MIN_RANDOM_CHARACTERS} random characters, to be unguessed")
+    if entry.placeholder and (why := placeholder.objection(entry.placeholder)):
+        raise _wrong("key.placeholder", why)
 
 
 def _check_templates(name: str, value: str, entry: Entry) -> None:

@@ -7,6 +7,7 @@ rename is overwritten, and no file system that we know offers better.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import stat
@@ -29,8 +30,9 @@ def aside(path: Path) -> tuple[int, str]:
     """
     prefix = f".{path.name}.percall-"
     for left in path.parent.glob(f"{glob.escape(prefix)}*"):
-        if left.lstat().st_mtime < time.time() - _SURELY_OVER_SECONDS:
-            left.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another edit was quicker
+            if left.lstat().st_mtime < time.time() - _SURELY_OVER_SECONDS:
+                left.unlink()
     return tempfile.mkstemp(dir=path.parent, prefix=prefix)
 
 

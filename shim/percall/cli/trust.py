@@ -97,7 +97,7 @@ def _lines(
         f"command      {shlex.join(command) if command else _NONE_HERE}",
         *(f"environment  {name}={shlex.quote(value)}" for name, value in sorted(environment.items())),
         *(f"passed on    {name}" for name in passed),
-        *(f"answers from the broker  {host}" for host in hosts),
+        *(f"intercepted  {host}" for host in hosts),
     ]
 
 

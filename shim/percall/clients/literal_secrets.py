@@ -11,7 +11,8 @@ from collections import Counter
 from urllib.parse import parse_qsl, urlsplit
 
 _REFERENCE = re.compile(  # a bare `$NAME` stands by itself: a dollar within a password is one of its characters
-    r"\$\{[^}]*\}|(?<![^\s:/@=,(])\$[A-Za-z_]\w*(?![^\s:/@=,)?&.-])|\{env:[^}]+\}|\{file:[^}]+\}|%[A-Za-z_]\w*%|\$\(.*\)|<[^<>]*>|\{\{.*\}\}"
+    r"\$\{[^}]*\}|(?<![^\s:/@=,(])\$[A-Za-z_]\w*(?![^\s:/@=,)?&.-])|"
+    r"\{env:[^}]+\}|\{file:[^}]+\}|%[A-Za-z_]\w*%|\$\(.*\)|<[^<>]*>|\{\{.*\}\}"
 )
 _ISSUED = re.compile(
     r"""(?x)

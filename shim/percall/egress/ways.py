@@ -11,7 +11,6 @@ import re
 from typing import TYPE_CHECKING
 
 from percall.egress.origins import parse_origin
-from percall.errors import WireError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,33 +19,7 @@ if TYPE_CHECKING:
 
 BASE_URL, PRELOAD, PROXY = "base-url", "preload", "proxy"
 PRELOAD_FILE = os.path.join(os.path.dirname(__file__), "preload.cjs")  # noqa: PTH118, PTH120 - pathlib costs start-up time
-_RANDOM = re.compile(r"\{random:(\d{1,4})\}")
 _TEMPLATE = re.compile(r"\{key\}|\{proxy\}|\{listener:([^{}]+)\}")
-_UNSAFE = frozenset("\"'`$\\ ;&|<>")
-_LEAST_RANDOM = 16
-_MOST_CHARACTERS = 1024
-_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-
-
-def make_placeholder(pattern: str) -> str:
-    """A placeholder in the key's own format: `{random:N}` becomes N random letters and digits.
-
-    It goes into variables that somebody accepted, and who shows it is taken for the child: so it is a short plain text
-    that nobody guesses, whatever a broker says. Raises WireError.
-    """
-    sizes = [int(size) for size in _RANDOM.findall(pattern)]
-    plain = pattern.isascii() and pattern.isprintable() and not _UNSAFE.intersection(pattern)
-    if not plain or sum(sizes) < _LEAST_RANDOM or sum(sizes) + len(pattern) > _MOST_CHARACTERS:
-        raise WireError("wire.placeholder", "The entry's placeholder is none that this version makes.")
-    return _RANDOM.sub(lambda found: _random_text(int(found[1])), pattern)
-
-
-def _random_text(length: int) -> str:
-    text = ""
-    while len(text) < length:
-        # Bytes past the last whole alphabet are dropped: each character is equally likely.
-        text += "".join(_ALPHABET[byte % 62] for byte in os.urandom(length) if byte < 248)  # noqa: PLR2004
-    return text[:length]
 
 
 def path_form(secret: str, origin: Origin) -> str:

@@ -75,7 +75,7 @@ class Launch:
     def _listen(self) -> Egress:
         """The listener must have its port before the child can be told of it."""
         if self.egress is None:
-            from percall.egress import ways  # noqa: PLC0415 - only where the entry has a key
+            from percall import placeholder  # noqa: PLC0415 - only where the entry has a key
             from percall.egress.listener import Listener  # noqa: PLC0415
             from percall.http1 import Address  # noqa: PLC0415
             from percall.run.broker import Signer  # noqa: PLC0415
@@ -85,8 +85,13 @@ class Launch:
             login, entry = self.found.login, self.found.granted.entry
             signer, windows = Signer(Address.parse(login.broker, login.proxy)), Windows()
             sender = Sender(signer, login.ca_file or None)
-            placeholder = ways.make_placeholder(entry.placeholder)
-            listener = Listener(entry, placeholder, windows.current, windows.redeemed, sender)
+            if why := placeholder.objection(entry.placeholder):
+                raise LaunchError(
+                    "launch.placeholder",
+                    f"The broker's entry of {entry.name!r} has a placeholder that is refused here: {why}.",
+                    "Ask your administrator to mend the entry.",
+                )
+            listener = Listener(entry, placeholder.make(entry.placeholder), windows.current, windows.redeemed, sender)
             listener.start()
             self.egress = Egress(listener, signer, sender, windows)
         return self.egress

@@ -24,7 +24,7 @@ class Form(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _is_text(cls, form: Any) -> Any:
+    def _refuse_what_is_no_text(cls, form: Any) -> Any:
         """JSON can spell what is no text, and PostgreSQL keeps no NUL. Raises InvalidInput."""
         for text in _texts(form):
             if _NO_TEXT.search(text):

@@ -47,25 +47,25 @@ def router(pages: Pages) -> APIRouter:
                 yield b"".join(f"event: {name}\ndata: \n\n".encode() for name in names) or b": still here\n\n"
             await broker.changes.next(generation, LOOK_SECONDS)
 
-    async def counted(token: str, known: Mark) -> AsyncIterator[bytes]:
-        streams[token] += 1
+    async def counted(session: str, token: str, known: Mark) -> AsyncIterator[bytes]:
+        streams[session] += 1
         try:
             async for event in events(token, known):
                 yield event
         finally:
-            streams[token] -= 1
-            if not streams[token]:
-                del streams[token]
+            streams[session] -= 1
+            if not streams[session]:
+                del streams[session]
 
     @routes.get("/events")
     async def stream(request: Request) -> Response:
-        await pages.anybody(request)
+        session = (await pages.anybody(request)).token_hash
         token = security.token_of(dict(request.scope), pages.origin)
-        if streams[token] >= MOST_STREAMS:
+        if streams[session] >= MOST_STREAMS:
             raise TooMany("console.streams", f"{MOST_STREAMS} pages of this session are open.", "Close some.")
         since = Mark.of(request.query_params.get("since", "")) or await console.figures.mark()
         headers = {"x-accel-buffering": "no"}
-        return StreamingResponse(counted(token, since), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(counted(session, token, since), media_type="text/event-stream", headers=headers)
 
     return routes
 

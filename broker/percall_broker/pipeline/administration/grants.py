@@ -87,8 +87,8 @@ class Grants:
         return await self._make(by, new, waits=bool(devices) and not administers)
 
     async def for_device(self, by: Identity | None, person: str, *, signed_in: bool = False) -> Invite:
-        """A grant of no servers, whose invite enrols a further device, or the first. `signed_in`: only while
-        they are here; who was removed meanwhile is not let in again. Raises InvalidInput, Forbidden.
+        """A grant of no servers, whose invite enrols a further device, or the first. `signed_in`: only while they are
+        here; who was removed meanwhile is not let in again. Raises InvalidInput, Forbidden.
         """
         return await self._make(by, NewGrant(person, {}), waits=False, signed_in=signed_in)
 

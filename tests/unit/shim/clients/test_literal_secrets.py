@@ -20,7 +20,7 @@ from percall.clients.literal_secrets import is_secret, is_secret_header, is_secr
         ("SOMETHING", "9f86d081884c7d659a2feaa0c55ad015"),
         ("JIRA_API_TOKEN", "ATATT3xFfGF0" + "a1B2" * 9),
         ("GRAFANA_API_KEY", "Q7kZmy3rT9xVb2Lw8NcD5sGh"),
-        ("GRAFANA_API_KEY", "x8KyourT9b2Lw8NcD5sGhQ7kZ1pR4tXXX"),
+        ("GRAFANA_API_KEY", "x8KyourT9b2Lw8NcD5sGhQ7kZ1pR4txxx"),
         ("DB_PASSWORD", "S3cr$tPass9word"),
         ("DATABASE_URL", "postgres://app:pw$x9q@db.example.com/app"),
     ],

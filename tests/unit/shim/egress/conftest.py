@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.loopback import RoomyServer
-from percall import wire
-from percall.egress import ways
+from percall import placeholder, wire
 from percall.egress.listener import Listener
 from percall.errors import BrokerUnreachable
 from percall.wire import Window
@@ -168,7 +167,7 @@ class Stage:
         entry = wire.ServerEntry(**{**members, **changes})
         listener = Listener(
             entry,
-            ways.make_placeholder(entry.placeholder),
+            placeholder.make(entry.placeholder),
             lambda: tuple(self.windows),
             self.take_redeemed,
             self.send,
