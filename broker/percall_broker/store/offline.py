@@ -212,7 +212,7 @@ def _stand_alone(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
             raise Unavailable(
                 "broker.running", "A broker serves this database, or another command works on it.", "Stop it."
             )
-        time.sleep(_PAUSE_SECONDS)
+        time.sleep(_PAUSE_SECONDS)  # PostgreSQL tells nobody that an advisory lock was given up
 
 
 class _Postgresql:

@@ -61,6 +61,10 @@ def _answer_one(work: Callable[[], dict[str, str]]) -> int:
 
 
 def _give_up_after(patience: float, left: Sized) -> None:
+    """The watchdog, in a thread of its own: nothing tells it that a keyring hangs but that the time is over.
+
+    A `threading.Timer` waits alike, and its module would be imported for it.
+    """
     time.sleep(patience)
     error = IdentityError(
         "keyring.timeout",
