@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from percall_broker import chores
 
-if TYPE_CHECKING:
-    import pytest
 
-
-def test_a_chore_that_fails_is_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chores, "AGAIN_SECONDS", 0)
+def test_a_chore_that_fails_is_begun_again() -> None:
     begun = []
 
     async def work() -> None:

@@ -10,7 +10,7 @@ import pytest
 from harness.loopback import Listening, Quiet
 from percall import home, wire
 from percall.errors import BrokerUnreachable, WireError
-from percall.identity import Identity, client
+from percall.identity import Identity
 from percall.identity.client import SignedClient
 
 SESSION = wire.Session("g_1", "alice", "default", "laptop", "active", 0, False, 1, ())
@@ -56,11 +56,6 @@ def ask(answering: Answering) -> wire.Session:
             return signed.session()
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_MOST_BYTES", 4 * 1024 * 1024)
-
-
 def test_an_answer_is_read_and_is_about_the_grant_that_asked() -> None:
     assert ask(Answering(wire.dump(wire.encode(SESSION)))) == SESSION
     other = wire.Session("g_2", "alice", "default", "laptop", "active", 0, False, 1, ())
@@ -70,8 +65,8 @@ def test_an_answer_is_read_and_is_about_the_grant_that_asked() -> None:
 
 
 def test_an_answer_without_end_takes_no_memory() -> None:
-    with pytest.raises(BrokerUnreachable, match="larger than 4194304 bytes"):
-        ask(Answering(pieces=64))
+    with pytest.raises(BrokerUnreachable, match="larger than 67108864 bytes"):
+        ask(Answering(pieces=80))
 
 
 def test_what_grows_as_it_is_unpacked_is_not_unpacked() -> None:

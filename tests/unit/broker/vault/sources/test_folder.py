@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,12 +51,25 @@ async def test_a_full_disk_leaves_the_key_that_was_the_newest(tmp_path: Path) ->
     assert (wrapped.key, (tmp_path / "keys" / "kek-0002.key").stat().st_mode & 0o777) == ("kek-0002", 0o600)
 
 
-def test_a_key_takes_no_other_ones_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = KeyFolder(tmp_path / "keys")
-    keys.add()
-    before = (tmp_path / "keys" / "kek-0001.key").read_bytes()
-    monkeypatch.setattr(keys, "names", list)  # as another process sees it that looked a moment earlier
-    with pytest.raises(Conflict) as caught:
-        keys.add()
-    assert caught.value.code == "keys.rotating"
-    assert (tmp_path / "keys" / "kek-0001.key").read_bytes() == before
+def test_a_key_takes_no_other_ones_place_however_many_are_made_at_once(tmp_path: Path) -> None:
+    refused = 0
+    with ThreadPoolExecutor(8) as pool:
+        while not refused:
+            barrier = threading.Barrier(8)
+
+            def make(barrier: threading.Barrier = barrier) -> str:
+                barrier.wait()
+                try:
+                    return KeyFolder(tmp_path / "keys").add()
+                except Conflict as error:
+                    return error.code
+
+            before = {path: path.read_bytes() for path in (tmp_path / "keys").glob("*")}
+            made = list(pool.map(lambda make: make(), [make] * 8))
+            refused = made.count("keys.rotating")
+            names = [name for name in made if name != "keys.rotating"]
+            assert len(set(names)) == len(names) > 0
+            after = {path: path.read_bytes() for path in (tmp_path / "keys").glob("*")}
+            assert before.items() <= after.items()
+            assert len(after) == len(before) + len(names)
+            assert len(set(after.values())) == len(after)
