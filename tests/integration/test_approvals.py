@@ -214,6 +214,9 @@ def test_never_lasts_whatever_the_grant_and_the_policies_until_it_is_lifted(team
     assert answered(team.lead, waiting, "never").json["lasting"] == "active"
     assert decision(laptop, name="a") == "approval.never"
     assert decision(laptop, name="b") == "approval.never", "whatever the arguments"
+    question = {"person": "nora", "server": "keyed", "tool": "create_item"}
+    explained = team.change("/policies/explain", question)
+    assert (explained["decision"], explained["reason"]) == ("forbid", "approval.never")
     team.change(f"/grants/{made['grant']}/revoke")
     again = team.change("/people/nora/invite")
     further = SigningLaptop.enrolled(team.served.url, again["invite"])

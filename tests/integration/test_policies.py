@@ -73,6 +73,16 @@ def test_a_policy_holds_for_the_very_next_call_and_its_reason_is_told(ruled: Ser
     assert permitted(laptop)
 
 
+def test_a_group_that_is_asked_and_in_which_nobody_could_answer_is_told(ruled: Served) -> None:
+    rules = ALL + '@ask("no-such") permit(principal, action == Action::"tools/call", resource);'
+    assert apply(ruled, rules)["nobody_in"] == ["no-such"]
+    person = ruled.invite("keyed")["person"]
+    ruled.administrator.administer("POST", "/v1/admin/groups/no-such/join", {"people": [person]})
+    assert apply(ruled, rules)["nobody_in"] == []
+    ruled.administrator.administer("POST", f"/v1/admin/people/{person}/suspend")
+    assert apply(ruled, rules)["nobody_in"] == ["no-such"]
+
+
 def test_no_grant_is_widened_by_a_policy(ruled: Served) -> None:
     laptop, _ = ruled.enrol()
     apply(ruled, ALL)

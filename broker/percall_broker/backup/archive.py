@@ -83,7 +83,11 @@ class Header:
                 wrapped=Wrapped(str(members["key_encryption_key"]), base64url.decode(members["wrapped_key"])),
             )
         except (msgspec.DecodeError, KeyError, TypeError, ValueError):
-            raise InvalidInput("backup.form", "This file is not a backup of Percall's.") from None
+            raise InvalidInput(
+                "backup.form",
+                "This file is not a backup of Percall's.",
+                "Name one that `percall-broker backup create` wrote.",
+            ) from None
 
 
 def write(file: BinaryIO, header: Header, mac_key: bytes, tables: Iterable[tuple[Table, Iterable[Any]]]) -> None:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 approvals = typer.Typer(help="What waits for your answer, and your answer.", no_args_is_help=True)
 
-_COLUMNS = ("approval", "asked_at", "state", "person", "agent", "server", "tool", "reason")
+_WATCHED = ("approval", "asked_at", "person", "agent", "server", "tool", "reason")
+_COLUMNS = ("approval", "asked_at", "state", "answer", *_WATCHED[2:])
 _SHOWN = (
     "approval", "state", "kind", "person", "agent", "device", "server", "method", "tool", "reason", "policies",
     "policy_version", "separate", "wanted", "asked_at", "expires_at", "answer", "scope", "varying", "lasting",
@@ -84,7 +85,7 @@ def watch(agent: Agent = None, as_json: Json = False) -> None:
                 if as_json:
                     output.one(row, as_json=True)
                 else:
-                    output.write("  ".join(output.cell(one, row[one]) for one in _COLUMNS if one != "state"))
+                    output.write("  ".join(output.cell(one, row[one]) for one in _WATCHED))
             pause.wait(_WATCH_SECONDS)
 
 

@@ -38,7 +38,7 @@ def freeze(
     form, shown = _named(person, device, server, everything=everything)
     with administrator() as client:
         row = client.json("POST", under("freezes"), value={**form, "reason": reason})
-    output.one(row, as_json=as_json, text=f"{shown} is frozen: the next call is refused, and open streams are cut.")
+    output.one(row, as_json=as_json, text=f"Frozen: {shown}. The next call is refused, and open streams are cut.")
 
 
 def unfreeze(
@@ -52,7 +52,7 @@ def unfreeze(
     form, shown = _named(person, device, server, everything=everything)
     with administrator() as client:
         row = client.json("POST", under("freezes", "lift"), value=form)
-    output.one(row, as_json=as_json, text=f"{shown} is not frozen any more.")
+    output.one(row, as_json=as_json, text=f"Not frozen any more: {shown}.")
 
 
 def _named(person: str, device: str, server: str, *, everything: bool) -> tuple[dict[str, str], str]:
@@ -60,5 +60,5 @@ def _named(person: str, device: str, server: str, *, everything: bool) -> tuple[
     if len(given) + everything != 1:
         raise UsageError("cli.freeze", "Name one thing.", "Write --person P, --device D, --server S or --all.")
     kind, name = given[0] if given else ("all", "")
-    shown = {"all": "Everything", "person": name}.get(kind, f"The {kind} {name}")
+    shown = {"all": "everything", "person": name}.get(kind, f"the {kind} {name}")
     return {"kind": kind, "name": name}, shown

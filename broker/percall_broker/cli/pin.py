@@ -62,7 +62,9 @@ def pin(
 def _wanted(rows: list[dict[str, Any]], tools: list[str], *, replace: bool) -> list[dict[str, Any]]:
     """What waits, of each tool one definition: the changed one, the newest. With --replace, an accepted one too."""
     if unknown := set(tools) - {row["tool"] for row in rows}:
-        raise UsageError("pin.unknown", f"No such tool: {visible(', '.join(sorted(unknown)))}.", "See: server pins.")
+        raise UsageError(
+            "pin.unknown", f"No such tool: {visible(', '.join(sorted(unknown)))}.", "See: percall-broker server pins."
+        )
     found: dict[str, dict[str, Any]] = {}
     for row in sorted(rows, key=lambda row: (row["state"] == CHANGED, row["first_seen_at"])):
         passed = {OLD} if replace and tools else {OLD, ACCEPTED}

@@ -25,7 +25,11 @@ def _files(folder: Path) -> dict[str, str]:
 
     files = reading.read_files(folder)
     if not files:
-        raise UsageError("policy.empty", f"There is no .cedar file in {folder}.")
+        raise UsageError(
+            "policy.empty",
+            f"There is no .cedar file in {folder}.",
+            "What policies may speak of: percall-broker policy schema.",
+        )
     return files
 
 
@@ -59,7 +63,9 @@ def run_tests(folder: Folder, as_json: Json = False) -> None:
 
     cases = reading.read_cases(folder)
     if not cases:
-        raise UsageError("policy.no_tests", f"There is no *.test.toml in {folder}.")
+        raise UsageError(
+            "policy.no_tests", f"There is no *.test.toml in {folder}.", "How to write one: docs/how-to/policies.md."
+        )
     results = reading.run(policy.read(_files(folder), 0), cases)
     rows = [
         {"test": one.case.name, "file": one.file, "result": "fails" if one.wrong else "holds", "why": one.wrong}
@@ -90,8 +96,13 @@ def apply(
     form = {"files": _files(folder), "message": message, "expected": replaces}
     with administrator() as client:
         row = client.json("POST", "/v1/admin/policies", value=form)
-    text = f"Version {row['version']} is in force: {len(row['files'])} files. See: percall-broker policy show"
-    output.one(row, as_json=as_json, text=text)
+    count = output.counted(len(row["files"]), "file")
+    told = [f"Version {row['version']} is in force: {count}. See: percall-broker policy show"]
+    told += [
+        f"Nobody is in the group {group}, so what waits for it waits in vain: percall-broker group add {group} PERSON"
+        for group in row["nobody_in"]
+    ]
+    output.one(row, as_json=as_json, text="\n".join(told))
 
 
 @policies.command("list")

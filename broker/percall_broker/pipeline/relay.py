@@ -186,8 +186,8 @@ class Forward(Protocol):
 class Unsealer(Protocol):
     """What step 5 asks of the vault."""
 
-    async def unseal(self, name: str, version: int) -> bytes:
-        """The secret. Raises Unavailable."""
+    async def unseal_for_call(self, name: str, version: int) -> bytes:
+        """The secret. Raises Unavailable, whose words the caller reads."""
 
 
 class RelayPipeline:
@@ -358,7 +358,7 @@ class RelayPipeline:
         endless = method == gate.LONG_LIVED or (asked.signed.method == "GET" and not seen.call)
         began = seen.began_ms / 1000 if seen.call else asked.at
         carried = key_of(identity.grant, server)
-        key = await self._vault.unseal(carried.secret, carried.version) if carried.version else b""  # 5
+        key = await self._vault.unseal_for_call(carried.secret, carried.version) if carried.version else b""  # 5
         latest = await self._lookup.grant(identity.grant.id) or identity.grant
         require(_shut(latest, server.name, await self._lookup.server(server.name), asked.at))
         target, sent = keyed(server.entry, key, headers)

@@ -47,8 +47,8 @@ _REMEMBERED_CALLS = 10_000
 class Unsealer(Protocol):
     """What step 5 asks of the vault."""
 
-    async def unseal(self, name: str, version: int) -> bytes:
-        """The secret. Raises Unavailable."""
+    async def unseal_for_call(self, name: str, version: int) -> bytes:
+        """The secret. Raises Unavailable, whose words the caller reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class RequestPipeline:
                 )  # 2 to 4
             finally:
                 await settling
-        key = await self._vault.unseal(carried.secret, carried.version)  # 5
+        key = await self._vault.unseal_for_call(carried.secret, carried.version)  # 5
         await self._require_standing(identity.grant, server, now)
         steps.done("unseal")
         deadline = self._calls[calls[0]]["deadline_ms"] / 1000 if calls else now + server.entry.deadline_seconds

@@ -126,19 +126,21 @@ def _asked(case: Case) -> Asked:
 
 def _texts(folder: Path, suffix: str) -> dict[str, str]:
     if not folder.is_dir():
-        raise InvalidInput("policy.folder", f"{folder} is no folder.")
+        raise InvalidInput("policy.folder", f"{folder} is no folder.", "Name the folder of the .cedar files.")
     texts = {}
     for path in sorted(folder.rglob(f"*{suffix}")):
         name = path.relative_to(folder).as_posix()
         try:
             if not path.is_file():  # a pipe would be waited for, a device has no end
-                raise InvalidInput("policy.folder", f"{name} is no file.")
+                raise InvalidInput("policy.folder", f"{name} is no file.", "Take it out of the folder.")
             with path.open(encoding="utf-8") as file:
                 texts[name] = file.read(_MOST_CHARACTERS + 1)
             if len(texts[name]) > _MOST_CHARACTERS:
                 raise InvalidInput("policy.size", f"{name} is too large.")
         except OSError as error:
-            raise InvalidInput("policy.folder", f"{name} cannot be read: {error.strerror}.") from None
+            raise InvalidInput(
+                "policy.folder", f"{name} cannot be read: {error.strerror}.", "See its permissions."
+            ) from None
         except UnicodeDecodeError:
-            raise InvalidInput("policy.folder", f"{name} is no text in UTF-8.") from None
+            raise InvalidInput("policy.folder", f"{name} is no text in UTF-8.", "Save it as UTF-8.") from None
     return texts

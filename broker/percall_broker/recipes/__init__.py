@@ -65,13 +65,14 @@ def fill(text: str, values: dict[str, str]) -> str:
     wanted = parameters(text)
     for name in values:
         if name not in wanted:
-            raise InvalidInput("recipe.parameter", f"The recipe has no parameter {name!r}.")
-    for name, parameter in wanted.items():
-        value = values.get(name, parameter.default)
-        if not _VALUE.fullmatch(value):
-            raise InvalidInput(
-                "recipe.parameter", f"The recipe needs {name}: {parameter.meaning}.", f"Give it with --set {name}=…"
-            )
+            known = f"It has: {', '.join(wanted)}." if wanted else "It has none."
+            raise InvalidInput("recipe.parameter", f"The recipe has no parameter {name!r}.", known)
+    filled = {name: values.get(name, parameter.default) for name, parameter in wanted.items()}
+    if missing := [name for name, value in filled.items() if not _VALUE.fullmatch(value)]:
+        told = "; ".join(f"{name}: {wanted[name].meaning}" for name in missing)
+        given = " ".join(f"--set {name}=…" for name in missing)
+        raise InvalidInput("recipe.parameter", f"The recipe needs {told}.", f"Write: {given}")
+    for name, value in filled.items():
         text = text.replace("{{" + name + "}}", value)
     found = _PARAMETERS.match(text)
     return text[: found.end(1)] + text[found.end() :] if found else text

@@ -6,6 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+from percall_broker.recipes.lint import DRAFT
+
 if TYPE_CHECKING:
     from percall_broker.recipes.lint import Tool
     from percall_broker.recipes.package import Facts
@@ -17,7 +19,7 @@ def draft(facts: Facts, key: str, host: str, tools: tuple[Tool, ...] = ()) -> st
     """The recipe's text. An empty `key` means a server without one; `host` is where its API is."""
     title = re.sub(r"^@[^/]+/", "", facts.name)
     lines = [
-        f"# DRAFT, made from what {facts.name} {facts.version} says of itself. Review each line: which requests a",
+        f"{DRAFT}, made from what {facts.name} {facts.version} says of itself. Review each line: which requests a",
         "# tool makes stands in its source, and docs/how-to/write-a-recipe.md says what to look for.",
         "[server]",
         f"title = {_text(title)}",

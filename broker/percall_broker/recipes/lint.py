@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from percall_broker.model.entry import Entry
 
+DRAFT = "# DRAFT"
+"""What the text of a draft begins with, until somebody has reviewed it."""
 _EXAMPLE = "example.com"  # fits every place where a parameter may stand
 _PINNED = re.compile(r"[^@=].*?(?:@|==|~=)\d|:\d[\w.]*$|@sha256:")
 _WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -54,9 +56,22 @@ def findings(text: str, tools: tuple[Tool, ...] = ()) -> list[Finding]:
     `tools`: what the server answers to `tools/list`, where that is known.
     """
     entry = entry_of(text)
-    found = [*_launch(entry), *_hosts(entry), *_probe(entry), *_defaults(entry), *_recognition(entry)]
+    found = [
+        *_unreviewed(text),
+        *_launch(entry),
+        *_hosts(entry),
+        *_probe(entry),
+        *_defaults(entry),
+        *_recognition(entry),
+    ]
     found += _against(entry, tools) if tools else []
     return sorted(found, key=lambda finding: finding.level)
+
+
+def _unreviewed(text: str) -> Iterator[Finding]:
+    if text.startswith(DRAFT):
+        message = "It is a draft still: review each line, then take its first lines away, which say so."
+        yield Finding("warning", "recipe.draft", message)
 
 
 def _launch(entry: Entry) -> Iterator[Finding]:

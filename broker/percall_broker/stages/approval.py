@@ -21,7 +21,7 @@ from percall_broker.stages.shape import rule_of, subject
 from percall_broker.store.protocol import Statement
 
 if TYPE_CHECKING:
-    from percall_broker.model.records import Decision, Identity, Server
+    from percall_broker.model.records import Decision, Grant, Identity, Server
     from percall_broker.stages.frame import Frame
     from percall_broker.stages.shape import Shapes
     from percall_broker.store.protocol import Row, Store
@@ -52,9 +52,9 @@ class ApprovalStage:
         """The decision, once the answers there are were looked at. Raises Unavailable."""
         if not decision.permitted and not decision.ask:
             return decision
-        never = identity.grant.nevers.get((server.name, frame.label))
-        if never is not None:
-            return _never(decision, never, identity.grant.person, frame.label)
+        refusal = refused_for_good(decision, identity.grant, server.name, frame.label)
+        if refusal is not None:
+            return refusal
         if decision.permitted:
             return decision
         if len(frame.arguments) > MAX_SHOWN_BYTES:
@@ -215,12 +215,16 @@ def _waits(decision: Decision, waiting: Waiting) -> Decision:
     )
 
 
-def _never(decision: Decision, approval: str, person: str, tool: str) -> Decision:
+def refused_for_good(decision: Decision, grant: Grant, server: str, tool: str) -> Decision | None:
+    """The refusal, where somebody has said `never` to this tool for the grant's person; None where nobody has."""
+    approval = grant.nevers.get((server, tool))
+    if approval is None:
+        return None
     return replace(
         decision,
         permitted=False,
         code="approval.never",
-        message=f"{tool} was refused to {person} for good ({approval}).",
+        message=f"{tool} was refused to {grant.person} for good ({approval}).",
         next_step="Whoever may approve it can lift that: percall-broker approval lift " + approval,
         ask=(),
         approval=approval,

@@ -48,7 +48,7 @@ class Presence:
             raise Forbidden(
                 "presence.unset",
                 f"{person} has set no passphrase, so nobody can change this as {person}.",
-                "Ask another administrator for a new invite, and log in with it at a terminal.",
+                "Ask an administrator for a new invite, and log in with it at a terminal.",
             )
         if not request.presence:
             raise Forbidden(

@@ -31,6 +31,8 @@ REWRAPPED_TOGETHER = 100
 """Secrets wrapped anew in one commit: short enough that no call waits for it."""
 _AT_ONCE = 16
 _PAUSE_SECONDS = 5.0
+_NO_KEY = "The broker cannot open the key of this server now: the source of its own keys fails."
+_LATER = "Try again soon. What is wrong with it: percall-broker status, for an administrator."
 _OWN = "broker/"
 _OWN_VERSION = 1
 _FINGERPRINT = "fingerprint"
@@ -105,6 +107,15 @@ class Vault:
             return sodium.unseal(kept.data_key, kept.sealed, _context(name, version, "sealed"))
         except sodium.SealBrokenError:
             raise _broken(name, version) from None
+
+    async def unseal_for_call(self, name: str, version: int) -> bytes:
+        """As `unseal`, in words for whoever calls: which source fails, where and why, is for those who operate it."""
+        try:
+            return await self.unseal(name, version)
+        except Unavailable as error:
+            if error.code.startswith("keys."):
+                raise Unavailable(error.code, _NO_KEY, _LATER) from None
+            raise
 
     async def own_key(self, purpose: str) -> bytes:
         """One of the broker's own keys (signing, nonce, credential, arguments, fingerprint), made when first asked for.

@@ -46,7 +46,9 @@ def remove(
     mine = {broker: logins for (agent, broker), logins in _by_agent().items() if agent == name}
     if not mine:
         known = ", ".join(sorted({agent for agent, _ in _by_agent()})) or "none"
-        raise UsageError("agent.unknown", f"There is no agent {name!r} on this device (known: {known}).")
+        raise UsageError(
+            "agent.unknown", f"There is no agent {name!r} on this device (known: {known}).", "See: percall agent list."
+        )
     for broker, logins in sorted(mine.items()):
         ended = _end(broker, logins, local=local)
         for login in logins:

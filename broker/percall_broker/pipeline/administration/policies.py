@@ -15,6 +15,7 @@ from percall_broker.log import changes
 from percall_broker.log.canonical import canonical
 from percall_broker.model.errors import Conflict, InvalidInput, NotFound, Unavailable
 from percall_broker.policy import BUILT_IN, Asked, Evaluator
+from percall_broker.stages.approval import refused_for_good
 from percall_broker.stages.decide import decide
 from percall_broker.stages.frame import Frame
 from percall_broker.stages.policy import asked_of, decision_of
@@ -58,11 +59,12 @@ class PolicyBook:
     async def apply(self, by: Identity, files: Mapping[str, str], message: str, expected: int) -> Row:
         """Puts policies into force, on every replica, for the very next call; all of these files or none.
 
-        `expected` is the version that they replace, -1 for any. Raises InvalidInput, Conflict when it is another.
+        `expected` is the version that they replace, -1 for any. The version's row has `nobody_in` too: the groups that
+        policies ask and in which there is nobody who could answer. Raises InvalidInput, Conflict when it is another.
         """
         if not files:
             raise InvalidInput("policy.empty", "There is no policy file, and without any nothing would be permitted.")
-        await asyncio.to_thread(policy.read, files, 0)
+        policies = await asyncio.to_thread(policy.read, files, 0)
         version = await self._newest()
         if expected not in {-1, version}:
             raise Conflict("policy.changed", f"Version {version} is in force by now.", "Look at it, then apply again.")
@@ -82,7 +84,7 @@ class PolicyBook:
         )
         if done is None:
             raise Conflict("policy.changed", "Somebody applied others meanwhile.", "Look at them, then apply again.")
-        return await self.show(version + 1)
+        return {**await self.show(version + 1), "nobody_in": await self._nobody_in(policies)}
 
     async def listed(self) -> list[Row]:
         """The versions, newest first; 0 is what ships with the broker."""
@@ -113,6 +115,8 @@ class PolicyBook:
             pins = await self._lookup.pins(server, grant, fresh=True)
             verdict = Evaluator()(policies, asked_of(grant, server, asked, "", pins), now)
             decision = decision_of(decision, verdict, policies.version)
+            if decision.permitted or decision.ask:
+                decision = refused_for_good(decision, grant, server.name, asked.label) or decision
         return {**_told(decision), "grant": grant.id, "groups": list(grant.groups), "policy_version": policies.version}
 
     async def replay(self, by: Identity, draft: Mapping[str, str], days: int, now: float) -> Row:
@@ -143,6 +147,15 @@ class PolicyBook:
 
     async def _newest(self) -> int:
         return int((await self._ledger.fetch("newest_policies"))[0]["version"])
+
+    async def _nobody_in(self, policies: Policies) -> list[str]:
+        asked = sorted({one.ask for one in policies.policies.values() if one.ask})
+        members = [await self._ledger.fetch("list_members", group_name=group) for group in asked]
+        return [
+            group
+            for group, people in zip(asked, members, strict=True)
+            if not any(person["state"] == "active" for person in people)
+        ]
 
     async def _policies(self, draft: dict[str, str], version: int) -> Policies:
         return await asyncio.to_thread(policy.read, draft, 0) if draft else await self._lookup.policies(version)

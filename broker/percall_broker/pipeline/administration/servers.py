@@ -44,7 +44,7 @@ class Servers:
         check_name(name, "server")
         entry = entry_file.read(text, connect=connect)
         if expires_at and not secret:
-            raise InvalidInput("server.key", "There is no key whose end could be said.")
+            raise InvalidInput("server.key", "There is no key whose end could be said.", "Give the key too, or no end.")
         _check_takes_shared(entry, name, given=bool(secret))
         version = await self._next_secret_version(name) if secret else 0
         sealed = [*await self._sealing(name, version, secret, expires_at)] if secret else []
@@ -64,7 +64,11 @@ class Servers:
         before = await self.show(name)
         entry = entry_file.read(text, connect=connect)
         if before["secret_version"] and not entry.slots:
-            raise InvalidInput("server.key", "An entry without a key cannot replace one that has one.")
+            raise InvalidInput(
+                "server.key",
+                "An entry without a key cannot replace one that has one.",
+                f"Give it slots, or remove the server first: percall-broker server remove {name}",
+            )
         await self._change(
             name,
             Statement("update_server", {"name": name, "entry": _text_of(entry)}, required=True),
@@ -118,7 +122,11 @@ class Servers:
         before = await self.show(name)
         version = before["secret_version"]
         if not version:
-            raise InvalidInput("server.key", f"The server {name!r} has no key.")
+            raise InvalidInput(
+                "server.key",
+                f"The server {name!r} has no key.",
+                f"Give it one: percall-broker server rotate-key {name}",
+            )
         await self._change(
             name,
             _key_end(name, version, expires_at),
@@ -191,9 +199,13 @@ def _unknown(name: str) -> NotFound:
 def _check_takes_shared(entry: Entry, name: str, *, given: bool) -> None:
     """Raises InvalidInput for a shared key that the entry would not use."""
     if given and not entry.slots:
-        raise InvalidInput("server.key", f"The server {name!r} has no key to be given.")
+        raise InvalidInput("server.key", f"The server {name!r} has no key to be given.", "Its entry has no slots.")
     if given and entry.key_owner == "personal":
-        raise InvalidInput("server.key", f"The server {name!r} is used with everybody's own key, never a shared one.")
+        raise InvalidInput(
+            "server.key",
+            f"The server {name!r} is used with everybody's own key, never a shared one.",
+            f"Each gives theirs: percall key add {name}",
+        )
 
 
 def _server_row(row: Row, keys: list[Row]) -> Row:

@@ -112,7 +112,11 @@ class Answers:
         if done is None:
             if not await self._ledger.fetch("may_judge", **judge):
                 raise Forbidden("approval.group", "Only somebody who may answer this, or an administrator, lifts it.")
-            raise Conflict("approval.lasting", f"No answer to {approval} holds any more.")
+            raise Conflict(
+                "approval.lasting",
+                f"No answer to {approval} holds any more.",
+                "What became of it: percall-broker approval show.",
+            )
         return await self._inbox.show(by, approval)
 
     async def _checked(self, row: Row, given: Answer, now: float) -> Row | None:

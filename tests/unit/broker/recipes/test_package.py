@@ -55,7 +55,9 @@ def test_a_draft_is_an_entry_that_maps_what_reads_and_asks_about_the_rest() -> N
     assert entry.environment["TRACKER_API_URL"] == "{listener:https://api.tracker.example}"
     assert entry.default_tools == ("get_me",)
     assert [(rule.match, bool(rule.requests)) for rule in entry.tools] == [(("get_me",), True), (("close",), False)]
-    assert [finding for finding in findings(text, tools) if finding.level == "error"] == []
+    found_in = findings(text, tools)
+    assert [finding for finding in found_in if finding.level == "error"] == []
+    assert "recipe.draft" in {finding.code for finding in found_in}, "until somebody takes its first lines away"
 
 
 def test_a_draft_of_a_server_without_a_key_has_none() -> None:

@@ -203,6 +203,10 @@ def test_a_recipe_asks_for_its_parameters_and_takes_no_others() -> None:
     text = recipes.text_of("atlassian")
     with pytest.raises(InvalidInput, match=r"needs (site|email)"):
         recipes.fill(text, {})
+    two = '[parameters]\nsite = "Whose?"\nteam = "Which?"\n\n[server]\n'
+    with pytest.raises(InvalidInput, match=r"needs site: Whose\?; team: Which\?") as missing:
+        recipes.fill(two, {})
+    assert missing.value.next_step == "Write: --set site=… --set team=…"
     with pytest.raises(InvalidInput, match="no parameter"):
         recipes.fill(text, {**ATLASSIAN, "colour": "red"})
 

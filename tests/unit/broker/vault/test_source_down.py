@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from percall_broker.model.errors import Unavailable
 from percall_broker.store import Store, migrate, open_store
 from percall_broker.vault import KeyFolder, Sealed, Vault
 
@@ -31,7 +32,7 @@ class Far(KeyFolder):
         self.asked += 1
         await asyncio.sleep(0)
         if self.is_down:
-            raise Sealed("keys.source_down", "The key source does not answer.")
+            raise Sealed("keys.source_down", "The key source at https://vault.internal does not answer.", "Unseal it.")
         return await super().unwrap(wrapped, context)
 
 
@@ -99,6 +100,21 @@ async def test_a_running_broker_goes_on_for_as_long_as_it_may_keep_data_keys(
     source.is_down = False
     assert await vault.unseal("github", 1) == SECRET
     assert vault.source_failure is None
+    await vault.close()
+
+
+async def test_who_calls_is_not_told_where_the_source_is_and_who_operates_is(store: Store, source: Far) -> None:
+    vault = Vault(store, source)
+    await vault.seal("github", 1, SECRET)
+    source.is_down = True
+    with pytest.raises(Unavailable) as told:
+        await vault.unseal_for_call("github", 1)
+    assert told.value.code == "keys.source_down"
+    assert "internal" not in told.value.message + told.value.next_step
+    assert vault.source_failure is not None
+    assert "vault.internal" in vault.source_failure.message
+    source.is_down = False
+    assert await vault.unseal_for_call("github", 1) == SECRET
     await vault.close()
 
 
