@@ -144,6 +144,22 @@ def test_what_is_named_and_unknown_and_what_no_client_has_yet(broker: Broker, la
     assert of(examined(elsewhere, "--no-start", code=0), "files")["next_step"].startswith("Close it: chmod 700 ")
 
 
+def test_of_a_server_that_is_named_its_own_grants_are_told_and_an_end_that_leaves_nothing(
+    broker: Broker, upstream: Upstream
+) -> None:
+    broker.add_server("besides", keyed_entry(upstream.url), CANARY)
+    laptop = broker.enrol("brief", "keyed", expires="2h")
+    laptop.login(broker.url, broker.invite("brief", "besides", expires="90d", tools="get_*"))
+    ending = of(examined(laptop, "--no-start", code=0), "grant", "warning")
+    assert ending["message"] in {"The grant for keyed ends in 2 hours.", "The grant for keyed ends in 1 hour."}
+    found = of(examined(laptop, "besides", code=0), "grant")
+    assert (found["state"], found["message"]) == ("ok", "It covers besides.")
+    laptop.login(broker.url, broker.invite("brief", "keyed", expires="90d", tools="get_*"))
+    told = [one["message"] for one in examined(laptop, "keyed", code=0) if one["check"] == "grant"]
+    assert len(told) == 2
+    assert any(message.endswith("; another one goes on.") for message in told)
+
+
 def test_nothing_that_a_project_s_file_says_is_run(laptop: Laptop, tmp_path: Path) -> None:
     """Somebody looks at a repository that they have cloned: its author's program waits there under our name."""
     ran = tmp_path / "ran"

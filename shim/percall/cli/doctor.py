@@ -19,7 +19,7 @@ from percall.errors import UsageError
 def doctor(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SERVER...]", help="Start only these; also ones that no client has yet."),
+        typer.Argument(metavar="[SERVER...]", help="Look only at these; also ones that no client has yet."),
     ] = None,
     only: Annotated[
         list[str] | None,
@@ -45,11 +45,12 @@ def doctor(
         known = ", ".join(one.name for one in CLIENTS)
         raise UsageError("client.unknown", f"Percall knows no client {unknown[0]!r}.", f"Those it knows: {known}.")
     here = home.logins(agent)
+    scan = servers.configured()
     found: list[Finding] = []
     for finding in chain(
         machine.findings(here),
-        logins.findings(here),
-        servers.findings(names or [], only or [], start=not no_start, probe=probe),
+        logins.findings(here, servers.meant(scan, names or [])),
+        servers.findings(scan, names or [], only or [], start=not no_start, probe=probe),
     ):
         found.append(finding)
         _tell(finding, as_json=as_json)

@@ -14,7 +14,7 @@ from percall.identity import keyrings, proxies
 from percall.identity.client import SignedClient, named_failures, open_http
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from percall import wire
     from percall.doctor.finding import Finding
@@ -26,30 +26,48 @@ _MOST_APART_SECONDS = 60
 """What a broker forgives; its proofs of possession are refused beyond it."""
 _UNEASY_APART_SECONDS = 20
 _SOON_SECONDS = 7 * 86400
+_UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"))
+
+_Granted = tuple["Login", "wire.Session"]
 
 
-def findings(logins: Sequence[Login]) -> Iterator[Finding]:
-    """What each login shows; a broker is looked at once, however many logins there are."""
+def findings(logins: Sequence[Login], servers: Collection[str] = ()) -> Iterator[Finding]:
+    """What each login shows; a broker is looked at once, however many logins there are. Where servers are named, only
+    what the grants for those show.
+    """
     if not logins:
         error = UsageError(
             "home.login", f"There is no login in {home.folder()}.", "Run `percall login URL --invite CODE`."
         )
         yield problem("login", "", error)
     seen: set[tuple[str, str, str]] = set()
+    granted: list[_Granted] = []
     for login in logins:
-        about = f"agent {login.agent}"
-        held, found = _keyring(login, about)
+        held, found = _keyring(login)
         yield found
         reach = (login.broker, login.ca_file, login.proxy)
         if reach not in seen:
             seen.add(reach)
             yield from _broker(login, held)
-        if held is not None:
-            yield from _grant(login, held, about)
+        if held is None:
+            continue
+        try:
+            with SignedClient.with_identity(login, held) as client:
+                granted.append((login, client.session()))
+            home.save_session(granted[-1][1])
+        except PercallError as error:
+            yield problem("grant", _about(login), error)
+    for login, session in granted:
+        yield from _grant(login, session, granted, servers)
 
 
-def _keyring(login: Login, about: str) -> tuple[Identity | None, Finding]:
+def _about(login: Login) -> str:
+    return f"agent {login.agent}"
+
+
+def _keyring(login: Login) -> tuple[Identity | None, Finding]:
     """By the helper that `percall run` starts, which never asks at a terminal."""
+    about = _about(login)
     began = time.monotonic()
     try:
         answer, _ = identity.start_reader(login.grant).communicate()
@@ -111,13 +129,12 @@ def _certificate_ends(stream: Any) -> float | None:
 
 
 def _certificate(broker: str, expires: float) -> Finding:
-    days = int((expires - time.time()) // 86400)
     if expires - time.time() > _SOON_SECONDS:
-        return ok("certificate", broker, f"It is trusted, and holds for {days} days.")
+        return ok("certificate", broker, f"It is trusted, and holds for {_left(expires)}.")
     return warning(
         "certificate",
         broker,
-        f"The broker's certificate ends in {days} days.",
+        f"The broker's certificate ends in {_left(expires)}.",
         "Tell your administrator.",
         code="certificate.ends",
     )
@@ -139,32 +156,52 @@ def _clock(broker: str, date: str, now: float) -> Finding:
     return ok("clock", broker, "This machine's clock and the broker's agree.")
 
 
-def _grant(login: Login, held: Identity, about: str) -> Iterator[Finding]:
-    try:
-        with SignedClient.with_identity(login, held) as client:
-            session = client.session()
-        home.save_session(session)
-    except PercallError as error:
-        yield problem("grant", about, error)
+def _left(until: float) -> str:
+    """How long until then, in the largest unit of which there is one at least."""
+    seconds = max(0, int(until - time.time()))
+    size, unit = next((one for one in _UNITS if seconds >= one[0]), _UNITS[-1])
+    return f"{seconds // size} {unit}" + ("" if seconds // size == 1 else "s")
+
+
+def _grant(
+    login: Login, session: wire.Session, granted: Sequence[_Granted], servers: Collection[str]
+) -> Iterator[Finding]:
+    about = _about(login)
+    shown = [one for one in session.servers if not servers or one.entry.name in servers]
+    if session.servers and not shown:
         return
     if session.refusal is not None:
         refusal = session.refusal
         yield problem("grant", about, BrokerRefusal(refusal.code, refusal.message, refusal.next_step))
         return
-    names = ", ".join(granted.entry.name for granted in session.servers) or "no server"
-    if session.expires_at and session.expires_at - time.time() < _SOON_SECONDS:
-        days = max(0, int((session.expires_at - time.time()) // 86400))
+    covered = f"It covers {', '.join(one.entry.name for one in session.servers) or 'no server'}."
+    ends_soon = 0 < session.expires_at < time.time() + _SOON_SECONDS
+    ending = [one.entry.name for one in shown if not _outlived(login, session, granted, one.entry.name)]
+    if ends_soon and (ending or not session.servers):
         yield warning(
             "grant",
             about,
-            f"The grant for {names} ends in {days} days.",
+            f"The grant for {', '.join(ending) or 'no server'} ends in {_left(session.expires_at)}.",
             "Ask your administrator for another one.",
             code="grant.ends",
         )
+    elif ends_soon:
+        yield ok("grant", about, f"{covered} It ends in {_left(session.expires_at)}; another one goes on.")
     else:
-        yield ok("grant", about, "It administers." if session.administrator else f"It covers {names}.")
-    for granted in session.servers:
-        yield from _server(login, granted, about)
+        yield ok("grant", about, "It administers." if session.administrator else covered)
+    for one in shown:
+        yield from _server(login, one, about)
+
+
+def _outlived(login: Login, session: wire.Session, granted: Sequence[_Granted], server: str) -> bool:
+    """Whether another grant of the same agent covers the server for longer."""
+    return any(
+        (other.broker, other.agent) == (login.broker, login.agent)
+        and theirs.refusal is None
+        and (not theirs.expires_at or theirs.expires_at > session.expires_at)
+        and any(one.entry.name == server for one in theirs.servers)
+        for other, theirs in granted
+    )
 
 
 def _server(login: Login, granted: wire.GrantedServer, about: str) -> Iterator[Finding]:

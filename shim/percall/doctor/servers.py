@@ -43,15 +43,27 @@ class _Start:
     mended_by: str = ""
 
 
-def findings(names: Collection[str], clients: Collection[str], *, start: bool, probe: bool) -> Iterator[Finding]:
+def configured() -> Scan:
+    """What the clients' configs hold, of this person and of the project here."""
+    return scanning.of_machine(Path.home(), Path.cwd())
+
+
+def meant(scan: Scan, names: Collection[str]) -> frozenset[str]:
+    """The servers, by their names at Percall, that are meant by names which may be those that clients have for them."""
+    found = {one.server.percall for one in scan.findings if one.server.name in names and one.server.percall}
+    return frozenset({*names, *found})
+
+
+def findings(
+    scan: Scan, names: Collection[str], clients: Collection[str], *, start: bool, probe: bool
+) -> Iterator[Finding]:
     """What the clients' configs hold, and how the servers do that Percall runs there; all where none is named.
 
     A server that is named and granted, and that no client has, is started too. `start` off: nothing is started.
     `probe`: the entry's read-only tool is called as well.
     """
-    scan = scanning.of_machine(Path.home(), Path.cwd())
     yield from _configs(scan, names, clients)
-    configured = [
+    chosen = [
         one.server
         for one in scan.findings
         if one.origin == CONFIG
@@ -61,15 +73,15 @@ def findings(names: Collection[str], clients: Collection[str], *, start: bool, p
         and (not names or {one.server.name, one.server.percall} & set(names))
     ]
     starts: list[_Start] = []
-    for server in configured:
+    for server in chosen:
         if _is_shared(server):
             yield from _of_a_project(server, starts)
         else:
             starts.append(_configured(server))
     for name in names:
-        if not any(name in {server.name, server.percall} for server in configured):
+        if not any(name in {server.name, server.percall} for server in chosen):
             yield from _granted(name, starts)
-    if not configured and not names:
+    if not chosen and not names:
         where = "no client's config has a server of Percall's"
         yield ok("server", "", f"Nothing to start: {where}. See `percall catalog` and `percall add`.")
     if start:
