@@ -176,6 +176,12 @@ def test_what_cannot_be_done_is_said_with_what_to_do(laptop: Laptop, arguments: 
     assert not (laptop.home / CONFIGS["cursor"][0]).exists()
 
 
+def test_an_unknown_server_is_told_with_those_of_the_agent_that_would_have_been_used(laptop: Laptop) -> None:
+    told = laptop.run("add", "unheard-of", "--client", "cursor", check=False).stderr
+    assert "for agent 'default'" in told
+    assert "known there: keyed" in told
+
+
 def test_a_waiting_grant_of_the_clients_own_agent_is_picked_up_and_the_catalog_shows_it(
     broker: Broker, laptop: Laptop
 ) -> None:

@@ -187,7 +187,10 @@ def test_a_rotated_key_takes_its_backup_with_it(alice: Person) -> None:
     assert list(alice.laptop.home.glob("percall/adoptions/*.sealed"))
     assert alice.at_terminal("key", "rotate", "own") == 0, alice.said
     assert not list(alice.laptop.home.glob("percall/adoptions/*.sealed"))
-    assert "erased" in alice.laptop.run("undo", "--yes", check=False).stdout
+    told = alice.laptop.run("undo", check=False)
+    assert told.returncode == 2
+    assert "erased" in told.stdout, "nothing is asked, since nothing can be undone"
+    assert "The broker keeps" not in told.stdout
 
 
 def test_a_backup_is_erased_after_a_week_whatever_command_is_run_then(alice: Person) -> None:

@@ -77,6 +77,22 @@ def carried(laptop: SigningLaptop, upstream: Upstream, server: str = "keyed") ->
     return key_in(seen.headers)
 
 
+def test_a_key_for_a_server_that_no_grant_names_any_more_is_not_said_to_be_used(
+    served: Served, upstream: Upstream
+) -> None:
+    served.add_server("spare", keyed_entry(upstream.url), CANARY)
+    made = served.invite()
+    person = SigningLaptop.of_person(served.url, made["invite"])
+    spare = {"person": made["person"], "servers": {"spare": {"tools": ["get_*"]}}, "expires_at": 0}
+    served.administrator.administer("POST", "/v1/admin/grants", spare)
+    (other,) = person.claimed()
+    assert changed(person, "add", MINE)[0]["refusal"] is None
+    served.change(made["grant"], "revoke")
+    (key,) = wire.decode(wire.PersonalKeys, other.send("GET", wire.PATH_KEYS).json).keys
+    assert key.refusal is not None
+    assert key.refusal.code == "key.server"
+
+
 def key_in(headers: Mapping[str, str]) -> str:
     (value,) = [value for name, value in headers.items() if name.lower() == "authorization"]
     return value.removeprefix("Bearer ")

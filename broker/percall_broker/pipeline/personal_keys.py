@@ -46,7 +46,7 @@ class PersonalKeys:
         And the servers that take one. Raises Forbidden where the signer's grant does not stand.
         """
         identity = await self._signed.standing(request, now)
-        keys = await self._told(identity.grant, "")
+        keys = await self._told(identity.grant, "", now)
         servers = [await self._lookup.server(name) for name in sorted(await self._named(identity.grant, now))]
         places_of = [
             wire.KeyPlace(server.name, places(server.entry), server.binding)
@@ -71,7 +71,7 @@ class PersonalKeys:
         if done is None:
             raise Conflict("key.changing", "Your key or your passphrase was changed meanwhile.", "Try again.")
         grant = await self._lookup.grant(identity.grant.id, fresh=True)
-        return wire.PersonalKeys(await self._told(grant or identity.grant, asked.server))
+        return wire.PersonalKeys(await self._told(grant or identity.grant, asked.server, now))
 
     async def _statements(
         self, identity: Identity, asked: wire.KeyChange, secret: bytes, now: float
@@ -129,7 +129,7 @@ class PersonalKeys:
         server = await self._lookup.server(name, fresh=True)
         # A server that exists and one that does not look alike to somebody whose grants name neither.
         if name not in await self._named(grant, now) or server is None or server.state == "removed":
-            raise Forbidden("key.server", f"No grant of yours names the server {name!r}.", "Ask your administrator.")
+            raise Forbidden("key.server", *_unnamed(name))
         if not _takes_personal(server):
             which = "a shared key alone" if server.entry.slots else "no key"
             raise InvalidInput("key.owner", f"The server {name!r} is used with {which}.")
@@ -150,18 +150,28 @@ class PersonalKeys:
         rows = await self._ledger.fetch("newest_personal_key_version", **mine)
         return int(rows[0]["version"]) + 1
 
-    async def _told(self, grant: Grant, name: str) -> tuple[wire.PersonalKey, ...]:
+    async def _told(self, grant: Grant, name: str, now: float) -> tuple[wire.PersonalKey, ...]:
         rows = await self._ledger.fetch("list_personal_keys", person=grant.person, server=name)
-        return tuple([await self._row(grant, row) for row in rows])
+        named = await self._named(grant, now)
+        return tuple([await self._row(grant, row, is_named=row["server"] in named) for row in rows])
 
-    async def _row(self, grant: Grant, row: Row) -> wire.PersonalKey:
-        server = await self._lookup.server(row["server"])
-        refused = closed(row["server"], server)
-        goes_to = ""
+    async def _row(self, grant: Grant, row: Row, *, is_named: bool) -> wire.PersonalKey:
+        name = row["server"]
+        server = await self._lookup.server(name)
+        refused = closed(name, server)
+        goes_to, told = "", None
         if refused is None and server is not None:
             refused, goes_to = barred_key(grant, server), places(server.entry)
-        told = None if refused is None else wire.Refusal(refused.code, refused.message, refused.next_step)
-        return wire.PersonalKey(row["server"], row["version"], row["created_at"], row["offered_at"], goes_to, told)
+        if refused is not None:
+            told = wire.Refusal(refused.code, refused.message, refused.next_step)
+        elif not is_named:
+            told = wire.Refusal("key.server", *_unnamed(name))
+        return wire.PersonalKey(name, row["version"], row["created_at"], row["offered_at"], goes_to, told)
+
+
+def _unnamed(server: str) -> tuple[str, str]:
+    """That no grant names a server, and what to do: in the words of a refusal."""
+    return f"No grant of yours names the server {server!r}.", "Ask your administrator."
 
 
 def _takes_personal(server: Server) -> bool:

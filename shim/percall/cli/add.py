@@ -167,8 +167,8 @@ def _found(server: str, chosen: Client, agent: str | None, *, tells: bool) -> Fo
     wanted = agent or chosen.name
     try:
         return home.find_server(server, wanted)
-    except UsageError as error:
-        first = error
+    except UsageError:
+        pass  # it may wait at a broker
     for broker in dict.fromkeys(login.broker for login in home.logins()):
         try:
             came = claims.pick_up(broker, wanted)
@@ -176,13 +176,16 @@ def _found(server: str, chosen: Client, agent: str | None, *, tells: bool) -> Fo
             continue  # what it has cannot be known; what is here may do
         if tells:
             tell_what_waited(came)
+    errors = []
     for name in (wanted,) if agent else (wanted, home.DEFAULT_AGENT):
         try:
             return home.find_server(server, name)
         except UsageError as error:
             if error.code == "run.ambiguous":
                 raise
-    raise first
+            errors.append(error)
+    is_known = any(login.agent == wanted for login in home.logins())
+    raise errors[0 if is_known else -1]  # in words about an agent that there is
 
 
 def _tell(found: Found, chosen: Client, agent: str | None) -> None:

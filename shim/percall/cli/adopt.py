@@ -111,12 +111,13 @@ def undo(which: Which = None, yes: Yes = False, as_json: Json = False) -> None:
     found = undoing.undoable(*_sorted(which))
     if not found:
         raise UsageError("undo.nothing", "There is nothing to undo there.", "`percall scan` shows what is configured.")
-    for record in found:
+    possible = [record for record in found if records.has_backup(record)]
+    for record in possible:
         if not as_json:
             output.say(f"{_title(record)}  {record.file}")
             output.say(f"  {record.entry}: back to its old command, with the key in this file again{_rotated(record)}")
-    if not yes:
-        _ask(f"Undo {_counted(len(found))}?")
+    if possible and not yes:
+        _ask(f"Undo {_counted(len(possible))}?")
     first: PercallError | None = None
     for record in found:
         error = None
@@ -129,7 +130,7 @@ def undo(which: Which = None, yes: Yes = False, as_json: Json = False) -> None:
             output.say_json({**_where(record), "state": state, "error": None if error is None else output.error(error)})
         else:
             output.say(f"{_title(record)} {record.entry}: {error or 'as it was before Percall.'}")
-    if not as_json:
+    if possible and not as_json:
         output.say("The broker keeps your keys until you say: percall key remove SERVER")
     if first is not None:
         raise typer.Exit(first.exit_code)

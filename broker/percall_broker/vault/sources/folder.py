@@ -111,6 +111,10 @@ class KeyFolder:
 
     def _read(self, name: str) -> bytes:
         path = self._path(name)
+        if name not in self.names():
+            raise Unavailable(
+                "keys.missing", f"There is no key {name} in {self._folder}.", "Restore it from your copy."
+            )
         barred = _STRANGERS if self._is_given else _OTHERS
         try:
             with path.open(encoding="ascii") as file:

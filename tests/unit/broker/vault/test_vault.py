@@ -125,4 +125,5 @@ async def test_missing_and_damaged_keys_say_so(store: Store, keys: KeyFolder, tm
         await Vault(store, KeyFolder(tmp_path / "keys")).unseal("github", 1)
     with pytest.raises(Unavailable) as nothing:
         await KeyFolder(tmp_path / "nowhere").newest()
+    assert missing.value.message == f"There is no key kek-0001 in {tmp_path / 'keys'}."
     assert [c.value.code for c in (damaged, missing, nothing)] == ["keys.damaged", "keys.missing", "keys.missing"]
