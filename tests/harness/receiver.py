@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 class Receiver(Listening):
     """Answers with `status` while `key` is the endpoint's; remembers what it accepted, in order of arrival.
 
-    While `hang` is set, it reads a request and never answers.
+    While `hang` is set, it reads a request and never answers. What holds `refuses` is answered with 400.
     """
 
     key: str = ""
     status: int = 204
     hang: bool = False
+    refuses: str = ""
     ids: list[str] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     attempts: int = 0
@@ -54,6 +55,8 @@ class Receiver(Listening):
             self._over.wait(PATIENCE_SECONDS)
             return 0
         Webhook(self.key).verify(body, headers)
+        if self.refuses and self.refuses.encode() in body:
+            return 400
         if self.status >= 300:
             return self.status
         with self._changed:

@@ -113,6 +113,33 @@ def test_an_endpoint_that_fails_gets_its_events_later_in_order(served: Served, r
     assert [grant for grant in told if grant in grants] == grants
 
 
+def test_an_event_that_its_receiver_refuses_holds_up_the_others_for_a_moment_alone(
+    served: Served, receiver: Receiver
+) -> None:
+    refused = served.invite()
+    receiver.refuses = refused["grant"]
+    SigningLaptop.enrolled(served.url, refused["invite"])
+    grants = [served.enrol()[1] for _ in range(2)]
+    receiver.next("device.enrolled", grant=grants[1])
+    told = [event["data"]["grant"] for event in receiver.events if event["type"] == "device.enrolled"]
+    assert [grant for grant in told if grant in {*grants, refused["grant"]}] == grants, "in order, but for the one"
+    wait_for(lambda: not problems(served), "nothing is wrong any more")
+    receiver.refuses = ""
+    last = served.enrol()[1]
+    receiver.next("device.enrolled", grant=last)
+    assert refused["grant"] not in json.dumps(receiver.events)
+
+
+def test_a_receiver_that_refuses_whatever_it_gets_loses_nothing(served: Served, receiver: Receiver) -> None:
+    receiver.status = 400
+    grants = [served.enrol()[1] for _ in range(2)]
+    receiver.wait(lambda: receiver.attempts >= 4, "it has refused the next one too")
+    receiver.status = 204
+    receiver.next("device.enrolled", grant=grants[1])
+    told = [event["data"]["grant"] for event in receiver.events if event["type"] == "device.enrolled"]
+    assert [grant for grant in told if grant in grants] == grants
+
+
 def problems(served: Served) -> list[str]:
     return [row["problem"] for row in served.administrator.administer("GET", "/v1/admin/webhooks") if row["problem"]]
 

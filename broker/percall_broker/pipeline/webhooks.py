@@ -2,7 +2,8 @@
 
 What is waiting is in the store, so a restart loses nothing. One replica at a time sends to an endpoint; should it die,
 another takes over when its claim has run out. An endpoint that fails is tried again after longer and longer pauses, and
-holds up no other, nor anything else: each has a task of its own.
+holds up no other, nor anything else: each has a task of its own. Nor does an event that its receiver refuses as such
+hold up those after it for long: it is given up once the receiver has refused it some times and takes another one.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from percall_broker.model.errors import BrokerError, InvalidInput, NotFound, Una
 from percall_broker.store.protocol import Statement
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from percall_broker.outbound.posting import Posting
     from percall_broker.store.protocol import Row, Store
     from percall_broker.telemetry.metrics import Metrics
@@ -34,6 +37,11 @@ PAUSES_SECONDS = (1, 5, 30, 120, 600, 1800, 3600)
 KEPT_SECONDS = 30 * 24 * 3600
 """For how long an event that cannot be delivered is tried."""
 SECRET_VERSION = 1
+_OF_THE_EVENT = frozenset({400, 413, 415, 422})
+"""Answers that may be about the event, or about whatever is sent: a signature, a channel that is gone."""
+_REFUSED_TIMES = 3
+_SURE_SECONDS = 120
+"""The longest pause while it may be the event alone: what comes after it waits no longer."""
 _JITTER = 0.2
 _ID_BYTES = 12
 
@@ -91,7 +99,7 @@ class Webhooks:
         identifier = "evt_" + base64url.encode(sodium.new_key()[:_ID_BYTES])
         written = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         body = json.dumps({"type": "webhook.test", "timestamp": written, "data": {"webhook": webhook}})
-        problem = await self._post(webhook, identifier, body, formats[webhook])
+        _, problem = await self._post(webhook, identifier, body, formats[webhook])
         return {"webhook": webhook, "event": identifier, "delivered": not problem, "problem": problem}
 
     async def purge(self, now: float) -> None:
@@ -109,17 +117,34 @@ class Webhooks:
     async def _send_all(self, webhook: str) -> None:
         try:
             while (attempts := await self._claim(webhook)) is not None:
-                waiting = await self._store.fetch("next_delivery", webhook=webhook)
-                if not waiting:
+                first, *further = await self._store.fetch("next_deliveries", webhook=webhook) or (None,)
+                if first is None:
                     await self._settle(webhook, 0, 0, "")
                     return
-                problem = await self._post(webhook, *(waiting[0][name] for name in ("id", "body", "format")))
-                if problem:
-                    await self._failed(webhook, attempts + 1, problem)
+                status, problem = await self._send(webhook, first)
+                is_refused = status in _OF_THE_EVENT
+                if is_refused and attempts + 1 >= _REFUSED_TIMES and await self._takes(webhook, further, attempts):
+                    log.error("event refused and given up", webhook=webhook, refused=first["id"], problem=problem)
+                elif problem:
+                    await self._failed(webhook, attempts + 1, problem, _SURE_SECONDS if is_refused else None)
                     return
-                await self._store.append(Statement("delivered", {"seq": waiting[0]["seq"]}))
+                await self._store.append(Statement("delivered", {"seq": first["seq"]}))
+                if attempts:
+                    await self._settle(webhook, 0, 0, "")
         except Unavailable as error:
             log.warning("events not sent", webhook=webhook, code=error.code)
+
+    async def _takes(self, webhook: str, further: Sequence[Row], attempts: int) -> bool:
+        """Whether the receiver takes an event after one that it refuses, and so is not what fails. At each attempt
+        another one, for several in a row may be refused.
+        """
+        if not further or await self._claim(webhook) is None:
+            return False
+        another = further[attempts % len(further)]
+        _, problem = await self._send(webhook, another)
+        if not problem:
+            await self._store.append(Statement("delivered", {"seq": another["seq"]}))
+        return not problem
 
     async def _claim(self, webhook: str) -> int | None:
         """How many attempts have failed in a row; None when it is another's turn, or the pause is not over."""
@@ -128,8 +153,8 @@ class Webhooks:
         (claimed,) = await self._store.append(Statement("claim_webhook", parameters))
         return claimed[0]["attempts"] if claimed else None
 
-    async def _failed(self, webhook: str, attempts: int, problem: str) -> None:
-        pause = PAUSES_SECONDS[min(attempts, len(PAUSES_SECONDS)) - 1]
+    async def _failed(self, webhook: str, attempts: int, problem: str, most_seconds: int | None) -> None:
+        pause = min(PAUSES_SECONDS[min(attempts, len(PAUSES_SECONDS)) - 1], most_seconds or PAUSES_SECONDS[-1])
         spread = 1 + random.uniform(-_JITTER, _JITTER)  # noqa: S311 - so that endpoints are not tried all at once
         log.warning("event not delivered", webhook=webhook, attempts=attempts, problem=problem)
         await self._settle(webhook, attempts, _now_ms() + int(pause * spread * 1000), problem)
@@ -138,8 +163,14 @@ class Webhooks:
         told = {"id": webhook, "sender": self._own_id, "attempts": attempts, "retry_at": retry_at, "problem": problem}
         await self._store.append(Statement("settle_webhook", told))
 
-    async def _post(self, webhook: str, identifier: str, body: str, form_of_body: str) -> str:
-        """Why an event was not delivered; empty when it was. Raises Unavailable."""
+    async def _send(self, webhook: str, waiting: Row) -> tuple[int, str]:
+        return await self._post(webhook, waiting["id"], waiting["body"], waiting["format"])
+
+    async def _post(self, webhook: str, identifier: str, body: str, form_of_body: str) -> tuple[int, str]:
+        """The answer's status, 0 for none, and why the event was not delivered, empty when it was. Raises
+        Unavailable.
+        """
+        status = 0
         try:
             form = json.loads(await self._vault.unseal(secret_name(webhook), SECRET_VERSION))
             data = (slack.message(body) if form_of_body == "slack" else body).encode()
@@ -152,7 +183,7 @@ class Webhooks:
         else:
             problem = "" if 200 <= status < 300 else f"It answered {status}."  # noqa: PLR2004 - success
         self._metrics.webhook_attempted("failed" if problem else "delivered")
-        return problem
+        return status, problem
 
 
 def unknown(webhook: str) -> BrokerError:

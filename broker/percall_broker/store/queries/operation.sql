@@ -66,10 +66,11 @@ UPDATE webhooks SET sender = :sender, sender_until = :until_ms
 WHERE id = :id AND state = 'active' AND retry_at <= :now_ms AND (sender = :sender OR sender_until <= :now_ms)
 RETURNING attempts
 
--- name: next_delivery(webhook)
+-- name: next_deliveries(webhook)
+-- The one whose turn it is, and some of those after it.
 SELECT d.seq, e.id, e.type, e.body, w.format
 FROM deliveries d JOIN events e ON e.id = d.event JOIN webhooks w ON w.id = d.webhook
-WHERE d.webhook = :webhook ORDER BY d.seq LIMIT 1
+WHERE d.webhook = :webhook ORDER BY d.seq LIMIT 10
 
 -- name: delivered(seq)
 DELETE FROM deliveries WHERE seq = :seq
