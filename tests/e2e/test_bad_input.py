@@ -126,6 +126,7 @@ def test_a_start_that_fails_leaves_no_file_behind(broker: Broker, person: str, t
     assert done.returncode != 0
     assert "gone" in done.stderr
     assert list(temporary.iterdir()) == []
+    assert list((laptop.home / "percall" / "certificates").iterdir()) == []
 
 
 def test_a_second_serve_on_the_same_folder_is_refused(broker: Broker) -> None:

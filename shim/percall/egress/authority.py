@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from percall.egress.origins import Listed
 
 _PATIENCE_SECONDS = 15.0
+HELD = "held"
+"""The file that a run keeps locked for as long as it needs its folder."""
 
 
 class Authority:
@@ -28,6 +30,7 @@ class Authority:
 
     def __init__(self, listed: Listed, base: Mapping[str, str]) -> None:
         self._folder = ""
+        self._held = -1
         self._leaf = ""
         self._context: ssl.SSLContext | None = None
         self._lock = Lock()
@@ -81,7 +84,21 @@ class Authority:
         if self._helper.returncode != 0:
             raise _failed(f"it ended with {self._helper.returncode}")
         found = json.loads(answer)
+        if "problem" in found:
+            raise _failed(found["problem"].rstrip("."))
         self._folder, self._leaf = found["folder"], found["leaf"]
+        self._hold()
+
+    def _hold(self) -> None:
+        """Until we end, however we do, no other run takes the folder for one that was left."""
+        try:
+            self._held = os.open(f"{self._folder}/{HELD}", os.O_RDWR | os.O_CREAT, 0o600)
+            if sys.platform != "win32":
+                import fcntl  # noqa: PLC0415 - not on Windows
+
+                fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise _failed(str(error.strerror)) from None
 
     def _load(self) -> ssl.SSLContext:
         import ssl  # noqa: PLC0415 - a child that never uses the proxy does not pay for it
@@ -108,7 +125,10 @@ class Authority:
         if self._helper.stdout is not None and not self._helper.stdout.closed:
             self._helper.stdout.close()
         self._helper.wait()
-        for name in ("bundle.pem", "node-extra.pem"):
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
+        for name in ("bundle.pem", "node-extra.pem", HELD):
             if self._folder and os.path.exists(f"{self._folder}/{name}"):  # noqa: PTH110 - see above
                 os.unlink(f"{self._folder}/{name}")  # noqa: PTH108 - see above
         if self._folder and os.path.isdir(self._folder):  # noqa: PTH112 - see above

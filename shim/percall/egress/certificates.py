@@ -9,17 +9,26 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import secrets
+import shutil
 import ssl
 import sys
-import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from percall import home
+from percall.egress.authority import HELD
+from percall.errors import PercallError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.x509 import Certificate
 
 LIFETIME = dt.timedelta(days=397)  # a client may be left running for months; some libraries take none of 399
+FOLDER = "certificates"
+_BEGINNING_SECONDS = 3600
+_NAME_BYTES = 8
 _COMMON_ROOTS = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -129,17 +138,49 @@ def _existing(path: str) -> bytes:
         return b""
 
 
+def _remove_left() -> None:
+    """What runs that were killed have left; nobody else would remove it."""
+    place = Path(home.path(FOLDER))
+    for other in place.iterdir() if place.exists() else ():
+        if _is_left(other):
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _is_left(folder: Path) -> bool:
+    """Whether the run that holds it is over; while one begins, nobody holds it yet."""
+    try:
+        age = time.time() - folder.stat().st_mtime
+        if age < _BEGINNING_SECONDS or sys.platform == "win32":
+            return age > LIFETIME.total_seconds()
+        import fcntl  # noqa: PLC0415 - not on Windows
+
+        with (folder / HELD).open("a") as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
 def main() -> int:
-    """Read the names and the child's own bundles from standard input; write the files; print where, and the leaf."""
+    """Read the names and the child's own bundles from standard input; write the files; print where, and the leaf.
+
+    They lie in Percall's own folder: a cleaner of the system's takes from a temporary one what a client that was left
+    running over a weekend does not touch.
+    """
     request = json.load(sys.stdin)
     authority, leaf = make(request["names"])
-    folder = Path(tempfile.mkdtemp(prefix="percall-"))  # 0700
     extra = _existing(request["node_extra"])
     roots = _existing(request["bundle"]) or system_roots().rstrip() + b"\n"
-    (folder / "node-extra.pem").write_bytes(extra + authority)
-    (folder / "bundle.pem").write_bytes(roots + extra + authority)
-    answer = json.dumps({"folder": str(folder), "leaf": leaf.decode("ascii")})
-    os.write(sys.stdout.fileno(), answer.encode())
+    run = f"{FOLDER}/{secrets.token_hex(_NAME_BYTES)}"
+    try:
+        _remove_left()
+        home.write(f"{run}/node-extra.pem", extra + authority)
+        home.write(f"{run}/bundle.pem", roots + extra + authority)
+    except (OSError, PercallError) as error:
+        answer = {"problem": str(error)}
+    else:
+        answer = {"folder": home.path(run), "leaf": leaf.decode("ascii")}
+    os.write(sys.stdout.fileno(), json.dumps(answer).encode())
     return 0
 
 

@@ -25,10 +25,17 @@ from percall.wire import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from percall.egress.sending import Message
 
 LISTED = "https://api.example.com"
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs keep their certificates in Percall's folder."""
+    monkeypatch.setenv("PERCALL_HOME", str(tmp_path / "home"))
 
 
 @dataclass

@@ -12,12 +12,15 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
 
+from percall import home
+from percall.errors import LaunchError
 from percall.wire import Window
 
 from .conftest import LISTED, child_environment, raw, run_child, run_python
@@ -169,10 +172,33 @@ def test_no_private_key_is_left_on_disk_and_the_folder_is_ours_alone(opened: Sta
     run_python(listener, FETCH, URL=f"{LISTED}/v1")
     folder = Path(listener.environment({})["SSL_CERT_FILE"]).parent
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert sorted(file.name for file in folder.iterdir()) == ["bundle.pem", "node-extra.pem"]
+    assert sorted(file.name for file in folder.iterdir()) == ["bundle.pem", "held", "node-extra.pem"]
     assert not any(b"PRIVATE" in file.read_bytes() for file in folder.iterdir())
     listener.close()
     assert not folder.exists()
+
+
+def test_what_killed_runs_left_is_removed_and_what_a_run_holds_is_not(opened: Stage) -> None:
+    held = Path(opened.listen(**PROXY).environment({})["SSL_CERT_FILE"]).parent
+    assert held.is_relative_to(home.folder())
+    left, begun = held.parent / "left", held.parent / "begun"
+    for folder in (left, begun):
+        folder.mkdir()
+        (folder / "bundle.pem").write_bytes(b"")
+    for folder in (left, held):
+        os.utime(folder, (0, time.time() - 7200))
+    opened.listen(**PROXY).environment({})
+    assert not left.exists()
+    assert begun.exists(), "of a run that begins"
+    assert (held / "bundle.pem").exists(), "of a run that was left running"
+
+
+def test_a_folder_that_cannot_be_written_is_named(opened: Stage, tmp_path: Path) -> None:
+    home.write("certificates", b"not a folder")
+    listener = opened.listen(**PROXY)
+    with pytest.raises(LaunchError, match=str(tmp_path)) as refused:
+        listener.environment({})
+    assert refused.value.code == "egress.certificates"
 
 
 def test_the_helper_prints_the_leafs_key_and_no_other() -> None:
