@@ -129,6 +129,17 @@ def test_local_project_and_shared_project_servers_of_claude_code_are_found(lapto
     assert {(row["server"], row["project"]) for row in rows} == {("local", str(project)), ("shared", "")}
 
 
+def test_a_key_in_the_settings_of_a_clients_extension_is_found_and_left_to_its_person(laptop: Laptop) -> None:
+    settings = {"github_personal_access_token": KEY, "toolsets": "all"}
+    put(laptop, FILES["zed"][0], json.dumps({"context_servers": {"mcp-server-github": {"settings": settings}}}))
+
+    (found,) = scan(laptop, code=7)
+
+    assert [(one["kind"], one["name"]) for one in found["secrets"]] == [("setting", "github_personal_access_token")]
+    assert "the setting github_personal_access_token" in laptop.run("scan", check=False).stdout
+    assert json.loads(laptop.run("adopt", "zed", "--json", check=False).stdout)["state"] == "left"
+
+
 def test_percalls_own_servers_and_references_are_no_findings(laptop: Laptop) -> None:
     put(
         laptop,

@@ -23,6 +23,9 @@ DRAFT = "# DRAFT"
 """What the text of a draft begins with, until somebody has reviewed it."""
 _EXAMPLE = "example.com"  # fits every place where a parameter may stand
 _PINNED = re.compile(r"[^@=].*?(?:@|==|~=)\d|:\d[\w.]*$|@sha256:")
+_LOADER = re.compile(
+    r"(?:LD|DYLD)_.*|NODE_OPTIONS|NODE_PATH|PYTHON(?:PATH|HOME|STARTUP)|(?:BASH_)?ENV|PERL5(?:LIB|OPT)|RUBYOPT|JAVA_TOOL_OPTIONS"
+)
 _WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _LAUNCHERS = frozenset({"npx", "uvx", "bunx", "pnpm", "pipx", "docker", "podman"})
 
@@ -75,6 +78,10 @@ def _unreviewed(text: str) -> Iterator[Finding]:
 
 
 def _launch(entry: Entry) -> Iterator[Finding]:
+    for name in sorted(entry.environment):
+        if _LOADER.fullmatch(name):
+            message = f"{name} makes the server run other code than its command says: is that meant?"
+            yield Finding("warning", "recipe.loader", message)
     if not entry.command or entry.command[0] not in _LAUNCHERS:
         return
     if not any(_PINNED.search(word) for word in entry.command[1:]):

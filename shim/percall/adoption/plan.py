@@ -218,6 +218,8 @@ def _key(configured: ConfiguredServer, found: Found) -> str:
 def _is_expected(kind: str, name: str, known: Iterable[str]) -> bool:
     if kind in {"header", "url"}:
         return True
+    if kind == "setting":  # whose place is its client's extension's to know
+        return False
     names = set(known)
     return not names or name in names or (kind == "args" and not name)
 

@@ -85,9 +85,13 @@ def _places(finding: Finding) -> list[str]:
 
 
 def _place(kind: str, name: str) -> str:
-    return {"env": f"the variable {name}", "header": f"the header {name}", "url": "its URL"}.get(
-        kind, f"its arguments, after {name}" if name else "its arguments"
-    )
+    known = {
+        "env": f"the variable {name}",
+        "header": f"the header {name}",
+        "url": "its URL",
+        "setting": f"the setting {name}",
+    }
+    return known.get(kind, f"its arguments, after {name}" if name else "its arguments")
 
 
 def _advice(finding: Finding) -> str:

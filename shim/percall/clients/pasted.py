@@ -19,7 +19,7 @@ def key_in(secret: Secret) -> str:
     SECRET, never log.
     """
     value = secret.value.strip()
-    if secret.kind == "env":
+    if secret.kind in {"env", "setting"}:
         return _without_scheme(value) or value  # as what passes a whole header on is given it
     if secret.kind == "header":
         return _without_scheme(value)

@@ -23,7 +23,8 @@ _LAUNCHERS = frozenset({"uvx", "pipx", "uv", "python", "python3"})
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """Where a pasted secret stands: `kind` is env, args, header or url; `name` what stands beside it, never the value.
+    """Where a pasted secret stands: `kind` is env, args, header, url or setting; `name` what stands beside it, never
+    the value.
 
     `value` is what is pasted, whole; the secret itself may be a part of it.
     """
@@ -145,7 +146,7 @@ def _server(
         environment=environment,
         url=url,
         headers=headers,
-        secrets=tuple(_secrets(command, environment, url, headers)),
+        secrets=(*_secrets(command, environment, url, headers), *_secret_settings(entry)),
         project=project,
         percall=percall,
         agent=agent,
@@ -189,6 +190,13 @@ def _secrets(
             yield Secret("header", name, value=value)
     if url and literal_secrets.is_secret_url(url):
         yield Secret("url", "url", value=url)
+
+
+def _secret_settings(entry: dict[str, Any]) -> Iterator[Secret]:
+    """What an extension of the client's that launches the server itself is told, as Zed's are."""
+    for name, value in _texts(entry.get("settings")).items():
+        if literal_secrets.is_secret(name, value):
+            yield Secret("setting", name, value=value)
 
 
 def _at_percall(command: tuple[str, ...]) -> tuple[str, str]:

@@ -72,6 +72,7 @@ def test_no_recipe_that_ships_has_an_error_and_each_fits_the_schema(name: str) -
         ('["GET api', '["GET,PATCH api', ("warning", "recipe.writes")),
         ("npm:tracker-mcp", "npm:other", ("warning", "recipe.recognise")),
         ("api.tracker.example", "http://127.0.0.1:9000", ("warning", "recipe.loopback")),
+        ("[server.environment]", '[server.environment]\nLD_PRELOAD = "/tmp/x.so"', ("warning", "recipe.loader")),
     ],
 )
 def test_what_is_doubtful_is_found(said: str, instead: str, finding: tuple[str, str]) -> None:
