@@ -6,6 +6,7 @@ Cedar skips a policy whose evaluation errs, so that a forbid which errs would pe
 from __future__ import annotations
 
 import datetime as dt
+import decimal
 import json
 from collections import OrderedDict
 from dataclasses import dataclass, fields, replace
@@ -27,7 +28,9 @@ MAX_VALUES = 5000
 _REMEMBERED = 4096
 _CALL = "call"
 _LARGEST, _SMALLEST = 2**63 - 1, -(2**63)
-_READS_ARGUMENTS = frozenset({"arguments", "numbers", "lists", "*"})
+_TAGGED = ("Arguments", "Numbers", "Decimals", "Lists")
+_READS_ARGUMENTS = frozenset({*map(str.lower, _TAGGED), "*"})
+_PLACES, _MOST_DECIMAL = decimal.Decimal("0.0001"), decimal.Decimal("922337203685477.5807")
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 Entity = dict[str, Any]
@@ -117,7 +120,7 @@ def _verdict(policies: Policies, asked: Asked, now: float) -> Verdict:
         except ValueError:
             return _too_large()
     else:
-        entities += [_tagged(kind, {}) for kind in ("Arguments", "Numbers", "Lists")]
+        entities += [_tagged(kind, {}) for kind in _TAGGED]
     entities += _of_principal(asked)
     context = _context(asked, now)
     verdicts = []
@@ -220,6 +223,7 @@ def _of_arguments(arguments: bytes) -> list[Entity]:
     """Raises ValueError when there are too many values."""
     texts: dict[str, str] = {}
     numbers: dict[str, int] = {}
+    decimals: dict[str, Entity] = {}
     lists: dict[str, list[str]] = {}
     members = (msgspec.json.decode(arguments) if arguments else None) or {}
     pending: list[tuple[str, Any]] = [(_escaped(name), member) for name, member in members.items()]
@@ -235,15 +239,25 @@ def _of_arguments(arguments: bytes) -> list[Entity]:
                 lists[path] = [_text(item) for item in value]
         elif value is not None:
             texts[path] = _text(value)
+            if type(value) in {int, float}:
+                decimals[path] = _decimal(value)
             if type(value) is int or (type(value) is float and value.is_integer()):
                 # Beyond what Cedar counts to, its last number: larger and smaller stay what they are.
                 numbers[path] = min(max(int(value), _SMALLEST), _LARGEST)
-    return [_tagged("Arguments", texts), _tagged("Numbers", numbers), _tagged("Lists", lists)]
+    tags: tuple[dict[str, Any], ...] = (texts, numbers, decimals, lists)
+    return [_tagged(kind, found) for kind, found in zip(_TAGGED, tags, strict=True)]
 
 
 def _escaped(name: str) -> str:
     """A name as a part of a path, in JSON pointer's escapes (RFC 6901), so that no two values share a path."""
     return name.replace("~", "~0").replace("/", "~1")
+
+
+def _decimal(value: float) -> Entity:
+    """A number as Cedar's decimal: further places are rounded away from zero, so that what is over a limit stays so."""
+    bounded = min(max(decimal.Decimal(repr(value)), -_MOST_DECIMAL), _MOST_DECIMAL)
+    rounded = bounded.quantize(_PLACES, rounding=decimal.ROUND_UP)
+    return {"__extn": {"fn": "decimal", "arg": f"{rounded:f}"}}
 
 
 def _text(value: str | float) -> str:
@@ -261,7 +275,7 @@ def _tagged(kind: str, tags: dict[str, Any]) -> Entity:
 def _context(asked: Asked, now: float) -> dict[str, Any]:
     time = dt.datetime.fromtimestamp(int(now), dt.UTC)
     return {
-        **{name.lower(): {"__entity": {"type": name, "id": _CALL}} for name in ("Arguments", "Numbers", "Lists")},
+        **{name.lower(): {"__entity": {"type": name, "id": _CALL}} for name in _TAGGED},
         "now": {"__extn": {"fn": "datetime", "arg": time.strftime("%Y-%m-%dT%H:%M:%SZ")}},
         "hour": time.hour,
         "weekday": _WEEKDAYS[time.weekday()],

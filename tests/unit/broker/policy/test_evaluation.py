@@ -126,6 +126,32 @@ def test_a_number_is_read_however_it_is_written_and_anything_else_is_none(amount
     assert ask(ALL + AT_MOST_100, amount=-(10**30)).effect == "permit"
 
 
+OVER = (
+    "forbid(principal, action, resource) when {"
+    ' context.decimals.hasTag("amount") && context.decimals.getTag("amount").greaterThan(decimal("100.0")) };'
+)
+
+
+@given(amount=st.integers() | st.floats(allow_nan=False, allow_infinity=False))
+@example(amount=100.00000001)
+@example(amount=-0.0)
+@example(amount=922337203685477.6)
+@example(amount=-1e300)
+def test_a_fraction_over_a_limit_is_over_it_however_little(amount: float) -> None:
+    assert ask(ALL + OVER, amount=amount).effect == ("forbid" if amount > 100 else "permit")
+
+
+def test_a_decimal_is_to_four_places_and_nothing_else_has_one() -> None:
+    exact = (
+        "permit(principal, action, resource) when {"
+        ' context.decimals.hasTag("n") && context.decimals.getTag("n") == decimal("0.3001") };'
+    )
+    assert ask(exact, n=0.3001).effect == "permit"
+    assert ask(exact, n=0.30001).effect == "permit", "away from zero"
+    for other in (0.3, 1, True, "0.3001", None, [0.3001]):
+        assert ask(exact, n=other).effect == "forbid"
+
+
 def test_the_tools_own_annotations_can_be_read_where_they_are_known() -> None:
     policy = (
         "permit(principal, action, resource) when { resource is Tool && resource has readOnly && resource.readOnly };"
