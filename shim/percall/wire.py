@@ -520,6 +520,14 @@ class GrantedServer:
     key_refusal: Refusal | None = None
 
 
+def _granted_servers(value: Any) -> tuple[GrantedServer, ...]:
+    """Of two servers with one name, one would be shown and the other be run."""
+    servers = _list_of(_message(GrantedServer))(value)
+    if len({granted.entry.name for granted in servers}) != len(servers):
+        raise ValueError
+    return servers
+
+
 @dataclass(frozen=True, slots=True)
 class Automation:
     """An administrator's grant for a program: it changes things without a person's presence, in these areas alone."""
@@ -770,5 +778,5 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "tuple[Settlement, ...]": _list_of(_message(Settlement)),
     "tuple[OwnApproval, ...]": _list_of(_message(OwnApproval)),
     "tuple[Window, ...]": _list_of(_message(Window)),
-    "tuple[GrantedServer, ...]": _list_of(_message(GrantedServer)),
+    "tuple[GrantedServer, ...]": _granted_servers,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -197,6 +198,27 @@ def test_nothing_that_a_project_s_file_says_is_run(laptop: Laptop, tmp_path: Pat
         for name in ("beside", "first", "own", "ungranted")
     }
     assert in_it("beside") == {"Claude Code beside (.mcp.json of this project)": "ok"}, "by the client's name for it"
+
+
+def test_a_server_is_started_where_no_project_can_put_a_program_before_it(broker: Broker, tmp_path: Path) -> None:
+    """`npx` takes a package's program from the folder that it is started in, before any registry's."""
+    command = json.dumps(["/bin/sh", "-c", 'ls -A > "$HOME/seen"; exit 3'])
+    broker.add_server("looking", f'[server]\ntitle = "T"\ndelivery = "none"\ncommand = {command}\n', "")
+    laptop = broker.enrol("visitor", "looking")
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / ".mcp.json").write_text('{"mcpServers": {"l": {"command": "percall", "args": ["run", "looking"]}}}')
+    home = os.path.relpath(laptop.environment["PERCALL_HOME"], tmp_path)
+    done = subprocess.run(
+        [str(COMMANDS / "percall"), "doctor", "--json"],
+        env={**laptop.environment, "PERCALL_HOME": home},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 4, done.stdout
+    assert (laptop.home / "seen").read_text() == ""
 
 
 def test_a_probe_is_called_where_it_is_asked_for_and_one_that_is_refused_is_told(

@@ -94,6 +94,14 @@ def test_a_launch_that_nobody_was_shown_is_accepted_by_nobody(broker: Broker, se
         client.initialize()
 
 
+def test_what_a_script_logs_in_to_is_told_to_it_whole(broker: Broker, person: str, tmp_path: Path) -> None:
+    invite = broker.invite(person, "keyed", tools="get_*")
+    (row,) = map(json.loads, Laptop(tmp_path).login(broker.url, invite, "--json").stdout.splitlines())
+    (lines,) = row["accepted"].values()
+    assert lines[0].startswith("command      ")
+    assert any(line.startswith("environment  API_KEY=") for line in lines)
+
+
 def test_two_people_of_one_machine_each_pick_up_their_own(broker: Broker, second: str, person: str) -> None:
     """As where an administrator tries it all out on their own laptop."""
     laptop = broker.enrol(f"{person}-first", "keyed")
@@ -178,7 +186,7 @@ def test_a_freeze_is_read_in_the_client_and_lifted_in_the_same_session(
         call = client.send("tools/call", {"name": "get_stream", "arguments": {}})
         wait_for(lambda: sum(seen.path == "/stream" for seen in upstream.seen) > before, "the stream is open")
         said = say(broker, "freeze", f"--{kind}", *name, "--reason", "odd calls at night")
-        assert "the next call is refused" in said
+        assert "The next call is refused" in said
         try:
             assert client.receive(call, 5)["result"]["isError"] is True
             text = text_of(client.call("get_item"))

@@ -14,9 +14,10 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from percall import __version__
+from percall import __version__, home
 from percall.errors import LaunchError
 
 if TYPE_CHECKING:
@@ -49,16 +50,21 @@ def try_out(
 ) -> Seen:
     """Starts the command and asks it. `probe` is a tool to call with `arguments` (a JSON object).
 
-    Raises LaunchError, with what the server or Percall said.
+    In an empty folder: launchers such as `npx` run what they find where they are started, and that may be a project of
+    anybody's. Raises LaunchError, with what the server or Percall said.
     """
-    with tempfile.TemporaryFile() as errors:
+    with (
+        tempfile.TemporaryDirectory(prefix="percall-", ignore_cleanup_errors=True) as empty,
+        tempfile.TemporaryFile() as errors,
+    ):
         try:
             process = subprocess.Popen(
                 list(command),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=dict(environment),
+                env={**environment, **_own_home(environment)},
+                cwd=empty,
             )
         except OSError as error:
             raise LaunchError("handshake.start", f"{command[0]} cannot be started: {error.strerror}.") from None
@@ -69,6 +75,12 @@ def try_out(
             raise _explained(error, errors) from None
         finally:
             session.end()
+
+
+def _own_home(environment: Mapping[str, str]) -> dict[str, str]:
+    """Percall's folder, where it is named from the folder that we are in."""
+    named = environment.get(home.VARIABLE, "")
+    return {home.VARIABLE: str(Path(named).absolute())} if named else {}
 
 
 class _Session:

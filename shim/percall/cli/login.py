@@ -129,9 +129,11 @@ def _tell_server(done: enrolment.Enrolment, granted: wire.GrantedServer) -> None
     if entry.name in done.changed:
         output.say(f"    its command differs from the one you accepted: see `percall trust {entry.name}`")
         return
-    if entry.name in done.trusted and entry.command:
-        output.say(f"    accepted on first sight: {shlex.join(entry.command)}")
-        for line in launch_lines(entry)[1:]:
+    if entry.name in done.trusted:
+        command, *more = launch_lines(entry)
+        if entry.command or more:
+            output.say(f"    accepted on first sight: {shlex.join(entry.command) or command.split(maxsplit=1)[1]}")
+        for line in more:
             output.say(f"      {line}")
     agent = done.session.agent
     flag = "" if agent == DEFAULT_AGENT else f"--agent {shlex.quote(agent)} "
@@ -153,5 +155,10 @@ def as_json_of(done: enrolment.Enrolment) -> dict[str, object]:
         "reused_key": done.reused_key,
         "servers": [granted.entry.name for granted in session.servers],
         "trusted": list(done.trusted),
+        "accepted": {
+            granted.entry.name: launch_lines(granted.entry)
+            for granted in session.servers
+            if granted.entry.name in done.trusted
+        },
         "changed": list(done.changed),
     }
