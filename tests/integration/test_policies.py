@@ -202,6 +202,24 @@ def test_explain_says_what_would_happen_and_which_policy_decides(ruled: Served) 
     assert other.json["error"]["next_step"] == "Ask for the agent cursor."
 
 
+def test_a_draft_holds_up_nobody_however_long_it_takes(ruled: Served) -> None:
+    """A device's signature is enough to try one, and Cedar's native code cannot be interrupted."""
+    made = ruled.invite()
+    laptop, _ = ruled.enrol()
+    texts = (f"*{'a' * 1000}{number}" for number in range(2))
+    condition = 'context.arguments.hasTag("t") && context.arguments.getTag("t") like "%s"'
+    slow = "".join(f"permit(principal, action, resource) when {{ {condition % text} }};\n" for text in texts)
+    question = {"person": made["person"], "server": "keyed", "tool": "get_item", "draft": {"a.cedar": slow}}
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(post, ruled, "/explain", {**question, "arguments": json.dumps({"t": "a" * 250_000})})
+        calls = 0
+        while not asked.done():
+            assert permitted(laptop)
+            calls += 1
+        assert asked.result().json["decision"] == "forbid"
+    assert calls > 3, "while the draft was evaluated"
+
+
 def test_replay_lists_what_a_draft_would_have_decided_otherwise_and_is_recorded(ruled: Served) -> None:
     laptop, _ = ruled.enrol()
     apply(ruled, ALL)

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import cedarpy
 import msgspec
 
+from percall_broker.model.records import Limit  # noqa: TC001 - read where verdicts are
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from percall_broker.model.records import Limit
     from percall_broker.policy.language import Policies, Policy
 
 MAX_ARGUMENTS_BYTES = 256 * 1024

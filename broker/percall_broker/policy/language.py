@@ -26,6 +26,9 @@ permit(principal, action, resource);
 }
 MAX_FILES = 500
 MAX_CHARACTERS = 2 * 1024 * 1024
+MAX_POLICIES = 10_000
+MAX_TEXT = 1024
+"""The characters of one string: `like` takes as many steps as its pattern and what it looks at are long, multiplied."""
 _ANNOTATIONS = frozenset({"id", "ask", "separate", "limit", "reason", "observe"})
 _LIMIT = re.compile(r"([1-9]\d{0,6})/(minute|hour|day)")
 _SECONDS = {"minute": 60, "hour": 3600, "day": 86400}
@@ -33,8 +36,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
 _ACTION = re.compile(r' for Action::"[^"]*"')
 # One token that matters for telling policies apart; strings and comments may hold anything. A comment ends where
-# Cedar's does, at a carriage return too: what follows would be left out in silence, a `forbid` included.
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n\r]*|;|[^\s";/]+|/', re.DOTALL)
+# Cedar's does, at a carriage return too: what follows would be left out in silence, a `forbid` included. A string that
+# is not closed goes to the end, so that each character is looked at once.
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|//[^\n\r]*|;|[^\s";/]+|/', re.DOTALL)
 # Cedar's parser recurses in native code, where too deep ends the process. Its JSON form ends at 128 levels, two or
 # more for each of these; what one policy may hold of them is counted before Cedar sees it.
 MAX_NESTING = 60
@@ -119,9 +123,11 @@ def schema() -> cedarpy.Schema:
 
 def _bodies(file: str, text: str, problems: list[str]) -> Iterator[tuple[int, Any]]:
     """Each policy of a file: its line, and Cedar's JSON form of it."""
-    for line, piece in _pieces(text):
-        if _too_deep(piece):
-            problems.append(f"{file}:{line}: {_TOO_DEEP}")
+    for number, (line, piece) in enumerate(_pieces(text)):
+        if number == MAX_POLICIES:
+            raise InvalidInput("policy.size", f"{file} has more than {MAX_POLICIES} policies.")
+        if objection := _objection(piece):
+            problems.append(f"{file}:{line}: {objection}")
             continue
         try:
             read_back = json.loads(cedarpy.policies_to_json_str(piece))
@@ -139,31 +145,37 @@ def _bodies(file: str, text: str, problems: list[str]) -> Iterator[tuple[int, An
 
 def _pieces(text: str) -> Iterator[tuple[int, str]]:
     """The policies of a text one by one, each with the line that it begins at."""
-    start = -1
+    start, line, counted = -1, 1, 0
     for token in _TOKEN.finditer(text):
         if token[0].startswith("//"):
             continue
         if start < 0:
             start = token.start()
+            line += text.count("\n", counted, start)
+            counted = start
         if token[0] == ";":
-            yield text.count("\n", 0, start) + 1, text[start : token.end()]
+            yield line, text[start : token.end()]
             start = -1
     if start >= 0:
-        yield text.count("\n", 0, start) + 1, text[start:]
+        yield line, text[start:]
 
 
-def _too_deep(piece: str) -> bool:
-    """Whether a policy may be more than Cedar's parser can read without running out of its stack."""
+def _objection(piece: str) -> str:
+    """Why a policy is not given to Cedar, empty when it is: its parser may run out of its stack, or a comparison of
+    time.
+    """
     depth = operators = 0
     for token in _TOKEN.finditer(piece):
+        if token[0].startswith('"') and len(token[0]) > MAX_TEXT:
+            return f"holds a string of more than {MAX_TEXT} characters"
         if token[0].startswith(('"', "//")):
             continue
         operators += len(_OPERATOR.findall(token[0]))
         for bracket in _BRACKET.findall(token[0]):
             depth += 1 if bracket in "([{" else -1
             if depth > MAX_NESTING:
-                return True
-    return operators > MAX_OPERATORS
+                return _TOO_DEEP
+    return _TOO_DEEP if operators > MAX_OPERATORS else ""
 
 
 def _policy(file: str, line: int, body: dict[str, Any], problems: list[str]) -> Policy:

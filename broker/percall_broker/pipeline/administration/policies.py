@@ -15,6 +15,7 @@ from percall_broker.log import changes
 from percall_broker.log.canonical import canonical
 from percall_broker.model.errors import Conflict, InvalidInput, NotFound, Unavailable
 from percall_broker.policy import BUILT_IN, Asked, Evaluator
+from percall_broker.policy.trial import Trials
 from percall_broker.stages.approval import refused_for_good
 from percall_broker.stages.decide import decide
 from percall_broker.stages.frame import Frame
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from percall_broker.log.arguments import SealedArguments
     from percall_broker.model.records import Decision, Grant, Identity
     from percall_broker.pipeline.administration.ledger import Ledger
-    from percall_broker.policy import Policies
+    from percall_broker.policy import Policies, Verdict
+    from percall_broker.policy.trial import Call
     from percall_broker.stages.lookup import Lookup
     from percall_broker.store.protocol import Row
 
@@ -52,6 +54,7 @@ class PolicyBook:
     """The policies. Every method raises Unavailable when the store cannot."""
 
     def __init__(self, ledger: Ledger, lookup: Lookup, arguments: SealedArguments) -> None:
+        self._trials = Trials()
         self._ledger = ledger
         self._lookup = lookup
         self._arguments = arguments
@@ -109,15 +112,15 @@ class PolicyBook:
         grant = await self._grant_of(question)
         arguments = _json_object(question.arguments)
         asked = Frame("tools/call", "tool", (question.tool,), digest(arguments), arguments)
-        policies = await self._policies(question.draft, server.policy_version)
+        version = 0 if question.draft else server.policy_version
         decision = decide(grant, question.server, server, asked, now)
+        pins = await self._lookup.pins(server, grant, fresh=True)
+        verdict = await self._verdict(question.draft, version, (asked_of(grant, server, asked, "", pins), now))
         if decision.permitted:
-            pins = await self._lookup.pins(server, grant, fresh=True)
-            verdict = Evaluator()(policies, asked_of(grant, server, asked, "", pins), now)
-            decision = decision_of(decision, verdict, policies.version)
+            decision = decision_of(decision, verdict, version)
             if decision.permitted or decision.ask:
                 decision = refused_for_good(decision, grant, server.name, asked.label) or decision
-        return {**_told(decision), "grant": grant.id, "groups": list(grant.groups), "policy_version": policies.version}
+        return {**_told(decision), "grant": grant.id, "groups": list(grant.groups), "policy_version": version}
 
     async def replay(self, by: Identity, draft: Mapping[str, str], days: int, now: float) -> Row:
         """What a draft would have decided otherwise on the calls of the last days; recorded, as arguments are read.
@@ -126,23 +129,22 @@ class PolicyBook:
         """
         if not 0 < days <= MOST_DAYS:
             raise InvalidInput("policy.days", f"Between 1 and {MOST_DAYS} days.")
-        policies = await asyncio.to_thread(policy.read, draft, 0)
-        await self._ledger.change(changes.reading(by, "policy.replay", call="", days=days))
-        evaluator, differences, seen, after = Evaluator(), [], 0, 0
+        differences, seen, after = [], 0, 0
         since_ms = int((now - days * 86400) * 1000)
-        while seen < MOST_REPLAYED:
-            rows = await self._ledger.fetch("calls_to_replay", since_ms=since_ms, after=after, limit=_PAGE)
-            for row in rows:
-                if row["decision"] == "forbid" and not row["reason"].startswith("policy."):
-                    continue
-                seen += 1
-                verdict = evaluator(policies, await self._recorded(row), row["time_ms"] / 1000)
-                was = "permit" if row["decision"] == "permit" else _effect(row["reason"])
-                if verdict.effect != was:
-                    differences.append(_difference(row, was, verdict))
-            if len(rows) < _PAGE:
-                break
-            after = rows[-1]["seq"]
+        async with self._trials.begun(draft) as trial:
+            await self._ledger.change(changes.reading(by, "policy.replay", call="", days=days))
+            while seen < MOST_REPLAYED:
+                rows = await self._ledger.fetch("calls_to_replay", since_ms=since_ms, after=after, limit=_PAGE)
+                decided = [row for row in rows if row["decision"] != "forbid" or row["reason"].startswith("policy.")]
+                seen += len(decided)
+                calls = [(await self._recorded(row), row["time_ms"] / 1000) for row in decided]
+                for row, verdict in zip(decided, await trial.verdicts(calls), strict=True):
+                    was = "permit" if row["decision"] == "permit" else _effect(row["reason"])
+                    if verdict.effect != was:
+                        differences.append(_difference(row, was, verdict))
+                if len(rows) < _PAGE:
+                    break
+                after = rows[-1]["seq"]
         return {"calls": seen, "changed": differences}
 
     async def _newest(self) -> int:
@@ -157,8 +159,12 @@ class PolicyBook:
             if not any(person["state"] == "active" for person in people)
         ]
 
-    async def _policies(self, draft: dict[str, str], version: int) -> Policies:
-        return await asyncio.to_thread(policy.read, draft, 0) if draft else await self._lookup.policies(version)
+    async def _verdict(self, draft: dict[str, str], version: int, call: Call) -> Verdict:
+        if not draft:
+            return Evaluator()(await self._lookup.policies(version), *call)
+        async with self._trials.begun(draft) as trial:
+            (verdict,) = await trial.verdicts([call])
+        return verdict
 
     async def _grant_of(self, question: Question) -> Grant:
         rows = await self._ledger.fetch("list_grants")
@@ -241,7 +247,7 @@ def _told(decision: Decision) -> Row:
     }
 
 
-def _difference(row: Row, was: str, verdict: policy.Verdict) -> dict[str, Any]:
+def _difference(row: Row, was: str, verdict: Verdict) -> dict[str, Any]:
     return {
         "call": row["call"],
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(row["time_ms"] / 1000)),

@@ -7,7 +7,7 @@ import pytest
 from percall_broker.model.errors import InvalidInput
 from percall_broker.model.records import Limit
 from percall_broker.policy import read
-from percall_broker.policy.language import MAX_NESTING
+from percall_broker.policy.language import MAX_NESTING, MAX_TEXT
 
 GOOD = """// "a remark; with a semicolon"
 @id("first") @reason("a; b")
@@ -117,3 +117,23 @@ def test_a_comment_ends_with_its_line_whatever_ends_the_line() -> None:
     """What Cedar reads after a bare carriage return is a policy; a `forbid` that is skipped forbids nothing."""
     policies = read({"a.cedar": "// no reading\rforbid(principal, action, resource);\r// end"}, 1)
     assert [policy.effect for policy in policies.policies.values()] == ["forbid"]
+
+
+@pytest.mark.parametrize("text", ['"\\' * 400_000, '"' * 800_001, ";" * 9000])
+def test_a_text_is_looked_at_once_whatever_it_is(text: str) -> None:
+    """Each of these took from half a minute to an hour."""
+    with pytest.raises(InvalidInput) as caught:
+        read({"a.cedar": text}, 1)
+    assert caught.value.code == "policy.invalid"
+
+
+def test_strings_have_a_length_at_which_comparing_ends() -> None:
+    like = 'permit(principal, action, resource) when { context.client like "*%s" };'
+    assert read({"a.cedar": like % ("a" * (MAX_TEXT - 3))}, 1).policies
+    with pytest.raises(InvalidInput, match=r"a\.cedar:1: holds a string of more than 1024 characters"):
+        read({"a.cedar": like % ("a" * (MAX_TEXT - 2))}, 1)
+
+
+def test_more_policies_than_anybody_reads_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="more than 10000 policies"):
+        read({"a.cedar": ";" * 800_000}, 1)
