@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import psutil
+import pytest
 
 from harness.processes import wait_for
 
@@ -93,6 +94,25 @@ def test_a_suspended_grant_is_refused_and_works_again_when_resumed(broker: Broke
     assert refused["isError"] is True
     assert "suspended" in str(refused)
     assert not suspended_answer(broker, laptop, person, "resume").get("isError")
+
+
+@pytest.mark.parametrize("resumed", ["before the client starts", "while it runs"])
+def test_what_was_suspended_when_it_was_last_seen_reaches_the_api_once_it_is_resumed(
+    broker: Broker, person: str, resumed: str
+) -> None:
+    laptop = broker.enrol(person, "keyed")
+    grant = grant_of(broker, person)
+    broker.administrator.administer("grant", "suspend", grant)
+    laptop.run("status")
+    if resumed == "before the client starts":
+        broker.administrator.administer("grant", "resume", grant)
+    with laptop.client("keyed") as client:
+        client.initialize()
+        if resumed == "while it runs":
+            assert "suspended" in client.call_text("get_item")
+            broker.administrator.administer("grant", "resume", grant)
+            wait_for(lambda: "suspended" not in client.call_text("get_echo", {"text": "x"}), "it is resumed")
+        assert client.call_text("get_item").startswith("200 ")
 
 
 def test_a_resumed_grant_works_again_in_the_session_that_was_suspended(broker: Broker, person: str) -> None:

@@ -42,12 +42,13 @@ def _spawn(found: Found, command: list[str] | None, child: Child | None) -> int:
     from percall.run.launch import Launch  # noqa: PLC0415 - the same
 
     launch = Launch(found, command)
-    if child is None and launch.may_start:
-        try:
+    try:
+        launch.prepare()
+        if child is None and launch.may_start:
             child = launch.start()
-        except PercallError:
-            launch.close()
-            raise
+    except PercallError:
+        launch.close()
+        raise
     from percall.http1 import Address  # noqa: PLC0415 - the same
     from percall.run.broker import Signer  # noqa: PLC0415 - the same
     from percall.run.shim import Shim  # noqa: PLC0415 - the same

@@ -56,14 +56,18 @@ class Launch:
         """Whether grant and server could be used when the broker last spoke of them."""
         return home.may_run(self.found)
 
+    def prepare(self) -> None:
+        """Open the way out, where the entry has a key: calls and listener share its windows, whenever the child starts.
+        Raises LaunchError.
+        """
+        if self.found.granted.entry.delivery == "egress":
+            self.egress = self._listening()
+
     def start(self) -> Child:
-        """Start the child. Raises LaunchError."""
+        """Start the child, once all is prepared. Raises LaunchError."""
         entry = self.found.granted.entry
         environment = clean_environment(entry.pass_environment, self._path)
-        if entry.delivery == "egress":
-            environment |= self._listen().listener.environment(environment)
-        else:
-            environment |= entry.environment
+        environment |= self.egress.listener.environment(environment) if self.egress else entry.environment
         return Child(self._command, environment, entry.name)
 
     def close(self) -> None:
@@ -72,26 +76,24 @@ class Launch:
             self.egress.listener.close()
             self.egress.sender.close()
 
-    def _listen(self) -> Egress:
+    def _listening(self) -> Egress:
         """The listener must have its port before the child can be told of it."""
-        if self.egress is None:
-            from percall import placeholder  # noqa: PLC0415 - only where the entry has a key
-            from percall.egress.listener import Listener  # noqa: PLC0415
-            from percall.http1 import Address  # noqa: PLC0415
-            from percall.run.broker import Signer  # noqa: PLC0415
-            from percall.run.sender import Sender  # noqa: PLC0415
-            from percall.run.windows import Windows  # noqa: PLC0415
+        from percall import placeholder  # noqa: PLC0415 - only where the entry has a key
+        from percall.egress.listener import Listener  # noqa: PLC0415
+        from percall.http1 import Address  # noqa: PLC0415
+        from percall.run.broker import Signer  # noqa: PLC0415
+        from percall.run.sender import Sender  # noqa: PLC0415
+        from percall.run.windows import Windows  # noqa: PLC0415
 
-            login, entry = self.found.login, self.found.granted.entry
-            signer, windows = Signer(Address.parse(login.broker, login.proxy)), Windows()
-            sender = Sender(signer, login.ca_file or None)
-            if why := placeholder.objection(entry.placeholder):
-                raise LaunchError(
-                    "launch.placeholder",
-                    f"The broker's entry of {entry.name!r} has a placeholder that is refused here: {why}.",
-                    "Ask your administrator to mend the entry.",
-                )
-            listener = Listener(entry, placeholder.make(entry.placeholder), windows.current, windows.redeemed, sender)
-            listener.start()
-            self.egress = Egress(listener, signer, sender, windows)
-        return self.egress
+        login, entry = self.found.login, self.found.granted.entry
+        signer, windows = Signer(Address.parse(login.broker, login.proxy)), Windows()
+        sender = Sender(signer, login.ca_file or None)
+        if why := placeholder.objection(entry.placeholder):
+            raise LaunchError(
+                "launch.placeholder",
+                f"The broker's entry of {entry.name!r} has a placeholder that is refused here: {why}.",
+                "Ask your administrator to mend the entry.",
+            )
+        listener = Listener(entry, placeholder.make(entry.placeholder), windows.current, windows.redeemed, sender)
+        listener.start()
+        return Egress(listener, signer, sender, windows)
