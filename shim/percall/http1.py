@@ -26,6 +26,16 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 # OpenSSL's verification results, X509_V_ERR_*.
 _NOT_YET_VALID, _EXPIRED, _OTHER_NAME, _OTHER_ADDRESS = 9, 10, 62, 64
 
+_LOSS_OPTIONS = (
+    ("TCP_KEEPIDLE", 15),
+    ("TCP_KEEPALIVE", 15),  # as macOS calls the same
+    ("TCP_KEEPINTVL", 5),
+    ("TCP_KEEPCNT", 3),
+    ("TCP_USER_TIMEOUT", 30_000),  # milliseconds that what was sent may go unacknowledged
+)
+
+GATEWAY, STRANGE = "broker.gateway", "broker.strange"
+_GATEWAY = frozenset({502, 503, 504})
 _INFORMATIONAL = range(100, 200)
 _BODYLESS = frozenset({204, 304})
 
@@ -270,6 +280,7 @@ def connect(address: Address, context: ssl.SSLContext | None, timeout: float) ->
                 (proxy.host, proxy.port) if proxy else (address.host, address.port), timeout
             )
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _notice_loss(plain)
             if proxy:
                 host = f"[{address.host}]" if ":" in address.host else address.host
                 proxy.open_tunnel(plain, f"{host}:{address.port}", timeout)
@@ -288,6 +299,19 @@ def connect(address: Address, context: ssl.SSLContext | None, timeout: float) ->
         raise
 
 
+def _notice_loss(connected: socket.socket) -> None:
+    """Have the system notice within half a minute that a path is gone (another network, a firewall that has forgotten
+    it), for who only waits too. By itself it takes a quarter of an hour, or for ever.
+    """
+    import socket  # noqa: PLC0415 - loaded by whoever connected
+
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _LOSS_OPTIONS:
+        option = getattr(socket, name, None)  # each system has some of them
+        if option is not None:
+            connected.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
 def unreachable(address: Address, error: OSError, how: str = "") -> BrokerUnreachable:
     """The error for a broker that cannot be reached: it names the broker, the reason and what to look at."""
     url = address.url("")
@@ -297,6 +321,23 @@ def unreachable(address: Address, error: OSError, how: str = "") -> BrokerUnreac
         "broker.unreachable",
         f"The Percall broker {url} cannot be reached{how}: {reason_of(error)}.",
         "Check the network and that the broker runs (percall status), then try again.",
+    )
+
+
+def not_a_brokers(status: int, place: str) -> BrokerUnreachable:
+    """The error for an answer that is none of a broker's: a proxy's, whose broker is away, or something else's
+    altogether. Whether a broker got the request, such an answer does not say.
+    """
+    if status in _GATEWAY:
+        return BrokerUnreachable(
+            GATEWAY,
+            f"The Percall broker behind {place} is away: a proxy in front of it answers with status {status}.",
+            "Try again soon; if it stays so, tell your administrator.",
+        )
+    return BrokerUnreachable(
+        STRANGE,
+        f"What answers at {place} (status {status}) is not a Percall broker.",
+        "Check the broker's URL and any proxy between (percall status).",
     )
 
 

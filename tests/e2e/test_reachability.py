@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from harness.processes import SERVERS, Laptop, Line, UnusualBroker, keyed_entry, wait_for
+from harness.processes import SERVERS, Laptop, Line, UnusualBroker, free_port, keyed_entry, wait_for
 from harness.upstream import CANARY, Upstream
 
 if TYPE_CHECKING:
@@ -33,11 +33,6 @@ NAME = "percall.example.test"
 PASSWORD = "p@ss:w/rd-of-the-proxy"
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "percall-broker.md"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 @dataclass

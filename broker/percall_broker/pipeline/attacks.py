@@ -32,7 +32,6 @@ _CODES = frozenset(
         "automation.administrators",
         "credential.binding",
         "credential.invalid",
-        "credential.used",
         "device.other",
         "grant.administrator",
         "grant.token",
@@ -51,7 +50,8 @@ _CODES = frozenset(
 )
 _FAMILIES = ("proof.", "window.", "frame.")
 # A shim that needs a nonce gets one; a clock that is wrong is its owner's trouble; a batch job may be slower than it is
-# allowed to be.
+# allowed to be. Who shows a used credential has signed with the device key that it was given to: a request whose answer
+# was lost, or whose key source failed, is made again.
 _HARMLESS = frozenset({"proof.nonce", "proof.time", "window.deadline"})
 
 log = structlog.get_logger()

@@ -25,7 +25,7 @@ from percall import wire
 from percall.rpc import frames, gate, refusals
 from percall.rpc.tools import METHOD as TOOLS_LIST
 from percall_broker.crypto.seals import SealBroken
-from percall_broker.model.errors import BrokerError, Conflict, Forbidden, NotFound, Unavailable
+from percall_broker.model.errors import BrokerError, Conflict, Forbidden, NotFound, Unavailable, UpstreamFailed
 from percall_broker.model.keys import barred_key, gone_key, key_of
 from percall_broker.model.records import Decision
 from percall_broker.model.standing import barred, closed, require
@@ -303,6 +303,9 @@ class RelayPipeline:
             # Of a call whose stream is resumed, nobody knows by this request: it was sent by another one.
             if said is not None and (permitted is None or error.code in _NEVER_SENT):
                 seen.outcome = "failed"
+            elif isinstance(error, UpstreamFailed) and seen.call and seen.outcome == "unknown":
+                message = f"{error.message} Whether the server did anything is unknown."
+                raise UpstreamFailed(error.code, message, "Look at the upstream before trying again.") from error
             raise
         finally:
             self._settled(identity, seen)  # 8

@@ -204,8 +204,7 @@ class Exchange:
         elif not watch.answered:
             raise UpstreamFailed(
                 "upstream.closed",
-                "The server ended its stream before it answered; whether it did anything is unknown.",
-                "Look at the upstream before trying again.",
+                "The server ended its stream before it answered.",
             )
         await self._piece(b"", more=False)
 

@@ -18,9 +18,10 @@ from percall import wire
 from percall.egress import admission, request_head, tunnel
 from percall.egress.admission import Destination, Refused
 from percall.egress.origins import parse_authority
-from percall.egress.sending import Message
+from percall.egress.sending import AnswerLost, Message
 from percall.egress.spool import Spool
 from percall.errors import BrokerUnreachable, PercallError, WireError
+from percall.http1 import not_a_brokers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -275,6 +276,10 @@ class Conversation:
         body = _body_of(error)
         status = _status_of(error)
         headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
+        if isinstance(
+            error, AnswerLost
+        ):  # many API clients repeat a 502 by themselves, and some of them ask this first
+            headers.append(("x-should-retry", "false"))
         if status == 407:  # noqa: PLR2004 - RFC 9110
             headers.append(("proxy-authenticate", 'Basic realm="percall"'))
         is_at_end = parser.their_state in {h11.DONE, h11.MUST_CLOSE}
@@ -416,16 +421,14 @@ def _refusal(answer: BrokerAnswer) -> PercallError:
         error = wire.strict_json(body)["error"]
         return Refused(status, str(error["code"]), str(error["message"]), str(error.get("next_step", "")))
     except (WireError, KeyError, TypeError, AttributeError):
-        return BrokerUnreachable(
-            "broker.strange",
-            f"What answered in the broker's place (status {answer.status}) is not a Percall broker.",
-            "Check the broker's URL and any proxy between (percall status).",
-        )
+        return AnswerLost(not_a_brokers(answer.status, "the broker's address").message)
 
 
 def _status_of(error: PercallError) -> int:
     if isinstance(error, Refused):
         return error.status
+    if isinstance(error, AnswerLost):
+        return _BAD_GATEWAY
     if isinstance(error, BrokerUnreachable):
         return _UNAVAILABLE
     if isinstance(error, WireError):

@@ -9,11 +9,20 @@ import hashlib
 from typing import TYPE_CHECKING, Any, Protocol
 
 from percall import wire
+from percall.errors import BrokerUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from percall.egress.spool import Spool
+
+
+class AnswerLost(BrokerUnreachable):
+    """The message went out, and no answer came: the upstream may have got the request."""
+
+    def __init__(self, why: str) -> None:
+        message = f"{why} Whether the upstream got the request is unknown."
+        super().__init__("egress.unknown", message, "Look at the upstream before trying again.")
 
 
 class Message:
@@ -62,5 +71,6 @@ class BrokerSender(Protocol):
     def __call__(self, path: str, message: Message) -> BrokerAnswer:
         """POST the message to a path of the broker. Returns when the answer's head has arrived, whatever its status.
 
-        Raises PercallError when nothing can be signed or no answer comes.
+        Raises PercallError when nothing can be signed, or nobody is reached; AnswerLost when it was sent and no answer
+        comes.
         """

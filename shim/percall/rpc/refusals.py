@@ -25,16 +25,22 @@ SAMPLING_REFUSED = wire.Refusal(
     "The server asked for the client's model (sampling), which its entry does not allow.",
     "An administrator may set `sampling = true` in the server's entry.",
 )
+UNKNOWN = "Whether the server did anything is unknown."
+LOOK = "Look at the upstream before trying again."
 DEADLINE_PASSED = wire.Refusal(
-    "call.deadline",
-    "The server did not answer within the call's deadline; whether it did anything is unknown.",
-    "Look at the upstream before trying again.",
+    "call.deadline", f"The server did not answer within the call's deadline. {UNKNOWN}", LOOK
 )
 
 
 def of_error(error: PercallError) -> wire.Refusal:
     """The refusal that one of our errors amounts to."""
     return wire.Refusal(error.code, error.message, error.next_step)
+
+
+def of_open_call(refusal: wire.Refusal) -> wire.Refusal:
+    """The same for a call that the server has begun: that it is refused from now on says nothing of what it did."""
+    step = refusal.next_step
+    return wire.Refusal(refusal.code, f"{refusal.message} {UNKNOWN}", f"{LOOK} {step}".rstrip())
 
 
 def answer(request: dict[str, Any], refusal: wire.Refusal) -> bytes:

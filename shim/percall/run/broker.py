@@ -116,11 +116,9 @@ def refusal_of(status: int, body: bytes, address: Address) -> PercallError:
         error = wire.strict_json(body)["error"]
         return kind(str(error["code"]), str(error["message"]), str(error.get("next_step", "")))
     except (WireError, KeyError, TypeError, AttributeError):
-        return BrokerUnreachable(
-            "broker.strange",
-            f"What answers at {address.url('')} (status {status}) is not a Percall broker.",
-            "Check the broker's URL and any proxy between (percall status).",
-        )
+        from percall.http1 import not_a_brokers  # noqa: PLC0415 - loaded by whoever connected
+
+        return not_a_brokers(status, address.url(""))
 
 
 class Broker:
@@ -302,7 +300,8 @@ class SignedRequest:
     """One request on its way, signed when it is sent, with the one repetition that a nonce may take.
 
     `answered` gets the status, the headers and the body, whatever the status. `headers` come on top of those that sign.
-    For the rest see `Exchange`.
+    `once`: it does something each time that it is taken; where its connection breaks, it goes out again under the proof
+    that it had, which a broker takes but once. Every other is signed anew. For the rest see `Exchange`.
     """
 
     __slots__ = (
@@ -314,12 +313,15 @@ class SignedRequest:
         "_exchange",
         "_failed",
         "_headers",
+        "_is_again",
         "_is_repeated",
         "_method",
+        "_once",
         "_path",
         "_patience",
         "_stream",
         "is_cancelled",
+        "was_sent",
     )
 
     def __init__(
@@ -336,6 +338,7 @@ class SignedRequest:
         began: Callable[[dict[str, str]], None] | None = None,
         ended: Callable[[], None] | None = None,
         patience: float | None = None,
+        once: bool = False,
     ) -> None:
         self._broker = broker
         self._method = method
@@ -348,14 +351,13 @@ class SignedRequest:
         self._began = began
         self._ended = ended
         self._patience = patience
+        self._once = once
+        self._is_again = False
         self._is_repeated = False
         self._exchange: Exchange | None = None
         self.is_cancelled = False
-
-    @property
-    def was_sent(self) -> bool:
-        """Whether the broker may have seen any of it."""
-        return self._exchange is not None and self._exchange.was_sent
+        self.was_sent = False
+        """Whether the broker may have seen any of it; known once it is over."""
 
     def cancel(self) -> None:
         """Nobody waits for the answer any more: nothing is told of it, and its connection is closed."""
@@ -384,8 +386,15 @@ class SignedRequest:
             began=self._began,
             ended=self._ended,
             patience=self._patience,
+            again=None if self._once else self._again,
         )
+        self._exchange.is_retry = self._is_again
         self._broker.exchange(self._exchange)
+
+    def _again(self) -> None:
+        """The connection broke before an answer began."""
+        self._is_again = True
+        self.send()
 
     def _streamed(self, piece: bytes) -> None:
         self._broker.answered()
@@ -396,12 +405,21 @@ class SignedRequest:
         signer = self._broker.signer
         signer.take_nonce(headers)
         self._broker.answered()
-        self._exchange = None  # it names this request too: both would wait for the collector, with the body twice
-        if wants_nonce(status, headers) and not self._is_repeated:
+        was_retry = self._exchange is not None and self._exchange.is_retry
+        self.was_sent, self._exchange = True, None  # it names this one: both would wait for the collector
+        if self._once and was_retry and status == _UNAUTHORISED:
+            self._failed(_lost(self._broker.signer.address))
+        elif wants_nonce(status, headers) and not self._is_repeated:
             self._is_repeated = True
             self.send()
         else:
             self._answered(status, headers, body)
 
     def _broken(self, error: PercallError) -> None:
+        self.was_sent = self._exchange is not None and self._exchange.was_sent
         self._failed(self._broker.away(error))
+
+
+def _lost(address: Address) -> BrokerUnreachable:
+    """The broker has taken the request before, or does not say: its answer was lost with a connection."""
+    return BrokerUnreachable("broker.lost", f"The answer of the broker {address.url('')} was lost on the way.")

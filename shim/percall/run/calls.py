@@ -181,7 +181,7 @@ class Calls:
         for frame in listening.values():
             self._answer(refusals.answer(frame, refusal))
         for key in tuple(self._open):
-            self._answer(refusals.answer(self._end(key, "unknown").frame, refusal))
+            self._answer(refusals.answer(self._end(key, "unknown").frame, refusals.of_open_call(refusal)))
         for call in self._deciding.values():
             call.is_cancelled = True
             self._answer(refusals.answer(call.frame, refusal))

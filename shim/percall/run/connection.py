@@ -1,7 +1,7 @@
 """Warm connections to the broker under the loop: up to sixteen, opened as load asks for them.
 
 Looking up, connecting and the TLS handshake happen in a thread, so that a broker that does not answer never holds up
-a frame. A request that found its warm connection closed is sent once more on a fresh one: nothing was answered.
+a frame. A request that found its warm connection closed goes out once more on a fresh one: nothing was answered.
 """
 
 from __future__ import annotations
@@ -43,10 +43,12 @@ class Exchange:
     `done` gets the status, the headers and the body; `failed` a PercallError. With `stream`, that gets the body of a
     200 piece by piece, after `began` got its headers; then `ended` tells of its end, or `failed` of one that came too
     soon (without `ended`: of any). A streamed answer with `ended` waits while the pool is paused. `patience`, if given,
-    is how many seconds the broker may be silent. `was_sent`: the broker may have seen some of the request.
+    is how many seconds the broker may be silent. `again`, if given, makes the request anew where its connection broke;
+    else the same bytes are sent again. `was_sent`: the broker may have seen some of the request.
     """
 
     __slots__ = (
+        "again",
         "asked",
         "began",
         "connection",
@@ -70,7 +72,9 @@ class Exchange:
         began: Callable[[dict[str, str]], None] | None = None,
         ended: Callable[[], None] | None = None,
         patience: float | None = None,
+        again: Callable[[], None] | None = None,
     ) -> None:
+        self.again = again
         self.request = request
         self.done = done
         self.failed = failed
@@ -200,8 +204,13 @@ class Pool:
             self.loop.later(_SWEEP_SECONDS, self._sweep)
 
     def silence(self) -> BrokerUnreachable:
-        """The broker did not answer in time; the next ones are not waited for as long."""
+        """The broker did not answer in time; the next ones are not waited for as long, nor on connections that may lead
+        nowhere by now.
+        """
         self.is_silent = True
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
         return BrokerUnreachable(
             "broker.silent",
             f"The Percall broker {self.address.url('')} did not answer in time.",
@@ -430,7 +439,10 @@ class _Connection:
             exchange.is_retry = True
             self._exchange = self._reader = exchange.connection = None
             self._pool.released(self, reusable=False)
-            self._pool.send(exchange)
+            if exchange.again is not None:
+                exchange.again()
+            else:
+                self._pool.send(exchange)
             return
         from percall.http1 import unreachable  # noqa: PLC0415 - already imported
 

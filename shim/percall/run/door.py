@@ -125,6 +125,7 @@ class Fetch:
             began=self._began,
             ended=self._ended,
             patience=float("inf"),  # the broker has the call's deadline; a lost connection, the system notices
+            once=method == "POST",
         )
 
     @property

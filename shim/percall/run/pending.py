@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 _MOST_ATTEMPTS = 8
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 10.0
-_UNKNOWN = "Whether the server did anything is unknown."
-_LOOK = "Look at the upstream before trying again."
+_NOT_THE_BROKERS = frozenset({"broker.gateway", "broker.strange"})
+"""Answers of something in between: the broker may have got the request all the same."""
 
 
 class Pending:
@@ -178,8 +178,10 @@ class Pending:
             return
         if self._door.says_session_ended(status, body):
             self._keeper.session_ended(self)
-        else:
-            self._keeper.refuse(self, refusals.of_error(self._door.refusal(status, body)))
+            return
+        error = self._door.refusal(status, body)
+        is_unknown = error.code in _NOT_THE_BROKERS and gate.is_gated(self.method)
+        self._keeper.refuse(self, unknown(error.message) if is_unknown else refusals.of_error(error))
 
     def _go_on(self) -> None:
         """Fetch the rest of an answer that broke off."""
@@ -200,4 +202,4 @@ class Pending:
 
 def unknown(why: str) -> wire.Refusal:
     """The refusal of a call that may have been done."""
-    return wire.Refusal("call.unknown", f"{why} {_UNKNOWN}", _LOOK)
+    return wire.Refusal("call.unknown", f"{why} {refusals.UNKNOWN}", refusals.LOOK)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from threading import BoundedSemaphore, Lock
 
 from percall import wire
+from percall.egress.sending import AnswerLost
 from percall.errors import BrokerUnreachable, IdentityError
 from percall.run.broker import wants_nonce
 
@@ -108,6 +109,9 @@ class Sender:
         connection = self._connection()
         try:
             response = connection.request("POST", path, headers, message.chunks(), message.length)
+        except BrokerUnreachable as error:
+            connection.close()
+            raise AnswerLost(error.message) from None
         except BaseException:
             connection.close()
             raise

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from percall.errors import BrokerUnreachable, UsageError, WireError
-from percall.http1 import Address, Connection, ResponseReader, request_head
+from percall.http1 import Address, Connection, ResponseReader, connect, not_a_brokers, request_head
 
 CHUNKED = (
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: y\r\n\r\n5;a=b\r\nhello\r\n6\r\n world\r\n0\r\nT: t\r\n\r\n"
@@ -126,3 +126,23 @@ def test_a_broker_that_is_not_there_is_named() -> None:
         port = taken.getsockname()[1]
     with pytest.raises(BrokerUnreachable, match=rf"http://127\.0\.0\.1:{port} cannot be reached"):
         Connection(Address.parse(f"http://127.0.0.1:{port}"), None, 1)
+
+
+def test_a_path_that_is_lost_is_noticed_also_by_who_only_waits() -> None:
+    """No machine of the tests can lose packets: what is asked of the system is looked at."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = Address.parse(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        with connect(address, None, 5) as connected:
+            assert connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            idle = getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", 0))
+            options = (idle, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            asked = [connected.getsockopt(socket.IPPROTO_TCP, option) for option in options]
+    assert asked == [15, 5, 3], "half a minute in all"
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(502, "broker.gateway"), (504, "broker.gateway"), (404, "broker.strange")]
+)
+def test_a_proxy_in_front_of_a_broker_that_is_away_is_told_from_what_is_no_broker(status: int, code: str) -> None:
+    error = not_a_brokers(status, "https://percall.example.com")
+    assert (error.code, str(status) in error.message) == (code, True)
