@@ -6,6 +6,7 @@ Two may be secret: `database`, whose URL may hold a password, and `oidc_client_s
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import tomllib
 from pathlib import Path
@@ -153,6 +154,7 @@ class Settings(BaseSettings):
 
 def load(**told: Any) -> Settings:
     """The settings; `told` is what the command line said. Raises InvalidInput, Unavailable."""
+    _check_owner(home())
     _check_file(home() / FILE)
     try:
         return Settings(home=home(), **{name: value for name, value in told.items() if value is not None})
@@ -161,6 +163,26 @@ def load(**told: Any) -> Settings:
         raise InvalidInput("settings.form", f"The broker's settings do not hold: {problems}.") from None
     except SettingsError as error:  # a variable that should be JSON; it names the variable's setting, not its value
         raise InvalidInput("settings.form", f"The broker's settings do not hold: {error}.") from None
+
+
+def _check_owner(folder: Path) -> None:
+    """Raises InvalidInput where root would make files that the broker's own user cannot read."""
+    try:
+        owner = folder.stat().st_uid
+    except OSError:
+        return
+    if owner and hasattr(os, "geteuid") and os.geteuid() == 0:
+        import pwd  # noqa: PLC0415 - POSIX alone has it
+
+        try:
+            name = pwd.getpwuid(owner).pw_name
+        except KeyError:
+            name = f"#{owner}"
+        raise InvalidInput(
+            "settings.owner",
+            f"{folder} belongs to {name}, and what root makes in it the broker could not read.",
+            f"Run it as that user: sudo -u {shlex.quote(name)} percall-broker …",
+        )
 
 
 def _check_file(file: Path) -> None:

@@ -191,6 +191,7 @@ def test_the_key_is_shown_nowhere(broker: Broker) -> None:
 def test_key_encryption_keys_are_rotated_while_the_broker_serves(broker: Broker) -> None:
     done = command("percall-broker", "key", "rotate", environment=broker.environment)
     assert "wraps" in done.stdout
+    assert "keys.rotate" in {row["action"] for row in broker.rows("log", "changes")}
     broker.administrator.administer("server", "rotate-key", "keyed", "--secret-stdin", stdin=KEY + "-3")
     assert broker.rows("server", "list")
 

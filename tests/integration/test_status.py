@@ -40,6 +40,11 @@ def test_the_status_counts_what_stands_and_names_what_is_stopped(served: Served,
     _, over = served.enrol()
     served.change(over, "revoke")
     served.administrator.administer("POST", "/v1/admin/freezes", {"kind": "person", "name": f"person{served.people}"})
+    failed = command(
+        "percall-broker", "backup", "create", str(tmp_path / "no" / "a"), environment=served.environment, check=False
+    )
+    assert failed.returncode == 1
+    assert status(served)["last_backup_at"] == before["last_backup_at"], "none came about"
     command("percall-broker", "backup", "create", str(tmp_path / "a.backup"), environment=served.environment)
     after = status(served)
     grown = {name: after[name] - before[name] for name in ("people", "devices", "grants", "servers", "open_calls")}

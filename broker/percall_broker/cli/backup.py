@@ -17,6 +17,7 @@ from percall_broker.model.errors import BrokerError, Unavailable
 if TYPE_CHECKING:
     from percall_broker.backup import Archive, Header
     from percall_broker.settings import Settings
+    from percall_broker.store.protocol import Statement
 
 # The broker itself is imported where it is needed, as in `machine`.
 # ruff: noqa: PLC0415
@@ -25,6 +26,8 @@ backups = typer.Typer(
     help="Backups of the store, on the broker's own machine.", no_args_is_help=True, rich_markup_mode=None
 )
 
+BACKED_UP = "backup.made"
+"""The change that says that a backup came about; `backup.create` says that one was begun."""
 File = Annotated[Path, typer.Argument(help="The backup's file.", metavar="FILE")]
 
 
@@ -108,6 +111,7 @@ def migrate(
     no_backup: Annotated[bool, typer.Option("--no-backup", help="Make none: then nothing leads back.")] = False,
 ) -> None:
     """Bring the store's schema to this version. All of it or nothing, with a backup first. No broker may be serving."""
+    from percall_broker.log import changes
     from percall_broker.settings import load
     from percall_broker.store import migrate as apply_migrations
     from percall_broker.store import pending
@@ -117,6 +121,7 @@ def migrate(
     if not asyncio.run(pending(settings.location)):
         output.write("Nothing to do: the store is of this version.")
         return
+    record = []
     with alone(settings.home):
         if not no_backup:
             file = backup or _file_before_migration(settings)
@@ -129,27 +134,37 @@ def migrate(
                     f"{error.next_step} Or, without a way back: percall-broker migrate --no-backup".strip(),
                 ) from None
             output.write(f"The store as it was is in {file}.")
+            record.append(changes.change(None, BACKED_UP, file=file.name))
         done = asyncio.run(apply_migrations(settings.location))
+        asyncio.run(_recorded(settings, *record, changes.change(None, "store.migrate", applied=list(done))))
     output.write(f"Applied: {', '.join(done)}.")
 
 
 async def _create(settings: Settings, file: Path, *, recorded: bool = True) -> Header:
     from percall_broker.backup import create as make
     from percall_broker.log import changes
-    from percall_broker.store import open_store
     from percall_broker.vault.sources.chosen import key_source
 
     if recorded:  # first, so that the backup tells of itself
-        store = await open_store(settings.location)
-        try:
-            await store.append(changes.change(None, "backup.create", file=file.name))
-        finally:
-            await store.close()
+        await _recorded(settings, changes.change(None, "backup.create", file=file.name))
     source = key_source(settings)
     try:
-        return await make(settings.location, source, file)
+        header = await make(settings.location, source, file)
     finally:
         await source.close()
+    if recorded:  # and then that it came about
+        await _recorded(settings, changes.change(None, BACKED_UP, file=file.name))
+    return header
+
+
+async def _recorded(settings: Settings, *changes: Statement) -> None:
+    from percall_broker.store import open_store
+
+    store = await open_store(settings.location)
+    try:
+        await store.append(*changes)
+    finally:
+        await store.close()
 
 
 async def _authentic(archive: Archive) -> None:

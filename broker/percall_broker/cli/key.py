@@ -39,12 +39,15 @@ def rotate_keys(
     """Make a new key-encryption key, and wrap every secret anew. Also while the broker serves."""
     # Only this command needs the broker itself.
     from percall_broker.compose import open_vault  # noqa: PLC0415
+    from percall_broker.log import changes  # noqa: PLC0415
     from percall_broker.settings import load  # noqa: PLC0415
 
     async def rotate() -> tuple[str, int, list[str]]:
-        async with open_vault(load()) as (_, vault):
+        async with open_vault(load()) as (store, vault):
             name, wrapped = await vault.rotate()
-            return name, wrapped, [] if keep_old else await vault.forget_unused_keys()
+            forgotten = [] if keep_old else await vault.forget_unused_keys()
+            await store.append(changes.change(None, "keys.rotate", key=name, wrapped=wrapped, deleted=forgotten))
+            return name, wrapped, forgotten
 
     name, wrapped, forgotten = asyncio.run(rotate())
     output.write(

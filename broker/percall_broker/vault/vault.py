@@ -133,14 +133,23 @@ class Vault:
     async def rotate(self) -> tuple[str, int]:
         """Makes a new key-encryption key and wraps every secret's data key anew; the key's name, and how many.
 
-        What old keys wrapped still opens until `forget_unused_keys`. Raises Unavailable.
+        Nothing is made before each key in use has opened something: another key may bear the same name, as where the
+        settings name another source than the broker's. What old keys wrapped still opens until `forget_unused_keys`.
+        Raises Unavailable; Conflict where somebody else makes the keys, and has made no newer one.
         """
+        for in_use in await self._store.fetch("key_encryption_keys_in_use"):
+            for row in await self._store.fetch("a_secret_wrapped_by", **in_use):
+                await self._open(row)
+        before = await self._source.newest()
         newest, wrapped = await self._source.rotate(), 0
         # A broker that serves meanwhile may still have wrapped by the old key, another rotation may have made a newer
         # one: until nothing is left.
         while rows := await self._wrapped_by_others(newest):
             wrapped += await self._rewrap(rows)
             newest = await self._source.newest()
+        if newest == before and not wrapped:
+            advice = "Add the new one to your source first: docs/how-to/key-encryption-keys.md."
+            raise Conflict("keys.same", f"There is no newer key than {newest}, which wraps everything already.", advice)
         return newest, wrapped
 
     async def forget_unused_keys(self) -> list[str]:

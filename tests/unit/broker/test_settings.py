@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -80,3 +81,14 @@ def test_what_holds_no_secret_may_be_read_by_all(file: Path) -> None:
     file.write_text("oidc_days = 3")
     file.chmod(0o644)
     assert settings.load().oidc_days == 3
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what another user cannot read")
+def test_root_makes_nothing_in_another_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERCALL_BROKER_HOME", str(tmp_path))
+    settings.load()
+    os.chown(tmp_path, 65534, -1)
+    with pytest.raises(BrokerError) as caught:
+        settings.load()
+    assert caught.value.code == "settings.owner"
+    assert "sudo -u nobody percall-broker" in caught.value.next_step

@@ -125,7 +125,7 @@ SELECT COUNT(*) AS calls FROM log WHERE outcome = 'unknown' AND time_ms >= :sinc
 
 -- name: last_backup()
 -- Long reading.
-SELECT time_ms FROM log WHERE kind = 'change' AND reason = 'backup.create' ORDER BY seq DESC LIMIT 1
+SELECT time_ms FROM log WHERE kind = 'change' AND reason = 'backup.made' ORDER BY seq DESC LIMIT 1
 
 -- name: expiring_grants(now, until)
 -- Long reading. Enrolled, active grants that expire in that time.

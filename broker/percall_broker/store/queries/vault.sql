@@ -22,6 +22,11 @@ UPDATE secrets SET expires_at = :expires_at WHERE name = :name AND version = :ve
 SELECT name, version, wrapped_key, key_encryption_key FROM secrets
 WHERE key_encryption_key <> :key_encryption_key ORDER BY name, version LIMIT :limit
 
+-- name: a_secret_wrapped_by(key_encryption_key)
+-- Long reading. Whether a key is the one that its name stands for shows where it opens something.
+SELECT name, version, wrapped_key, key_encryption_key FROM secrets
+WHERE key_encryption_key = :key_encryption_key ORDER BY name, version LIMIT 1
+
 -- name: rewrap_secret(name, version, wrapped_key, key_encryption_key, old_key_encryption_key)
 UPDATE secrets SET wrapped_key = :wrapped_key, key_encryption_key = :key_encryption_key
 WHERE name = :name AND version = :version AND key_encryption_key = :old_key_encryption_key

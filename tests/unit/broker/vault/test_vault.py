@@ -97,6 +97,34 @@ async def test_a_rotation_wraps_everything_anew_while_secrets_are_used(
         assert await vault.unseal("late4", 1) == CANARY
 
 
+async def test_a_rotation_that_has_other_keys_than_the_store_makes_and_deletes_nothing(
+    store: Store, keys: KeyFolder, tmp_path: Path
+) -> None:
+    """As where the settings name another source than the broker's: its keys may bear the same names."""
+    await Vault(store, keys).seal("github", 1, CANARY)
+    others = KeyFolder(tmp_path / "others")
+    for made in (0, 1, 3):  # none, one of the same name, older and newer ones
+        while len(others.names() if (tmp_path / "others").exists() else []) < made:
+            others.add()
+        with pytest.raises(Unavailable) as caught:
+            await Vault(store, KeyFolder(tmp_path / "others")).rotate()
+        assert caught.value.code == ("secret.seal" if made else "keys.missing")
+        assert len(others.names() if (tmp_path / "others").exists() else []) == made
+    assert await Vault(store, KeyFolder(tmp_path / "keys")).unseal("github", 1) == CANARY
+
+
+async def test_a_rotation_to_keys_that_somebody_else_makes_says_where_there_is_no_new_one(
+    store: Store, keys: KeyFolder, tmp_path: Path
+) -> None:
+    given = KeyFolder(tmp_path / "keys", is_given=True)
+    await Vault(store, given).seal("github", 1, CANARY)
+    with pytest.raises(Conflict) as caught:
+        await Vault(store, given).rotate()
+    assert caught.value.code == "keys.same"
+    keys.add()
+    assert await Vault(store, KeyFolder(tmp_path / "keys", is_given=True)).rotate() == ("kek-0002", 1)
+
+
 async def test_the_brokers_own_keys_are_made_once(store: Store, keys: KeyFolder) -> None:
     replicas = [Vault(store, keys) for _ in range(5)]
     made = await asyncio.gather(*(vault.own_key("signing") for vault in replicas))
