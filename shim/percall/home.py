@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "PERCALL_HOME"
 DEFAULT_AGENT = "default"
+_ROOM_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,14 @@ def write(relative: str, data: bytes) -> str:
             f"Free some space or mend its permissions, or set {VARIABLE} to another folder.",
         ) from None
     return target
+
+
+def require_room() -> None:
+    """Raises UsageError where there is no room for what a new grant needs: before it is asked for, since a broker gives
+    one only once.
+    """
+    write("room", bytes(_ROOM_BYTES))
+    remove("room")
 
 
 def read(relative: str) -> bytes | None:

@@ -346,6 +346,27 @@ def test_a_rotated_key_is_used_by_the_next_request_with_nothing_to_do_on_the_lap
             assert client.call_text("get_item").startswith("200 ")
 
 
+def test_a_laptop_whose_disk_is_full_uses_no_invite_up_and_picks_nothing_up(
+    broker: Broker, person: str, tmp_path: Path
+) -> None:
+    """What a broker has given once, it gives to nobody again."""
+    laptop = Laptop(tmp_path)
+    invite = broker.invite(person, "keyed", tools="get_*")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        limited = ["/bin/sh", "-c", 'ulimit -f 200; exec "$@"', "sh", str(COMMANDS / "percall"), *arguments]
+        return subprocess.run(limited, env=laptop.environment, capture_output=True, text=True, check=False, timeout=60)
+
+    full = run("login", broker.url, "--invite", invite, "--keyring", "file")
+    assert full.returncode == 2, full.stderr
+    assert "[home.write]" in full.stderr
+    laptop.login(broker.url, invite)
+    grant = ("grant", "create", person, "--server", "keyed", "--tools", "create_*", "--agent", "second")
+    broker.administrator.administer(*grant)
+    assert run("login", broker.url, "--agent", "second").returncode == 2
+    assert "agent second" in laptop.run("login", broker.url, "--agent", "second").stdout
+
+
 def test_a_full_disk_refuses_calls_and_recovers(tmp_path: Path, upstream: Upstream, person: str) -> None:
     with Broker(tmp_path / "broker") as broker:
         broker.add_server("keyed", keyed_entry(upstream.url), CANARY)

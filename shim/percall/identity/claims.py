@@ -130,6 +130,7 @@ def _pick_up_for(agent: str, signer: _Signer, logins: Sequence[Login]) -> list[E
 def _claimed(agent: str, signer: _Signer, seed: bytes, keyring: Keyring, *, reused_key: bool) -> list[Enrolment]:
     key, login = DeviceKey(seed), signer.login
     body = wire.dump(wire.encode(wire.Claim(agent, key.public_jwk())))
+    home.require_room()
     with signer.client() as client:
         if seed != signer.secrets.seed:
             _, proof = make_enrolment_proof(key, login.broker + wire.PATH_CLAIMS, body)

@@ -67,6 +67,7 @@ def enrol(*, url: str, invite: str, agent: str, device: str, ca_file: str, keyri
     proxy, proxy_password = proxies.of_environment(broker)
     reach = Reach(authority, proxies.for_httpx(proxy, proxy_password))
     keyring.prepare()
+    home.require_room()
     # 2. The key is made here, or was, for the same agent and broker.
     earlier = _earlier_seed(broker, agent)
     seed = earlier or new_seed()
