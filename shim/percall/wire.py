@@ -442,13 +442,15 @@ class InviteCode:
 class Invitation:
     """What an invite is for. `stretch` is how its person's presence key is derived, absent where they have none.
 
-    `may_set_presence`: a login with this invite may give the person one.
+    `may_set_presence`: a login with this invite may give the person one. `agent` is the one that its grant is for;
+    empty: whoever logs in names it.
     """
 
     person: str
     administrator: bool
     may_set_presence: bool
     stretch: Stretch | None = None
+    agent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,20 @@ def test_a_further_grant_waits_and_status_picks_it_up(broker: Broker, second: st
         assert client.call_text("get_item").startswith("200 ")
 
 
+def test_what_grant_create_prints_is_what_the_person_types(broker: Broker, person: str, tmp_path: Path) -> None:
+    """Word for word: an invite that names an agent would be spent on nothing."""
+    said = say(broker, "grant", "create", person, "--server", "keyed", "--tools", "get_*", "--agent", "claude-code")
+    assert f"percall login {broker.url} --invite CODE --agent claude-code" in said.replace("URL", broker.url)
+    code = re.search(r"^  (\S+)$", said, re.MULTILINE)
+    assert code is not None
+    laptop = Laptop(tmp_path / "laptop")
+    assert "the agent claude-code, not cursor" in refused(
+        laptop, "login", broker.url, "--invite", code[1], "--keyring", "file", "--agent", "cursor"
+    )
+    assert "agent claude-code" in laptop.login(broker.url, code[1]).stdout, "an invite that names its agent is enough"
+    assert [row["agent"] for row in logins(laptop)] == ["claude-code"]
+
+
 def test_a_launch_that_nobody_was_shown_is_accepted_by_nobody(broker: Broker, second: str, person: str) -> None:
     laptop = broker.enrol(person, "keyed")
     say(broker, "grant", "create", person, "--server", second, "--tools", "get_*")

@@ -240,6 +240,17 @@ def test_an_invite_says_what_it_is_for_and_stays_unspent(served: Served, ada: Si
     assert ask(made["invite"]).code == "invite.used"
 
 
+def test_an_invite_says_whose_agent_it_is_for_and_refuses_another_unspent(served: Served, ada: SigningLaptop) -> None:
+    form = {"person": "ivy", "servers": {"keyed": {"tools": ["get_*"]}}, "agent": "claude-code"}
+    invite = str(served.administrator.administer("POST", "/v1/admin/grants", form)["invite"])
+    body = wire.dump(wire.encode(wire.InviteCode(invite)))
+    told = wire.decode(wire.Invitation, ada.exchange("POST", wire.PATH_INVITATION, body, {}).json)
+    assert told.agent == "claude-code"
+    laptop = SigningLaptop(served.url)
+    assert laptop.enrol(invite, agent="cursor").code == "invite.agent"
+    assert laptop.enrol(invite, agent="claude-code").status == 200
+
+
 def test_an_invite_in_the_name_of_a_person_with_a_passphrase_enrols_nothing_without_it(
     served: Served, ada: SigningLaptop
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from typing import Annotated, Any
 
@@ -75,7 +76,7 @@ def create(
     }
     with administrator() as client:
         made = client.json("POST", under("grants"), value=form)
-    output.one(made, as_json=as_json, text=f"Grant {made['grant']} for {person}. {_way_in(made)}")
+    output.one(made, as_json=as_json, text=f"Grant {made['grant']} for {person}. {_way_in(made, agent)}")
 
 
 def _grant_group(group: str, servers: dict[str, Any], agent: str, seconds: int, *, as_json: bool) -> None:
@@ -92,13 +93,15 @@ def _of_members(grants: list[Any]) -> str:
     return f"For its members, {output.counted(len(grants), 'grant')} of their own, waiting for their devices."
 
 
-def _way_in(made: dict[str, Any]) -> str:
+def _way_in(made: dict[str, Any], agent: str) -> str:
     """How a grant reaches its person: by an invite, or by a device that they have already."""
     if made["waits"]:
         return "It waits for a device of theirs, and needs no invite.\nThere: percall status, or percall login URL"
     until = output.by_the_clock(made["invite_expires_at"])
+    named = f" --agent {shlex.quote(agent)}" if agent else ""
     return (
-        f"The invite works once, until {until}:\n  {made['invite']}\nOn their device: percall login URL --invite CODE"
+        f"The invite works once, until {until}:\n  {made['invite']}\n"
+        f"On their device: percall login URL --invite CODE{named}"
     )
 
 

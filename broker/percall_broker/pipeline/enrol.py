@@ -1,7 +1,7 @@
 """Enrolment: an invite, once, and the proof of a device key, become a grant bound to that key.
 
 1  the proof shows that the key which introduces itself made this very request
-2  the invite is there, unused and in time
+2  the invite is there, unused and in time, and for this agent where it names one
 3  presence: who has a passphrase shows it, so that nobody else becomes a device of theirs; who has none may set one
 4  use the invite up, remember the device and bind the grant to it: one transaction, or nothing
 5  issue the grant token, which is worthless without the key
@@ -67,7 +67,8 @@ class Enrolment:
         _, grant = await self._invited(code, now)
         stretch = None if grant.automation else await self._presence.stretch_of(grant.person)
         may_set = stretch is None and await self._may_set_presence(grant)
-        return wire.Invitation(grant.person, grant.administrator and not grant.automation, may_set, stretch)
+        administrator = grant.administrator and not grant.automation
+        return wire.Invitation(grant.person, administrator, may_set, stretch, grant.agent)
 
     async def __call__(self, asked: wire.Enrolment, request: SignedRequest, now: float) -> wire.Enrolled:
         """A grant for a device. Raises Unauthenticated, Forbidden, InvalidInput, Conflict, Unavailable."""
@@ -82,6 +83,12 @@ class Enrolment:
         _check(asked)
 
         invite, grant = await self._invited(asked.invite, now)  # 2
+        if grant.agent not in {"", asked.agent}:
+            raise Forbidden(
+                "invite.agent",
+                f"The invite is for the agent {grant.agent}, not {asked.agent}.",
+                f"Log in with --agent {grant.agent}; the invite is unspent.",
+            )
         vouching = await self._vouching(grant, asked, request, proof.jti, key.thumbprint, now)  # 3
         code_hash = invite["code_hash"]
         device, placed = await placing(

@@ -35,13 +35,14 @@ def login(
         ),
     ] = "",
     agent: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--agent",
             metavar="NAME",
-            help="The client application that this grant is for: a name, declared and not proven.",
+            help="The client application that this grant is for: a name, declared and not proven.  "
+            "[default: the one that the invite names, or `default`]",
         ),
-    ] = DEFAULT_AGENT,
+    ] = None,
     device: Annotated[
         str | None, typer.Option("--device", metavar="NAME", help="This machine's name.  [default: its host name]")
     ] = None,
@@ -64,7 +65,7 @@ def login(
     The device key is made here and its private half never leaves. Run it again without an invite to sign in again, and
     to pick up grants that wait for you, also for further agents on this device.
     """
-    agent = _name("--agent", agent)
+    agent = None if agent is None else _name("--agent", agent)
     broker = enrolment.broker_url(url)
     came: list[enrolment.Enrolment] = []
     if not invite:
@@ -85,9 +86,9 @@ def login(
         if not first.session.administrator:
             # The login stands; `status` picks up what waits, and says what is wrong.
             with contextlib.suppress(PercallError):
-                came += claims.pick_up(broker, agent)
+                came += claims.pick_up(broker, first.session.agent)
     else:
-        came += claims.pick_up(broker, agent)
+        came += claims.pick_up(broker, agent or DEFAULT_AGENT)
     if not came and not as_json:
         output.say("Nothing waits for you there. A further server needs a grant: ask your administrator.")
     for done in map(enrolment.accepted, came):

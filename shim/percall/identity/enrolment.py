@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from percall import home, wire
 from percall.errors import BrokerRefusal, IdentityError, PercallError, UsageError, WireError
-from percall.home import Login
+from percall.home import DEFAULT_AGENT, Login
 from percall.identity import SEED_BYTES, Identity, keyrings, presence, proxies
 from percall.identity.client import named_failures, open_http, refusal
 from percall.proof import DeviceKey, digest, make_enrolment_proof
@@ -59,8 +59,11 @@ class Reach:
         return cls(ca_file, proxies.for_httpx(*proxies.of_environment(broker)))
 
 
-def enrol(*, url: str, invite: str, agent: str, device: str, ca_file: str, keyring: Keyring) -> Enrolment:
-    """Spends an invite. Raises UsageError, IdentityError, BrokerUnreachable, BrokerRefusal or WireError."""
+def enrol(*, url: str, invite: str, agent: str | None, device: str, ca_file: str, keyring: Keyring) -> Enrolment:
+    """Spends an invite, for `agent`; without one for the invite's, or for `default` where it names none.
+
+    Raises UsageError, IdentityError, BrokerUnreachable, BrokerRefusal or WireError.
+    """
     # 1. Everything that can fail here is tried before the invite is spent.
     broker = broker_url(url)
     authority = _keep_authority(ca_file)
@@ -68,16 +71,19 @@ def enrol(*, url: str, invite: str, agent: str, device: str, ca_file: str, keyri
     reach = Reach(authority, proxies.for_httpx(proxy, proxy_password))
     keyring.prepare()
     home.require_room()
-    # 2. The key is made here, or was, for the same agent and broker.
-    earlier = _earlier_seed(broker, agent)
+    # 2. The invite says whose it is, and which agent's.
+    invitation = _invitation(broker, reach, invite)
+    wanted = agent or (invitation and invitation.agent) or DEFAULT_AGENT
+    # 3. The key is made here, or was, for the same agent and broker.
+    earlier = _earlier_seed(broker, wanted)
     seed = earlier or new_seed()
-    # 3. The person shows, at a terminal, that it is they; or sets the passphrase that will show it from now on.
-    known, new = _presence(broker, reach, invite)
-    # 4. Only the key's public half leaves, with a proof that we hold the other.
+    # 4. The person shows, at a terminal, that it is they; or sets the passphrase that will show it from now on.
+    known, new = _presence(invitation)
+    # 5. Only the key's public half leaves, with a proof that we hold the other.
     message = wire.Enrolment(
         invite=invite,
         device_key=DeviceKey(seed).public_jwk(),
-        agent=agent,
+        agent=wanted,
         device=device,
         device_id=_device_id(broker),
         presence=new.key if new else None,
@@ -90,9 +96,9 @@ def enrol(*, url: str, invite: str, agent: str, device: str, ca_file: str, keyri
         earlier, seed = None, new_seed()
         message = dataclasses.replace(message, device_key=DeviceKey(seed).public_jwk(), device_id="")
         enrolled = _introduce(broker, reach, message, DeviceKey(seed), known)
-    if enrolled.session.agent != agent:
+    if enrolled.session.agent != wanted:
         raise WireError("broker.stranger", f"{broker} answered for another agent: {enrolled.session.agent!r}.")
-    # 5. The secrets go into the keyring; what is not secret into PERCALL_HOME.
+    # 6. The secrets go into the keyring; what is not secret into PERCALL_HOME.
     login = Login(
         grant=enrolled.session.grant,
         broker=broker,
@@ -222,21 +228,23 @@ def _device_id(broker: str) -> str:
     return ""
 
 
-def _presence(broker: str, reach: Reach, invite: str) -> tuple[PresenceSigner | None, PresenceSigner | None]:
-    """The presence key that signs the enrolment, and the one that it sets: at most one of them.
-
-    Raises IdentityError, and what the broker says of the invite. Without a terminal nobody is asked; the broker knows
-    whether it can do without.
-    """
-    if not presence.has_terminal():
-        return None, None
+def _invitation(broker: str, reach: Reach, invite: str) -> wire.Invitation | None:
+    """What an invite is for; None where the broker cannot say. Raises what the broker says of the invite."""
     try:
-        content = _send(broker, reach, wire.PATH_INVITATION, wire.InviteCode(invite), {})
+        return ask(wire.Invitation, broker, reach, wire.PATH_INVITATION, wire.InviteCode(invite))
     except BrokerRefusal as error:
         if error.code == "request.path":  # a broker from before there was presence
-            return None, None
+            return None
         raise
-    invitation = _read(wire.Invitation, broker, content)
+
+
+def _presence(invitation: wire.Invitation | None) -> tuple[PresenceSigner | None, PresenceSigner | None]:
+    """The presence key that signs the enrolment, and the one that it sets: at most one of them. Raises IdentityError.
+
+    Without a terminal nobody is asked; the broker knows whether it can do without.
+    """
+    if invitation is None or not presence.has_terminal():
+        return None, None
     if invitation.stretch is not None:
         prompt = f"This is a further device or agent of {invitation.person}. Your Percall passphrase: "
         return presence.from_terminal(invitation.stretch, prompt), None
