@@ -68,13 +68,23 @@ def _edited(text: str, form: str, path: Sequence[Step], value: Any) -> str:
     document = _toml(text) if form == TOML else _yaml(text)
     _change(document, path, value)
     edited = _marked_as(text, _toml_text(document) if form == TOML else _yaml_text(document))
-    if read(edited, form) != wanted:
+    said = read(edited, form)
+    if said != wanted and not (value is None and said == _without_emptied(wanted, path)):
         raise UsageError(
             "config.shape",
             "This file is written in a way that cannot be edited without changing other things in it.",
             "Edit it by hand; or write its servers as tables of their own, [mcp_servers.NAME], and try again.",
         )
     return edited
+
+
+def _without_emptied(data: Any, path: Sequence[Step]) -> Any:
+    """The data without the tables that held nothing but what went: TOML's [a.b] makes a table `a` written nowhere."""
+    if len(path) > 1:
+        data[path[0]] = _without_emptied(data[path[0]], path[1:])
+        if not data[path[0]]:
+            del data[path[0]]
+    return data
 
 
 def _marked_as(text: str, edited: str) -> str:

@@ -52,7 +52,7 @@ def written_in(place: Place) -> dict[str, Any]:
     text = place.file.read_bytes().decode()
     found = tomllib.loads(text) if place.client.form == "toml" else jsonc.parse(text).value
     for step in place.client.member:
-        found = found[step]
+        found = found.get(step, {})
     return dict(found)
 
 
@@ -91,6 +91,22 @@ def test_a_file_that_is_not_there_or_empty_is_made(name: str, text: str | None, 
     assert placing.put(place, "github", COMMAND, {}, dry_run=False) == ADDED
     assert list(written_in(place)) == ["github"]
     assert [path.name for path in place.file.parent.iterdir()] == [place.file.name]
+    assert placing.take_out(place.client, place.file, lambda one: one.name == "github", dry_run=False) == ["github"]
+    assert list(written_in(place)) == []
+    assert placing.put(place, "github", COMMAND, HOME, dry_run=False) == ADDED
+
+
+@pytest.mark.parametrize("text", ["# mine\n", "# mine\r\n\r\n", 'model = "x" # mine\n', '[tui] # mine\ntheme = "a"\n'])
+@pytest.mark.parametrize("environment", [{}, HOME])
+def test_the_only_server_of_a_toml_file_comes_and_goes(text: str, environment: dict[str, str], tmp_path: Path) -> None:
+    """The table that all servers are in is written nowhere then, and goes with the last of them."""
+    place = place_in(tmp_path, "codex", text)
+    assert placing.put(place, "github", COMMAND, environment, dry_run=False) == ADDED
+    assert placing.take_out(place.client, place.file, lambda one: one.name == "github", dry_run=False) == ["github"]
+    left = place.file.read_bytes().decode()
+    assert tomllib.loads(left).get("mcp_servers", {}) == {}
+    assert "# mine" in left
+    assert tomllib.loads(left).items() >= tomllib.loads(text).items()
 
 
 @pytest.mark.parametrize(
