@@ -328,6 +328,44 @@ def test_a_person_reads_and_answers_at_a_terminal_and_an_agent_without_one_does_
     assert "approval.lift" in story
 
 
+def test_whoever_of_a_machine_may_answer_does_whichever_login_is_the_newest(
+    asking: Broker, person: str, tmp_path: Path
+) -> None:
+    """As where the administrator, a lead and a user are one machine, and a grant of it has ended."""
+    machine = person_at_a_terminal(asking, tmp_path / "machine", "person", "invite", f"{person}-lead")
+    asking.administrator.administer("group", "add", "leads", f"{person}-lead")
+    made = json.loads(
+        command("percall-broker", "invite", f"{person}-root", "--json", environment=asking.environment).stdout
+    )
+    login = ["login", asking.url, "--invite", made["invite"], "--keyring", "file", "--agent", "root"]
+    said, code = at_a_terminal("percall", login, machine.environment, [PASSPHRASE, PASSPHRASE])
+    assert code == 0, said
+    machine.login(asking.url, asking.invite(person, "keyed", tools="get_*,create_*"), "--agent", "cursor")
+    machine.login(asking.url, asking.invite(f"{person}-late", "keyed", tools="get_*"), "--agent", "late")
+    late = next(row for row in map(json.loads, machine.run("status", "--json").stdout.splitlines())
+                if row["agent"] == "late")  # fmt: skip
+    asking.administrator.administer("grant", "revoke", late["grant"])
+
+    def listed(*more: str) -> list[dict[str, Any]]:
+        said = machine.administer("approval", "list", "--person", person, "--json", *more).stdout
+        return [json.loads(line) for line in said.splitlines()]
+
+    with machine.client("keyed", "--agent", "cursor") as client:
+        client.initialize()
+        call = client.send("tools/call", {"name": "create_item", "arguments": {"name": "x"}})
+        wait_for(lambda: len(listed()) == 1, "it waits")
+        assert not listed("--agent", "cursor"), "whose own question it is, and nobody's to answer"
+        assert "revoked" in machine.administer("approval", "list", "--agent", "late", check=False).stderr
+        arguments = ["approval", "allow", listed()[0]["approval"]]
+        said, code = at_a_terminal("percall-broker", arguments, machine.environment, [PASSPHRASE])
+        assert code == 0, said
+        assert f"You answer as {person}-lead." in said
+        assert not client.receive(call)["result"].get("isError")
+    assert machine.administer("approval", "list", "--person", person).stdout == "Nothing waits for you.\n"
+    unknown = machine.administer("approval", "show", "ap_none", check=False)
+    assert "approval.unknown" in unknown.stderr
+
+
 def test_a_request_becomes_a_grant_that_run_uses_while_it_lasts(asking: Broker, person: str, tmp_path: Path) -> None:
     administrator = Laptop(tmp_path / "administrator")
     invite = json.loads(command("percall-broker", "invite", "ada", "--json", environment=asking.environment).stdout)

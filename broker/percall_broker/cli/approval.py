@@ -11,9 +11,10 @@ from urllib.parse import quote
 
 import typer
 
-from percall import home, wire
+from percall import wire
 from percall.errors import UsageError
 from percall_broker.cli import output
+from percall_broker.cli.approvers import people_here, waiting, whose
 from percall_broker.cli.grant import seconds_of
 from percall_broker.cli.options import Json
 from percall_broker.model.marking import visible, visible_lines
@@ -64,8 +65,8 @@ def list_approvals(
         "limit": str(limit),
         "before": str(before),
     }
-    with approver(agent) as client:
-        rows = client.json("GET", wire.PATH_INBOX, query=query)
+    with people_here(agent) as people:
+        rows = waiting(people, query)[:limit]
     output.lines(rows, as_json=as_json, columns=_COLUMNS, empty="Nothing waits for you.")
 
 
@@ -74,9 +75,9 @@ def watch(agent: Agent = None, as_json: Json = False) -> None:
     """What comes to wait for your answer, as it comes, until you stop it."""
     pause = threading.Event()
     seen: dict[str, None] = {}
-    with approver(agent) as client:
+    with people_here(agent) as people:
         while True:
-            for row in reversed(client.json("GET", wire.PATH_INBOX, query={"state": "pending", "mine": "true"})):
+            for row in reversed(waiting(people, {"state": "pending", "mine": "true"})):
                 if row["approval"] in seen:
                     continue
                 seen[row["approval"]] = None
@@ -97,7 +98,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """One of them, whole: who asks for what, and why it needs an answer. That you opened it is recorded."""
-    with approver(agent) as client:
+    with people_here(agent) as people:
+        client = whose(people, _at(approval)).client
         row = opened(client, approval) if arguments else client.json("GET", _at(approval))
     if as_json:
         output.one(row, as_json=True)
@@ -145,29 +147,9 @@ def never(approval: Approval, agent: Agent = None, as_json: Json = False) -> Non
 @approvals.command()
 def lift(approval: Approval, agent: Agent = None, as_json: Json = False) -> None:
     """Take back a `never`, or an allowance before its end."""
-    with approver(agent) as client:
-        row = client.json("POST", _at(approval, "lift"))
+    with people_here(agent) as people:
+        row = whose(people, _at(approval)).client.json("POST", _at(approval, "lift"))
     output.one(row, as_json=as_json, text=f"The answer to {approval} holds no longer.")
-
-
-def approver(agent: str | None) -> SignedClient:
-    """The client of the newest login here that is a person's; of the same person's, one with which they administer
-    comes first, since requests for grants wait for administrators. Raises UsageError when there is none.
-    """
-    from percall.identity.client import SignedClient  # noqa: PLC0415 - as for an administrator's
-
-    sessions = [(login, home.session(login.grant)) for login in home.logins(agent)]
-    people = [(login, session) for login, session in sessions if session is None or not session.automation]
-    for login, session in people:
-        if session is not None and session.administrator and login.person == people[0][0].person:
-            return SignedClient.of(login)
-    if people:
-        return SignedClient.of(people[0][0])
-    raise UsageError(
-        "approval.no_login",
-        f"No person has logged in on this machine (looked in {home.folder()}).",
-        "An automation answers nothing. Log in: percall login URL --invite CODE",
-    )
 
 
 def opened(client: SignedClient, approval: str) -> dict[str, Any]:
@@ -212,7 +194,8 @@ def unescaped(text: str) -> str:
 
 
 def _answer(approval: str, form: dict[str, Any], agent: str | None, *, as_json: bool) -> None:
-    with approver(agent) as client:
+    with people_here(agent) as people:
+        person, client = whose(people, _at(approval))
         row = opened(client, approval)
         if not as_json:
             tell(row)
@@ -221,6 +204,8 @@ def _answer(approval: str, form: dict[str, Any], agent: str | None, *, as_json: 
             raise UsageError("approval.not_yours", row["why_not"])
         if not as_json:
             output.write(meaning(row, form))
+            if len(people) > 1:
+                output.write(f"You answer as {person}.")
         done = client.json("POST", _at(approval, "answer"), value={**form, "digest": row["digest"]})
     others = ", ".join(one["group"] for one in done["groups"] if not one["person"])
     more = f" Somebody of {others} must answer too." if done["state"] == "pending" else ""
