@@ -134,6 +134,43 @@ def test_another_servers_place_is_not_taken_and_a_moved_command_is_mended(laptop
     assert entry["timeout"] == 5
 
 
+def test_doing_it_again_keeps_what_the_person_has_put_there(laptop: Laptop) -> None:
+    """`percall doctor` advises it, where a command has moved."""
+    path = put(laptop, "cursor")
+    words = ["run", "--agent", "default", "keyed", "--", "my-own", "--flag"]
+    secret = "ghp_" + "a1B2" * 9
+    kept = {"command": "/gone/percall", "args": words, "env": {"LEVEL": "debug", "GH_TOKEN": secret}}
+    path.write_text(json.dumps({"mcpServers": {"keyed": kept}}))
+
+    tried = laptop.run("add", "keyed", "--client", "cursor", "--dry-run").stdout
+    assert '-   "command": "/gone/percall",' in tried
+    assert secret not in tried
+    assert json.loads(path.read_text()) == {"mcpServers": {"keyed": kept}}
+    (mended,) = rows(laptop, "add", "keyed", "--client", "cursor")
+    assert (mended["state"], mended["command"][1:]) == ("changed", ["run", "keyed", "my-own", "--flag"])
+    entry = servers_of("cursor", path)["keyed"]
+    assert entry["env"] == {"LEVEL": "debug", "GH_TOKEN": secret, "PERCALL_HOME": f"{laptop.home}/percall"}
+    assert [entry["command"], *entry["args"]] == mended["command"]
+
+    laptop.run("add", "keyed", "--client", "cursor", "--", "another")
+    assert servers_of("cursor", path)["keyed"]["args"] == ["run", "keyed", "another"]
+    assert servers_of("cursor", path)["keyed"]["env"] == entry["env"]
+
+
+def test_the_agent_that_an_entry_runs_as_stays_while_its_grant_works(broker: Broker, person: str) -> None:
+    laptop = broker.enrol(person, "keyed")
+    path = put(laptop, "cursor")
+    broker.administrator.administer(
+        "grant", "create", person, "--server", "keyed", "--agent", "work", "--tools", "get_*"
+    )
+    laptop.run("status")
+    path.write_text(
+        '{"mcpServers": {"keyed": {"command": "/gone/percall", "args": ["run", "--agent", "work", "keyed"]}}}'
+    )
+    assert rows(laptop, "add", "keyed", "--client", "cursor")[0]["agent"] == "work"
+    assert rows(laptop, "add", "keyed", "--client", "cursor", "--agent", "default")[0]["agent"] == "default"
+
+
 def test_a_dry_run_changes_nothing(laptop: Laptop) -> None:
     path = put(laptop, "zed")
     before = path.read_text()

@@ -10,6 +10,7 @@ import difflib
 import json
 from typing import TYPE_CHECKING, Any
 
+from percall import home
 from percall.clients import documents, literal_secrets
 
 if TYPE_CHECKING:
@@ -61,6 +62,38 @@ def with_percall(
         elif name not in entry:
             text = documents.inserted(text, form, [*path, name], value)
     return text
+
+
+def mended(
+    text: str, client: Client, path: Sequence[str], command: Sequence[str], environment: Mapping[str, str]
+) -> str:
+    """The text with an entry that is Percall's already running this command; all that a person has put there stays.
+
+    Percall's own variables become those of `environment`. Raises UsageError, KeyError where the entry is not there.
+    """
+    shape, form = client.shape, client.form
+    entry = at(text, client, path)
+    program, arguments, variables = [*path, shape.command], [*path, shape.arguments], [*path, shape.environment]
+    if isinstance(entry[shape.command], dict):  # Zed's older form
+        program, arguments, variables = ([*program, name] for name in ("path", "args", "env"))
+    if shape.command_list:
+        text = _with(text, client, program, list(command))
+    else:
+        text = _with(text, client, program, command[0])
+        text = _with(text, client, arguments, list(command[1:]))
+    if home.VARIABLE not in environment and at(text, client, [*variables, home.VARIABLE]) is not None:
+        text = documents.removed(text, form, [*variables, home.VARIABLE])
+    for name, value in environment.items():
+        text = _with(text, client, [*variables, name], value)
+    return text
+
+
+def _with(text: str, client: Client, path: Sequence[str], value: Any) -> str:
+    """The text with a value at a path; what is missing on the way to it is made."""
+    there = at(text, client, path)
+    if there is None:
+        return documents.inserted(text, client.form, path, value)
+    return text if there == value else documents.replaced(text, client.form, path, value)
 
 
 def with_entry(text: str, client: Client, path: Sequence[str], entry: Any) -> str:

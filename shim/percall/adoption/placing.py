@@ -38,34 +38,58 @@ class Place:
         return (*self.client.member, self.entry)
 
 
-def put(place: Place, server: str, command: Sequence[str], environment: dict[str, str], *, dry_run: bool) -> str:
+@dataclass(frozen=True, slots=True)
+class Put:
+    """What became of a server that was put somewhere, and of an entry that was changed the lines that differ."""
+
+    state: str
+    difference: tuple[str, ...] = ()
+
+
+def there(place: Place, server: str) -> ConfiguredServer | None:
+    """What a place has of a server of Percall's already. Raises UsageError when the file cannot be read."""
+    if not place.file.exists():
+        return None
+    found = _there(place, config_file.read(place.file).text)
+    return found if found is not None and found.percall == server else None
+
+
+def put(place: Place, server: str, command: Sequence[str], environment: dict[str, str], *, dry_run: bool) -> Put:
     """Puts a server there: added, changed (it was Percall's already, with another command) or present.
 
-    Raises UsageError: the place is another server's, or the file cannot be edited.
+    Of an entry that is changed, whatever else a person has put there stays. Raises UsageError: the place is another
+    server's, or the file cannot be edited.
     """
     if not place.file.exists():
         if not dry_run:
             _create(place.file, _with_entry("", place, command, environment))
-        return ADDED
-    state = PRESENT
+        return Put(ADDED)
+    done = Put(PRESENT)
 
     def edited(text: str) -> str:
-        nonlocal state
+        nonlocal done
         data = documents.read(text, place.client.form)
         _require_objects(data, place)
-        there = [one for one in servers.in_text(place.client, place.file, text) if one.path == place.steps]
-        if not there:
-            if entries.at(text, place.client, place.steps) is not None:
-                raise _taken(place)
-            state = ADDED
+        before = entries.at(text, place.client, place.steps)
+        found = _there(place, text)
+        if before is None:
+            done = Put(ADDED)
             return _with_entry(text, place, command, environment)
-        if there[0].percall != server:
-            raise _taken(place, there[0])
-        state = PRESENT if _is_same(there[0], command, environment) else CHANGED
-        return entries.with_percall(text, place.client, place.steps, command, environment)
+        if found is None or found.percall != server:
+            raise _taken(place, found)
+        mended = entries.mended(text, place.client, place.steps, command, environment)
+        masks = {secret.value: "(key)" for secret in found.secrets}
+        difference = entries.difference(before, entries.at(mended, place.client, place.steps), masks)
+        done = Put(PRESENT) if mended == text else Put(CHANGED, tuple(difference))
+        return mended
 
     _edit(place.file, edited, dry_run=dry_run)
-    return state
+    return done
+
+
+def _there(place: Place, text: str) -> ConfiguredServer | None:
+    found = servers.in_text(place.client, place.file, text)
+    return next((one for one in found if one.path == place.steps), None)
 
 
 def take_out(client: Client, file: Path, chosen: Callable[[ConfiguredServer], bool], *, dry_run: bool) -> list[str]:
@@ -112,12 +136,6 @@ def _with_entry(text: str, place: Place, command: Sequence[str], environment: di
     if environment:
         entry[shape.environment] = environment
     return documents.inserted(text, place.client.form, place.steps, entry)
-
-
-def _is_same(there: ConfiguredServer, command: Sequence[str], environment: dict[str, str]) -> bool:
-    return there.command == tuple(command) and all(
-        there.environment.get(name) == environment[name] for name in environment
-    )
 
 
 def _require_objects(data: Any, place: Place) -> None:

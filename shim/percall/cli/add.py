@@ -57,17 +57,20 @@ def add(
 ) -> None:
     """Put a server that you may use into a client's config. Doing it again mends the command that is there."""
     chosen = _client(into)
-    found = _found(server, chosen, agent, tells=not as_json)
+    shared = project is not None
+    place = Place(chosen, _file(chosen, project), entry or server)
+    there = placing.there(place, server)
+    found = _running(there, agent) or _found(server, chosen, agent, tells=not as_json)
+    command = command or list(there.launched if there else ())
     if not (command or found.granted.entry.command or found.granted.entry.delivery == "relay"):
         raise UsageError(
             "launch.command",
             f"Server {server!r} has no launch command.",
             f"Give one: percall add {server} --client {chosen.name} -- COMMAND ARGUMENTS",
         )
-    shared = project is not None
-    place = Place(chosen, _file(chosen, project), entry or server)
-    words = own_command.run(found, command or (), shared=shared)
-    state = placing.put(place, server, words, own_command.environment(shared=shared), dry_run=dry_run)
+    words = own_command.run(found, command, shared=shared)
+    put = placing.put(place, server, words, own_command.environment(shared=shared), dry_run=dry_run)
+    state = put.state
     if as_json:
         output.say_json(
             {
@@ -80,6 +83,7 @@ def add(
                 "broker": found.login.broker,
                 "agent": found.login.agent,
                 "command": list(words),
+                "difference": list(put.difference),
             }
         )
         return
@@ -87,6 +91,8 @@ def add(
     done = "is there already" if state == PRESENT else f"{would}{state}"
     output.say(f"{chosen.title}  {place.file}")
     output.say(f"  {place.entry}: {done}; it runs `{shlex.join(words)}`.")
+    for line in put.difference if dry_run else ():
+        output.say(f"    {line}")
     _tell(found, chosen, agent)
     if not dry_run and state != PRESENT:
         output.say(f"  {chosen.note} To try it out: percall doctor {server}")
@@ -160,6 +166,17 @@ def _file(chosen: Client, project: Path | None) -> Path:
             "add.project", f"{chosen.title} has no file for a project.", "Leave --project out: it goes into your own."
         )
     return place
+
+
+def _running(there: ConfiguredServer | None, agent: str | None) -> Found | None:
+    """The grant that an entry which is there runs with, while that works and no other agent is named."""
+    if there is None or agent is not None:
+        return None
+    try:
+        found = home.find_server(there.percall, there.agent)
+    except UsageError:
+        return None
+    return found if home.may_run(found) else None
 
 
 def _found(server: str, chosen: Client, agent: str | None, *, tells: bool) -> Found:

@@ -39,7 +39,8 @@ class Secret:
 class ConfiguredServer:
     """One server of one client's file. `path` leads to it; `project` is the project that it is for, empty for all.
 
-    `percall` is the name that it has at Percall, where its command is Percall's already, for the agent named `agent`.
+    `percall` is the name that it has at Percall, where its command is Percall's already, for the agent named `agent`;
+    `launched` what that runs in the place of the broker's command.
     """
 
     client: Client
@@ -54,6 +55,7 @@ class ConfiguredServer:
     project: str = ""
     percall: str = ""
     agent: str = ""
+    launched: tuple[str, ...] = ()
     disabled: bool = False
 
 
@@ -136,7 +138,7 @@ def _server(
     headers = {
         name: text for key in client.shape.headers for name, text in _texts(_at(entry, tuple(key.split(".")))).items()
     }
-    percall, agent = _at_percall(command)
+    percall, agent, launched = _at_percall(command)
     return ConfiguredServer(
         client=client,
         file=file,
@@ -150,6 +152,7 @@ def _server(
         project=project,
         percall=percall,
         agent=agent,
+        launched=launched,
         disabled=entry.get("disabled") is True or entry.get("enabled") is False,
     )
 
@@ -199,19 +202,23 @@ def _secret_settings(entry: dict[str, Any]) -> Iterator[Secret]:
             yield Secret("setting", name, value=value)
 
 
-def _at_percall(command: tuple[str, ...]) -> tuple[str, str]:
-    """The server's and the agent's name in a `percall run [--agent NAME] SERVER`, also where a launcher stands in front
-    of it.
+def _at_percall(command: tuple[str, ...]) -> tuple[str, str, tuple[str, ...]]:
+    """The server, the agent and the command in a `percall run [--agent NAME] SERVER [-- COMMAND]`, also where a
+    launcher stands in front of it.
     """
     words = list(command)
     while words and PurePath(re.sub(r".*\\", "", words[0])).name.lower() in _LAUNCHERS | {"-m", "run", "tool"}:
         words.pop(0)
     if len(words) < 2 or PurePath(re.sub(r".*\\", "", words[0])).name.lower() not in _COMMANDS or words[1] != "run":  # noqa: PLR2004
-        return "", ""
-    agent, rest = "", iter(words[2:])
-    for word in rest:
-        if word == "--agent":
-            agent = next(rest, "")
+        return "", "", ()
+    server, agent, rest = "", "", words[2:]
+    while rest:
+        word = rest.pop(0)
+        option, given, value = word.partition("=")
+        if option == "--agent":
+            agent = value if given or not rest else rest.pop(0)
+        elif server:
+            return server, agent, tuple(rest if word == "--" else (word, *rest))
         elif not word.startswith("-"):
-            return word, agent
-    return "", ""
+            server = word
+    return server, agent, ()

@@ -38,6 +38,27 @@ WRITTEN: dict[str, dict[str, Any]] = {
     "opencode": {"type": "local", "command": list(COMMAND), "environment": HOME},
 }
 
+MOVED: dict[str, tuple[str, dict[str, Any]]] = {
+    "cursor": (
+        """{"mcpServers": {"github": {"command": "uvx", "args": ["percall", "run", "github"], "envFile": ".env",
+        "env": {"LEVEL": "debug", /* mine */ "PERCALL_HOME": "/old"}}}}""",
+        {"command": COMMAND[0], "args": list(COMMAND[1:]), "envFile": ".env", "env": {"LEVEL": "debug", **HOME}},
+    ),
+    "opencode": (
+        """{"mcp": {"github": {"type": "local", "command": ["/gone/percall", "run", "--agent=a", "github"]}}}""",
+        WRITTEN["opencode"],
+    ),
+    "codex": (
+        """[mcp_servers.github]\ncommand = "/gone/percall"\nargs = ["run", "github"]\nenv.LEVEL = "debug" # mine\n""",
+        {"command": COMMAND[0], "args": list(COMMAND[1:]), "env": {"LEVEL": "debug", **HOME}},
+    ),
+    "zed": (
+        """{"context_servers": {"github": {"command": {"path": "/gone/percall", "args": ["run", "github"],
+        "env": {"LEVEL": "debug"}}}}}""",
+        {"command": {"path": COMMAND[0], "args": list(COMMAND[1:]), "env": {"LEVEL": "debug", **HOME}}},
+    ),
+}
+
 
 def place_in(folder: Path, name: str, text: str | None, entry: str = "github") -> Place:
     one = client(name)
@@ -65,17 +86,17 @@ def test_a_server_is_put_in_the_clients_own_shape_and_taken_out_without_a_trace(
     place = place_in(tmp_path, name, TEXTS[name])
     before = place.file.read_bytes()
 
-    assert placing.put(place, "github", COMMAND, HOME, dry_run=True) == ADDED
+    assert placing.put(place, "github", COMMAND, HOME, dry_run=True).state == ADDED
     assert place.file.read_bytes() == before
-    assert placing.put(place, "github", COMMAND, HOME, dry_run=False) == ADDED
+    assert placing.put(place, "github", COMMAND, HOME, dry_run=False).state == ADDED
 
     plain = {"command": COMMAND[0], "args": list(COMMAND[1:]), "env": HOME}
     assert list(written_in(place)) == ["other", "github"]
     assert written_in(place)["github"] == WRITTEN.get(name, plain)
     after = place.file.read_bytes()
-    assert placing.put(place, "github", COMMAND, HOME, dry_run=False) == PRESENT
+    assert placing.put(place, "github", COMMAND, HOME, dry_run=False).state == PRESENT
     assert place.file.read_bytes() == after
-    assert placing.put(place, "github", ("/new/percall", *COMMAND[1:]), HOME, dry_run=False) == CHANGED
+    assert placing.put(place, "github", ("/new/percall", *COMMAND[1:]), HOME, dry_run=False).state == CHANGED
 
     assert placing.take_out(place.client, place.file, lambda one: one.name == "github", dry_run=False) == ["github"]
     if name in {"windsurf", "codex"}:  # an object on one line, or a table: the line that came may stay, empty
@@ -88,12 +109,12 @@ def test_a_server_is_put_in_the_clients_own_shape_and_taken_out_without_a_trace(
 @pytest.mark.parametrize("text", [None, ""])
 def test_a_file_that_is_not_there_or_empty_is_made(name: str, text: str | None, tmp_path: Path) -> None:
     place = place_in(tmp_path / "new" if text is None else tmp_path, name, text)
-    assert placing.put(place, "github", COMMAND, {}, dry_run=False) == ADDED
+    assert placing.put(place, "github", COMMAND, {}, dry_run=False).state == ADDED
     assert list(written_in(place)) == ["github"]
     assert [path.name for path in place.file.parent.iterdir()] == [place.file.name]
     assert placing.take_out(place.client, place.file, lambda one: one.name == "github", dry_run=False) == ["github"]
     assert list(written_in(place)) == []
-    assert placing.put(place, "github", COMMAND, HOME, dry_run=False) == ADDED
+    assert placing.put(place, "github", COMMAND, HOME, dry_run=False).state == ADDED
 
 
 @pytest.mark.parametrize("text", ["# mine\n", "# mine\r\n\r\n", 'model = "x" # mine\n', '[tui] # mine\ntheme = "a"\n'])
@@ -101,7 +122,7 @@ def test_a_file_that_is_not_there_or_empty_is_made(name: str, text: str | None, 
 def test_the_only_server_of_a_toml_file_comes_and_goes(text: str, environment: dict[str, str], tmp_path: Path) -> None:
     """The table that all servers are in is written nowhere then, and goes with the last of them."""
     place = place_in(tmp_path, "codex", text)
-    assert placing.put(place, "github", COMMAND, environment, dry_run=False) == ADDED
+    assert placing.put(place, "github", COMMAND, environment, dry_run=False).state == ADDED
     assert placing.take_out(place.client, place.file, lambda one: one.name == "github", dry_run=False) == ["github"]
     left = place.file.read_bytes().decode()
     assert tomllib.loads(left).get("mcp_servers", {}) == {}
@@ -128,6 +149,30 @@ def test_a_config_that_is_not_what_it_should_be_is_left_alone(name: str, text: s
         placing.put(place, "github", COMMAND, {}, dry_run=False)
     assert refused.value.code == code
     assert place.file.read_text() == text
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_a_command_that_moved_is_mended_and_what_the_person_has_put_there_stays(name: str, tmp_path: Path) -> None:
+    text, wanted = MOVED[name]
+    place = place_in(tmp_path, name, text)
+    tried = placing.put(place, "github", COMMAND, HOME, dry_run=True)
+    assert place.file.read_text() == text
+    assert tried.state == CHANGED
+    assert any(line.startswith("+ ") and "/opt/percall" in line for line in tried.difference)
+    assert placing.put(place, "github", COMMAND, HOME, dry_run=False) == tried
+    assert written_in(place)["github"] == wanted
+    assert ("mine" in text) == ("mine" in place.file.read_text())
+    assert placing.put(place, "github", COMMAND, HOME, dry_run=False).state == PRESENT
+
+
+def test_a_home_that_is_not_this_terminals_goes(tmp_path: Path) -> None:
+    """The grant that was found is of the home that this terminal has."""
+    text = (
+        '{"mcpServers": {"github": {"command": "percall", "args": ["run", "github"], "env": {"PERCALL_HOME": "/x"}}}}'
+    )
+    place = place_in(tmp_path, "cursor", text)
+    placing.put(place, "github", ("percall", "run", "github"), {}, dry_run=False)
+    assert written_in(place)["github"]["env"] == {}
 
 
 def test_a_client_that_writes_meanwhile_loses_nothing_and_the_edit_is_made_again(tmp_path: Path) -> None:
