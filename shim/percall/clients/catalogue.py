@@ -11,6 +11,10 @@ import sys
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 JSONC, TOML, YAML, XML = "jsonc", "toml", "yaml", "xml"
 _FORMS = {".json": JSONC, ".jsonc": JSONC, ".toml": TOML, ".yaml": YAML, ".yml": YAML, ".xml": XML}
@@ -70,6 +74,9 @@ def _code(*relative: str) -> tuple[str, ...]:
     return tuple(f"{{config}}/{build}/User/{file}" for build in _CODE_BUILDS for file in relative)
 
 
+_ZED = {"win32": "{config}/Zed/settings.json", "linux": "{xdg}/zed/settings.json"}.get(
+    sys.platform, ".config/zed/settings.json"
+)
 _CODE_BUILDS = ("Code", "Code - Insiders", "VSCodium")
 _HISTORIES = (*_CODE_BUILDS, "Cursor", "Windsurf", "Kiro")
 
@@ -87,11 +94,11 @@ CLIENTS: tuple[Client, ...] = (
     Client(
         "claude-code",
         "Claude Code",
-        (".claude.json",),
+        ("{claude}/.claude.json",),
         (".mcp.json",),
         per_project=("projects", "*", "mcpServers"),
         rewritten=True,
-        backups=(".claude/backups/.claude.json.backup*",),
+        backups=("{claude-folder}/backups/.claude.json.backup*",),
         note="Start a new Claude Code session.",
     ),
     Client("cursor", "Cursor", (".cursor/mcp.json",), (".cursor/mcp.json",), rewritten=True),
@@ -114,7 +121,7 @@ CLIENTS: tuple[Client, ...] = (
     Client(
         "zed",
         "Zed",
-        ("{config}/Zed/settings.json" if sys.platform == "win32" else ".config/zed/settings.json",),
+        (_ZED,),
         (".zed/settings.json",),
         member=("context_servers",),
         rewritten=True,
@@ -140,7 +147,7 @@ CLIENTS: tuple[Client, ...] = (
     Client(
         "opencode",
         "opencode",
-        (".config/opencode/opencode.json", ".config/opencode/opencode.jsonc"),
+        ("{xdg}/opencode/opencode.json", "{xdg}/opencode/opencode.jsonc"),
         ("opencode.json", "opencode.jsonc"),
         member=("mcp",),
         shape=Shape(arguments="", environment="environment", command_list=True, extra=(("type", "local"),)),
@@ -278,7 +285,7 @@ def original(path: str) -> str:
 
 def _inner(place: str) -> str:
     """A user's place without the folder that differs between systems."""
-    return place.replace("{codex}", ".codex").rpartition("}/")[2]
+    return place.replace("{codex}", ".codex").replace("{xdg}", ".config").rpartition("}/")[2]
 
 
 def _matches(place: str, folder: Path) -> list[Path]:
@@ -297,10 +304,9 @@ def _filled(place: str, folder: Path) -> Path:
 
 def _split(place: str, folder: Path) -> tuple[Path, str]:
     """The folder that a place is in, and the rest of it, which may hold a glob."""
-    for name, base in (("{config}/", _config_folder), ("{local}/", _local_folder), ("{codex}/", _codex_folder)):
-        if place.startswith(name):
-            return Path(base(folder)), place.removeprefix(name)
-    return folder, place
+    name, named, rest = place.partition("/")
+    base = _FOLDERS.get(name)
+    return (Path(base(folder)), rest) if named and base else (folder, place)
 
 
 def _config_folder(home: Path) -> str:
@@ -309,7 +315,7 @@ def _config_folder(home: Path) -> str:
         return str(home / "Library" / "Application Support")
     if sys.platform == "win32":
         return os.environ.get("APPDATA") or str(home / "AppData" / "Roaming")
-    return os.environ.get("XDG_CONFIG_HOME") or str(home / ".config")
+    return _xdg_folder(home)
 
 
 def _local_folder(home: Path) -> str:
@@ -318,3 +324,27 @@ def _local_folder(home: Path) -> str:
 
 def _codex_folder(home: Path) -> str:
     return os.environ.get("CODEX_HOME") or str(home / ".codex")
+
+
+def _xdg_folder(home: Path) -> str:
+    """Where programs that follow the XDG base directories on every system keep their settings."""
+    return os.environ.get("XDG_CONFIG_HOME") or str(home / ".config")
+
+
+def _claude_home(home: Path) -> str:
+    """Where Claude Code's own file is: in its folder only where that was moved."""
+    return os.environ.get("CLAUDE_CONFIG_DIR") or str(home)
+
+
+def _claude_folder(home: Path) -> str:
+    return os.environ.get("CLAUDE_CONFIG_DIR") or str(home / ".claude")
+
+
+_FOLDERS: dict[str, Callable[[Path], str]] = {
+    "{config}": _config_folder,
+    "{local}": _local_folder,
+    "{codex}": _codex_folder,
+    "{xdg}": _xdg_folder,
+    "{claude}": _claude_home,
+    "{claude-folder}": _claude_folder,
+}
