@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import sys
 import tomllib
@@ -169,6 +170,13 @@ def test_the_agent_that_an_entry_runs_as_stays_while_its_grant_works(broker: Bro
     )
     assert rows(laptop, "add", "keyed", "--client", "cursor")[0]["agent"] == "work"
     assert rows(laptop, "add", "keyed", "--client", "cursor", "--agent", "default")[0]["agent"] == "default"
+
+
+def test_a_pipe_in_a_project_is_waited_for_by_nothing(laptop: Laptop, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".mcp.json")
+    refused = laptop.run("add", "keyed", "--client", "claude-code", "--project", str(tmp_path), check=False)
+    assert refused.returncode == 2
+    assert "[config.read]" in refused.stderr
 
 
 def test_a_dry_run_changes_nothing(laptop: Laptop) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -292,6 +293,14 @@ def test_a_repository_of_dotfiles_is_read_as_the_home_folder_that_it_is(laptop: 
     assert {row["client"]: row["origin"] for row in rows} == {
         client: "backup" if client == "cursor" else "config" for client in files.values()
     }
+
+
+def test_a_pipe_in_a_repository_is_named_and_waited_for_by_nothing(laptop: Laptop, tmp_path: Path) -> None:
+    (tmp_path / ".cursor").mkdir()
+    os.mkfifo(tmp_path / ".cursor" / "mcp.json")
+    scanned = laptop.run("scan", str(tmp_path), check=False)
+    assert scanned.returncode == 2
+    assert "mcp.json is no config file" in scanned.stdout
 
 
 def test_a_machine_without_any_server_says_so(laptop: Laptop) -> None:

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+from percall.clients import files
 from percall.errors import UsageError
 
-_MOST_BYTES = 64 * 1024 * 1024
 _SURELY_OVER_SECONDS = 60
 
 
@@ -91,13 +91,9 @@ def read(path: Path) -> ConfigFile:
     """A config file that may be replaced. Raises UsageError, saying what is wrong with it and what to do."""
     try:
         target = path.resolve(strict=True)
-        with target.open("rb") as file:
-            status = os.fstat(file.fileno())
-            data = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise UsageError("config.read", f"{path} cannot be read: {error.strerror}.") from None
-    if not stat.S_ISREG(status.st_mode) or len(data) > _MOST_BYTES:
-        raise UsageError("config.read", f"{path} is no config file.")
+    data, status = files.read(target)
     try:
         text = data.decode()
     except UnicodeDecodeError:

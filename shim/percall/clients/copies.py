@@ -32,7 +32,7 @@ def _in_history(folder: Path) -> Iterator[tuple[Client, Path]]:
     """The earlier versions of one file, where that is a client's config."""
     try:
         index = folder / _INDEX
-        if index.stat().st_size > _MOST_INDEX_BYTES:
+        if not index.is_file() or index.stat().st_size > _MOST_INDEX_BYTES:
             return
         known = json.loads(index.read_text("utf-8"))
         clients = clients_of(unquote(urlsplit(known["resource"]).path))

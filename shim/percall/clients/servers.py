@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from percall.clients import documents, literal_secrets
+from percall.clients import documents, files, literal_secrets
 from percall.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from percall.clients.catalogue import Client
     from percall.clients.jsonc import Step
 
-_MOST_BYTES = 64 * 1024 * 1024
 _COMMANDS = frozenset({"percall", "percall.exe"})
 _LAUNCHERS = frozenset({"uvx", "pipx", "uv", "python", "python3"})
 
@@ -61,12 +60,9 @@ class ConfiguredServer:
 
 def read_text(file: Path) -> str:
     """A file's text, its line ends untouched. Raises UsageError."""
+    data, _ = files.read(file)
     try:
-        if file.stat().st_size > _MOST_BYTES:
-            raise UsageError("config.size", f"{file} is too large to be a config file.")
-        return file.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise UsageError("config.read", f"{file} cannot be read: {error.strerror}.") from None
+        return data.decode("utf-8")
     except UnicodeDecodeError:
         raise UsageError("config.read", f"{file} is not UTF-8 text.") from None
 
