@@ -116,6 +116,17 @@ def alice(broker: Broker, own: str, person: str, tmp_path: Path) -> Person:
     return someone
 
 
+def test_a_name_that_nothing_has_is_refused_and_not_passed_over(alice: Person) -> None:
+    alice.file(".cursor/mcp.json", CURSOR % CANARY)
+    refused = alice.laptop.run("adopt", "curser", "keyed", "--dry-run", check=False)
+    assert refused.returncode == 2
+    assert "'curser'" in refused.stderr
+    assert "[adopt.name]" in refused.stderr
+    assert "cursor" in refused.stderr, "the clients that there are"
+    alice.file(".cursor/mcp.json", '{"mcpServers": {"other": {"command": "npx"}}}')
+    assert "No pasted key" in alice.laptop.run("adopt", "cursor", "other").stdout
+
+
 def grant(broker: Broker, server: str, person: str, agent: str) -> None:
     scope = ("--server", server, "--tools", "get_*", "--expires", "1d", "--agent", agent)
     broker.administrator.administer("grant", "create", person, *scope)

@@ -50,7 +50,8 @@ def there(place: Place, server: str) -> ConfiguredServer | None:
     """What a place has of a server of Percall's already. Raises UsageError when the file cannot be read."""
     if not place.file.exists():
         return None
-    found = _there(place, config_file.read(place.file).text)
+    with servers.naming(place.file):
+        found = _there(place, config_file.read(place.file).text)
     return found if found is not None and found.percall == server else None
 
 
@@ -112,7 +113,8 @@ def _edit(path: Path, edited: Callable[[str], str], *, dry_run: bool) -> None:
     """Makes an edit; again, where the client wrote meanwhile. Raises UsageError."""
     for attempt in range(_ATTEMPTS):
         file = config_file.read(path)
-        text = edited(file.text)
+        with servers.naming(path):
+            text = edited(file.text)
         if text == file.text:
             return
         config_file.require_editable(file)
@@ -144,7 +146,11 @@ def _require_objects(data: Any, place: Place) -> None:
             break
         data = data.get(step, {})
     if not isinstance(data, dict):
-        raise UsageError("config.shape", f"In {place.file}, {'.'.join(place.client.member)} holds no servers by name.")
+        raise UsageError(
+            "config.shape",
+            f"In {place.file}, {'.'.join(place.client.member)} holds no servers by name.",
+            "Mend it, then run this again.",
+        )
 
 
 def _taken(place: Place, there: ConfiguredServer | None = None) -> UsageError:

@@ -67,6 +67,7 @@ def adopt(
     planned = planning.plan(found, clients=clients, names=names, agent=agent, server=server)
     for unread in found.unreadable:
         output.say_error(f"{unread.client.title}: {unread.error}")
+    _require_known(names, found)
     if not planned:
         if not as_json:
             output.say("No pasted key was found there (percall scan shows what is).")
@@ -140,6 +141,17 @@ def _sorted(which: list[str] | None) -> tuple[set[str], set[str]]:
     """Clients and servers' names, as they were named together."""
     clients = {word for word in which or [] if client(word) is not None}
     return clients, set(which or []) - clients
+
+
+def _require_known(names: set[str], found: scanning.Scan) -> None:
+    """Raises UsageError for a name that is no client's, nor any server's in a config."""
+    unknown = sorted(names - {one.server.name for one in found.findings})
+    if unknown:
+        raise UsageError(
+            "adopt.name",
+            f"{unknown[0]!r} is no client that Percall knows, and no server in a client's config.",
+            f"`percall scan` shows the servers. The clients: {', '.join(one.name for one in CLIENTS)}.",
+        )
 
 
 def _show(one: Move | Left) -> None:

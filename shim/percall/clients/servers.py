@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -69,14 +70,21 @@ def read_text(file: Path) -> str:
 
 def in_file(client: Client, file: Path) -> list[ConfiguredServer]:
     """The servers of a file. Raises UsageError when it cannot be read as what it should be."""
-    try:
+    with naming(file):
         return in_text(client, file, read_text(file))
+
+
+@contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Says which file it is, and what to do, where its text is not what it should be."""
+    try:
+        yield
     except UsageError as error:
-        if error.code != "config.syntax":
+        done = {"config.syntax": "read", "config.shape": "edited"}.get(error.code)
+        if done is None or str(file) in error.message:
             raise
-        raise UsageError(
-            error.code, f"{file} cannot be read. {error.message}", "Mend it, then run this again."
-        ) from None
+        next_step = error.next_step or "Mend it, then run this again."
+        raise UsageError(error.code, f"{file} cannot be {done}. {error.message}", next_step) from None
 
 
 def in_text(client: Client, file: Path, text: str) -> list[ConfiguredServer]:

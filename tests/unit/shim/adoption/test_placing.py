@@ -148,7 +148,22 @@ def test_a_config_that_is_not_what_it_should_be_is_left_alone(name: str, text: s
     with pytest.raises(UsageError) as refused:
         placing.put(place, "github", COMMAND, {}, dry_run=False)
     assert refused.value.code == code
+    assert str(place.file) in refused.value.message
+    assert refused.value.next_step
     assert place.file.read_text() == text
+
+
+@pytest.mark.parametrize(("name", "text"), [("cursor", "{ broken"), ("codex", "[mcp_servers")])
+def test_a_broken_config_is_named_by_whatever_looks_into_it(name: str, text: str, tmp_path: Path) -> None:
+    place = place_in(tmp_path, name, text)
+    for look in (
+        lambda: placing.there(place, "github"),
+        lambda: placing.take_out(place.client, place.file, lambda _: True, dry_run=True),
+    ):
+        with pytest.raises(UsageError) as refused:
+            look()
+        assert refused.value.message.startswith(f"{place.file} cannot be read. ")
+        assert refused.value.next_step == "Mend it, then run this again."
 
 
 @pytest.mark.parametrize("name", MOVED)
