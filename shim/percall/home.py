@@ -187,7 +187,7 @@ def _record(relative: str, kind: type[T]) -> T | None:
         raise UsageError(
             "home.damaged",
             f"{path(relative)} is damaged: {error.message}",
-            "Delete the file, then run `percall status` (a session) or `percall login` (a login).",
+            "Delete the file, then run `percall status` (a session) or `percall login URL` (a login).",
         ) from None
 
 
@@ -195,16 +195,49 @@ def _record(relative: str, kind: type[T]) -> T | None:
 
 
 def logins(agent: str | None = None) -> tuple[Login, ...]:
-    """The logins on this device, newest first; only those of `agent` when it is given. Raises UsageError."""
+    """The logins on this device, newest first; only those of `agent` when it is given.
+
+    One that cannot be read is left out, so that its agent alone is stopped. Raises UsageError when it may be the one
+    that is meant, since no other is there.
+    """
+    found, unread = _read_logins()
+    kept = tuple(login for login in found if agent is None or login.agent == agent)
+    if unread and not kept:
+        raise unread[0]
+    return kept
+
+
+def damaged() -> tuple[UsageError, ...]:
+    """What is wrong with each login, and each login's session, that cannot be read. Raises UsageError."""
+    found, unread = _read_logins()
+    for login in found:
+        try:
+            _session(login.grant)
+        except UsageError as error:
+            unread.append(error)
+    return tuple(unread)
+
+
+def _read_logins() -> tuple[list[Login], list[UsageError]]:
+    """The logins, newest first, and what is wrong with those that cannot be read. Raises UsageError when their folder
+    cannot.
+    """
     try:
-        names = [name for name in os.listdir(path("logins")) if name.endswith(".json")]
+        names = sorted(name for name in os.listdir(path("logins")) if name.endswith(".json"))
     except FileNotFoundError:
         names = []
     except OSError as error:
         raise UsageError("home.read", f"{folder()} cannot be read: {error.strerror}.") from None
-    found = (_record(f"logins/{name}", Login) for name in names)
-    kept = [login for login in found if login and (agent is None or login.agent == agent)]
-    return tuple(sorted(kept, key=lambda login: login.created_at, reverse=True))
+    found: list[Login] = []
+    unread: list[UsageError] = []
+    for name in names:
+        try:
+            record = _record(f"logins/{name}", Login)
+        except UsageError as error:
+            unread.append(error)
+        else:
+            found += [record] if record else []
+    return sorted(found, key=lambda login: login.created_at, reverse=True), unread
 
 
 def login(grant: str) -> Login:
@@ -221,7 +254,14 @@ def save_login(record: Login) -> None:
 
 
 def session(grant: str) -> wire.Session | None:
-    """What the broker last said about a grant; None when nothing is cached. Raises UsageError when it is damaged."""
+    """What the broker last said about a grant; None when nothing is cached that can be read."""
+    try:
+        return _session(grant)
+    except UsageError:  # `damaged` tells it, and what the broker says next takes its place
+        return None
+
+
+def _session(grant: str) -> wire.Session | None:
     return _record(record_path("sessions", grant), wire.Session)
 
 
@@ -236,6 +276,12 @@ def forget_login(grant: str) -> None:
         remove(relative)
 
 
+def all_granted() -> list[Found]:
+    """Every server that a login here covers, as far as it can be read; the newest login's first. Raises UsageError."""
+    pairs = ((login, session(login.grant)) for login in _read_logins()[0])
+    return [Found(login, cached, granted) for login, cached in pairs if cached for granted in cached.servers]
+
+
 def find_server(name: str, agent: str | None, *, any_grant: bool = False) -> Found:
     """The login of `agent` (`default` when none is given) whose grant covers the server.
 
@@ -246,23 +292,13 @@ def find_server(name: str, agent: str | None, *, any_grant: bool = False) -> Fou
     and where it looked.
     """
     wanted = agent or DEFAULT_AGENT
-    found: list[Found] = []
-    others: set[str] = set()
-    mine: set[str] = set()
-    for record in logins():
-        cached = session(record.grant)
-        for granted in cached.servers if cached else ():
-            if record.agent == wanted:
-                mine.add(granted.entry.name)
-            if granted.entry.name == name and cached:
-                if record.agent == wanted:
-                    found.append(Found(record, cached, granted))
-                else:
-                    others.add(record.agent)
-    if not found:
-        raise _unknown_server(name, wanted, mine, others)
-    usable = sorted((item for item in found if _usable(item.session)), key=_ends, reverse=True)
+    here = all_granted()
+    found = [item for item in here if (item.login.agent, item.granted.entry.name) == (wanted, name)]
     brokers = {item.login.broker for item in found}  # a grant that lapses hands its server's name to no other broker
+    _require_readable(wanted, brokers)
+    if not found:
+        raise _unknown_server(name, wanted, here)
+    usable = sorted((item for item in found if _usable(item.session)), key=_ends, reverse=True)
     if len(brokers) > 1:
         raise UsageError(
             "run.ambiguous",
@@ -313,8 +349,20 @@ def _usable(cached: wire.Session) -> bool:
     return cached.state == "active" and (not cached.expires_at or cached.expires_at > time.time())
 
 
-def _unknown_server(name: str, agent: str, mine: set[str], others: set[str]) -> UsageError:
+def _require_readable(agent: str, brokers: set[str]) -> None:
+    """Raises UsageError where what cannot be read here may be this agent's grant, at another broker than these."""
+    found, unread = _read_logins()
+    for login in found:
+        if login.agent == agent and login.broker not in brokers:
+            _session(login.grant)
+    if unread and not brokers:
+        raise unread[0]
+
+
+def _unknown_server(name: str, agent: str, here: list[Found]) -> UsageError:
     place = folder()
+    mine = {item.granted.entry.name for item in here if item.login.agent == agent}
+    others = {item.login.agent for item in here if item.granted.entry.name == name}
     if others:
         flag = " or ".join(f"--agent {other}" for other in sorted(others))
         return UsageError("run.unknown_server", f"Server {name!r} is not granted to agent {agent!r}.", f"Add {flag}.")

@@ -69,6 +69,27 @@ def test_a_machine_where_nobody_has_logged_in_yet_has_one_problem(tmp_path: Path
     assert of(found, "files")["message"] == "It is not there yet; the first login makes it."
 
 
+def test_a_damaged_file_of_one_agent_is_told_and_the_others_are_looked_at(broker: Broker, person: str) -> None:
+    laptop = broker.enrol(person, "keyed")
+    laptop.login(broker.url, broker.invite(f"{person}-b", "keyed", tools="get_*"), "--agent", "cursor")
+    logins = {row["agent"]: row["grant"] for row in map(json.loads, laptop.run("status", "--json").stdout.splitlines())}
+    for agent, kind in (("default", "sessions"), ("cursor", "logins")):
+        (laptop.home / "percall" / kind / f"{logins[agent]}.json").write_text("{")
+    told = examined(laptop, "--no-start", code=2)
+    assert [one["code"] for one in told if one["state"] == "problem"] == ["home.damaged"] * 2
+    assert of(told, "grant")["about"] == "agent default"
+    told = examined(laptop, "--no-start", code=2)
+    assert "logins/" in of(told, "login")["message"], "the broker's word has mended the session"
+    with laptop.client("keyed") as client:
+        client.initialize()
+        assert client.call_text("get_item").startswith("200 ")
+    refused = laptop.run("run", "--agent", "cursor", "keyed", check=False)
+    assert "[home.damaged]" in refused.stderr
+    (laptop.home / "percall" / "logins" / f"{logins['default']}.json").write_text("{")
+    told = examined(laptop, "--no-start", code=2)
+    assert [one["code"] for one in told if one["state"] == "problem"] == ["home.damaged"] * 2
+
+
 def test_a_command_that_moved_is_told_with_the_line_that_mends_it(laptop: Laptop, config: Path) -> None:
     entry = {"command": "/gone/percall", "args": ["run", "keyed"]}
     config.write_text(json.dumps({"mcpServers": {"items": entry}}))

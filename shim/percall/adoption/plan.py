@@ -18,7 +18,7 @@ from percall.clients.scan import CONFIG, PASTED
 from percall.errors import PercallError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable
 
     from percall.adoption.config_file import ConfigFile
     from percall.clients.scan import Finding, Scan
@@ -138,7 +138,7 @@ def _shared(move: Move, title: str) -> Move:
 
 def _granted(configured: ConfiguredServer, agent: str, name: str | None) -> Found:
     """What this agent is granted of the server that a config means. Raises UsageError."""
-    granted = list(_all_granted())
+    granted = home.all_granted()
     meant = {one.granted.entry.name for one in granted if _is_meant(configured, one, name)}
     if not meant:
         launch = launches.launched(configured.command, configured.url) or "no program that Percall knows"
@@ -169,13 +169,6 @@ def _granted(configured: ConfiguredServer, agent: str, name: str | None) -> Foun
             f"{f' --tools {tools!r}' if tools else ''}; or use the agent that has one: "
             f"percall adopt … --agent {other.login.agent}",
         ) from None
-
-
-def _all_granted() -> Iterator[Found]:
-    for login in home.logins():
-        session = home.session(login.grant)
-        if session is not None:
-            yield from (home.Found(login, session, granted) for granted in session.servers)
 
 
 def _is_meant(configured: ConfiguredServer, found: Found, name: str | None) -> bool:

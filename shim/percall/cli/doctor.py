@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from itertools import chain
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from percall.clients.catalogue import CLIENTS, client
 from percall.doctor import logins, machine, servers
 from percall.doctor.finding import OK, PROBLEM, WARNING, Finding
 from percall.errors import UsageError
+
+if TYPE_CHECKING:
+    from percall.home import Login
 
 
 def doctor(
@@ -44,7 +47,7 @@ def doctor(
     if unknown:
         known = ", ".join(one.name for one in CLIENTS)
         raise UsageError("client.unknown", f"Percall knows no client {unknown[0]!r}.", f"Those it knows: {known}.")
-    here = home.logins(agent)
+    here = _readable(agent)
     scan = servers.configured()
     found: list[Finding] = []
     for finding in chain(
@@ -60,6 +63,14 @@ def doctor(
         told = (output.counted(len(problems), PROBLEM), output.counted(warnings, WARNING))
         output.say(f"{len(found)} looked at, {', '.join(told)}.")
     raise typer.Exit(problems[0].exit_code if problems else 0)
+
+
+def _readable(agent: str | None) -> tuple[Login, ...]:
+    """The logins that can be read; those that cannot are findings."""
+    try:
+        return home.logins(agent)
+    except UsageError:
+        return ()
 
 
 def _tell(finding: Finding, *, as_json: bool) -> None:

@@ -35,7 +35,10 @@ def findings(logins: Sequence[Login], servers: Collection[str] = ()) -> Iterator
     """What each login shows; a broker is looked at once, however many logins there are. Where servers are named, only
     what the grants for those show.
     """
-    if not logins:
+    damaged = home.damaged()
+    for damage in damaged:
+        yield problem("login", "", damage)
+    if not logins and not damaged:
         error = UsageError(
             "home.login", f"There is no login in {home.folder()}.", "Run `percall login URL --invite CODE`."
         )

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from percall.clients.scan import Scan
     from percall.clients.servers import ConfiguredServer
     from percall.doctor.finding import Finding
-    from percall.home import Found
 
 _AT_ONCE = 4
 
@@ -149,7 +148,7 @@ def _configured(server: ConfiguredServer) -> _Start:
 
 def _granted(name: str, starts: list[_Start]) -> Iterator[Finding]:
     """A server that is named and configured nowhere: started as `percall run` would, for each agent that may use it."""
-    agents = sorted({found.login.agent for found in _all_granted() if found.granted.entry.name == name})
+    agents = sorted({found.login.agent for found in home.all_granted() if found.granted.entry.name == name})
     for agent in agents:
         try:
             found = home.find_server(name, agent)
@@ -165,15 +164,8 @@ def _granted(name: str, starts: list[_Start]) -> Iterator[Finding]:
         yield problem("server", name, unknown)
 
 
-def _all_granted() -> Iterator[Found]:
-    for login in home.logins():
-        session = home.session(login.grant)
-        if session is not None:
-            yield from (home.Found(login, session, granted) for granted in session.servers)
-
-
 def _started(one: _Start, *, probe: bool) -> Finding:
-    entry = next((found.granted.entry for found in _all_granted() if found.granted.entry.name == one.server), None)
+    entry = next((found.granted.entry for found in home.all_granted() if found.granted.entry.name == one.server), None)
     tool, arguments = (entry.probe_tool, entry.probe_arguments) if entry and probe else ("", "")
     environment = {**os.environ, **one.environment}
     try:

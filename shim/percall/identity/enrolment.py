@@ -209,8 +209,8 @@ def _keep_authority(ca_file: str) -> str:
 
 def _earlier_seed(broker: str, agent: str) -> bytes | None:
     """The device key of an earlier login of this agent at this broker; None where there is none to be had."""
-    for login in home.logins(agent):
-        if login.broker == broker:
+    for login in home.logins():
+        if (login.broker, login.agent) == (broker, agent):
             try:
                 return keyrings.load(login).seed
             except IdentityError:

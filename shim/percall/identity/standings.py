@@ -54,12 +54,5 @@ def of(login: Login) -> Standing:
             session = broker.session()
         home.save_session(session)
     except PercallError as error:
-        return Standing(login, _cached(login), error)
+        return Standing(login, home.session(login.grant), error)
     return Standing(login, session, None)
-
-
-def _cached(login: Login) -> wire.Session | None:
-    try:
-        return home.session(login.grant)
-    except UsageError:
-        return None

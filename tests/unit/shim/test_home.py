@@ -153,6 +153,40 @@ def test_a_damaged_file_is_named(place: Path) -> None:
     assert caught.value.code == "home.damaged"
 
 
+@pytest.mark.parametrize("kind", ["logins", "sessions"])
+def test_a_damaged_file_of_another_agent_s_stops_nobody_and_is_told(place: Path, kind: str) -> None:
+    log_in("g1", agent="claude")
+    log_in("g2", agent="cursor")
+    (place / kind / "g1.json").write_bytes(b"{")
+    assert home.find_server("github", "cursor").login.grant == "g2"
+    assert [login.grant for login in home.logins("cursor")] == ["g2"]
+    assert home.session("g1" if kind == "sessions" else "none") is None
+    with pytest.raises(UsageError) as caught:
+        home.find_server("github", "claude")
+    assert caught.value.code == "home.damaged", "it may be the very one"
+    assert [str(place / kind / "g1.json") in str(error) for error in home.damaged()] == [True]
+
+
+def test_a_damaged_session_of_the_same_agent_stops_it_only_where_it_may_be_of_another_broker(place: Path) -> None:
+    log_in("g1")
+    log_in("g2")
+    (place / "sessions" / "g2.json").write_bytes(b"{")
+    assert home.find_server("github", None).login.grant == "g1"
+    log_in("g3", broker="https://other.example.com")
+    (place / "sessions" / "g3.json").write_bytes(b"{")
+    with pytest.raises(UsageError) as caught:
+        home.find_server("github", None)
+    assert caught.value.code == "home.damaged", "it might be ambiguous"
+
+
+def test_where_no_login_can_be_read_the_damage_is_told(place: Path) -> None:
+    log_in("g1")
+    (place / "logins" / "g1.json").write_bytes(b"{")
+    with pytest.raises(UsageError) as caught:
+        home.logins()
+    assert caught.value.code == "home.damaged"
+
+
 @pytest.mark.parametrize("grant", ["", "../g1", "a/b", "a.b", "g\x00"])
 def test_a_grants_id_cannot_lead_out_of_the_folder(grant: str) -> None:
     with pytest.raises(UsageError):
