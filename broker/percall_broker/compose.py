@@ -255,7 +255,16 @@ async def compose(
         expiries=expiries,
         webhooks=Webhooks(store, vault, Posting(), metrics, replicas.own_id),
         readiness=readiness,
-        console=Console.over(store, lookup, nonces, console_tokens, administration, approvals, public_url),
+        console=Console.over(
+            store,
+            Ledger(store, changes.announce),
+            lookup,
+            nonces,
+            console_tokens,
+            administration,
+            approvals,
+            public_url,
+        ),
     )
 
 

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def composed(folder: Path) -> AsyncIterator[Broker]:
-    """With an embedded store and keys in this folder."""
-    await migrate(folder / "store")
-    store = await open_store(folder / "store")
+async def composed(folder: Path, location: str = "") -> AsyncIterator[Broker]:
+    """With keys, and where nothing else is said an embedded store, in this folder."""
+    location = location or str(folder / "store")
+    await migrate(location)
+    store = await open_store(location)
     keys = KeyFolder(folder / "keys")
     keys.add()
     vault = Vault(store, keys)

@@ -111,12 +111,15 @@ class Grants:
         row = {"id": grant, "person": new.person, "agent": new.agent, "administrator": int(administers)}
         row |= {"automation": int(new.automation), "may": ",".join(new.may)}
         row |= {"claimable": int(waits)}
+        staying = (Statement("active_person", {"name": new.person}, required=True),)
+        arriving = (
+            Statement("remove_former_passkeys", {"person": new.person}),
+            Statement("add_person", {"name": new.person, "created_at": now}),
+        )
         done = await self._ledger.change(
             changes.change(by, "grant.create", **details, expires_at=new.expires_at, administrator=administers),
             *(Statement("known_server", {"name": name}, required=True) for name in sorted(new.servers)),
-            Statement("active_person", {"name": new.person}, required=True)
-            if signed_in
-            else Statement("add_person", {"name": new.person, "created_at": now}),
+            *(staying if signed_in else arriving),
             Statement(
                 "add_grant", {**row, "scope": scope_text, "expires_at": new.expires_at, **created}, required=True
             ),

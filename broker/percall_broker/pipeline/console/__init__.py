@@ -16,6 +16,7 @@ from percall_broker.pipeline.console.sessions import ConsoleSessions
 if TYPE_CHECKING:
     from percall_broker.crypto.tokens import ConsoleTokens, Nonces
     from percall_broker.pipeline.administration import Administration
+    from percall_broker.pipeline.administration.ledger import Ledger
     from percall_broker.pipeline.approvals import Approvals
     from percall_broker.stages.lookup import Lookup
     from percall_broker.store.protocol import Store
@@ -34,6 +35,7 @@ class Console:
     def over(
         cls,
         store: Store,
+        ledger: Ledger,
         lookup: Lookup,
         nonces: Nonces,
         tokens: ConsoleTokens,
@@ -42,7 +44,7 @@ class Console:
         public_url: str,
     ) -> Self:
         """All of them. `public_url` is the broker's configured URL, without a path."""
-        presence = PasskeyPresence(store, nonces, Origin(origin_of(public_url)))
+        presence = PasskeyPresence(store, ledger, nonces, Origin(origin_of(public_url)))
         return cls(
             ConsoleSessions(store, lookup, tokens),
             presence,

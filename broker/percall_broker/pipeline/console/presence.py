@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from percall_broker.crypto.passkeys import Origin
     from percall_broker.crypto.tokens import Nonces
+    from percall_broker.pipeline.administration.ledger import Ledger
     from percall_broker.pipeline.console.sessions import Session
     from percall_broker.store.protocol import Row, Store
 
@@ -55,8 +56,9 @@ class Change:
 class PasskeyPresence:
     """Passkeys and what they sign. Every method raises Unavailable when the store cannot."""
 
-    def __init__(self, store: Store, nonces: Nonces, origin: Origin) -> None:
+    def __init__(self, store: Store, ledger: Ledger, nonces: Nonces, origin: Origin) -> None:
         self._store = store
+        self._ledger = ledger
         self._nonces = nonces
         self.origin = origin
 
@@ -121,9 +123,9 @@ class PasskeyPresence:
         made = passkeys.made(self._usable(), credential, self.challenge(change, session))
         row = {"id": made.id, "person": session.person, "name": name, "public_key": made.public_key, "now": int(now)}
         by = Identity(session.grant, change.id, "passphrase")  # the one that made the link
-        done = await self._store.transact(
+        done = await self._ledger.change(
             Statement("close_enrolment", {"token_hash": session.token_hash, "now": int(now)}, required=True),
-            Statement("known_person", {"name": session.person}, required=True),
+            Statement("active_person", {"name": session.person}, required=True),
             Statement("add_passkey", row, required=True),
             log.change(by, "passkey.enrol", passkey=made.id, name=name),
         )
@@ -138,7 +140,7 @@ class PasskeyPresence:
 
     async def remove(self, by: Identity, identifier: str) -> Row:
         """Forgets a passkey, anybody's, and ends what it has signed in: where one is lost. Raises NotFound."""
-        done = await self._store.transact(
+        done = await self._ledger.change(
             Statement("remove_passkey", {"id": identifier}, required=True),
             Statement("end_sessions_of_passkey", {"id": identifier}),
             log.change(by, "passkey.remove", passkey=identifier),

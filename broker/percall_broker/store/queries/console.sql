@@ -21,8 +21,10 @@ WHERE token_hash = :token_hash AND expires_at > :now AND seen_at > :seen_since
 UPDATE console_sessions SET seen_at = :now WHERE token_hash = :token_hash AND seen_at < :now
 
 -- name: close_enrolment(token_hash, now)
--- Required where a passkey is enrolled: once a link. No row: this session may not (any more).
-UPDATE console_sessions SET may_enrol_until = 0 WHERE token_hash = :token_hash AND may_enrol_until > :now
+-- Required where a passkey is enrolled: once a link, and while its grant stands. No row: this session may not (any more).
+UPDATE console_sessions SET may_enrol_until = 0
+WHERE token_hash = :token_hash AND may_enrol_until > :now
+  AND EXISTS (SELECT 1 FROM grants g WHERE g.id = console_sessions.grant_id AND g.state = 'active')
 RETURNING token_hash
 
 -- name: end_console_session(token_hash)
@@ -62,6 +64,10 @@ DELETE FROM console_sessions WHERE passkey = :id AND passkey <> ''
 
 -- name: remove_passkeys(person)
 DELETE FROM passkeys WHERE person = :person
+
+-- name: remove_former_passkeys(person)
+-- Before add_person: what a removed person left is not for whoever has the name next.
+DELETE FROM passkeys WHERE person IN (SELECT p.name FROM persons p WHERE p.name = :person AND p.state = 'removed')
 
 -- name: grant_to_sign_in(person, now)
 -- One that a person uses: one with which they administer, else the newest.
