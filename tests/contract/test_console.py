@@ -13,7 +13,7 @@ import pytest
 from harness.composing import composed
 from harness.passkeys import Passkey
 from harness.processes import wait_for
-from percall_broker.model.errors import Conflict
+from percall_broker.model.errors import Conflict, Unauthenticated
 from percall_broker.model.records import Identity
 from percall_broker.pipeline.administration.grants import NewGrant
 from percall_broker.store import Statement
@@ -115,3 +115,31 @@ async def test_whoever_has_a_name_next_has_none_of_its_passkeys(broker: Broker) 
     kept = await enrolled(broker, await administrator(broker, "bob"))
     await broker.administration.people.invite(Identity(ada, "again"), "bob")
     assert [row["passkey"] for row in await broker.console.presence.listed("bob")] == [kept], "who is here keeps theirs"
+
+
+@on_postgresql
+async def test_a_passkey_that_is_being_forgotten_opens_no_session(broker: Broker, location: str) -> None:
+    ada = await administrator(broker, "ada")
+    key = await enrolled(broker, ada)
+    removal = broker.console.presence.remove(Identity(ada, "removal"), key)
+    opening = broker.console.sessions.open(ada.id, "passkey", time.time(), passkey=key)
+    assert isinstance(await in_the_midst_of(location, "log", removal, opening), Unauthenticated)
+
+
+async def test_a_passkey_that_was_forgotten_since_it_signed_opens_no_session(broker: Broker) -> None:
+    ada = await administrator(broker, "ada")
+    key = await enrolled(broker, ada)
+    await broker.console.presence.remove(Identity(ada, "removal"), key)
+    with pytest.raises(Unauthenticated):
+        await broker.console.sessions.open(ada.id, "passkey", time.time(), passkey=key)
+
+
+async def test_a_session_ends_with_the_passkey_that_opened_it(broker: Broker) -> None:
+    ada = await administrator(broker, "ada")
+    key = await enrolled(broker, ada)
+    sessions, now = broker.console.sessions, time.time()
+    opened = await sessions.open(ada.id, "passkey", now, passkey=key)
+    assert (await sessions.of(opened.token, now)).how == "passkey"
+    await broker.console.presence.remove(Identity(ada, "removal"), key)
+    with pytest.raises(Unauthenticated):
+        await sessions.of(opened.token, now)

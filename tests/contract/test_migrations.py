@@ -107,6 +107,21 @@ def test_a_store_of_the_first_release_goes_through_all_migrations_and_works_on(l
     asyncio.run(work_on())
 
 
+async def test_what_a_passkey_opened_before_sessions_knew_their_passkey_is_closed(location: str) -> None:
+    await migrate(location, until=19)
+    into = "INSERT INTO console_sessions (token_hash, grant_id, how, may_enrol_until, created_at, seen_at, expires_at)"
+    execute(
+        location,
+        "INSERT INTO persons (name, created_at) VALUES ('alice', 1)",
+        """INSERT INTO grants
+        (id, person, agent, administrator, scope, state, version, expires_at, created_at, created_by)
+        VALUES ('g', 'alice', 'default', 0, '{"servers":{}}', 'active', 1, 0, 1, 'init')""",
+        f"{into} VALUES ('by passkey', 'g', 'passkey', 0, 1, 1, 2), ('by link', 'g', 'link', 0, 1, 1, 2)",
+    )
+    await migrate(location)
+    assert execute(location, "SELECT token_hash FROM console_sessions") == [("by link",)]
+
+
 async def test_a_migration_that_fails_leaves_nothing_of_itself_or_its_neighbours(
     location: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -110,18 +110,22 @@ class ConsoleSessions:
         return await self.open(rows[0]["id"], how, now, passkey=passkey)
 
     async def open(self, grant_id: str, how: str, now: float, *, may_enrol: bool = False, passkey: str = "") -> Opened:
-        """A session for a grant; recorded. Raises Unauthenticated where it does not stand."""
+        """A session for a grant; recorded. Raises Unauthenticated where it, or the passkey, does not stand."""
         grant = await self._standing(grant_id, now)
         token = self._tokens.new()
         row = {"token_hash": _hash(token), "grant_id": grant.id, "how": how, "passkey": passkey, "now": int(now)}
         row |= {"may_enrol_until": int(now) + ENROL_SECONDS if may_enrol else 0}
         by = Identity(grant, secrets.token_urlsafe(16), "passkey" if how == "passkey" else "")
-        await self._store.transact(
+        held = {"id": passkey, "person": grant.person}
+        done = await self._store.transact(
+            *([Statement("hold_passkey", held, required=True)] if passkey else []),
             Statement("forget_console", {"now": int(now), "seen_since": int(now) - IDLE_SECONDS}),
             Statement("forget_console_links", {"now": int(now)}),
             Statement("add_console_session", {**row, "expires_at": int(now) + LONGEST_SECONDS}),
             log.change(by, "console.sign_in", how=how),
         )
+        if done is None:
+            raise Unauthenticated("passkey.unknown", "This passkey is not known here.", "Sign in with a link.")
         return Opened(grant.person, may_enrol, token)
 
     async def of(self, token: str, now: float, *, touch: bool = True) -> Session:

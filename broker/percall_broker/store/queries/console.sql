@@ -56,6 +56,11 @@ UPDATE passkeys SET sign_count = :sign_count, used_at = :now
 WHERE id = :id AND person = :person AND (sign_count < :sign_count OR (sign_count = 0 AND :sign_count = 0))
 RETURNING id
 
+-- name: hold_passkey(id, person)
+-- Required where it opens a session. What forgets it waits until the session is there to be ended.
+SELECT k.id FROM passkeys k WHERE k.id = :id AND k.person = :person
+/*+ FOR SHARE */
+
 -- name: remove_passkey(id)
 DELETE FROM passkeys WHERE id = :id RETURNING person, name
 
