@@ -6,9 +6,12 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+import psycopg
 import pytest
 
 from harness import database
@@ -104,6 +107,17 @@ class Served:
         """An administrator's invite, made on the broker's machine."""
         done = command("percall-broker", "invite", name, "--json", environment=self.environment)
         return str(json.loads(done.stdout)["invite"])
+
+    def past_the_broker(self, statement: str) -> None:
+        """Changes its records, and has it look: as if time had passed, for which no test waits."""
+        connection: Any = (
+            psycopg.connect(self.database)
+            if self.database
+            else sqlite3.connect(self.folder / "broker" / "store.sqlite3")
+        )
+        with closing(connection), connection:
+            for one in (statement, "UPDATE epoch SET value = value + 1"):
+                connection.execute(one)
 
     def change(self, grant: str, verb: str) -> None:
         self.administrator.administer("POST", f"/v1/admin/grants/{grant}/{verb}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.processes import wait_for
+from harness.processes import automation_invite, wait_for
 from harness.signing import SigningLaptop
 from percall import wire
 from percall.proof import DeviceKey
@@ -192,15 +192,50 @@ def test_a_grant_for_somebody_with_a_device_waits_and_is_picked_up_without_an_in
     assert code_of(again, "shared") == "permit", "an answer that was lost is given again"
 
 
-def test_what_was_granted_with_an_invite_that_nobody_used_waits_for_the_next_one(served: Served) -> None:
-    form = {"person": "late", "servers": {"keyed": {"tools": ["get_*"]}}}
-    first = served.administrator.administer("POST", f"{ADMIN}/grants", form)
-    again = served.administrator.administer("POST", f"{ADMIN}/people/late/invite")
-    assert [row["grant"] for row in again["waiting"]] == [first["grant"]]
+def granted(served: Served, person: str) -> tuple[str, str]:
+    """A grant for somebody new, and its invite."""
+    made = change(served, "/grants", {"person": person, "servers": {"keyed": {"tools": ["get_*"]}}})
+    return made["grant"], made["invite"]
+
+
+def lapse(served: Served) -> None:
+    """All invites that nobody has used."""
+    served.past_the_broker("UPDATE invites SET expires_at = 1 WHERE used_at IS NULL")
+
+
+def test_what_was_granted_with_an_invite_that_nobody_used_in_time_waits_for_the_next_one(served: Served) -> None:
+    grant, invite = granted(served, "late")
+    lapse(served)
+    again = change(served, "/people/late/invite")
+    assert [row["grant"] for row in again["waiting"]] == [grant]
+    recorded = served.administrator.administer("GET", f"{ADMIN}/changes?limit=1")[0]
+    assert (recorded["action"], recorded["details"]["waits"]) == ("grant.create", [grant])
     laptop = SigningLaptop.enrolled(served.url, again["invite"])
     (claimed,) = laptop.claimed()
     assert claimed.call("keyed", "get_item")["decision"] == "permit"
-    assert SigningLaptop(served.url).enrol(first["invite"]).status != 200, "it is bound to one device key, once"
+    late = SigningLaptop(served.url).enrol(invite)
+    assert (late.status, late.code) == (409, "invite.taken"), "it is bound to one device key, once"
+
+
+def test_an_invite_that_still_holds_keeps_its_grant_for_who_has_it(served: Served) -> None:
+    _, invite = granted(served, "early")
+    other = change(served, "/people/early/invite")
+    assert other["waiting"] == []
+    assert SigningLaptop.enrolled(served.url, other["invite"]).claimed() == []
+    holder = SigningLaptop.enrolled(served.url, invite)
+    assert holder.call("keyed", "get_item")["decision"] == "permit"
+    assert change(served, "/people/early/invite")["waiting"] == [], "it is used up, and its grant is taken"
+
+
+def test_an_automation_for_people_alone_lets_no_grant_wait(served: Served) -> None:
+    grant, _ = granted(served, "lone")
+    lapse(served)
+    people = SigningLaptop.enrolled(served.url, automation_invite(served.environment, may="people"))
+    invited = people.administer("POST", f"{ADMIN}/people/lone/invite")
+    assert invited["waiting"] == []
+    assert SigningLaptop.enrolled(served.url, invited["invite"]).claimed() == []
+    both = SigningLaptop.enrolled(served.url, automation_invite(served.environment, may="people,grants"))
+    assert [row["grant"] for row in both.administer("POST", f"{ADMIN}/people/lone/invite")["waiting"]] == [grant]
 
 
 def test_a_new_agent_s_key_must_show_itself_and_nobody_else_s_grant_is_picked_up(served: Served) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import sqlite3
 import time
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-import psycopg
 import pytest
 
 from harness.console import ConsoleBrowser
@@ -83,15 +81,7 @@ def present(served: Served, code: str, nonce: str, verifier: str = "v" * 43) -> 
 
 def lapse(served: Served) -> None:
     """As if the days had passed: no test waits for them."""
-    statements = ("UPDATE persons SET sign_in_until = 1 WHERE sign_in_until > 0", "UPDATE epoch SET value = value + 1")
-    connection: Any = (
-        psycopg.connect(served.database)
-        if served.database
-        else sqlite3.connect(served.folder / "broker" / "store.sqlite3")
-    )
-    with closing(connection), connection:
-        for statement in statements:
-            connection.execute(statement)
+    served.past_the_broker("UPDATE persons SET sign_in_until = 1 WHERE sign_in_until > 0")
 
 
 def sign_in_ends(served: Served) -> dict[str, int]:

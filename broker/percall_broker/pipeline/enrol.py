@@ -63,7 +63,7 @@ class Enrolment:
         self._url = public_url + wire.PATH_ENROL
 
     async def invitation(self, code: str, now: float) -> wire.Invitation:
-        """What an invite is for; it stays unspent. Raises Unauthenticated, Unavailable."""
+        """What an invite is for; it stays unspent. Raises Unauthenticated, Conflict, Unavailable."""
         _, grant = await self._invited(code, now)
         stretch = None if grant.automation else await self._presence.stretch_of(grant.person)
         may_set = stretch is None and await self._may_set_presence(grant)
@@ -123,9 +123,17 @@ class Enrolment:
     async def _invited(self, code: str, now: float) -> tuple[Row, Grant]:
         code_hash = sha256(code.strip().encode()).hexdigest()
         invites = await self._store.fetch("read_invite", code_hash=code_hash)
-        if not invites or invites[0]["used_at"] or invites[0]["expires_at"] <= now:
+        if not invites or invites[0]["used_at"]:
             raise _refused(invites[0] if invites else None)
         grant = await self._lookup.grant(invites[0]["grant_id"], fresh=True)
+        if grant is not None and grant.device:
+            raise Conflict(
+                "invite.taken",
+                f"Another device of {grant.person}'s has picked up what this invite is for.",
+                "Ask your administrator for a new invite.",
+            )
+        if invites[0]["expires_at"] <= now:
+            raise _refused(invites[0])
         refusal = barred(grant, now) if grant is not None else None
         if grant is None or refusal is not None:
             raise Unauthenticated(

@@ -88,7 +88,8 @@ class Grants:
 
     async def for_device(self, by: Identity | None, person: str, *, signed_in: bool = False) -> Invite:
         """A grant of no servers, whose invite enrols a further device, or the first. `signed_in`: only while they are
-        here; who was removed meanwhile is not let in again. Raises InvalidInput, Forbidden.
+        here; who was removed meanwhile is not let in again. What was granted with an invite that has lapsed waits for
+        that device, too. Raises InvalidInput, Forbidden, Conflict.
         """
         return await self._make(by, NewGrant(person, {}), waits=False, signed_in=signed_in)
 
@@ -108,6 +109,9 @@ class Grants:
         invite = {"code_hash": hash_of_code(code), "grant_id": grant, "expires_at": now + INVITE_SECONDS}
         if new.automation:
             details |= {"automation": True, "may": list(new.may)}
+        lapsed = [] if new.servers or administers else await self._lapsed(by, new.person, now)
+        if lapsed:
+            details |= {"waits": lapsed}
         row = {"id": grant, "person": new.person, "agent": new.agent, "administrator": int(administers)}
         row |= {"automation": int(new.automation), "may": ",".join(new.may)}
         row |= {"claimable": int(waits)}
@@ -124,15 +128,23 @@ class Grants:
                 "add_grant", {**row, "scope": scope_text, "expires_at": new.expires_at, **created}, required=True
             ),
             *([] if waits else [Statement("add_invite", invite)]),
-            *([] if new.servers or administers else [Statement("let_wait", {"person": new.person})]),
+            *(Statement("let_wait", {"id": one}, required=True) for one in lapsed),
         )
         if done is None and signed_in:
             raise Forbidden("person.removed", f"{new.person} is not here any more.")
+        if done is None and lapsed:
+            raise Conflict("grant.changing", f"What was granted to {new.person} changed meanwhile.", "Try again.")
         if done is None:
             known = {row["name"] for row in await self._ledger.fetch("list_servers")}
             missing = ", ".join(sorted(set(new.servers) - known)) or "?"
             raise NotFound("server.unknown", f"There is no server {missing}.", "See: percall-broker server list.")
         return Invite(grant, new.person, 0 if waits else now + INVITE_SECONDS, code)
+
+    async def _lapsed(self, by: Identity | None, person: str, now: int) -> list[str]:
+        """The grants that an invite sets free. It is a grant to whoever uses it: not for who may not grant."""
+        if by is not None and by.grant.automation and "grants" not in by.grant.may:
+            return []
+        return [row["id"] for row in await self._ledger.fetch("lapsed_grants", person=person, now=now)]
 
     async def listed(self) -> list[Row]:
         """Every grant, oldest first."""

@@ -241,12 +241,17 @@ WHERE k.device = :device AND k.state = 'active' AND g.claimable = 1 AND g.state 
   AND (g.expires_at = 0 OR g.expires_at > :now)
 ORDER BY g.created_at, g.id
 
--- name: let_wait(person)
--- With an invite for a device of the person's: what was granted with an invite that nobody has used waits for that
--- device, as what is granted to somebody who has one.
-UPDATE grants SET claimable = 1
-WHERE person = :person AND claimable = 0 AND device IS NULL AND state = 'active' AND administrator = 0
-  AND scope <> '{"servers":{}}'
+-- name: lapsed_grants(person, now)
+-- What was granted with an invite that nobody has used in time. Whoever holds one that can still be used has the grant.
+SELECT g.id FROM grants g
+WHERE g.person = :person AND g.claimable = 0 AND g.device IS NULL AND g.state = 'active' AND g.administrator = 0
+  AND g.scope <> '{"servers":{}}'
+  AND NOT EXISTS (SELECT 1 FROM invites i WHERE i.grant_id = g.id AND i.used_at IS NULL AND i.expires_at > :now)
+ORDER BY g.created_at, g.id
+
+-- name: let_wait(id)
+-- Required, for each of lapsed_grants: it waits for a device of its person's, as what is granted to somebody who has one.
+UPDATE grants SET claimable = 1 WHERE id = :id AND claimable = 0 AND device IS NULL AND state = 'active' RETURNING id
 
 -- name: claim_grants(person, thumbprint, agent, now)
 -- Binds what waits for this person to a device key of theirs: grants for that agent, and for any.
