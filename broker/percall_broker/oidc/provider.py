@@ -143,7 +143,8 @@ async def _answered(method: str, url: str, headers: dict[str, str], body: str) -
             http.stream(method, url, headers={**headers, **_PLAIN}, content=body.encode() or None) as answer,
         ):
             data = await _bounded(answer, url)
-    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
+    # So wide since a connection that is reset as it is made raises AttributeError: see vault/sources/transit.py.
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, AttributeError, RuntimeError):
         raise _failed("unreachable", f"{url} does not answer as it should.") from None
     try:
         value = wire.strict_json(data)

@@ -134,7 +134,10 @@ class TransitKeys:
             return await self._http.request(
                 method, f"{self._origin}{self._path}/{path}", json=form, headers={"x-vault-token": self._token}
             )
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        # A connection that is reset in the instant it is made raises what nobody below translates: uvloop has taken its
+        # socket away when anyio asks for its peer, an AttributeError. Whatever comes from there, the source is down: a
+        # fault of the broker's would end it at its start, and be said to an agent.
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, AttributeError, RuntimeError) as error:
             raise Sealed(
                 "keys.source_down",
                 f"The key source at {self._origin} does not answer ({type(error).__name__}).",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import json
@@ -16,6 +17,7 @@ import pytest
 from pydantic import SecretStr
 
 from harness.loopback import RoomyServer
+from harness.resetting import resetting
 from percall_broker.model.errors import BrokerError
 from percall_broker.oidc import Client, Provider, provider
 
@@ -137,3 +139,14 @@ async def test_a_provider_that_accepts_and_says_nothing_is_given_up(monkeypatch:
         with pytest.raises(BrokerError) as caught:
             await ours.authorization_endpoint()
     assert caught.value.code == "sign_in.unreachable"
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})])
+async def test_a_provider_whose_connections_are_reset_is_given_up_whatever_that_raises() -> None:
+    with resetting() as issuer:
+        ours = Provider(Client(issuer, "percall", SecretStr("secret"), "openid", "email", "groups"))
+        for _ in range(5):
+            # Many at once, so that the reset is there before httpx looks at its connection.
+            asking = [ours.authorization_endpoint() for _ in range(20)]
+            said = await asyncio.gather(*asking, return_exceptions=True)
+            assert {getattr(error, "code", error) for error in said} == {"sign_in.unreachable"}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.openbao import OpenBao, openbao
+from harness.resetting import resetting
 from percall_broker.crypto.sodium import SealBrokenError
 from percall_broker.model.errors import InvalidInput, Unavailable
 from percall_broker.vault.sources import KeyFolder, KeySources, Sealed, Wrapped, transit
@@ -164,6 +165,18 @@ async def test_a_source_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pyte
         with pytest.raises(Sealed) as caught:
             await source.newest()
         assert caught.value.code == "keys.source_down"
+        await source.close()
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})])
+async def test_a_source_whose_connections_are_reset_is_down_whatever_that_raises(tmp_path: Path) -> None:
+    """In the instant that they are made, too, when what comes out of httpx is no error of httpx's."""
+    (tmp_path / "token").write_text("t")
+    with resetting() as url:
+        source = TransitKeys(url, tmp_path / "token")
+        for _ in range(1000):
+            with pytest.raises(Sealed):
+                await source.newest()
         await source.close()
 
 
