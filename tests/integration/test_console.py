@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import dataclasses
 import re
+import socket
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 
@@ -21,7 +22,7 @@ from integration.conftest import Served
 from integration.replicas import replicas
 from percall_broker.asgi import ErrorAnswers
 from percall_broker.console.door import ConsoleDoor
-from percall_broker.console.pages.live import MOST_STREAMS
+from percall_broker.console.pages.live import MOST_STREAMS, MOST_STREAMS_OF_A_PERSON
 from percall_broker.model.peers import TrustedProxies
 from percall_broker.strangers import Strangers
 
@@ -415,6 +416,38 @@ def test_a_session_has_so_many_streams_and_others_have_theirs(served: Served, br
         return False
 
     wait_for(begins, "the closed ones to be counted out")
+
+
+def of_many_at_once(browser: ConsoleBrowser, many: int) -> list[int]:
+    """The statuses of so many streams that are asked for in one instant, with all that began still open."""
+    at, host = urlsplit(browser.at), urlsplit(browser.origin).netloc
+    head = f"GET /console/events?live HTTP/1.1\r\nHost: {host}\r\nCookie: {browser.cookie}\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        connections = [
+            stack.enter_context(socket.create_connection((at.hostname, at.port), timeout=10)) for _ in range(many)
+        ]
+        for connection in connections:
+            connection.sendall(head.encode())
+        return [int(connection.recv(64).split()[1]) for connection in connections]
+
+
+def test_streams_that_are_asked_for_at_once_are_bound_as_well(served: Served) -> None:
+    many = ConsoleBrowser.signed_in(SigningLaptop.of_person(served.url, served.local_invite("atonce")))
+    statuses = of_many_at_once(many, 4 * MOST_STREAMS)
+    assert statuses.count(200) == MOST_STREAMS
+    assert statuses.count(429) == 3 * MOST_STREAMS
+
+
+def test_whoever_makes_many_sessions_has_no_more_streams_by_that(served: Served, browser: ConsoleBrowser) -> None:
+    laptop = SigningLaptop.of_person(served.url, served.local_invite("manysessions"))
+    with contextlib.ExitStack() as stack:
+        for _ in range(MOST_STREAMS_OF_A_PERSON // MOST_STREAMS):
+            session = ConsoleBrowser.signed_in(laptop)
+            for _ in range(MOST_STREAMS):
+                assert next(stack.enter_context(session.events("0.0.0")))
+        assert ConsoleBrowser.signed_in(laptop).get("events?live").status == 429
+        with browser.events("0.0.0") as events:
+            assert next(events), "another person's"
 
 
 def test_a_session_and_a_passkeys_answer_hold_on_every_replica_and_once_in_all(
