@@ -30,8 +30,9 @@ def aside(path: Path) -> tuple[int, str]:
     """
     prefix = f".{path.name}.percall-"
     for left in path.parent.glob(f"{glob.escape(prefix)}*"):
-        with contextlib.suppress(FileNotFoundError):  # another edit was quicker
-            if left.lstat().st_mtime < time.time() - _SURELY_OVER_SECONDS:
+        with contextlib.suppress(OSError):  # another edit was quicker, or it is not ours to erase
+            found = left.lstat()
+            if stat.S_ISREG(found.st_mode) and found.st_mtime < time.time() - _SURELY_OVER_SECONDS:
                 left.unlink()
     return tempfile.mkstemp(dir=path.parent, prefix=prefix)
 

@@ -23,3 +23,17 @@ def test_what_a_killed_edit_left_goes_with_the_next_one_and_nothing_else_does(tm
     config_file.read(path).replaced_by('{"a": 1}')
     assert path.read_text() == '{"a": 1}'
     assert set(tmp_path.iterdir()) == {path, under_way, *others}
+
+
+def test_what_is_no_file_of_an_edits_stays_and_holds_up_none(tmp_path: Path) -> None:
+    path, secret = tmp_path / "mcp.json", tmp_path / "elsewhere"
+    path.write_text("{}")
+    secret.write_text("somebody's")
+    folder, link = tmp_path / ".mcp.json.percall-folder", tmp_path / ".mcp.json.percall-link"
+    folder.mkdir()
+    link.symlink_to(secret)
+    for one in (folder, link):
+        os.utime(one, (1, 1), follow_symlinks=False)
+    config_file.read(path).replaced_by('{"a": 1}')
+    assert path.read_text() == '{"a": 1}'
+    assert set(tmp_path.iterdir()) == {path, secret, folder, link}
