@@ -10,9 +10,12 @@ import re
 from collections import Counter
 from urllib.parse import parse_qsl, urlsplit
 
+# A config may be anybody's, and long. So no pattern here reads on over what opens it anew, or without a bound: it
+# would read the rest of the text once for each opening.
 _REFERENCE = re.compile(  # a bare `$NAME` stands by itself: a dollar within a password is one of its characters
-    r"\$\{[^}]*\}|(?<![^\s:/@=,(])\$[A-Za-z_]\w*(?![^\s:/@=,)?&.-])|"
-    r"\{env:[^}]+\}|\{file:[^}]+\}|%[A-Za-z_]\w*%|\$\(.*\)|<[^<>]*>|\{\{.*\}\}"
+    r"\$\{[^{}]*\}|(?<![^\s:/@=,(])\$[A-Za-z_]\w*(?![^\s:/@=,)?&.-])|"
+    r"\{env:[^{}]+\}|\{file:[^{}]+\}|%[A-Za-z_]\w*%|\$\((?:[^$\n]|\$(?!\())*\)|<[^<>]*>|"
+    r"\{\{(?:[^{\n]|\{(?!\{))*\}\}"
 )
 _ISSUED = re.compile(
     r"""(?x)
@@ -20,8 +23,8 @@ _ISSUED = re.compile(
     | sk-[\w-]{16,} | [rs]k_(?:live|test)_\w{10,} | ntn_\w{20,} | secret_[A-Za-z0-9]{30,} | AKIA[0-9A-Z]{16}
     | AIza[\w-]{30,} | ya29\.[\w-]{20,} | lin_(?:api|oauth)_\w{20,} | tvly-[\w-]{16,} | fc-[0-9a-f]{24,}
     | pplx-\w{20,} | BSA[\w-]{20,} | hf_\w{20,} | npm_\w{30,} | pypi-[\w-]{20,} | dop_v1_\w{30,} | figd_[\w-]{20,}
-    | ATATT[\w=-]{20,} | pat[\w-]{10,}\.[0-9a-f]{30,} | shpat_\w{20,} | SG\.[\w-]{16,}\.[\w-]{16,} | r8_\w{20,}
-    | eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]* | -----BEGIN[ A-Z]*PRIVATE[ ]KEY-----
+    | ATATT[\w=-]{20,} | pat[\w-]{10,64}\.[0-9a-f]{30,} | shpat_\w{20,} | SG\.[\w-]{16,}\.[\w-]{16,} | r8_\w{20,}
+    | eyJ(?:(?!eyJ)[\w-]){8,}\.[\w-]{8,}\.[\w-]* | -----BEGIN[ A-Z]*PRIVATE[ ]KEY-----
     """
 )
 _NAMED = re.compile(
@@ -29,7 +32,7 @@ _NAMED = re.compile(
     r"|credentials?|dsn|connection[_-]?string|database[_-]?ur[il])(?:$|[_.\-])"
 )
 _NOT_SECRET_NAME = re.compile(
-    r"(?i)(?:_|-|^)(?:file|path|dir|name|id|url|uri|host|type|ttl|env(?:_var)?|endpoint|header|limit|max|expir\w*)$"
+    r"(?i)(?:_|-|^)(?:file|path|dir|name|id|url|uri|host|type|ttl|env(?:_var)?|endpoint|header|limit|max|expir\w{0,32})$"
 )
 _PLAIN_WORD = re.compile(r"(?i)true|false|yes|no|on|off|none|null|default|\d{1,6}|https?://[^@?#\s]*")
 _PLACEHOLDER = re.compile(

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from percall.clients.literal_secrets import is_secret, is_secret_header, is_secret_url, places_in_arguments
+from percall.clients.literal_secrets import (
+    is_secret,
+    is_secret_header,
+    is_secret_url,
+    may_be_shown,
+    places_in_arguments,
+)
 
 
 @pytest.mark.parametrize(
@@ -84,3 +92,50 @@ def test_headers_and_urls_carry_secrets_too() -> None:
     assert is_secret_url("https://mcp.example.com/s/a1B2c3D4e5F6g7H8i9J0k1L2m3/mcp")
     assert not is_secret_url("https://mcp.linear.app/mcp")
     assert not is_secret_url("https://mcp.example.com/?key=${KEY}")
+
+
+_OPENINGS = (
+    "${",
+    "{env:",
+    "{file:",
+    "$(",
+    "<",
+    "{{",
+    "{",
+    "%a",
+    "$a ",
+    "$(a{{",
+    "eyJ",
+    "pat",
+    "-----BEGIN ",
+    "_expir",
+    "SG.",
+)
+
+
+@pytest.mark.parametrize("opening", _OPENINGS)
+def test_a_long_value_is_looked_at_in_no_time_whatever_opens_and_never_closes_in_it(opening: str) -> None:
+    """A project's config is anybody's, and this runs in the midst of an edit, or of a scan of many."""
+    value = opening * (200_000 // len(opening))
+    began = time.process_time()
+    is_secret("API_KEY", value)
+    is_secret(value, "abcdefgh12345678")
+    may_be_shown(value)
+    places_in_arguments([value, "--api-key", value])
+    is_secret_url(value)
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(
+    "reference", ["${A:-${B}}", "$(op read $(cat name))", "$(op read 'a (b) c')", "a{{ x }} and {{ y }}"]
+)
+def test_a_reference_within_a_reference_is_one(reference: str) -> None:
+    assert not is_secret("API_KEY", reference)
+
+
+@pytest.mark.parametrize(
+    "where", ["{reference} {filler} {key}", "{key} {filler} {reference}", "{filler}{reference}{key}"]
+)
+def test_a_reference_hides_no_key_wherever_both_stand_in_a_long_value(where: str) -> None:
+    value = where.format(reference="${TOKEN}", filler="with words " * 1000, key="ghp_" + "a1B2" * 9)
+    assert is_secret("ANYTHING", value)
