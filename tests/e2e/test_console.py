@@ -10,6 +10,7 @@ import pytest
 from harness.chromium import MISSING, PROGRAM, Window, chromium, window
 from harness.processes import Broker, Laptop, command
 from harness.signing import SigningLaptop
+from percall import wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,6 +69,21 @@ def granted(broker: Broker, person: str, *tools: str) -> tuple[SigningLaptop, st
     )
     made = json.loads(done.stdout)
     return SigningLaptop.enrolled(broker.url, made["invite"]), made["grant"]
+
+
+@pytest.fixture(scope="module")
+def asking(broker: Broker, ada: SigningLaptop) -> None:
+    """From now on `create_item` is asked about, and ada is asked."""
+    assert ada.token
+    rules = broker.folder / "rules"
+    rules.mkdir(exist_ok=True)
+    (rules / "rules.cedar").write_text(
+        '@id("all") permit(principal, action, resource) unless { resource is Tool && resource.name == "create_item" };'
+        '@id("ask") @ask("leads") permit(principal, action, resource)'
+        ' when { resource is Tool && resource.name == "create_item" };'
+    )
+    broker.administrator.administer("policy", "apply", str(rules))
+    broker.administrator.administer("group", "add", "leads", "ada")
 
 
 def test_a_grant_is_revoked_in_one_click_and_the_next_call_is_refused(
@@ -156,18 +172,10 @@ def test_calls_appear_as_they_happen_and_nothing_in_them_runs(broker: Broker, op
         assert opened.page.locator("img, main script").count() == 0
 
 
+@pytest.mark.usefixtures("asking")
 def test_a_waiting_call_is_allowed_by_keyboard_and_its_arguments_are_only_text(
     broker: Broker, opened: Window, person: str
 ) -> None:
-    rules = broker.folder / "rules"
-    rules.mkdir(exist_ok=True)
-    (rules / "rules.cedar").write_text(
-        '@id("all") permit(principal, action, resource) unless { resource is Tool && resource.name == "create_item" };'
-        '@id("ask") @ask("leads") permit(principal, action, resource)'
-        ' when { resource is Tool && resource.name == "create_item" };'
-    )
-    broker.administrator.administer("policy", "apply", str(rules))
-    broker.administrator.administer("group", "add", "leads", "ada")
     laptop, _ = granted(broker, person, "*")
     opened.page.goto(console(opened, "approvals"))
     opened.page.get_by_text("Nothing waits").wait_for()
@@ -225,14 +233,44 @@ def test_the_policy_stops_a_script_that_would_get_into_a_page(opened: Window) ->
     opened.troubles.clear()
 
 
-def test_a_page_that_is_out_of_date_changes_nothing_and_says_so(broker: Broker, opened: Window, person: str) -> None:
+def test_a_page_that_is_out_of_date_changes_nothing_and_loads_anew_by_the_same_key(
+    broker: Broker, opened: Window, person: str
+) -> None:
     _, grant = granted(broker, person, "get_*")
     opened.page.goto(console(opened, f"people/{person}"))
-    broker.administrator.administer("grant", "suspend", grant)
-    opened.page.get_by_role("button", name="Revoke the grant of default").click()
+    broker.administrator.administer("person", "suspend", person)
+    opened.page.get_by_role("button", name="Suspend").first.press("Enter")
     opened.page.get_by_role("status").get_by_text("This changed since the page was loaded").wait_for()
-    assert broker.rows("grant", "show", grant)[0]["state"] == "suspended"
+    assert opened.page.evaluate("document.activeElement.textContent") == "Reload"
     opened.troubles.clear()  # the browser lists the 409
+    opened.page.keyboard.press("Enter")
+    opened.page.get_by_role("button", name="Resume").first.wait_for()
+    assert broker.rows("person", "show", person)[0]["state"] == "suspended"
+    assert broker.rows("grant", "show", grant)[0]["own_state"] == "active"
+
+
+@pytest.mark.usefixtures("asking")
+def test_a_question_that_is_answered_elsewhere_is_asked_no_more(
+    broker: Broker, browser: Browser, ada: SigningLaptop, opened: Window, person: str
+) -> None:
+    """Also where its arguments are open, which stay."""
+    laptop, _ = granted(broker, person, "*")
+    approval = laptop.call("keyed", "create_item", {"note": person})["approval"]["id"]
+    opened.page.goto(console(opened, f"approvals/{approval}"))
+    opened.page.get_by_role("button", name="Deny").wait_for()
+    with window(browser) as closed:
+        closed.context.add_cookies([{**cookie} for cookie in opened.context.cookies()])  # type: ignore[typeddict-item]
+        closed.page.goto(console(opened, f"approvals/{approval}"))
+        opened.page.get_by_role("button", name="Show the arguments").click()
+        opened.page.get_by_role("button", name="Allow once").wait_for()
+        path = f"{wire.PATH_INBOX}/{approval}"
+        ada.administer("POST", f"{path}/answer", {"answer": "deny", "digest": ada.administer("GET", path)["digest"]})
+        for one in (opened, closed):
+            one.page.get_by_text("denied").first.wait_for()
+            assert one.page.get_by_role("button", name="Deny").count() == 0
+        assert closed.troubles == []
+    assert opened.page.get_by_role("button", name="Allow").count() == 0
+    assert person in opened.page.inner_text("pre.arguments >> nth=0")
 
 
 def test_without_a_passkey_a_click_changes_nothing(

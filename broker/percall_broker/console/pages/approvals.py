@@ -67,7 +67,7 @@ def router(pages: Pages) -> APIRouter:
     async def state(request: Request, approval: str) -> Response:
         session = await pages.anybody(request)
         row = await inbox.show(session.asking(), approval)
-        return HTMLResponse(rendering.page("part_approval.html", session=session, **_context(row, None)))
+        return HTMLResponse(rendering.page("part_state.html", session=session, **_context(row, None)))
 
     @routes.post("/approvals/{approval}/arguments")
     async def opened(request: Request, approval: str) -> Response:

@@ -5,9 +5,9 @@
   const JSON_TYPE = "application/json";
 
   class Refused extends Error {
-    constructor(error) {
+    constructor(error, status) {
       super([error.message, error.next_step].filter(Boolean).join(" "));
-      this.code = error.code;
+      this.isOutOfDate = status === 404 || status === 409;
     }
   }
 
@@ -21,7 +21,7 @@
     const told = await answer.json().catch(() => ({}));
     if (!answer.ok) {
       if (answer.status === 401 && document.body.classList.contains("signed-in")) location.reload();
-      throw new Refused(told.error ?? { code: "console.failed", message: "The broker does not answer. Nothing was changed." });
+      throw new Refused(told.error ?? { code: "console.failed", message: "The broker does not answer. Nothing was changed." }, answer.status);
     }
     return told;
   }
@@ -32,16 +32,29 @@
     const box = document.createElement("p");
     box.className = `notice ${tone}`;
     box.textContent = text;
-    const close = document.createElement("button");
-    close.type = "button";
-    close.className = "quiet";
+    const close = button("×", () => box.remove());
     close.setAttribute("aria-label", "Dismiss");
-    close.textContent = "×";
-    close.addEventListener("click", () => box.remove());
     box.append(close);
     const all = document.getElementById("notices");
     all.replaceChildren(box);
     if (tone === "good") setTimeout(() => box.remove(), 8000);
+    return box;
+  }
+
+  function button(words, act) {
+    const made = document.createElement("button");
+    made.type = "button";
+    made.className = "quiet";
+    made.textContent = words;
+    made.addEventListener("click", act);
+    return made;
+  }
+
+  // The page shows what is so no more. Who presses the same key again looks at it anew, and decides nothing by that.
+  function offerReload(box) {
+    const again = button("Reload", () => location.reload());
+    box.lastChild.before(again);
+    again.focus();
   }
 
   function explained(error) {
@@ -163,7 +176,8 @@
     try {
       await handler(form);
     } catch (error) {
-      notice(explained(error), "bad");
+      const box = notice(explained(error), "bad");
+      if (error.isOutOfDate) offerReload(box);
     } finally {
       delete form.dataset.busy;
       for (const button of buttons) button.removeAttribute("aria-disabled");
