@@ -86,13 +86,33 @@ def asking(broker: Broker, ada: SigningLaptop) -> None:
     broker.administrator.administer("group", "add", "leads", "ada")
 
 
-def test_a_grant_is_revoked_in_one_click_and_the_next_call_is_refused(
+def confirm(one: Window, button: str) -> None:
+    """Presses it, and says yes to what it says."""
+    one.page.get_by_role("button", name=button).click()
+    one.page.get_by_role("dialog").get_by_role("button").last.click()
+
+
+def test_a_grant_is_revoked_once_its_words_are_confirmed_and_the_next_call_is_refused(
     broker: Broker, opened: Window, person: str
 ) -> None:
-    laptop, _ = granted(broker, person, "get_*")
+    laptop, grant = granted(broker, person, "get_*")
     assert laptop.call("keyed", "get_item")["decision"] == "permit"
     opened.page.goto(console(opened, f"people/{person}"))
-    opened.page.get_by_role("button", name="Revoke the grant of default").click()
+    press, words = opened.page.keyboard.press, opened.page.get_by_role("dialog")
+    focused = "document.activeElement.textContent"
+    opened.page.get_by_role("button", name="Revoke the grant of default").press("Enter")
+    words.get_by_text(f"The grant of {person} for default on a test's laptop is revoked for good").wait_for()
+    assert opened.page.evaluate(focused) == "Cancel", "who presses twice has done nothing"
+    press("Escape")
+    words.wait_for(state="hidden")
+    assert opened.page.evaluate(focused) == "Revoke", "where it was"
+    press("Enter")
+    press("Enter")
+    words.wait_for(state="hidden")
+    assert broker.rows("grant", "show", grant)[0]["state"] == "active"
+    press("Enter")
+    press("Tab")
+    press("Enter")
     opened.page.get_by_role("status").get_by_text("is revoked for good").wait_for()
     assert laptop.call("keyed", "get_item")["refusal"]["code"] == "grant.revoked"
     opened.page.get_by_text("revoked", exact=True).first.wait_for()
@@ -285,7 +305,7 @@ def test_without_a_passkey_a_click_changes_nothing(
         options = {"protocol": "ctap2", "transport": "internal", "hasResidentKey": True}
         options |= {"hasUserVerification": True, "isUserVerified": True}
         other.devtools.send("WebAuthn.addVirtualAuthenticator", {"options": options})
-        other.page.get_by_role("button", name="Revoke the grant of default").click()
+        confirm(other, "Revoke the grant of default")
         other.page.get_by_role("status").get_by_text("did not answer").wait_for()
     assert broker.rows("grant", "show", grant)[0]["state"] == "active"
 

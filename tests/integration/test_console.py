@@ -548,6 +548,22 @@ def test_every_action_goes_through_the_administrations_own_functions(served: Ser
     assert browser.change("planet.remove", "x", "x").code == "console.action"
 
 
+def test_what_cannot_be_taken_back_is_said_in_words_before_its_passkey(served: Served, browser: ConsoleBrowser) -> None:
+    invite = served.invite()
+    assert SigningLaptop.enrolled(served.url, invite["invite"]).token
+    paths = ("people", f"people/{invite['person']}", "people/ada", "passkeys", "servers", "servers/keyed", "health")
+    forms = re.findall(
+        r"<form ([^>]*data-change[^>]*)>\s*<input[^>]* value=\"([^\"]*)\"", "".join(map(browser.text, paths))
+    )
+    words = {action: "data-confirm" in attributes for attributes, action in forms}
+    final = {"person.remove", "grant.revoke", "device.revoke", "passkey.remove", "brake.freeze"}
+    assert {action for action, said in words.items() if said} == final
+    assert {"person.suspend", "grant.suspend", "server.suspend", "server.rotate"} <= set(words)
+    assert f"{invite['person']} is removed. Their grants, devices, passkeys and personal keys end" in browser.text(
+        "people"
+    )
+
+
 def test_explain_and_replay_say_what_would_happen(served: Served, browser: ConsoleBrowser) -> None:
     laptop, grant = served.enrol()
     laptop.call("keyed", "get_item")

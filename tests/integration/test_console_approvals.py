@@ -127,6 +127,15 @@ def test_a_question_that_was_answered_meanwhile_is_a_conflict(ruled: Served, lea
     assert call(laptop, title="twice")["decision"] == "forbid"
 
 
+def test_never_says_what_it_ends_and_allowing_once_asks_nothing_more(ruled: Served, lead: ConsoleBrowser) -> None:
+    laptop = agent(ruled)
+    page = opened(lead, asked(laptop, title="words"))
+    said = re.findall(r'data-confirm="([^"]*)">\s*<input type="hidden" name="action" value="([^"]*)"', page)
+    ((words, action),) = said
+    assert action == "approval.never"
+    assert "may call create_item of keyed" in words
+
+
 def test_only_who_is_asked_sees_a_question_and_answers_it(ruled: Served, lead: ConsoleBrowser) -> None:
     laptop = agent(ruled)
     approval = asked(laptop, title="private")

@@ -82,7 +82,23 @@
 
   const NOTICE = "percall-notice";
 
+  // A passkey's prompt cannot say what it signs, and it answers at a touch: what cannot be taken back is said here first.
+  function confirmed(form) {
+    if (!form.dataset.confirm) return true;
+    const dialog = document.getElementById("confirm");
+    const asking = form.querySelector("[type=submit]");
+    document.getElementById("confirm-title").textContent = `${asking.getAttribute("aria-label") ?? asking.textContent}?`;
+    document.getElementById("confirm-words").textContent = form.dataset.confirm;
+    dialog.querySelector("[value=yes]").textContent = asking.textContent;
+    dialog.returnValue = "no"; // as Escape leaves it
+    dialog.showModal();
+    return new Promise((done) => {
+      dialog.addEventListener("close", () => done(dialog.returnValue === "yes"), { once: true });
+    });
+  }
+
   async function change(form) {
+    if (!(await confirmed(form))) return;
     const { action, subject, shown, ...values } = fields(form);
     const asked = { action, subject, shown, values };
     const { id, nonce, options } = await post("/console/changes/ask", asked);
