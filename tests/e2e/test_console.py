@@ -310,6 +310,57 @@ def test_without_a_passkey_a_click_changes_nothing(
     assert broker.rows("grant", "show", grant)[0]["state"] == "active"
 
 
+def signed_out(one: Window) -> None:
+    one.page.get_by_role("button", name="Sign out").click()
+    one.page.get_by_role("button", name="Sign in with a passkey").wait_for()
+
+
+def test_signing_in_leads_to_the_page_that_was_asked_for(ada: SigningLaptop, opened: Window, person: str) -> None:
+    """By a passkey, and by a link, before which the browser may have been elsewhere, as at a provider."""
+    key, calls = console(opened, "servers/keyed#rotate"), console(opened, f"calls?person={person}&since=1h")
+    signed_out(opened)
+    opened.page.goto(key)
+    opened.page.get_by_role("button", name="Sign in with a passkey").click()
+    opened.page.get_by_role("heading", name="Delivery").wait_for()
+    assert opened.page.url == key
+    signed_out(opened)
+    opened.page.goto(calls)
+    opened.page.goto("about:blank")
+    opened.page.goto(str(ada.administer("POST", "/v1/console/link")["link"]))
+    opened.page.get_by_role("button", name="Sign in with this link").click()
+    opened.page.get_by_role("heading", name="Calls").wait_for()
+    assert opened.page.url == calls
+    signed_out(opened)
+    opened.page.get_by_role("button", name="Sign in with a passkey").click()
+    opened.page.get_by_role("heading", name="Overview").wait_for()
+    opened.troubles.clear()  # the browser lists each 401
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "//evil.example/console/",
+        "/\\evil.example/console/",
+        "https://evil.example/console/",
+        "/console/..//evil.example/",
+        "/console/%2e%2e/%2e%2e//evil.example",
+        "/\n/evil.example/console/",
+        "/console/\n/../..//evil.example",
+        "javascript:document.title=1//console/",
+        "/v1/health",
+        "/console/sign-in",
+        "http://[",
+    ],
+)
+def test_signing_in_leads_to_no_page_but_the_consoles(opened: Window, kept: str) -> None:
+    """Whatever was kept, by whomever."""
+    signed_out(opened)
+    opened.page.evaluate("kept => sessionStorage.setItem('percall-wanted', kept)", kept)
+    opened.page.get_by_role("button", name="Sign in with a passkey").click()
+    opened.page.get_by_role("heading", name="Overview").wait_for()
+    assert opened.page.url == console(opened, "")
+
+
 def test_a_passkey_signs_in_and_a_session_that_ends_leaves_the_page(
     broker: Broker, browser: Browser, ada: SigningLaptop
 ) -> None:

@@ -139,14 +139,33 @@
   let code = "";
   let answer = null;
 
+  const HOME = "/console/";
+  const SIGN_IN_PAGE = "/console/sign-in";
+  const WANTED = "percall-wanted";
+
+  // Whose session has ended sees the sign-in where the page would be that they asked for. It is kept for this tab alone,
+  // since a provider, or a link, is elsewhere.
+  function wanted() {
+    const kept = sessionStorage.getItem(WANTED) ?? HOME;
+    sessionStorage.removeItem(WANTED);
+    if (!kept.startsWith(HOME) || kept.startsWith(SIGN_IN_PAGE)) return HOME;
+    // A browser may read a path otherwise than it is written: dots, backslashes, line ends. Ours are as it reads them.
+    const { pathname, search, hash } = new URL(kept, location.origin);
+    return pathname + search + hash === kept ? kept : HOME;
+  }
+
   function prepareSignIn() {
     const byLink = document.getElementById("by-link");
     if (!byLink) return;
+    if (!location.pathname.startsWith(SIGN_IN_PAGE)) {
+      sessionStorage.setItem(WANTED, location.pathname + location.search + location.hash);
+      return;
+    }
     code = location.hash.slice(1);
     const query = new URLSearchParams(location.search);
     if (query.has("code")) answer = { code: query.get("code"), state: query.get("state") ?? "" };
     // Neither stays in the address bar, the history, or what the next page is told.
-    if (code || answer) history.replaceState(null, "", "/console/sign-in");
+    if (code || answer) history.replaceState(null, "", SIGN_IN_PAGE);
     const shown = answer ? document.getElementById("by-provider-answer") : code ? byLink : null;
     if (!shown) return;
     shown.hidden = false;
@@ -158,7 +177,11 @@
     const problem = document.getElementById("problem");
     problem.hidden = true;
     try {
-      location.assign((await SIGN_IN[form.dataset.signIn]()).next);
+      const { next } = await SIGN_IN[form.dataset.signIn]();
+      const to = next === HOME ? wanted() : next;
+      // The same address, to its fragment, would only be scrolled to.
+      if (to === location.pathname + location.search + location.hash) location.reload();
+      else location.assign(to);
     } catch (error) {
       problem.textContent = explained(error);
       problem.hidden = false;
