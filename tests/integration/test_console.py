@@ -8,6 +8,7 @@ import dataclasses
 import re
 import socket
 import time
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
@@ -21,6 +22,7 @@ from harness.signing import Answer, SigningLaptop
 from integration.conftest import Served
 from integration.replicas import replicas
 from percall_broker.asgi import ErrorAnswers
+from percall_broker.console import rendering
 from percall_broker.console.door import ConsoleDoor
 from percall_broker.console.pages.live import MOST_STREAMS, MOST_STREAMS_OF_A_PERSON
 from percall_broker.model.peers import TrustedProxies
@@ -621,6 +623,40 @@ def test_malformed_input_is_refused_and_never_fails(browser: ConsoleBrowser) -> 
     good = browser.passkey.get(asked.json["options"]["challenge"])
     for bad in ({}, {"id": "", "rawId": "", "type": "public-key", "response": {}}, {**good, "rawId": "zz"}):
         assert browser.made(asked, bad, "brake.freeze", "", "open", reason="x").status == 403
+
+
+def test_headings_go_down_one_level_at_a_time_and_a_buttons_name_holds_its_words(
+    served: Served, browser: ConsoleBrowser
+) -> None:
+    """What a screen reader announces, and what somebody says who speaks to their machine."""
+    call = served.enrol()[0].call("keyed", "get_item")["call"]
+    person = served.administrator.administer("GET", "/v1/admin/calls?limit=1")[0]["person"]
+    paths = ["", "calls", "calls?person=nobody", f"calls/{call}", "approvals", "approvals?state=all", "people"]
+    paths += [f"people/{person}", "servers", "servers/keyed", "policies", "health", "passkeys"]
+    for path in paths:
+        page = browser.text(path)
+        levels = [int(level) for level in re.findall(r"<h([1-6])", page.partition("<dialog")[0])]
+        assert levels[0] == 1, path
+        assert all(after <= before + 1 for before, after in pairwise(levels)), (path, levels)
+        for name, words in re.findall(r'<(?:a|button) [^>]*aria-label="([^"]*)"[^>]*>([^<]*)<', page):
+            assert words in name, path
+
+
+def test_small_print_can_be_read_on_every_surface() -> None:
+    """4.5 to 1 (WCAG 2.2, 1.4.3), in both schemes."""
+    style = rendering.FILES["console.css"][1].decode()
+    for scheme in re.findall(r":root \{(.*?)\}", style, re.DOTALL):
+        colours = {name: _luminance(value) for name, value in re.findall(r"--([\w-]+): #(\w{6});", scheme)}
+        for words in ("ink", "soft", "faint", "good", "bad", "warn", "accent"):
+            for surface in ("paper", "surface", "sunken"):
+                brighter, darker = sorted((colours[words], colours[surface]), reverse=True)
+                assert (brighter + 0.05) / (darker + 0.05) >= 4.5, (words, surface)
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def test_a_page_that_is_not_there_says_so(browser: ConsoleBrowser) -> None:
