@@ -236,6 +236,32 @@ def test_a_waiting_call_is_allowed_by_keyboard_and_its_arguments_are_only_text(
     assert laptop.call("keyed", "create_item", {"note": "another"})["decision"] == "ask"
 
 
+@pytest.mark.usefixtures("asking")
+@pytest.mark.parametrize("width", [1240, 640, 320])
+def test_no_page_is_wider_than_its_screen_whatever_people_and_tools_are_called(
+    broker: Broker, browser: Browser, opened: Window, width: int
+) -> None:
+    name, tool = f"n{width}".ljust(56, "o"), "create_item" + "m" * 112
+    laptop, _ = granted(broker, name, "*", tool)
+    laptop.call("keyed", tool, {"note": "x" * 300})
+    approval = laptop.call("keyed", "create_item", {"note": "x" * 300})["approval"]["id"]
+    wanted = wire.GrantRequest("keyed", (tool,), 3600, "w" * 180)
+    assert laptop.send("POST", wire.PATH_APPROVALS, wire.dump(wire.encode(wanted))).status == 200
+    paths = ["", "calls", "approvals", f"approvals/{approval}", "people", f"people/{name}"]
+    paths += ["servers", "servers/keyed", "policies", "health", "passkeys"]
+    with window(browser, viewport={"width": width, "height": 800}) as one:
+        one.context.add_cookies([{**cookie} for cookie in opened.context.cookies()])  # type: ignore[typeddict-item]
+        for path in paths:
+            one.page.goto(console(opened, path))
+            assert one.page.evaluate("document.documentElement.scrollWidth") == width, path
+            for control in one.page.locator("main :is(button, select, input, textarea):visible").all():
+                box = control.bounding_box()
+                assert box is not None, path
+                assert box["x"] >= 0, path
+                assert box["x"] + box["width"] <= width, (path, control.inner_html())
+        assert one.troubles == []
+
+
 def test_the_policy_stops_a_script_that_would_get_into_a_page(opened: Window) -> None:
     opened.page.goto(console(opened, "calls"))
     refused = opened.page.evaluate(
