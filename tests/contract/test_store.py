@@ -18,7 +18,7 @@ from percall_broker.store.sqlite import connect
 pytestmark = pytest.mark.anyio
 ALL = {
     "person": "", "grant_id": "", "agent": "", "server": "", "tool": "", "decision": "", "since_ms": 0, "until_ms": 0,
-    "limit": 1000, "of_key": 0, "secret_owner": "", "secret_version": 0,
+    "limit": 1000, "of_key": 0, "secret_owner": "", "secret_version": 0, "now": 0,
 }  # fmt: skip
 
 

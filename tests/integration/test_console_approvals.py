@@ -136,6 +136,28 @@ def test_never_says_what_it_ends_and_allowing_once_asks_nothing_more(ruled: Serv
     assert "may call create_item of keyed" in words
 
 
+def test_what_became_of_a_call_that_was_asked_about_is_told_where_it_is_listed(
+    ruled: Served, lead: ConsoleBrowser
+) -> None:
+    admin = ConsoleBrowser.signed_in(SigningLaptop.of_person(ruled.url, ruled.local_invite("teller")))
+    laptop = agent(ruled)
+    answers = {"denied": "deny", "allowed": "allow", "used": "allow", "waiting": ""}
+    for state, verb in answers.items():
+        approval = asked(laptop, title=state)
+        if verb:
+            assert answered(lead, approval, verb).status == 200
+        if state == "used":
+            assert call(laptop, title=state)["decision"] == "permit"
+        (page,) = re.findall(r'<a href="/console/calls/([^"]+)"><code>', admin.text(f"approvals/{approval}"))
+        words = "allowed" if state == "used" else state
+        (head,) = re.findall(r"<h1.*?<section", admin.text(f"calls/{page}"), re.DOTALL)
+        assert f"</svg>{words}</span>" in head
+        (cell,) = re.findall(
+            rf'<a href="/console/approvals/{approval}">(.*?)</a>', admin.text("calls?decision=ask"), re.DOTALL
+        )
+        assert f"</svg>{words}</span>" in cell
+
+
 def test_only_who_is_asked_sees_a_question_and_answers_it(ruled: Served, lead: ConsoleBrowser) -> None:
     laptop = agent(ruled)
     approval = asked(laptop, title="private")

@@ -55,14 +55,19 @@ class Arguments:
     digest: str
 
 
-def of(entries: Sequence[dict[str, Any]]) -> Story:
-    """The story of a call's entries, oldest first."""
+def of(entries: Sequence[dict[str, Any]], approval_state: str = "") -> Story:
+    """The story of a call's entries, oldest first; of one that was asked about, with what became of its approval."""
     first = entries[0]
     steps = tuple(_step(entry, first["time_ms"]) for entry in entries)
     outcomes = [entry for entry in entries if entry["kind"] == "outcome"]
-    ended = {"forbid": "refused", "ask": "asked"}.get(str(first.get("decision")), "")
+    ended = {"forbid": "refused", "ask": became(approval_state) or "asked"}.get(str(first.get("decision")), "")
     outcome = outcomes[0]["outcome"] if outcomes else ended
     return Story(first, steps, outcome, outcomes[0]["duration_ms"] if outcomes else 0)
+
+
+def became(approval_state: str) -> str:
+    """What became of a call that was asked about. That its approval was used is another call's story."""
+    return "allowed" if approval_state == "used" else approval_state
 
 
 def arguments_of(text: str) -> Arguments:

@@ -1,6 +1,7 @@
 """Calls as they come, with filters, and one call's story from request to outcome."""
 
 # No postponed annotations here: FastAPI reads them.
+import contextlib
 import time
 from typing import Any, Literal
 from urllib.parse import urlencode
@@ -10,7 +11,9 @@ from starlette.responses import HTMLResponse, Response
 
 from percall_broker.console import rendering, story
 from percall_broker.console.asking import Pages
+from percall_broker.model.errors import NotFound
 from percall_broker.pipeline.administration.record import Filters
+from percall_broker.pipeline.console.sessions import Session
 
 Decision = Literal["", "permit", "forbid"]
 Since = Literal["", "1h", "24h", "7d"]
@@ -39,7 +42,9 @@ def router(pages: Pages) -> APIRouter:
             until_ms=int(before) if before.isascii() and before.isdecimal() and len(before) < 16 else 0,  # noqa: PLR2004
             limit=_ROWS + 1,
         )
-        rows = await record.calls(filters)
+        rows = [
+            {**row, "became": story.became(row["approval_state"])} for row in await record.calls_with_approvals(filters)
+        ]
         asked |= {"since": since if since in _SECONDS else ""}
         given = {name: value for name, value in asked.items() if value}
         older = ""
@@ -54,6 +59,14 @@ def router(pages: Pages) -> APIRouter:
             "newest": newest,
             "is_filtered": bool(given),
         }
+
+    async def told(session: Session, call: str) -> story.Story:
+        entries = await record.story(call)
+        state = ""
+        if approval := entries[0].get("waits_for"):
+            with contextlib.suppress(NotFound):  # long over, and forgotten
+                state = (await pages.broker.approvals.inbox.show(session.asking(), approval))["state"]
+        return story.of(entries, state)
 
     @routes.get("/calls")
     async def show(request: Request) -> Response:
@@ -72,13 +85,12 @@ def router(pages: Pages) -> APIRouter:
     @routes.get("/calls/{call}")
     async def one(request: Request, call: str) -> Response:
         session = await pages.session(request)
-        told = story.of(await record.story(call))
-        return await pages.page(request, session, "call.html", call=call, story=told)
+        return await pages.page(request, session, "call.html", call=call, story=await told(session, call))
 
     @routes.get("/calls/{call}/story")
     async def part_of_one(request: Request, call: str) -> Response:
-        await pages.session(request)
-        return HTMLResponse(rendering.page("part_story.html", call=call, story=story.of(await record.story(call))))
+        session = await pages.session(request)
+        return HTMLResponse(rendering.page("part_story.html", call=call, story=await told(session, call)))
 
     @routes.post("/calls/{call}/arguments")
     async def arguments(request: Request, call: str) -> Response:

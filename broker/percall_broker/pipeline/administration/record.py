@@ -47,9 +47,16 @@ class Record:
 
     async def calls(self, filters: Filters) -> list[Row]:
         """Calls with their outcomes, newest first. Where a key is named, only what used it, calls or not."""
+        return [call_row(row) for row in await self._listed(filters)]
+
+    async def calls_with_approvals(self, filters: Filters) -> list[Row]:
+        """The same, each with the `approval_state` of its approval; empty without one, and where it is long over."""
+        return [{**call_row(row), "approval_state": row["approval_state"]} for row in await self._listed(filters)]
+
+    async def _listed(self, filters: Filters) -> list[Row]:
         parameters = {name: getattr(filters, name) for name in Filters.__dataclass_fields__}
         of_key = int(bool(filters.secret_owner or filters.secret_version))
-        return [call_row(row) for row in await self._store.fetch("list_calls", **parameters, of_key=of_key)]
+        return await self._store.fetch("list_calls", **parameters, of_key=of_key, now=int(time.time()))
 
     async def calls_after(self, seq: int, limit: int = 500) -> list[Row]:
         """Calls recorded after a row of the log, oldest first; each with its `seq`."""

@@ -198,7 +198,7 @@ INSERT INTO proofs (jti, expires_at) VALUES (:jti, :expires_at) ON CONFLICT DO N
 -- name: forget_proofs(now)
 DELETE FROM proofs WHERE expires_at < :now
 
--- name: list_calls(person, grant_id, agent, server, tool, decision, since_ms, until_ms, limit, of_key, secret_owner, secret_version)
+-- name: list_calls(person, grant_id, agent, server, tool, decision, since_ms, until_ms, limit, of_key, secret_owner, secret_version, now)
 -- Long reading. Calls with their outcomes, newest first; an empty string, or 0, filters nothing.
 -- of_key 1: only those whose requests carried this key, and requests with it that belong to no call. Then an empty
 -- secret_owner means the shared key, and secret_version 0 any version.
@@ -210,7 +210,9 @@ WITH uses AS (
 SELECT c.seq, c.call, c.time_ms, c.grant_id, c.person, c.agent, c.device, COALESCE(d.name, '') AS device_name,
        c.server, c.tool, c.decision, c.reason, COALESCE(o.outcome, '') AS outcome,
        COALESCE(o.duration_ms, 0) AS duration_ms, c.approval,
-       COALESCE((SELECT MIN(n.answered_by) FROM approval_groups n WHERE n.approval = c.approval), '') AS approver
+       COALESCE((SELECT MIN(n.answered_by) FROM approval_groups n WHERE n.approval = c.approval), '') AS approver,
+       COALESCE((SELECT CASE WHEN a.state IN ('pending', 'allowed') AND a.expires_at <= :now THEN 'expired' ELSE a.state END
+                 FROM approvals a WHERE a.id = c.approval), '') AS approval_state
 FROM log c LEFT JOIN log o ON o.kind = 'outcome' AND o.id = c.id
      LEFT JOIN device_keys k ON k.thumbprint = c.device LEFT JOIN devices d ON d.id = k.device
 WHERE ((:of_key = 0 AND c.kind = 'call')
