@@ -375,6 +375,16 @@ def test_calls_are_listed_with_filters_and_one_tells_its_story(served: Served, b
     assert "alert(1)" not in story
 
 
+@pytest.mark.parametrize("query", ["since=bogus", "decision=maybe", "before=yesterday"])
+def test_a_filter_that_nobody_understands_is_refused_and_not_ignored(browser: ConsoleBrowser, query: str) -> None:
+    name, _, value = query.partition("=")
+    for path in ("calls", "calls/rows"):
+        answer = browser.get(f"{path}?{query}")
+        assert answer.status == 400
+        assert f"calls.{name}" in answer.body.decode()
+        assert value in answer.body.decode() or name == "before"
+
+
 def test_reading_arguments_is_recorded_and_shows_hidden_characters(served: Served, browser: ConsoleBrowser) -> None:
     laptop, _ = served.enrol()
     call = laptop.call("keyed", "get_item", {"note": "<script>alert(1)</script>\u202e"})["call"]

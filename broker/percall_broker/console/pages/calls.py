@@ -3,7 +3,8 @@
 # No postponed annotations here: FastAPI reads them.
 import contextlib
 import time
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
@@ -11,12 +12,11 @@ from starlette.responses import HTMLResponse, Response
 
 from percall_broker.console import rendering, story
 from percall_broker.console.asking import Pages
-from percall_broker.model.errors import NotFound
+from percall_broker.model.errors import InvalidInput, NotFound
 from percall_broker.pipeline.administration.record import Filters
 from percall_broker.pipeline.console.sessions import Session
 
-Decision = Literal["", "permit", "forbid"]
-Since = Literal["", "1h", "24h", "7d"]
+_DECISIONS = ("", "permit", "ask", "forbid")
 _SECONDS = {"": 0, "1h": 3600, "24h": 86400, "7d": 7 * 86400}
 _ROWS = 100
 
@@ -27,25 +27,10 @@ def router(pages: Pages) -> APIRouter:
     record = pages.broker.administration.record
 
     async def listed(request: Request) -> dict[str, Any]:
-        query = request.query_params
-        asked = {name: query.get(name, "") for name in ("person", "agent", "server", "tool", "grant", "decision")}
-        since = query.get("since", "")
-        before = query.get("before", "")
-        filters = Filters(
-            person=asked["person"],
-            agent=asked["agent"],
-            server=asked["server"],
-            tool=asked["tool"],
-            grant_id=asked["grant"],
-            decision=asked["decision"] if asked["decision"] in {"permit", "ask", "forbid"} else "",
-            since_ms=int((time.time() - _SECONDS[since]) * 1000) if _SECONDS.get(since) else 0,
-            until_ms=int(before) if before.isascii() and before.isdecimal() and len(before) < 16 else 0,  # noqa: PLR2004
-            limit=_ROWS + 1,
-        )
+        filters, asked = _filters(request.query_params)
         rows = [
             {**row, "became": story.became(row["approval_state"])} for row in await record.calls_with_approvals(filters)
         ]
-        asked |= {"since": since if since in _SECONDS else ""}
         given = {name: value for name, value in asked.items() if value}
         older = ""
         if len(rows) > _ROWS:
@@ -99,3 +84,33 @@ def router(pages: Pages) -> APIRouter:
         return HTMLResponse(rendering.page("part_arguments.html", arguments=story.arguments_of(text)))
 
     return routes
+
+
+def _filters(query: Mapping[str, str]) -> tuple[Filters, dict[str, str]]:
+    """What is asked for, and its values as they were given. Raises InvalidInput."""
+    names = ("person", "agent", "server", "tool", "grant", "decision", "since")
+    asked = {name: query.get(name, "") for name in names}
+    seconds = _SECONDS[_one_of(_SECONDS, "since", asked["since"])]
+    before = query.get("before") or "0"
+    if not (before.isascii() and before.isdecimal() and len(before) < 16):  # noqa: PLR2004
+        raise InvalidInput("calls.before", "'before' is a moment in milliseconds.")
+    filters = Filters(
+        person=asked["person"],
+        agent=asked["agent"],
+        server=asked["server"],
+        tool=asked["tool"],
+        grant_id=asked["grant"],
+        decision=_one_of(_DECISIONS, "decision", asked["decision"]),
+        since_ms=int((time.time() - seconds) * 1000) if seconds else 0,
+        until_ms=int(before),
+        limit=_ROWS + 1,
+    )
+    return filters, asked
+
+
+def _one_of(known: Iterable[str], name: str, value: str) -> str:
+    """A filter's value. What nobody understands is refused: ignored, it would pass for one that every call fits."""
+    if value not in known:
+        words = ", ".join(filter(None, known))
+        raise InvalidInput(f"calls.{name}", f"No call can be filtered by {name}={value}.", f"There are: {words}.")
+    return value
