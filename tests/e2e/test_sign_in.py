@@ -54,7 +54,7 @@ def test_a_person_signs_in_and_calls_without_any_invite(organisation: Broker, tm
     said = laptop.run("login", organisation.url, "--keyring", "file").stdout
     assert "Signed in as alice@example.com" in said
     assert "server keyed" in said
-    assert "You are signed in" in (tmp_path / "page").read_text()
+    assert "Go back to your terminal" in (tmp_path / "page").read_text()
     with laptop.client("keyed") as client:
         client.initialize()
         assert client.call_text("get_item").startswith("200 ")
@@ -67,12 +67,13 @@ def test_a_person_signs_in_and_calls_without_any_invite(organisation: Broker, tm
     assert sum(grant["state"] == "active" for grant in grants) == 2, "to sign in again makes no further grant"
 
 
-def test_who_may_not_come_in_is_told_why(organisation: Broker, tmp_path: Path) -> None:
+def test_who_may_not_come_in_is_told_why_and_no_page_says_that_they_did(organisation: Broker, tmp_path: Path) -> None:
     laptop = laptop_of(tmp_path, "bob")
     done = laptop.run("login", organisation.url, "--keyring", "file", check=False)
     assert done.returncode == 6
     assert "bob@example.com is in no group" in done.stderr
     assert "Traceback" not in done.stderr
+    assert "signed in" not in (tmp_path / "page").read_text()
 
 
 def test_a_forged_redirect_is_not_taken_and_the_real_one_still_is(organisation: Broker, tmp_path: Path) -> None:

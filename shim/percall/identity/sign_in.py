@@ -142,8 +142,8 @@ class _Handler(BaseHTTPRequestHandler):
             server.answer = _Answer(code=query["code"])
         else:
             server.answer = _Answer(error=_plain(query.get("error_description") or query.get("error") or "no code"))
-        if server.answer.code:
-            self._say(200, "You are signed in", "You can close this tab, and go on in the terminal.")
+        if server.answer.code:  # which the broker may refuse: no group that it knows, another account
+            self._say(200, "Go back to your terminal", "It says how the sign-in went. You can close this tab.")
         else:
             self._say(400, "You are not signed in", "The terminal says why.")
 
