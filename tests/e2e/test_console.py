@@ -362,6 +362,16 @@ def test_signing_in_leads_to_the_page_that_was_asked_for(ada: SigningLaptop, ope
     opened.troubles.clear()  # the browser lists each 401
 
 
+def test_a_link_of_another_site_leads_who_is_signed_in_to_its_page(opened: Window) -> None:
+    """As in a message that is read in a browser."""
+    people = console(opened, "people")
+    opened.page.goto(f"data:text/html,<a href='{people}'>Answer it</a>")
+    opened.page.get_by_role("link").click()
+    opened.page.get_by_role("heading", name="People").wait_for()
+    assert opened.page.url == people
+    opened.troubles.clear()  # the browser lists the 401 of its first try
+
+
 @pytest.mark.parametrize(
     "kept",
     [

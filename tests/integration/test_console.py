@@ -318,6 +318,15 @@ def test_no_other_site_has_a_browser_change_anything(browser: ConsoleBrowser, he
         assert (answer.status, answer.code) == (403, "console.origin")
 
 
+def test_only_who_is_led_here_by_another_site_is_asked_to_come_again_and_once(browser: ConsoleBrowser) -> None:
+    """Its link's request has no cookie, which is kept from other sites; the page's own has."""
+    stranger = ConsoleBrowser.of(browser.at)
+    for site, again in (("cross-site", "0"), ("same-origin", None), ("none", None)):
+        stranger.sent = {"Sec-Fetch-Site": site}
+        answer = stranger.get("people")
+        assert (answer.status, answer.headers.get("refresh")) == (401, again)
+
+
 async def paths_of_the_console(folder: Path) -> dict[str, Any]:
     """Each path of the console of a broker that is composed as every one is, with its methods."""
     async with composed(folder) as broker:

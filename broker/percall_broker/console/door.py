@@ -146,4 +146,6 @@ class ConsoleDoor:
         context: dict[str, Any] = {"error": error}
         if is_stranger:
             context |= sign_in.context(self._pages)
-        return HTMLResponse(rendering.page(name, **context), status)
+        # A page of ours that asks again brings the session that there may be.
+        again = {"Refresh": "0"} if is_stranger and security.is_led_here(scope) else {}
+        return HTMLResponse(rendering.page(name, **context), status, again)

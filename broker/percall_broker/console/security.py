@@ -46,6 +46,11 @@ def check_origin(scope: Message, origin: str) -> None:
         )
 
 
+def is_led_here(scope: Message) -> bool:
+    """Whether a link of another site leads here. The browser then keeps the session's cookie to itself."""
+    return scope["method"] == "GET" and (b"sec-fetch-site", b"cross-site") in scope["headers"]
+
+
 def cookie_name(origin: str, of: str = "") -> str:
     """The cookie of a session. The prefix has the browser take it over https alone, and from this very host."""
     return ("__Host-percall" if origin.startswith("https:") else "percall-console") + of

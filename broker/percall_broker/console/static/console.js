@@ -251,6 +251,9 @@
       sessionStorage.removeItem(NOTICE);
       notice(waiting, "good");
     }
-    if (document.body.classList.contains("signed-in")) listen();
+    if (document.body.classList.contains("signed-in")) {
+      sessionStorage.removeItem(WANTED);
+      listen();
+    }
   });
 })();
