@@ -236,7 +236,8 @@ def test_nothing_that_a_repository_s_own_configuration_names_is_run(laptop: Lapt
     name = subprocess.run(config_blob, cwd=repository, check=True, capture_output=True, text=True).stdout.strip()
     (repository / ".git" / "objects" / name[:2] / name[2:]).unlink()
     done = laptop.run("scan", str(repository), check=False)
-    assert "could not read the history" in done.stderr
+    assert "could not read the history" in done.stdout
+    assert "a key is pasted" in done.stdout, "what was found elsewhere is told"
     assert not ran.exists()
 
 
@@ -253,6 +254,63 @@ def test_the_history_of_a_folder_in_a_shallow_worktree_is_read(laptop: Laptop, t
     git_in(clone, "worktree", "add", "-q", "--detach", str(tree))
     rows = [row for row in scan(laptop, str(tree / "app"), code=7) if row["origin"] == "history"]
     assert [(row["server"], row["file"]) for row in rows] == [("two", str(tree / "app" / ".mcp.json"))]
+
+
+def repository_with_a_key_in_its_history(folder: Path) -> Path:
+    folder.mkdir()
+    git_in(folder, "init", "-q")
+    (folder / ".mcp.json").write_text(json.dumps({"mcpServers": {"gh": SERVER}}))
+    git_in(folder, "add", ".")
+    git_in(folder, "commit", "-qm", "one")
+    git_in(folder, "rm", "-q", ".mcp.json")
+    git_in(folder, "commit", "-qm", "two")
+    return folder
+
+
+def test_what_is_too_large_for_a_config_or_no_file_is_not_read_in_a_history(laptop: Laptop, tmp_path: Path) -> None:
+    repository = repository_with_a_key_in_its_history(tmp_path / "repository")
+    config = repository / ".mcp.json"
+    config.write_text(json.dumps({"mcpServers": {"huge": SERVER}}) + " " * 5_000_000)
+    git_in(repository, "add", ".")
+    git_in(repository, "commit", "-qm", "three")
+    config.unlink()
+    config.mkdir()
+    (config / "file").write_text("in a folder that is called like a config")
+    git_in(repository, "add", ".")
+    git_in(repository, "commit", "-qm", "four")
+    rows = [row for row in scan(laptop, str(repository), code=7) if row.get("origin") == "history"]
+    assert [row["server"] for row in rows] == ["gh"]
+
+
+def test_a_ref_that_leads_nowhere_keeps_no_history_from_being_read(laptop: Laptop, tmp_path: Path) -> None:
+    repository = repository_with_a_key_in_its_history(tmp_path / "repository")
+    (repository / ".git" / "refs" / "heads" / "nowhere").write_text("1" * 40 + "\n")
+    assert [row["origin"] for row in scan(laptop, str(repository), code=7)] == ["history"]
+
+
+@pytest.mark.parametrize("name", ["shallow", "objects/info/alternates"])
+def test_a_link_in_a_repository_has_nothing_of_another_file_printed(laptop: Laptop, tmp_path: Path, name: str) -> None:
+    repository, elsewhere = repository_with_a_key_in_its_history(tmp_path / "repository"), tmp_path / "elsewhere"
+    elsewhere.write_text("somebody's words\n")
+    (repository / ".git" / name).symlink_to(elsewhere)
+    for more in ((), ("--json",)):
+        done = laptop.run("scan", str(repository), *more, check=False)
+        assert "somebody's words" not in done.stdout + done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no pipes in folders")
+@pytest.mark.parametrize("name", ["shallow", "objects/info/alternates"])
+def test_a_history_that_cannot_be_read_keeps_nothing_else_from_being_found(
+    laptop: Laptop, tmp_path: Path, name: str
+) -> None:
+    repository = repository_with_a_key_in_its_history(tmp_path / "repository")
+    (repository / ".mcp.json").write_text(json.dumps({"mcpServers": {"now": SERVER}}))
+    os.mkfifo(repository / ".git" / name)
+    rows = scan(laptop, str(repository), code=7)
+    assert ("config", "now") in {(row.get("origin"), row.get("server")) for row in rows}
+    if name != "shallow":  # which is left out
+        (unread,) = [row for row in rows if row["state"] == "unreadable"]
+        assert (unread["error"]["code"], unread["origin"]) == ("scan.git", "history")
 
 
 def test_copies_that_editors_and_people_keep_are_found(laptop: Laptop, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from percall.clients.scan import BACKUP, HISTORY, PASTED, PERCALL, Finding, Scan
 if TYPE_CHECKING:
     from collections.abc import Sized
 
+    from percall.errors import PercallError
+
 FOUND_EXIT_CODE = 7
 _UNREADABLE_EXIT_CODE = 2
 
@@ -36,12 +38,14 @@ def scan(
         for finding in found.findings:
             output.say_json(_as_json(finding))
         for one in found.unreadable:
-            error = {"code": one.error.code, "message": one.error.message, "next_step": one.error.next_step}
-            output.say_json({"client": one.client.name, "file": str(one.file), "state": "unreadable", "error": error})
+            output.say_json(_unreadable(one.file, one.error, client=one.client.name))
+        if folder and found.unread_history:
+            output.say_json(_unreadable(folder, found.unread_history, origin=HISTORY))
     else:
         _tell(found, home)
     pasted = any(finding.state == PASTED for finding in found.findings)
-    raise typer.Exit(FOUND_EXIT_CODE if pasted else _UNREADABLE_EXIT_CODE if found.unreadable else 0)
+    unreadable = found.unreadable or found.unread_history
+    raise typer.Exit(FOUND_EXIT_CODE if pasted else _UNREADABLE_EXIT_CODE if unreadable else 0)
 
 
 def _tell(found: Scan, home: Path) -> None:
@@ -59,6 +63,8 @@ def _tell(found: Scan, home: Path) -> None:
     for one in found.unreadable:
         output.say(f"{one.client.title}  {_short(one.file, home)}")
         output.say(f"  {one.error}")
+    if found.unread_history:
+        output.say(str(found.unread_history))
     output.say(_summary(found))
 
 
@@ -108,7 +114,7 @@ def _advice(finding: Finding) -> str:
 
 
 def _summary(found: Scan) -> str:
-    if not found.findings and not found.unreadable:
+    if not found.findings and not found.unreadable and not found.unread_history:
         return "No MCP server was found."
     pasted = [finding for finding in found.findings if finding.state == PASTED]
     keys = {number for finding in pasted for number in finding.keys}
@@ -125,6 +131,11 @@ def _counted(things: Sized, noun: str) -> str:
 
 def _short(path: Path, home: Path) -> str:
     return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
+
+
+def _unreadable(file: Path, error: PercallError, **more: str) -> dict[str, object]:
+    told = {"code": error.code, "message": error.message, "next_step": error.next_step}
+    return {**more, "file": str(file), "state": "unreadable", "error": told}
 
 
 def _as_json(finding: Finding) -> dict[str, object]:

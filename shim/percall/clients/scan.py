@@ -63,6 +63,7 @@ class Scan:
 
     findings: list[Finding] = field(default_factory=list)
     unreadable: list[Unreadable] = field(default_factory=list)
+    unread_history: PercallError | None = None
     _numbers: dict[str, int] = field(default_factory=dict, repr=False)  # SECRET keys, never log
 
     def add_file(self, client: Client, file: Path, origin: str) -> None:
@@ -124,7 +125,7 @@ def of_machine(home: Path, folder: Path) -> Scan:
 def of_folder(folder: Path, home: Path) -> Scan:
     """All clients' files in a folder, at any depth and in its git history, and the copies that are kept elsewhere.
 
-    Raises UsageError when the folder is none, or when git cannot read its history.
+    Raises UsageError when the folder is none.
     """
     if not folder.is_dir():
         raise UsageError("scan.folder", f"{folder} is no folder.")
@@ -135,8 +136,11 @@ def of_folder(folder: Path, home: Path) -> Scan:
             scan.add_file(client, file, CONFIG)
         for client in clients_of(original(path)):
             scan.add_file(client, file, BACKUP)
-    for client, path, commit, text in _history(folder):
-        scan.add_text(client, folder / path, text, commit)
+    try:
+        for client, path, commit, text in _history(folder):
+            scan.add_text(client, folder / path, text, commit)
+    except UsageError as error:  # what was found elsewhere is told all the same
+        scan.unread_history = error
     seen = {one.server.file for one in scan.findings}
     for client, file in copies.of_machine(home):
         if file not in seen:
@@ -155,8 +159,12 @@ def _history(folder: Path) -> Iterator[tuple[Client, str, str, str]]:
     with git_history.opened(folder) as history:
         if history is None:
             return
-        for version, path in dict.fromkeys(history.versions()):
-            if clients := [*clients_of(path), *clients_of(original(path))]:
-                text, commit = history.text(version), history.first_commit(version)
-                for client in clients:
-                    yield client, str(PurePosixPath(path)), commit, text
+        for version, path in history.versions(lambda path: bool(_clients_that_may_have_it(path))):
+            text, commit = history.text(version), history.first_commit(version)
+            for client in _clients_that_may_have_it(path):
+                yield client, str(PurePosixPath(path)), commit, text
+
+
+def _clients_that_may_have_it(path: str) -> list[Client]:
+    """Whose config it is, or a copy of one."""
+    return [*clients_of(path), *clients_of(original(path))]
