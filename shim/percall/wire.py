@@ -61,6 +61,7 @@ PATH_APPROVALS = "/v1/approvals"
 PATH_INBOX = "/v1/inbox"
 PATH_AGENT = "/v1/agent"
 PATH_TOOLS = "/v1/tools"
+PATH_ADMIN = "/v1/admin/"
 PATH_RELAY = "/mcp/"
 """A remote server's name follows."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.processes import Laptop, keyed_entry
 from harness.terminal import at_a_terminal
@@ -19,6 +19,15 @@ MINE = "test_personsOwnKeyGivenAtATerminal00000001"
 NEW = "test_personsOwnKeyAfterItsRotation00000002"
 
 
+def with_passphrase(broker: Broker, person: str, folder: Path) -> Laptop:
+    """Somebody new with a grant, who has set a passphrase at their terminal."""
+    laptop = Laptop(folder)
+    login = ["login", broker.url, "--invite", broker.invite(person, "keyed", tools="get_*"), "--keyring", "file"]
+    said, code = at_a_terminal("percall", login, laptop.environment, [PASSPHRASE, PASSPHRASE])
+    assert code == 0, said
+    return laptop
+
+
 def key_in(upstream: Upstream) -> str:
     (value,) = [value for name, value in upstream.seen[-1].headers.items() if name.lower() == "authorization"]
     return value.removeprefix("Bearer ")
@@ -27,12 +36,7 @@ def key_in(upstream: Upstream) -> str:
 def test_a_person_gives_rotates_offers_and_removes_a_key_of_their_own(
     broker: Broker, upstream: Upstream, person: str, tmp_path: Path
 ) -> None:
-    scope = ("--server", "keyed", "--tools", "get_*", "--expires", "1h", "--json")
-    made = json.loads(broker.administrator.administer("grant", "create", person, *scope).stdout)
-    laptop = Laptop(tmp_path)
-    login = ["login", broker.url, "--invite", made["invite"], "--keyring", "file"]
-    said, code = at_a_terminal("percall", login, laptop.environment, [PASSPHRASE, PASSPHRASE])
-    assert code == 0, said
+    laptop = with_passphrase(broker, person, tmp_path)
 
     def key(verb: str, *typed: str, stdin: str | None = None) -> str:
         arguments = ["key", verb, "keyed", *(["--secret-stdin"] if stdin else [])]
@@ -60,6 +64,7 @@ def test_a_person_gives_rotates_offers_and_removes_a_key_of_their_own(
         refused = laptop.run("key", "remove", "keyed", check=False)
         assert refused.returncode == 3, "no terminal, no presence"
         assert "presence.no_terminal" in refused.stderr
+        assert "--automation" not in refused.stderr, "which has no keys of its own"
 
         (used,) = broker.rows("log", "list", "--secret-version", "keyed@1", "--secret-owner", person)
         assert used["person"] == person
@@ -76,6 +81,46 @@ def test_a_person_gives_rotates_offers_and_removes_a_key_of_their_own(
         client.call("get_item")
         assert key_in(upstream) == shared
     assert "no key of your own" in laptop.run("key", "list").stdout
+
+
+def test_a_key_is_told_for_each_agent_with_why_one_does_not_use_it(broker: Broker, person: str, tmp_path: Path) -> None:
+    laptop = with_passphrase(broker, person, tmp_path)
+    said, code = at_a_terminal("percall", ["key", "add", "keyed"], laptop.environment, [MINE, PASSPHRASE])
+    assert code == 0, said
+
+    def rows(*more: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in laptop.run("key", "list", "--json", *more).stdout.splitlines()]
+
+    scope = ("--server", "keyed", "--tools", "get_*", "--agent", "cursor")
+    broker.administrator.administer("grant", "create", person, *scope)
+    laptop.run("status")
+    listed = laptop.run("key", "list").stdout
+    assert "used by default" in listed
+    assert f"keyed: The agent 'cursor' on this device was not introduced with {person}'s passphrase" in listed
+    assert "percall key confirm keyed --agent cursor" in listed
+    (row,) = rows()
+    assert row["refusal"] is None
+    told = {one["agent"]: (one["refusal"] or {}).get("code") for one in row["agents"]}
+    assert told == {"default": None, "cursor": "key.device"}
+    (row,) = rows("--agent", "cursor")
+    assert row["refusal"]["code"] == "key.device"
+
+
+def test_a_key_is_asked_for_only_where_it_can_be_given(broker: Broker, person: str, tmp_path: Path) -> None:
+    laptop = with_passphrase(broker, person, tmp_path)
+    steps: list[tuple[str, list[str], int]] = [("rotate", [], 2), ("add", [MINE, PASSPHRASE], 0), ("add", [], 2)]
+    said = ""
+    for verb, typed, code in steps:
+        said, ended = at_a_terminal("percall", ["key", verb, "keyed"], laptop.environment, typed)
+        assert ended == code, said
+        assert ("Your key for" in said) == bool(typed)
+    assert "percall key rotate keyed" in said
+    other = broker.enrol(f"{person}-b", "keyed")
+    said, ended = at_a_terminal("percall", ["key", "add", "keyed"], other.environment, [])
+    assert (ended, "[presence.unset]" in said) == (3, True)
+    assert "Your key for" not in said
+    refused = laptop.run("key", "rotate", "keyed", "--secret-stdin", stdin=NEW, check=False)
+    assert "[presence.no_terminal]" in refused.stderr
 
 
 def test_copies_of_a_key_are_listed_without_it(broker: Broker, upstream: Upstream, person: str) -> None:

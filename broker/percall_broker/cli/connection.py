@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from percall import home
+from percall import home, wire
 from percall.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,4 +39,4 @@ def under(*parts: str) -> str:
     for part in parts:
         if not part or "/" in part or part in {".", ".."}:
             raise UsageError("cli.name", f"{part!r} cannot be a name.", "Names have no slash.")
-    return "/v1/admin/" + "/".join(quote(part, safe="") for part in parts)
+    return wire.PATH_ADMIN + "/".join(quote(part, safe="") for part in parts)

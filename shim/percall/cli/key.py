@@ -10,12 +10,14 @@ import typer
 from percall import home
 from percall.adoption import records
 from percall.cli import output
-from percall.errors import UsageError
+from percall.errors import PercallError, UsageError
 from percall.identity import personal_keys
 from percall.identity.client import SignedClient
 from percall.identity.prompts import hidden
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from percall import wire
 
 keys = typer.Typer(
@@ -50,23 +52,51 @@ def rotate(server: Server, secret_stdin: SecretStdin = False, agent: Agent = Non
 
 @keys.command("list")
 def list_keys(agent: Agent = None, as_json: Json = False) -> None:
-    """Show your keys. At each broker that you have a login at: where they go, and whether they are used from here."""
-    logins = home.logins(agent)
-    by_broker = {login.broker: login for login in reversed(logins)}
+    """Show your keys. At each broker that you have a login at: where they go, and which agents here use them."""
     rows: list[tuple[str, ...]] = []
-    for broker, login in sorted(by_broker.items()):
-        with SignedClient.of(login) as client:
-            found = personal_keys.listed(client)
-        for key in found:
-            if as_json:
-                output.say_json({"broker": broker, **_json_of(key)})
-            rows.append((key.server, broker, str(key.version), output.when(key.created_at), _state(key), key.goes_to))
+    why_not: list[str] = []
+    for broker, by_agent in _by_agent(agent):
+        key = next((one for one in by_agent.values() if one.refusal is None), next(iter(by_agent.values())))
+        refusals = {name: one.refusal for name, one in by_agent.items()}
+        if as_json:
+            agents = [{"agent": name, "refusal": _refusal_of(refusal)} for name, refusal in refusals.items()]
+            output.say_json({"broker": broker, **_json_of(key), "agents": agents})
+        given = output.when(key.created_at)
+        rows.append((key.server, broker, str(key.version), given, _state(key, refusals), key.goes_to))
+        told = (f"{key.server}: {one.message} {one.next_step}".rstrip() for one in refusals.values() if one)
+        why_not += dict.fromkeys(told)
     if as_json:
         return
-    if rows:
-        output.table([("server", "broker", "version", "given", "state", "goes to"), *rows])
-    else:
+    if not rows:
         output.say("You have given no key of your own. To give one: percall key add SERVER")
+        return
+    output.table([("server", "broker", "version", "given", "state", "goes to"), *rows])
+    for line in why_not:
+        output.say(line)
+
+
+def _by_agent(agent: str | None) -> list[tuple[str, dict[str, wire.PersonalKey]]]:
+    """Each key with its broker, as it is for each agent here of its person's.
+
+    An agent that its broker refuses is told, and passed over. Raises PercallError when all are.
+    """
+    newest = {(login.broker, login.person, login.agent): login for login in reversed(home.logins(agent))}
+    found: dict[tuple[str, str, str], dict[str, wire.PersonalKey]] = {}
+    failed: list[tuple[str, PercallError]] = []
+    for broker, person, name in sorted(newest):
+        try:
+            with SignedClient.of(newest[broker, person, name]) as client:
+                keys_of_it = personal_keys.listed(client)
+        except PercallError as error:
+            failed.append((name, error))
+            continue
+        for key in keys_of_it:
+            found.setdefault((broker, person, key.server), {})[name] = key
+    if failed and len(failed) == len(newest):
+        raise failed[0][1]
+    for name, problem in failed:
+        output.say_error(f"agent {name}: {problem}")
+    return [(broker, by_agent) for (broker, _, _), by_agent in found.items()]
 
 
 @keys.command()
@@ -121,6 +151,7 @@ def _give(server: str, verb: str, agent: str | None, *, from_stdin: bool, quiet:
     """Says where the key will go, then asks for it; the passphrase that follows signs both."""
     with _client(server, agent) as client:
         place = _seen(client, server, quiet=quiet)
+        personal_keys.require_givable(client, server, verb)
         return personal_keys.change(client, server, verb, _secret(server, from_stdin=from_stdin).encode(), place)
 
 
@@ -149,10 +180,12 @@ def _tell(told: wire.PersonalKey | None, as_json: bool, text: str) -> None:
         output.say(f"  {told.refusal.message} {told.refusal.next_step}".rstrip())
 
 
-def _state(key: wire.PersonalKey) -> str:
-    if key.refusal is not None:
-        return f"not used: {key.refusal.code}"
-    return f"offered {output.when(key.offered_at)}" if key.offered_at else "used"
+def _state(key: wire.PersonalKey, refusals: Mapping[str, wire.Refusal | None]) -> str:
+    using = [name for name, refusal in refusals.items() if refusal is None]
+    if not using:
+        return "not used"
+    used = "used" if len(using) == len(refusals) else f"used by {', '.join(using)}"
+    return f"{used}, offered {output.when(key.offered_at)}" if key.offered_at else used
 
 
 def _json_of(key: wire.PersonalKey) -> dict[str, object]:
@@ -162,7 +195,11 @@ def _json_of(key: wire.PersonalKey) -> dict[str, object]:
         "created_at": key.created_at,
         "offered_at": key.offered_at,
         "goes_to": key.goes_to,
-        "refusal": None
-        if key.refusal is None
-        else {"code": key.refusal.code, "message": key.refusal.message, "next_step": key.refusal.next_step},
+        "refusal": _refusal_of(key.refusal),
     }
+
+
+def _refusal_of(refusal: wire.Refusal | None) -> dict[str, str] | None:
+    if refusal is None:
+        return None
+    return {"code": refusal.code, "message": refusal.message, "next_step": refusal.next_step}

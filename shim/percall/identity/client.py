@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from percall import wire
-from percall.errors import BrokerRefusal, BrokerUnreachable, UsageError, WireError
+from percall.errors import BrokerRefusal, BrokerUnreachable, IdentityError, UsageError, WireError
 from percall.http1 import certificate_refused, reason_of
 from percall.identity import keyrings, presence, proxies
 from percall.proof import DeviceKey, digest
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 TIMEOUT_SECONDS = 15.0
 _UNAUTHORISED = 401
+_AUTOMATION = (
+    " A program administers with a grant of its own: percall-broker grant create NAME --automation --may AREAS."
+)
 _MOST_BYTES = 64 * 1024 * 1024
 
 
@@ -86,7 +89,12 @@ class SignedClient:
         except BrokerRefusal as refused:
             if refused.code != "presence.required" or self._presence is not None:
                 raise
-            self.ask_presence()
+            try:
+                self.ask_presence()
+            except IdentityError as error:
+                if error.code == "presence.no_terminal" and path.startswith(wire.PATH_ADMIN):
+                    error.next_step += _AUTOMATION
+                raise
             return self._request(method, path, body, media_type, query)
 
     def ask_presence(self, prompt: str = presence.PROMPT) -> None:

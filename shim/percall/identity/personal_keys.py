@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from percall import home, wire
 from percall.errors import BrokerRefusal, UsageError
+from percall.identity import presence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +50,22 @@ def place_at(broker: SignedClient, server: str) -> wire.KeyPlace:
         f"You can give no key of yours for {server!r}: no grant of yours names it, or it takes none.",
         "See: percall status",
     )
+
+
+def require_givable(broker: SignedClient, server: str, verb: str) -> None:
+    """What the broker would refuse once the key was typed: one to add that is there, one to rotate that is not, and a
+    person who cannot show that they are there. Raises PercallError.
+    """
+    is_held = any(key.server == server for key in _asked(broker).keys)
+    if verb == "add" and is_held:
+        raise UsageError(
+            "key.exists", f"You have given a key for {server!r} already.", f"To replace it: percall key rotate {server}"
+        )
+    if verb == "rotate" and not is_held:
+        raise UsageError(
+            "key.unknown", f"You have no key of your own for {server!r}.", f"To give one: percall key add {server}"
+        )
+    presence.require_possible(broker.session().stretch)
 
 
 def change(

@@ -90,6 +90,14 @@ def has_terminal() -> bool:
     return True
 
 
+def require_possible(stretch: wire.Stretch | None) -> None:
+    """Raises IdentityError where a person has no passphrase, or there is no terminal to type it at."""
+    if stretch is None:
+        raise unset()
+    if not has_terminal():
+        raise _missing()
+
+
 def unset() -> IdentityError:
     """Nobody has set a passphrase."""
     return IdentityError(
@@ -99,21 +107,23 @@ def unset() -> IdentityError:
     )
 
 
-def _typed(prompt: str) -> str:
-    missing = IdentityError(
+def _missing() -> IdentityError:
+    return IdentityError(
         "presence.no_terminal",
         "This needs your passphrase, and there is no terminal to type it at; a pipe is not read.",
-        "Run the command at a terminal. A program administers with a grant of its own: "
-        "percall-broker grant create NAME --automation --may AREAS.",
+        "Run the command at a terminal.",
     )
+
+
+def _typed(prompt: str) -> str:
     if not has_terminal():
-        raise missing
+        raise _missing()
     with warnings.catch_warnings():
         warnings.simplefilter("error", getpass.GetPassWarning)  # it would read standard input, and echo
         try:
             typed = hidden(prompt)
         except (OSError, getpass.GetPassWarning):
-            raise missing from None
+            raise _missing() from None
     if len(typed) > _MOST_CHARACTERS:
         raise IdentityError("presence.long", f"A passphrase has at most {_MOST_CHARACTERS} characters.")
     return typed
