@@ -4,7 +4,8 @@ The folder is 0700 and each file 0600, replaced atomically; one file holds one r
 commands never undo one another's writes. No secret is written here: key and grant token live in the keyring (of
 which the passphrase-encrypted variant keeps its sealed files beside these).
 
-    logins/GRANT.json   sessions/GRANT.json   trust/BROKER/SERVER.json   authorities/DIGEST.pem   keyring/GRANT.sealed
+    logins/GRANT.json   sessions/GRANT.json   trust/BROKER/SERVER.json   tools/GRANT/SERVER.json
+    authorities/DIGEST.pem   keyring/GRANT.sealed
 
 Standard library only, and little of it: `percall run` imports this before its child has started.
 """
@@ -238,6 +239,16 @@ def _read_logins() -> tuple[list[Login], list[UsageError]]:
         else:
             found += [record] if record else []
     return sorted(found, key=lambda login: login.created_at, reverse=True), unread
+
+
+def no_login(code: str, agent: str | None) -> UsageError:
+    """That nobody has logged in here as this agent, and as which ones they have."""
+    others = sorted({one.agent for one in _read_logins()[0]}) if agent else []
+    whose = f" of agent {agent!r}" if agent else ""
+    there = f" (of {', '.join(others)} there is)" if others else ""
+    log_in = f"`percall login URL --invite CODE{f' --agent {agent}' if agent else ''}`"
+    next_step = f"Name one of those with --agent; or run {log_in}." if others else f"Run {log_in}."
+    return UsageError(code, f"There is no login{whose} in {folder()}{there}.", next_step)
 
 
 def login(grant: str) -> Login:

@@ -105,7 +105,7 @@ def test_in_a_dev_container(broker: Broker, person: str, tmp_path: Path) -> None
     assert shell("\n".join(on_the_host), environment) == ""
     (config,) = blocks("dev-container", "json")
     settings = json.loads(config)
-    (mounted,) = [mount for mount in settings["mounts"] if "type=bind" in mount]
+    (mounted,) = [mount for mount in settings["mounts"] if "passphrase" in mount]
     source = re.fullmatch(r"source=\$\{localEnv:HOME\}/(.*),target=(.*),type=bind,readonly", mounted)
     assert source is not None
     assert settings["containerEnv"]["PERCALL_PASSPHRASE_FILE"] == source[2]

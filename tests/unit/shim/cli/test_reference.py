@@ -14,6 +14,7 @@ from percall import __main__ as entry
 from percall import errors
 from percall.cli import app
 from percall.cli.scan import FOUND_EXIT_CODE
+from percall.egress import certificates
 
 SOURCE = Path(percall.__file__).parent
 REFERENCE = (Path(__file__).parents[4] / "docs" / "reference" / "percall.md").read_text()
@@ -70,5 +71,7 @@ def test_every_variable_is_documented_and_read() -> None:
 def test_every_kind_of_file_under_the_home_is_documented() -> None:
     docstring = ast.get_docstring(ast.parse((SOURCE / "home.py").read_text())) or ""
     files = re.findall(r"[a-z]+/[A-Z/]+\.[a-z]+", docstring)
-    assert len(files) == 5
+    assert len(files) == 6
     assert re.findall(r"^\| `([a-z]+/\S+)` \|", REFERENCE, re.MULTILINE) == files
+    for folder in ("adoptions", certificates.FOLDER):
+        assert f"| `{folder}/" in REFERENCE
