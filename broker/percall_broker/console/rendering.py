@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 
 from percall_broker.console import plots
 from percall_broker.model import marking
+from percall_broker.model.counting import counted, lasting
 
 _FOLDER = Path(__file__).parent / "static"
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
@@ -97,4 +98,5 @@ _environment = Environment(
     lstrip_blocks=True,
 )
 _environment.filters.update(ago=ago, age=age, moment=moment, milliseconds=milliseconds, number=number, seen=seen)
+_environment.filters.update(counted=counted, lasting=lasting)
 _environment.globals.update(file=file, plots=plots)

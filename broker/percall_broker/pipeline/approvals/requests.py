@@ -107,7 +107,9 @@ def _checked(identity: Identity, wanted: wire.GrantRequest) -> dict[str, list[st
         raise InvalidInput("request.tools", "A tool's name or pattern is one line of printable characters.")
     if not 60 <= wanted.seconds <= MOST_SECONDS:  # noqa: PLR2004 - a minute
         raise InvalidInput(
-            "request.seconds", f"A request is for a minute at least, {MOST_SECONDS // 86400} days at most."
+            "request.seconds",
+            f"A request is for a minute at least, {MOST_SECONDS // 86400} days at most.",
+            "Say how long with --for: 30m, 2h, or 7d.",
         )
     if len(wanted.reason) > _MOST_REASON_CHARACTERS or not wanted.reason.isprintable():
         raise InvalidInput("request.reason", f"A reason is one line of at most {_MOST_REASON_CHARACTERS} characters.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from percall_broker.model.counting import counted
 from percall_broker.model.errors import Conflict, Forbidden, InvalidInput, NotFound
 from percall_broker.pipeline.approvals.answers import Answer
 
@@ -179,11 +180,14 @@ class Actions:
 
     async def _remove_person(self, by: Identity, subject: str, _values: Mapping[str, str]) -> str:
         ended = (await self._administration.people.remove(by, subject))["ended"]
-        return f"{subject} is removed. Ended: {ended['grants']} grants, {ended['devices']} devices."
+        return (
+            f"{subject} is removed. Ended: {counted(ended['grants'], 'grant')}, {counted(ended['devices'], 'device')}."
+        )
 
     async def _revoke_device(self, by: Identity, subject: str, _values: Mapping[str, str]) -> str:
         done = await self._administration.devices.revoke(by, subject)
-        return f"{done['person']}'s device {done['name']} is revoked, and {done['ended']['grants']} grants with it."
+        ended = counted(done["ended"]["grants"], "grant")
+        return f"{done['person']}'s device {done['name']} is revoked, and {ended} with it."
 
     async def _rotate(self, by: Identity, subject: str, values: Mapping[str, str]) -> str:
         try:
