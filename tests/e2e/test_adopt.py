@@ -204,6 +204,15 @@ def test_a_rotated_key_takes_its_backup_with_it(alice: Person) -> None:
     assert "The broker keeps" not in told.stdout
 
 
+def test_a_key_that_the_broker_keeps_is_not_to_be_rotated_for_the_pasted_one(alice: Person) -> None:
+    alice.file(".cursor/mcp.json", CURSOR % CANARY)
+    alice.laptop.run("status")
+    assert alice.at_terminal("key", "add", "own", "--agent", "cursor") == 0, alice.said
+    said = alice.adopt("--yes", "--existing", "keep", "--skip-probe")
+    assert "percall key rotate" not in said
+    assert "own: the broker kept the key that it had. Revoke the pasted one at its issuer, if" in said
+
+
 def test_a_backup_is_erased_after_a_week_whatever_command_is_run_then(alice: Person) -> None:
     alice.file(".cursor/mcp.json", CURSOR % CANARY)
     alice.adopt("--yes")

@@ -254,7 +254,10 @@ def test_a_probe_is_called_where_it_is_asked_for_and_one_that_is_refused_is_told
     assert broker.log(person="prober") == []
     found = examined(laptop, "probed", "misprobed", "--probe", code=4)
     assert of(found, "server", "ok")["message"].endswith(", and get_item answered.")
-    assert "create_item" in of(found, "server", "problem")["message"]
+    refused = of(found, "server", "problem")
+    assert "create_item" in refused["message"]
+    assert "It said: " not in refused["message"], "the refusal itself, and once"
+    assert refused["next_step"] == f"See what it says: {COMMANDS / 'percall'} run misprobed"
     calls = {(row["server"], row["tool"], row["decision"]) for row in broker.log(person="prober")}
     assert calls == {("probed", "get_item", "permit"), ("misprobed", "create_item", "forbid")}
 

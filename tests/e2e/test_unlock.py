@@ -93,6 +93,8 @@ def test_a_locked_shim_says_what_to_do_and_works_once_unlocked(environment: dict
 def test_a_wrong_passphrase_or_time_unlocks_nothing(environment: dict[str, str]) -> None:
     said, code = at_a_terminal("percall", ["unlock"], environment, ["another passphrase"])
     assert (code, "[keyring.passphrase]" in said) == (3, True), said
+    said, code = at_a_terminal("percall", ["unlock"], environment, ["short"])
+    assert (code, "[keyring.passphrase]" in said) == (3, True), "its length is for whoever chooses one"
     assert percall(environment, "unlock", "--for", "8 hours").returncode == 2
     assert percall(environment, "unlock", "--for", "30d").returncode == 2
     without = percall(environment, "unlock")

@@ -188,5 +188,6 @@ def _explained(error: LaunchError, errors: Any) -> LaunchError:
     for index, line in enumerate(lines if error.code == "handshake.ended" else ()):
         if own := _OWN_ERROR.fullmatch(line):
             return LaunchError(own[2], own[1], "".join(lines[index + 1 : index + 2]).strip())
-    said = lines[-1][:_SHOWN_CHARACTERS] if lines else ""
+    is_answered = error.code in {"handshake.refused", "handshake.probe"}  # whose own words say it already
+    said = lines[-1][:_SHOWN_CHARACTERS] if lines and not is_answered else ""
     return LaunchError(error.code, f"{error.message}{f' It said: {said}' if said else ''}")

@@ -45,6 +45,8 @@ class Adopting:
         self._existing = existing
         self._probe = probe
         self._clients: dict[str, tuple[SignedClient, Identity]] = {}
+        self.kept: set[str] = set()
+        """The servers for which the broker has kept a key that may be another than the pasted one."""
 
     def __enter__(self) -> Self:
         """Itself."""
@@ -97,7 +99,10 @@ class Adopting:
     def _give(self, client: SignedClient, record: Adoption, move: Move) -> wire.PersonalKey:
         name = record.server
         held = next((key for key in personal_keys.listed(client) if key.server == name), None)
-        if held is not None and (self._existing == KEEP or self._is_this_key(move.key, record, held.version)):
+        is_same = held is not None and self._is_this_key(move.key, record, held.version)
+        if held is not None and (self._existing == KEEP or is_same):
+            if not is_same:
+                self.kept.add(name)
             if held.refusal is None:
                 return held
             verb, key = "confirm", b""

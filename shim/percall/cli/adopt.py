@@ -22,7 +22,7 @@ from percall.errors import PercallError, UsageError
 from percall.identity import claims
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from percall.adoption.records import Adoption
 
@@ -83,7 +83,7 @@ def adopt(
         _ask(f"Adopt {_counted(len(moves))}?")
     with Adopting(_silent if as_json else output.say, existing=existing, probe=not skip_probe) as adopting:
         failed = _carry_out(moves, adopting, _silent if as_json else output.say)
-    _end(planned, failed, as_json=as_json, done=True)
+    _end(planned, failed, as_json=as_json, done=True, kept=adopting.kept)
 
 
 def _carry_out(moves: list[Move], adopting: Adopting, tell: Callable[[str], None]) -> dict[int, PercallError]:
@@ -177,26 +177,40 @@ def _ask(question: str) -> None:
         raise UsageError("adopt.declined", "Nothing was changed.")
 
 
-def _end(planned: list[Move | Left], failed: dict[int, PercallError], *, as_json: bool, done: bool = False) -> None:
+def _end(
+    planned: list[Move | Left],
+    failed: dict[int, PercallError],
+    *,
+    as_json: bool,
+    done: bool = False,
+    kept: Collection[str] = (),
+) -> None:
     adopted = [one for one in planned if isinstance(one, Move) and done and id(one) not in failed]
     if as_json:
         for one in planned:
             output.say_json(_as_json(one, failed.get(id(one)), done=done))
     elif adopted:
-        _tell_rotation(adopted)
+        _tell_rotation(adopted, kept)
     problems = [error.exit_code for error in failed.values()] + [2 for one in planned if isinstance(one, Left)]
     raise typer.Exit(problems[0] if problems else 0)
 
 
-def _tell_rotation(adopted: list[Move]) -> None:
-    """The keys were in plain files, and in whatever copied these."""
-    output.say(
-        "These keys were in plain files, and perhaps in backups of them. Give each a new one at its issuer, then:"
-    )
-    for name in sorted({move.found.granted.entry.name for move in adopted}):
-        places = sorted({move.server.client.title for move in adopted if move.found.granted.entry.name == name})
-        output.say(f"  percall key rotate {name}    (was in {', '.join(places)})")
-    output.say("If a whole team pastes the same key, one can become the shared one: percall key offer SERVER")
+def _tell_rotation(adopted: list[Move], kept: Collection[str]) -> None:
+    """The keys were in plain files, and in whatever copied these. `kept`: the broker went on with a key of its own."""
+    names = sorted({move.found.granted.entry.name for move in adopted})
+    if moved := [name for name in names if name not in kept]:
+        output.say(
+            "These keys were in plain files, and perhaps in backups of them. Give each a new one at its issuer, then:"
+        )
+        for name in moved:
+            places = sorted({move.server.client.title for move in adopted if move.found.granted.entry.name == name})
+            output.say(f"  percall key rotate {name}    (was in {', '.join(places)})")
+        output.say("If a whole team pastes the same key, one can become the shared one: percall key offer SERVER")
+    for name in names:
+        if name in kept:
+            output.say(
+                f"{name}: the broker kept the key that it had. Revoke the pasted one at its issuer, if it is another."
+            )
     output.say("The old configs are kept sealed for seven days, or until the key is rotated: percall undo")
 
 

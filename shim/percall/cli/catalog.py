@@ -88,9 +88,13 @@ def _refusal(session: wire.Session, granted: wire.GrantedServer) -> wire.Refusal
 
 
 def _tell(offers: list[_Offer], stand: list[Standing]) -> None:
+    unseen: dict[tuple[str, str], set[str]] = {}
     for one in stand:
         if one.error is not None:
-            output.say(f"{one.login.broker}, agent {one.login.agent}: as last seen, for {one.error}")
+            unseen.setdefault((one.login.broker, str(one.error)), set()).add(one.login.agent)
+    for (broker, error), agents in unseen.items():
+        whose = f"agent{'' if len(agents) == 1 else 's'} {', '.join(sorted(agents))}"
+        output.say(f"{broker}, {whose}: as last seen, for {error}")
     if not offers:
         output.say("You may use no server yet. Ask your administrator for a grant.")
         return
@@ -113,7 +117,8 @@ def _tell(offers: list[_Offer], stand: list[Standing]) -> None:
             output.say(f"{offer.entry.name}: {offer.refusal.message} {offer.refusal.next_step}".rstrip())
         if not _is_trusted(offer):
             output.say(f"{offer.entry.name}: its command is not accepted here yet: percall trust {offer.entry.name}")
-    output.say("To use one: percall add SERVER --client CLIENT")
+    if any(offer.refusal is None for offer in offers):
+        output.say("To use one: percall add SERVER --client CLIENT")
 
 
 def _is_trusted(offer: _Offer) -> bool:

@@ -81,6 +81,8 @@ def _by_agent(agent: str | None) -> list[tuple[str, dict[str, wire.PersonalKey]]
     An agent that its broker refuses is told, and passed over. Raises PercallError when all are.
     """
     newest = {(login.broker, login.person, login.agent): login for login in reversed(home.logins(agent))}
+    if not newest:
+        raise home.no_login("key.no_login", agent)
     found: dict[tuple[str, str, str], dict[str, wire.PersonalKey]] = {}
     failed: list[tuple[str, PercallError]] = []
     for broker, person, name in sorted(newest):

@@ -15,6 +15,7 @@ from percall.errors import PercallError, UsageError, WireError
 from percall.identity.client import SignedClient
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DECISIONS = ("permit", "ask", "forbid")
 _COLUMNS = ("time", "agent", "server", "tool", "decision", "reason", "outcome", "duration_ms")
 
 
@@ -33,6 +34,8 @@ def log(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a call.")] = False,
 ) -> None:
     """Show your own calls, the oldest of them first."""
+    if decision not in {"", *_DECISIONS}:
+        raise UsageError("usage.decision", f"--decision: {decision!r} is no decision.", "Say permit, ask or forbid.")
     query = {
         "server": server,
         "tool": tool,
@@ -69,9 +72,7 @@ def _calls(agent: str | None, query: dict[str, str]) -> list[dict[str, Any]]:
     """The calls of every login on this device that makes calls; the first failure counts when none could be asked."""
     logins = home.logins(agent)
     if not logins:
-        raise UsageError(
-            "log.no_login", f"There is no login in {home.folder()}.", "Run `percall login URL --invite CODE`."
-        )
+        raise home.no_login("log.no_login", agent)
     calls: dict[str, dict[str, Any]] = {}
     failure: PercallError | None = None
     answered = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import re
 import shlex
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from percall import wire
 
 _MOST_NAME_CHARACTERS = 64
+_AGENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
+"""As brokers have it: a device that is known sends no name that a broker would refuse."""
 
 
 def login(
@@ -65,7 +68,7 @@ def login(
     The device key is made here and its private half never leaves. Run it again without an invite to sign in again, and
     to pick up grants that wait for you, also for further agents on this device.
     """
-    agent = None if agent is None else _name("--agent", agent)
+    agent = None if agent is None else _agent_name(agent)
     broker = enrolment.broker_url(url)
     came: list[enrolment.Enrolment] = []
     if not invite:
@@ -101,6 +104,14 @@ def login(
 def _name(option: str, text: str) -> str:
     if not text or len(text) > _MOST_NAME_CHARACTERS or not text.isprintable():
         raise UsageError("usage.name", f"{option}: a name has 1 to {_MOST_NAME_CHARACTERS} printable characters.")
+    return text
+
+
+def _agent_name(text: str) -> str:
+    if not _AGENT_NAME.fullmatch(text):
+        raise UsageError(
+            "usage.name", f"--agent: {text!r} is no agent's name.", "It has up to 64 letters, digits and . _ @ + -"
+        )
     return text
 
 

@@ -8,7 +8,6 @@ import typer
 
 from percall import home, wire
 from percall.cli import output
-from percall.errors import UsageError
 from percall.identity import presence
 from percall.identity.client import SignedClient
 
@@ -21,9 +20,7 @@ def passphrase(
     """Change the passphrase that shows you are there. Asks for the old one and, twice, for the new one."""
     logins = home.logins(agent)
     if not logins:
-        raise UsageError(
-            "passphrase.no_login", f"There is no login in {home.folder()}.", "Run `percall login URL --invite CODE`."
-        )
+        raise home.no_login("passphrase.no_login", agent)
     with SignedClient.of(logins[0]) as broker:
         broker.ask_presence("Your passphrase until now: ")
         new = presence.new_at_terminal("The new one: ")

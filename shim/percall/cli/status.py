@@ -12,7 +12,7 @@ from percall import home
 from percall.adoption import records
 from percall.cli import output
 from percall.cli.login import tell_what_waited
-from percall.errors import PercallError, UsageError
+from percall.errors import IdentityError, PercallError, UsageError
 from percall.identity import keyrings, passphrase, standings, unlocking
 
 if TYPE_CHECKING:
@@ -35,21 +35,28 @@ def status(
     if not as_json:
         tell_what_waited(came)
     all_of_them = standings.of_all(agent)
+    said: set[str] = set()
     for standing in all_of_them:
         if as_json:
             output.say_json(_as_json(standing))
         else:
-            _tell(standing)
+            _tell(standing, said)
     raise typer.Exit(next((standing.error.exit_code for standing in all_of_them if standing.error), 0))
 
 
-def _tell(standing: Standing) -> None:
+def _tell(standing: Standing, said: set[str]) -> None:
+    """One login. `said` are the keyring's errors that were told with another: it is one for all of them."""
     login, session, error = standing.login, standing.session, standing.error
+    locked = error if isinstance(error, IdentityError) else None
+    reached = "reachable" if error is None else "not asked: its key is not at hand" if locked else error.message
     output.say(f"{login.person} on {login.device}, agent {login.agent}")
-    output.say(f"  broker   {login.broker}: {'reachable' if error is None else error.message}")
-    if error is not None and error.next_step:
+    output.say(f"  broker   {login.broker}: {reached}")
+    if error is not None and error.next_step and not locked:
         output.say(f"           {error.next_step}")
     output.say(f"  keyring  {login.keyring}{f' ({keyrings.named(login)})' if login.backend else ''}{_how_open(login)}")
+    if locked is not None and str(locked) not in said:
+        said.add(str(locked))
+        output.say(f"           {locked}")
     if session is None:
         return
     old = "" if error is None else " (as last seen)"

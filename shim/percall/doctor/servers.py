@@ -7,6 +7,7 @@ started by this machine's own `percall run`, and nothing of the file is run.
 from __future__ import annotations
 
 import os
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,7 +173,7 @@ def _started(one: _Start, *, probe: bool) -> Finding:
         seen = handshake.try_out(one.command, environment, probe=tool, arguments=arguments)
     except PercallError as error:
         next_step = error.next_step or (one.mended_by if error.code == "handshake.start" else "")
-        error.next_step = next_step or f"See what it says: percall run … {one.server}"
+        error.next_step = next_step or f"See what it says: {shlex.join(one.command)}"
         return problem("server", one.about, error)
     if not seen.tools:
         return warning(
@@ -182,7 +183,8 @@ def _started(one: _Start, *, probe: bool) -> Finding:
             "`percall status` shows the patterns of your grant.",
             code="server.no_tools",
         )
+    tools = f"{len(seen.tools)} tool{'' if len(seen.tools) == 1 else 's'}"
     probed = f", and {tool} answered" if seen.probed else ""
     if probe and not tool:
         probed = "; its entry names no probe, so its key was not tried"
-    return ok("server", one.about, f"It starts, and shows {len(seen.tools)} tools{probed}.")
+    return ok("server", one.about, f"It starts, and shows {tools}{probed}.")

@@ -51,7 +51,7 @@ def from_terminal(*, new: bool) -> bytes:
     typed = hidden("Passphrase of the Percall keyring file: ")
     if new and typed != hidden("The same again: "):
         raise IdentityError("passphrase.differs", "The two passphrases differ.", "Try again.")
-    return _checked(typed.encode())
+    return _checked(typed.encode()) if new else typed.encode()
 
 
 def missing() -> IdentityError:

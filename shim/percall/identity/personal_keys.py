@@ -24,10 +24,7 @@ def login_for(server: str, agent: str | None = None) -> Login:
     """The newest login whose grant named this server, as the broker last said; else the newest. Raises UsageError."""
     logins = home.logins(agent)
     if not logins:
-        whose = f" of agent {agent!r}" if agent else ""
-        raise UsageError(
-            "key.no_login", f"There is no login{whose} in {home.folder()}.", "Run `percall login URL --invite CODE`."
-        )
+        raise home.no_login("key.no_login", agent)
     for login in logins:
         session = home.session(login.grant)
         if session is not None and any(granted.entry.name == server for granted in session.servers):

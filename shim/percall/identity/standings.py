@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from percall import home
-from percall.errors import PercallError, UsageError
+from percall.errors import PercallError
 from percall.identity import claims, keyrings
 from percall.identity.client import SignedClient
 
@@ -32,10 +32,7 @@ def picked_up(agent: str | None = None) -> list[Enrolment]:
     """
     logins = home.logins(agent)
     if not logins:
-        whose = f" of agent {agent!r}" if agent else ""
-        raise UsageError(
-            "status.no_login", f"There is no login{whose} in {home.folder()}.", "Run `percall login URL --invite CODE`."
-        )
+        raise home.no_login("status.no_login", agent)
     keyrings.ask(logins)
     return claims.pick_up_everywhere(logins)
 

@@ -164,6 +164,56 @@ def test_log_shows_ones_own_calls_and_nobody_elses(broker: Broker) -> None:
     assert other.run("log").stdout == "No calls.\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("log", "--decision", "maybe"), "Say permit, ask or forbid."),
+        (("log", "--agent", "nope"), "There is no login of agent 'nope' in"),
+        (("log", "--agent", "nope"), "(of default there is)"),
+        (("key", "list", "--agent", "nope"), "Name one of those with --agent"),
+        (("login", "URL", "--agent", "bad name!"), "letters, digits and . _ @ + -"),
+        (("agent", "remove", "nope"), "percall agent list"),
+        (("request", "clock", "--tool", "x", "--for", "31d"), "Say 30m, 2h, or 7d: 30 days at most."),
+        (("request", "clock", "--tool", "x", "--for", "soon"), "Say 30m, 2h, or 7d: 30 days at most."),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_what_can(
+    broker: Broker, enrolled: Laptop, arguments: tuple[str, ...], told: str
+) -> None:
+    done = enrolled.run(*(broker.url if word == "URL" else word for word in arguments), check=False)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert told in " ".join(done.stderr.split())
+
+
+def test_a_locked_keyring_is_told_once_and_as_the_keyrings(broker: Broker) -> None:
+    laptop = broker.enrol("gwen", "clock")
+    laptop.login(broker.url, further(broker, "gwen"), "--agent", "cursor")
+    (laptop.home / "passphrase").write_text("another passphrase\n")
+    said = laptop.run("status", check=False)
+    assert said.returncode == 3
+    assert said.stdout.count("The passphrase does not open the keyring file.") == 1
+    assert said.stdout.count(f"broker   {broker.url}: not asked") == 2, said.stdout
+
+
+def test_a_broker_that_is_away_is_told_once_and_what_is_refused_is_not_offered(tmp_path: Path) -> None:
+    with Broker(tmp_path / "installation") as running:
+        running.add_server("clock", ENTRY, "")
+        laptop = running.enrol("hugo", "clock")
+        laptop.login(running.url, further(running, "hugo"), "--agent", "cursor")
+        assert "To use one: " in laptop.run("catalog").stdout
+        running.administrator.administer("server", "suspend", "clock")
+        assert "To use one: " not in laptop.run("catalog").stdout
+        running.stop()
+        said = laptop.run("catalog", check=False).stdout
+    assert said.count("is unreachable") == 1
+    assert "agents cursor, default: as last seen, for " in said
+
+
+@pytest.fixture(scope="module")
+def enrolled(broker: Broker) -> Laptop:
+    return broker.enrol("ivan", "clock")
+
+
 def test_a_broker_under_a_private_authority_needs_the_ca_file_once(tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
