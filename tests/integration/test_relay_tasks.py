@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from integration.relaying import call, refusal_code, request
+from integration.relaying import call, refusal_code, request, settled
 
 if TYPE_CHECKING:
     from harness.remote import Exchange, Remote
@@ -53,6 +53,29 @@ def test_a_list_of_tasks_shows_the_grants_own(relayed: Served, remote: Remote) -
     laptop.relay("remote", call("get_slow"))
     assert laptop.relay("remote", request("tasks/list")).json["result"] == {"tasks": [{"taskId": "listed-1"}]}
     assert other.relay("remote", request("tasks/list")).json["result"] == {"tasks": []}
+
+
+@pytest.mark.parametrize("wrong", [[], {}, 7, None])
+def test_a_list_in_which_a_task_has_no_name_shows_the_others(relayed: Served, remote: Remote, wrong: Any) -> None:
+    named = f"beside {wrong}"
+
+    def listing(exchange: Exchange) -> None:
+        exchange.json(exchange.result({"tasks": [{"taskId": wrong}, {"taskId": named}]}))
+
+    laptop, _ = relayed.enrol("remote")
+    remote.behaviours |= {"get_slow": making(named, nested=True), "tasks/list": listing}
+    laptop.relay("remote", call("get_slow"))
+    assert laptop.relay("remote", request("tasks/list")).json["result"] == {"tasks": [{"taskId": named}]}
+
+
+@pytest.mark.parametrize("nested", [True, False])
+@pytest.mark.parametrize("task", ["a\0b", "x" * 5000], ids=["NUL", "long"])
+def test_a_task_that_no_request_can_name_is_no_answer(relayed: Served, remote: Remote, task: str, nested: bool) -> None:
+    laptop, _ = relayed.enrol("remote")
+    remote.behaviours["get_slow"] = making(task, nested=nested)
+    answer = laptop.relay("remote", call("get_slow"))
+    assert refusal_code(answer) == "upstream.message"
+    settled(laptop, "unknown")
 
 
 @pytest.mark.parametrize("params", [{}, {"taskId": 7}, {"TaskId": "x"}, {"taskId": ""}])

@@ -13,6 +13,7 @@ import msgspec
 from percall import wire
 from percall.errors import FrameError, WireError
 from percall.rpc import frames, gate, refusals, tools
+from percall_broker.stages.frame import is_name
 from percall_broker.stages.pins import sift
 
 if TYPE_CHECKING:
@@ -102,6 +103,9 @@ class Watch:
             asked = gate.requested_by_server(wire.strict_json(bytes(said.result))) if result.input_requests else []
         except (msgspec.DecodeError, UnicodeDecodeError, WireError):
             return None
+        named = [task for task in (result.task_id, result.task.task_id if result.task else "") if task]
+        if not all(map(is_name, named)):
+            return None  # no request could ask for it, and no store keeps it
         for method in asked:
             if method in gate.OBSERVED:
                 self._observe(method)
@@ -111,7 +115,7 @@ class Watch:
         self._seen.outcome = "failed" if bytes(result.is_error) == b"true" else "done"
         method = self._permitted.method
         if not method.startswith("tasks/"):
-            self.tasks += [task for task in (result.task_id, result.task.task_id if result.task else "") if task]
+            self.tasks += named
         return self._filtered(data) if method in gate.LIST_METHODS or method == gate.TASKS else data
 
     def _observe(self, method: str) -> None:
@@ -150,8 +154,11 @@ class Watch:
     def _own_tasks(self, result: Any) -> Any:
         tasks = result.get("tasks") if isinstance(result, dict) else None
         listed = tasks if isinstance(tasks, list) else []
-        own = [task for task in listed if isinstance(task, dict) and task.get("taskId") in self._permitted.tasks]
+        own = [task for task in listed if isinstance(task, dict) and self._is_own(task.get("taskId"))]
         return {**result, "tasks": own} if isinstance(result, dict) else {"tasks": own}
+
+    def _is_own(self, task: Any) -> bool:
+        return isinstance(task, str) and task in self._permitted.tasks
 
     def _instead(self, refusal: wire.Refusal) -> bytes:
         """Our answer in the place of the upstream's."""

@@ -82,7 +82,7 @@ def asked(value: dict[str, Any], frame: bytes) -> Frame:
     """The same for bytes that had their strict pass and were read as `value`."""
     _refuse_lookalikes(value, _ENVELOPE)
     method, params = value.get("method"), value.get("params", {})
-    if not _is_name(method):
+    if not is_name(method):
         raise InvalidInput("frame.method", "The frame names no method.")
     if not isinstance(params, dict):
         raise InvalidInput("frame.params", "The frame's parameters are not a JSON object.")
@@ -156,18 +156,18 @@ def _listened(params: dict[str, Any]) -> tuple[str, ...]:
 
 def _text(members: dict[str, Any], name: str) -> str:
     value = members.get(name)
-    if not _is_name(value):
+    if not is_name(value):
         raise InvalidInput(f"frame.{name}", f"The frame's {name!r} is not a string of {_NAME}.")
     return value
 
 
-def _is_name(value: Any) -> TypeGuard[str]:
-    """NUL ends a string for some readers, and PostgreSQL keeps none."""
+def is_name(value: Any) -> TypeGuard[str]:
+    """Whether a value can be what a frame is about. NUL ends a string for some readers, and PostgreSQL keeps none."""
     return type(value) is str and 0 < len(value) <= MAX_SUBJECT_CHARACTERS and "\0" not in value
 
 
 def _uri(value: Any) -> str:
-    if not _is_name(value):
+    if not is_name(value):
         raise InvalidInput("frame.uri", f"A resource's URI is not a string of {_NAME}.")
     plain = unquote(unquote(value)).replace("\\", "/")
     if ".." in plain.split("/"):
