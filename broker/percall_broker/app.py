@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from percall import wire
@@ -238,6 +239,11 @@ def _rest(broker: Broker, errors: ErrorAnswers) -> FastAPI:
         # Where, never what: the value may be a key.
         places = ", ".join(".".join(map(str, one["loc"][1:])) or "body" for one in error.errors())
         return await refuse(request, InvalidInput("request.form", f"Not in the form that it must have: {places}."))
+
+    @rest.exception_handler(HTTPException)
+    async def unread(request: Request, _error: HTTPException) -> Response:
+        # What the framework itself refuses, such as JSON that nests too deep for it.
+        return await refuse(request, InvalidInput("request.form", "The request cannot be read."))
 
     @rest.exception_handler(Exception)
     async def failed(request: Request, _error: Exception) -> Response:

@@ -106,3 +106,9 @@ def test_a_name_that_cannot_be_is_the_caller_s_mistake(served: Served, path: str
         for more in ("", "/x"):
             answer = served.administrator.send("GET", f"/v1/admin/{path}/{name}{more}")
             assert answer.status < 500, (name, answer.body)
+
+
+def test_a_form_that_nests_without_end_is_the_callers_mistake_in_words_of_ours(served: Served) -> None:
+    nested = b'{"person":"x","servers":' + b'{"a":' * 3000 + b"1" + b"}" * 3001
+    answer = served.administrator.send("POST", "/v1/admin/grants", nested)
+    assert (answer.status, answer.code) == (400, "request.form"), answer.body

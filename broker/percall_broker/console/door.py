@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from percall_broker.asgi import read_first
@@ -105,6 +106,10 @@ class ConsoleDoor:
         @application.exception_handler(405)
         async def nothing(request: Request, _error: Exception) -> Response:
             return await refuse(request, NotFound("request.path", "There is no such page."))
+
+        @application.exception_handler(HTTPException)
+        async def unread(request: Request, _error: HTTPException) -> Response:
+            return await refuse(request, InvalidInput("request.form", "The request cannot be read."))
 
         @application.exception_handler(Exception)
         async def failed(request: Request, _error: Exception) -> Response:
