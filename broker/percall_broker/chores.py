@@ -32,10 +32,14 @@ async def at_work(chores: Mapping[str, Callable[[], Awaitable[None]]]) -> AsyncI
 
 async def _kept(name: str, chore: Callable[[], Awaitable[None]]) -> None:
     """Runs a chore until it returns: then there is nothing to do for it."""
+    own = asyncio.current_task()
     while True:
         try:
             await chore()
-        except Exception as error:  # noqa: BLE001 - whatever it is, revocations and the log depend on its going on
+        # Whatever it is, revocations and the log depend on its going on; also where what it waited for was cancelled.
+        except (Exception, asyncio.CancelledError) as error:
+            if own is not None and own.cancelling():
+                raise
             log.error("a chore failed", chore=name, error=type(error).__name__, where=where(error))  # noqa: TRY400
             await asyncio.sleep(AGAIN_SECONDS)
         else:

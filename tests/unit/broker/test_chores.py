@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from percall_broker import chores
 
 
-def test_a_chore_that_fails_is_begun_again() -> None:
+@pytest.mark.parametrize("failure", [BrokenPipeError, asyncio.CancelledError])
+def test_a_chore_that_fails_is_begun_again(failure: type[BaseException]) -> None:
+    """Also where something that it waited for was cancelled, and not the chore."""
     begun = []
 
     async def work() -> None:
@@ -16,7 +20,7 @@ def test_a_chore_that_fails_is_begun_again() -> None:
         async def failing() -> None:
             begun.append(1)
             if len(begun) == 1:
-                raise BrokenPipeError
+                raise failure
             goes_on.set()
             await asyncio.Event().wait()
 
