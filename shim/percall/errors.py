@@ -39,6 +39,13 @@ def plain(text: str) -> str:
     return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)
 
 
+def word(name: str) -> str:
+    """A name as one word for a shell, in what is printed to be copied: a broker or a project may have chosen it."""
+    from shlex import quote  # noqa: PLC0415 - what is rarely said costs no start
+
+    return quote(name)
+
+
 class IdentityError(PercallError):
     """Keyring, device key, grant or enrolment."""
 

@@ -19,7 +19,7 @@ import os
 import time
 
 from percall import wire
-from percall.errors import UsageError, WireError
+from percall.errors import UsageError, WireError, word
 from percall.lean import dataclass
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
@@ -451,13 +451,13 @@ def require_trust(broker: str, entry: wire.ServerEntry) -> Trust:
         raise UsageError(
             "trust.missing",
             f"Nobody has accepted the command of server {entry.name!r} on this device.",
-            f"See it and accept it in a terminal: `percall trust {entry.name}`.",
+            f"See it and accept it in a terminal: `percall trust {word(entry.name)}`.",
         )
     if not is_trusted(record, entry):
         raise UsageError(
             "trust.changed",
             f"The command of server {entry.name!r} has changed since it was accepted.",
-            f"See the change and accept it in a terminal: `percall trust {entry.name}`.",
+            f"See the change and accept it in a terminal: `percall trust {word(entry.name)}`.",
         )
     if record.hosts is None:  # accepted by a version that did not record them: they are what they were at this start
         return save_trust(broker, entry, record.path, accepted_at=record.accepted_at)

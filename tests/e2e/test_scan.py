@@ -119,6 +119,13 @@ def test_a_pasted_key_is_found_in_every_client_it_is_in(laptop: Laptop) -> None:
     assert [file.read_bytes() for file in files] == before
 
 
+def test_what_is_printed_to_be_copied_is_one_word_where_a_project_has_named_it(laptop: Laptop, tmp_path: Path) -> None:
+    named = "gh; touch owned"
+    (tmp_path / ".mcp.json").write_text(json.dumps({"mcpServers": {named: SERVER}}))
+    told = laptop.run("scan", str(tmp_path), check=False).stdout
+    assert "percall adopt claude-code 'gh; touch owned'\n" in told
+
+
 def test_local_project_and_shared_project_servers_of_claude_code_are_found(laptop: Laptop, tmp_path: Path) -> None:
     project = tmp_path / "work"
     project.mkdir()

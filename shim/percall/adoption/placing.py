@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from percall.adoption import config_file, entries
 from percall.clients import documents, servers
-from percall.errors import UsageError
+from percall.errors import UsageError, word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -154,7 +154,7 @@ def _require_objects(data: Any, place: Place) -> None:
 
 
 def _taken(place: Place, there: ConfiguredServer | None = None) -> UsageError:
-    adopt = f"percall adopt {place.client.name} {place.entry}, or give" if there and there.secrets else "Give"
+    adopt = f"percall adopt {place.client.name} {word(place.entry)}, or give" if there and there.secrets else "Give"
     return UsageError(
         "add.taken",
         f"{place.file} has another server {place.entry!r} already.",

@@ -15,7 +15,7 @@ from percall.clients import launches, own_command
 from percall.clients.catalogue import user_files
 from percall.clients.pasted import key_in
 from percall.clients.scan import CONFIG, PASTED
-from percall.errors import PercallError, UsageError
+from percall.errors import PercallError, UsageError, word
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -100,8 +100,8 @@ def _move(finding: Finding, agent: str | None, server: str | None) -> Move:
         raise UsageError(
             "adopt.client",
             f"Percall reads {client.title}'s config, and does not write it.",
-            f"Put `percall run {configured.name}` in the place of its command by hand, and its key with: "
-            f"percall key add {configured.name}",
+            f"Put `percall run {word(configured.name)}` in the place of its command by hand, and its key with: "
+            f"percall key add {word(configured.name)}",
         )
     found = _granted(configured, agent or client.name, server)
     key = _key(configured, found)
@@ -110,7 +110,7 @@ def _move(finding: Finding, agent: str | None, server: str | None) -> Move:
         raise UsageError(
             "trust.changed",
             f"The command that the broker gives for {name} is not accepted on this device.",
-            f"See it and accept it: percall trust {name}",
+            f"See it and accept it: percall trust {word(name)}",
         )
     file = config_file.read(configured.file)
     config_file.require_editable(file)
@@ -189,15 +189,15 @@ def _key(configured: ConfiguredServer, found: Found) -> str:
         raise UsageError(
             "adopt.place",
             f"A secret stands where the server {entry.name} takes no key: {places}.",
-            f"Move it by hand: percall key add {entry.name}, then "
-            f"percall add {entry.name} --client {configured.client.name}",
+            f"Move it by hand: percall key add {word(entry.name)}, then "
+            f"percall add {word(entry.name)} --client {configured.client.name}",
         )
     found_keys = {key_in(secret) for secret in configured.secrets}
     if len(found_keys) != 1 or "" in found_keys:
         raise UsageError(
             "adopt.keys",
             f"Which key is meant cannot be told: {len(configured.secrets)} secrets are pasted there.",
-            f"Give the right one by hand: percall key add {entry.name}",
+            f"Give the right one by hand: percall key add {word(entry.name)}",
         )
     if entry.delivery == "none":
         raise UsageError(

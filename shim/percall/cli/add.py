@@ -15,7 +15,7 @@ from percall.cli import output
 from percall.cli.login import tell_what_waited
 from percall.clients import own_command
 from percall.clients.catalogue import CLIENTS, client, project_files, project_place, user_files, user_place
-from percall.errors import PercallError, UsageError
+from percall.errors import PercallError, UsageError, word
 from percall.identity import claims
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def add(
         raise UsageError(
             "launch.command",
             f"Server {server!r} has no launch command.",
-            f"Give one: percall add {server} --client {chosen.name} -- COMMAND ARGUMENTS",
+            f"Give one: percall add {word(server)} --client {chosen.name} -- COMMAND ARGUMENTS",
         )
     words = own_command.run(found, command, shared=shared)
     put = placing.put(place, server, words, own_command.environment(shared=shared), dry_run=dry_run)
@@ -95,7 +95,7 @@ def add(
         output.say(f"    {line}")
     _tell(found, chosen, agent)
     if not dry_run and state != PRESENT:
-        output.say(f"  {chosen.note} To try it out: percall doctor {server}")
+        output.say(f"  {chosen.note} To try it out: percall doctor {word(server)}")
 
 
 def remove(
@@ -213,7 +213,7 @@ def _tell(found: Found, chosen: Client, agent: str | None) -> None:
             f"  It runs as the agent {login.agent}: {chosen.title} has no grant of its own (--agent {chosen.name})."
         )
     if not home.is_trusted(home.trust(login.broker, granted.entry.name), granted.entry):
-        output.say(f"  Its command is not accepted on this device: percall trust {granted.entry.name}")
+        output.say(f"  Its command is not accepted on this device: percall trust {word(granted.entry.name)}")
     _tell_refusal(found.session.refusal or granted.refusal or granted.key_refusal)
 
 

@@ -13,6 +13,7 @@ from percall.cli import output
 from percall.cli.login import tell_what_waited
 from percall.clients import scan as scanning
 from percall.clients.scan import CONFIG
+from percall.errors import word
 from percall.identity import standings
 
 if TYPE_CHECKING:
@@ -116,7 +117,9 @@ def _tell(offers: list[_Offer], stand: list[Standing]) -> None:
         if offer.refusal is not None:
             output.say(f"{offer.entry.name}: {offer.refusal.message} {offer.refusal.next_step}".rstrip())
         if not _is_trusted(offer):
-            output.say(f"{offer.entry.name}: its command is not accepted here yet: percall trust {offer.entry.name}")
+            output.say(
+                f"{offer.entry.name}: its command is not accepted here yet: percall trust {word(offer.entry.name)}"
+            )
     if any(offer.refusal is None for offer in offers):
         output.say("To use one: percall add SERVER --client CLIENT")
 

@@ -12,7 +12,7 @@ import typer
 
 from percall.cli import output
 from percall.cli.trust import launch_lines
-from percall.errors import PercallError, UsageError
+from percall.errors import PercallError, UsageError, word
 from percall.home import DEFAULT_AGENT
 from percall.identity import claims, enrolment, keyrings, sign_in
 
@@ -139,7 +139,7 @@ def _tell_server(done: enrolment.Enrolment, granted: wire.GrantedServer) -> None
     entry = granted.entry
     output.say(f"  server {entry.name}: {entry.label}; tools {', '.join(granted.tools) or 'none'}")
     if entry.name in done.changed:
-        output.say(f"    its command differs from the one you accepted: see `percall trust {entry.name}`")
+        output.say(f"    its command differs from the one you accepted: see `percall trust {word(entry.name)}`")
         return
     if entry.name in done.trusted:
         command, *more = launch_lines(entry)
@@ -148,8 +148,8 @@ def _tell_server(done: enrolment.Enrolment, granted: wire.GrantedServer) -> None
         for line in more:
             output.say(f"      {line}")
     agent = done.session.agent
-    flag = "" if agent == DEFAULT_AGENT else f"--agent {shlex.quote(agent)} "
-    output.say(f"    in the client's config: percall run {flag}{entry.name}")
+    flag = "" if agent == DEFAULT_AGENT else f"--agent {word(agent)} "
+    output.say(f"    in the client's config: percall run {flag}{word(entry.name)}")
 
 
 def as_json_of(done: enrolment.Enrolment) -> dict[str, object]:

@@ -10,6 +10,7 @@ import typer
 from percall.cli import output
 from percall.clients import scan as scanning
 from percall.clients.scan import BACKUP, HISTORY, PASTED, PERCALL, Finding, Scan
+from percall.errors import word
 
 if TYPE_CHECKING:
     from collections.abc import Sized
@@ -79,7 +80,7 @@ def _heading(finding: Finding, home: Path) -> str:
 def _state(finding: Finding) -> str:
     server = finding.server
     if finding.state == PERCALL:
-        return f"Percall's already (percall run {server.percall})"
+        return f"Percall's already (percall run {word(server.percall)})"
     if finding.state == PASTED:
         return "a key is pasted in " + ", ".join(_places(finding))
     return "no key" + (", switched off" if server.disabled else "")
@@ -109,8 +110,8 @@ def _advice(finding: Finding) -> str:
     if finding.origin == BACKUP:
         return "Delete this copy, and give the key a new one at its issuer."
     if not server.client.rewritten:
-        return f"Put `percall run {server.name}` in the place of its command, by hand."
-    return f"percall adopt {server.client.name} {server.name}"
+        return f"Put `percall run {word(server.name)}` in the place of its command, by hand."
+    return f"percall adopt {server.client.name} {word(server.name)}"
 
 
 def _summary(found: Scan) -> str:

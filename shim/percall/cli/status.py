@@ -12,7 +12,7 @@ from percall import home
 from percall.adoption import records
 from percall.cli import output
 from percall.cli.login import tell_what_waited
-from percall.errors import IdentityError, PercallError, UsageError
+from percall.errors import IdentityError, PercallError, UsageError, word
 from percall.identity import keyrings, passphrase, standings, unlocking
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _tell(standing: Standing, said: set[str]) -> None:
         if granted.key == "own":
             output.say("           with your own key")
         if not _is_trusted(login, entry):
-            output.say(f"           its command is not accepted on this device: see `percall trust {entry.name}`")
+            output.say(f"           its command is not accepted on this device: see `percall trust {word(entry.name)}`")
 
 
 def _how_open(login: Login) -> str:

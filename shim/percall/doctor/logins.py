@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from percall import home, identity
 from percall.doctor.finding import ok, problem, warning
-from percall.errors import BrokerRefusal, PercallError, UsageError
+from percall.errors import BrokerRefusal, PercallError, UsageError, word
 from percall.identity import keyrings, proxies
 from percall.identity.client import SignedClient, named_failures, open_http
 
@@ -219,7 +219,7 @@ def _server(login: Login, granted: wire.GrantedServer, about: str) -> Iterator[F
                 "trust",
                 f"{about}, {name}",
                 "Its command is not accepted on this device (any more).",
-                f"See it and accept it: percall trust {name}",
+                f"See it and accept it: percall trust {word(name)}",
                 code="trust.changed",
             )
     except PercallError as error:

@@ -20,7 +20,7 @@ from percall.clients import scan as scanning
 from percall.clients.catalogue import user_files
 from percall.clients.scan import CONFIG, PASTED
 from percall.doctor.finding import ok, problem, warning
-from percall.errors import PercallError, UsageError
+from percall.errors import PercallError, UsageError, word
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -99,7 +99,7 @@ def _configs(scan: Scan, names: Collection[str], clients: Collection[str]) -> It
             continue
         about = f"{server.client.title} {server.name}"
         if found.state == PASTED and found.origin == CONFIG:
-            adopt = f"percall adopt {server.client.name} {server.name}"
+            adopt = f"percall adopt {server.client.name} {word(server.name)}"
             yield warning(
                 "config",
                 about,
@@ -112,9 +112,13 @@ def _configs(scan: Scan, names: Collection[str], clients: Collection[str]) -> It
                 "config",
                 about,
                 f"{home.VARIABLE} is set here, and {server.file} does not tell the server.",
-                f"Write it anew: percall add {server.percall} --client {server.client.name} --as {server.name}",
+                f"Write it anew: {_anew(server)}",
                 code="config.home",
             )
+
+
+def _anew(server: ConfiguredServer) -> str:
+    return f"percall add {word(server.percall)} --client {server.client.name} --as {word(server.name)}"
 
 
 def _lacks_home(server: ConfiguredServer) -> bool:
@@ -137,7 +141,7 @@ def _of_a_project(server: ConfiguredServer, starts: list[_Start]) -> Iterator[Fi
 
 
 def _configured(server: ConfiguredServer) -> _Start:
-    again = f"percall add {server.percall} --client {server.client.name} --as {server.name}"
+    again = _anew(server)
     return _Start(
         about=f"{server.client.title} {server.name}",
         server=server.percall,

@@ -6,7 +6,7 @@ Only the standard library here, and `nacl` and `h11` once the child runs.
 
 from __future__ import annotations
 
-from percall.errors import PercallError, UsageError
+from percall.errors import PercallError, UsageError, word
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _bridge(found: Found, command: list[str] | None, reader: Fork | None) -> int
         raise UsageError(
             "run.remote",
             f"Server {found.granted.entry.name!r} is a remote one: there is no command to replace.",
-            f"Leave it out: percall run {found.granted.entry.name}",
+            f"Leave it out: percall run {word(found.granted.entry.name)}",
         )
     from percall.http1 import Address  # noqa: PLC0415 - only where it is needed
     from percall.run.bridge import Bridge  # noqa: PLC0415 - the same

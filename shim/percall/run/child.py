@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from percall import system
-from percall.errors import LaunchError
+from percall.errors import LaunchError, word
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def find_program(name: str, path: str, server: str) -> str:
     raise LaunchError(
         "launch.not_found",
         f"The program {name!r} of server {server!r} was not found (looked in {looked}).",
-        f"Install it, or run `percall trust {server}` in a terminal where it works.",
+        f"Install it, or run `percall trust {word(server)}` in a terminal where it works.",
     )
 
 

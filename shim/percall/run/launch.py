@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from percall import home
-from percall.errors import LaunchError
+from percall.errors import LaunchError, word
 from percall.run.child import Child, clean_environment
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
@@ -46,7 +46,7 @@ class Launch:
             raise LaunchError(
                 "launch.command",
                 f"Server {entry.name!r} has no launch command.",
-                f"Give one: percall run {entry.name} -- COMMAND ARGUMENTS",
+                f"Give one: percall run {word(entry.name)} -- COMMAND ARGUMENTS",
             )
         self._path = trust.path or os.environ.get("PATH", "")
         self.egress: Egress | None = None

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from percall import home, wire
 from percall.cli.login import tell_what_waited
+from percall.errors import UsageError
 from percall.home import Login
 from percall.identity.enrolment import Enrolment
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
-
 BROKER = "https://percall.example.com"
+LOGIN = Login("g_1", BROKER, "default", "alice", "laptop", keyring="os", created_at=0, backend="a.Keyring")
+
+
+def session_of(entry: wire.ServerEntry) -> wire.Session:
+    return wire.Session(
+        "g_1", "alice", "default", "laptop", "active", 0, administrator=False, version=1,
+        servers=(wire.GrantedServer(entry),),
+    )  # fmt: skip
 
 
 def test_an_entry_without_a_command_is_accepted_with_its_variables_in_sight(
@@ -23,13 +32,23 @@ def test_an_entry_without_a_command_is_accepted_with_its_variables_in_sight(
     """`BASH_ENV` or `LD_PRELOAD` decide what runs, whoever names the command."""
     monkeypatch.setenv("PERCALL_HOME", str(tmp_path))
     bare = wire.ServerEntry("bare", 1, "none", "no key", environment={"BASH_ENV": "/tmp/any"})
-    session = wire.Session(
-        "g_1", "alice", "default", "laptop", "active", 0, administrator=False, version=1,
-        servers=(wire.GrantedServer(bare),),
-    )  # fmt: skip
-    login = Login("g_1", BROKER, "default", "alice", "laptop", keyring="os", created_at=0, backend="a.Keyring")
-    tell_what_waited([Enrolment(login, session, reused_key=False)])
+    tell_what_waited([Enrolment(LOGIN, session_of(bare), reused_key=False)])
     told = capsys.readouterr().out
     assert home.is_trusted(home.trust(BROKER, "bare"), bare)
     assert "accepted on first sight: (none: it stands in the client's config)" in told
     assert "environment  BASH_ENV=/tmp/any" in told
+
+
+def test_what_is_printed_to_be_copied_is_one_word_whatever_a_broker_calls_its_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PERCALL_HOME", str(tmp_path))
+    named = "files; touch owned"
+    session = session_of(wire.ServerEntry(named, 1, "none", "no key", command=("files",)))
+    tell_what_waited([Enrolment(LOGIN, session, reused_key=False)])
+    assert f"in the client's config: percall run '{named}'\n" in capsys.readouterr().out
+    changed = wire.ServerEntry(named, 2, "none", "no key", command=("others",))
+    with pytest.raises(UsageError, match=f"percall trust '{named}'"):
+        home.require_trust(BROKER, changed)
+    tell_what_waited([Enrolment(LOGIN, session_of(changed), reused_key=False)])
+    assert f"see `percall trust '{named}'`" in capsys.readouterr().out
