@@ -18,6 +18,8 @@ from percall.proof import DeviceKey, base64url, digest, make_enrolment_proof
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+_PATIENCE_SECONDS = 30.0
+
 
 @dataclass
 class Answer:
@@ -115,7 +117,7 @@ class SigningLaptop:
     def connection(self) -> http.client.HTTPConnection:
         parts = urlsplit(self.at or self.url)
         assert parts.hostname is not None
-        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=5)
+        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=_PATIENCE_SECONDS)
 
     def exchange(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Answer:
         connection = self.connection()
