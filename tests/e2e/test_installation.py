@@ -183,7 +183,7 @@ def test_the_tutorial_is_followed_to_its_end(environment: dict[str, str]) -> Non
     """Word for word, but for the port, the codes that it prints, and GitHub, which is stood in for on loopback."""
     server = program_of("github", node_packages())
     work = steps()
-    assert work.pop(0) == ["uv", "tool", "install", "percall[broker]"]
+    assert work.pop(0) == ["uv", "tool", "install", ".[broker]"]
     with ExitStack() as stack:
         github = stack.enter_context(Upstream(CANARY))
         github.answers["/search/repositories"] = {"total_count": 1, "incomplete_results": False, "items": []}
