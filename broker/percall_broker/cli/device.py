@@ -9,6 +9,7 @@ import typer
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
 from percall_broker.cli.options import Json
+from percall_broker.model.counting import counted
 
 devices = typer.Typer(help="The machines that people have enrolled.", no_args_is_help=True)
 
@@ -37,6 +38,6 @@ def revoke(
     """
     with administrator() as client:
         row = client.json("POST", under("devices", "revoke"), value={"device": device})
-    ended = output.counted(row["ended"]["grants"], "grant")
+    ended = counted(row["ended"]["grants"], "grant")
     text = f"The device {row['name']!r} of {row['person']} is revoked, and {ended} with it."
     output.one(row, as_json=as_json, text=text)

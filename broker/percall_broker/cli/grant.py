@@ -14,6 +14,7 @@ from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
 from percall_broker.cli.group import without_device
 from percall_broker.cli.options import Areas, Automation, Json, listed
+from percall_broker.model.counting import counted
 
 grants = typer.Typer(help="What one agent of one person may do.", no_args_is_help=True)
 
@@ -90,7 +91,7 @@ def _grant_group(group: str, servers: dict[str, Any], agent: str, seconds: int, 
 def _of_members(grants: list[Any]) -> str:
     if not grants:
         return "It has no members yet; whoever joins gets one of their own."
-    return f"For its members, {output.counted(len(grants), 'grant')} of their own, waiting for their devices."
+    return f"For its members, {counted(len(grants), 'grant')} of their own, waiting for their devices."
 
 
 def _way_in(made: dict[str, Any], agent: str) -> str:

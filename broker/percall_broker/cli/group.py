@@ -9,6 +9,7 @@ import typer
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
 from percall_broker.cli.options import Json
+from percall_broker.model.counting import counted
 
 groups = typer.Typer(help="People who are granted the same, each by a grant of their own.", no_args_is_help=True)
 
@@ -46,7 +47,7 @@ def add(name: Name, people: People = None, as_json: Json = False) -> None:
     with administrator() as client:
         row = client.json("POST", under("groups", name, "join"), value={"people": people or []})
     joined = ", ".join(row["joined"])
-    waiting = output.counted(row["new_grants"], "grant")
+    waiting = counted(row["new_grants"], "grant")
     text = f"Joined {name}: {joined}. Waiting for their devices: {waiting}." if joined else f"{name} is made."
     absent = [member["person"] for member in row["members"] if not member["has_device"]]
     output.one(row, as_json=as_json, text="\n".join([text, *without_device(absent)]))
@@ -60,10 +61,10 @@ def remove(name: Name, people: People = None, as_json: Json = False) -> None:
     with administrator() as client:
         if people:
             row = client.json("POST", under("groups", name, "leave"), value={"people": people})
-            text = f"Left {name}: {', '.join(row['left'])}. {output.counted(row['ended_grants'], 'grant')} ended."
+            text = f"Left {name}: {', '.join(row['left'])}. {counted(row['ended_grants'], 'grant')} ended."
         else:
             row = client.json("DELETE", under("groups", name))
-            text = f"The group {name} is removed, and {output.counted(row['ended_grants'], 'grant')} with it."
+            text = f"The group {name} is removed, and {counted(row['ended_grants'], 'grant')} with it."
     output.one(row, as_json=as_json, text=text)
 
 

@@ -10,6 +10,7 @@ import typer
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
 from percall_broker.cli.options import Json
+from percall_broker.model.counting import counted
 
 keys = typer.Typer(
     help="Key-encryption keys; and copies of upstream keys. The first are on the broker's own machine.",
@@ -51,8 +52,7 @@ def rotate_keys(
 
     name, wrapped, forgotten = asyncio.run(rotate())
     output.write(
-        f"{name} wraps {output.counted(wrapped, 'secret')} now."
-        + (f" Deleted: {', '.join(forgotten)}." if forgotten else "")
+        f"{name} wraps {counted(wrapped, 'secret')} now." + (f" Deleted: {', '.join(forgotten)}." if forgotten else "")
     )
     if forgotten:
         output.write("  Backups made until now open with what was deleted: keep your copy of it as long as them.")

@@ -57,11 +57,6 @@ def comma_separated(rows: list[Row], columns: tuple[str, ...]) -> None:
         writer.writerow([_harmless(visible(str(row.get(column, "")))) for column in columns])
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """`1 grant`, `2 grants`."""
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
-
-
 def when(seconds: int) -> str:
     """A moment, in a sentence. In UTC, as everything that is on record: administrators sit in more than one place."""
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds)) if seconds else "never"

@@ -11,6 +11,7 @@ from percall.errors import UsageError
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator
 from percall_broker.cli.options import Json
+from percall_broker.model.counting import counted
 
 policies = typer.Typer(help="The organisation's rules, in Cedar.", no_args_is_help=True)
 
@@ -96,7 +97,7 @@ def apply(
     form = {"files": _files(folder), "message": message, "expected": replaces}
     with administrator() as client:
         row = client.json("POST", "/v1/admin/policies", value=form)
-    count = output.counted(len(row["files"]), "file")
+    count = counted(len(row["files"]), "file")
     told = [f"Version {row['version']} is in force: {count}. See: percall-broker policy show"]
     told += [
         f"Nobody is in the group {group}, so what waits for it waits in vain: percall-broker group add {group} PERSON"

@@ -10,6 +10,7 @@ from percall.errors import UsageError
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator
 from percall_broker.cli.options import Json
+from percall_broker.model.counting import counted
 
 reviews = typer.Typer(
     help="After a restore: which of the backup's grants work again.", no_args_is_help=True, rich_markup_mode=None
@@ -50,5 +51,5 @@ def resume(
     with administrator() as client:
         named = [row["grant"] for row in client.json("GET", "/v1/admin/review")["grants"]] if everything else grant
         done: dict[str, Any] = client.json("POST", "/v1/admin/review/resume", value={"grants": named or []})
-    text = f"Working again: {output.counted(len(done['resumed']), 'grant')}. Still waiting: {done['waiting']}."
+    text = f"Working again: {counted(len(done['resumed']), 'grant')}. Still waiting: {done['waiting']}."
     output.one(done, as_json=as_json, text=text)

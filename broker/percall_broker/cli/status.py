@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
 from percall_broker.cli.options import Json
-from percall_broker.cli.output import counted, when
+from percall_broker.cli.output import when
+from percall_broker.model.counting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,9 +5,9 @@ from __future__ import annotations
 _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"))
 
 
-def counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str, plural: str = "") -> str:
     """`1 grant`, `2 grants`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def lasting(seconds: int) -> str:

@@ -44,11 +44,6 @@ def test_an_object_has_a_line_for_each_member_and_for_each_of_many(capsys: pytes
     ]
 
 
-def test_what_is_counted_is_one_or_many() -> None:
-    assert output.counted(1, "grant") == "1 grant"
-    assert output.counted(0, "person", "people") == "0 people"
-
-
 def test_a_listing_is_one_object_a_line_for_scripts(capsys: pytest.CaptureFixture[str]) -> None:
     output.lines(ROWS, as_json=True, columns=("server",), empty="None.")
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == ROWS

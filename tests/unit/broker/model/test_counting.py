@@ -9,6 +9,7 @@ from percall_broker.model.counting import counted, lasting
 
 def test_one_is_singular_and_everything_else_is_not() -> None:
     assert [counted(number, "grant") for number in (0, 1, 2)] == ["0 grants", "1 grant", "2 grants"]
+    assert counted(0, "person", "people") == "0 people"
 
 
 @pytest.mark.parametrize(
