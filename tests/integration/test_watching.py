@@ -72,6 +72,18 @@ def test_figures_are_not_on_the_door_of_laptops(watched: Served) -> None:
     assert get(figures_url(watched), "/v1/session").status == 404
 
 
+def test_what_alerts_ask_for_is_served_before_it_happens(watched: Served) -> None:
+    before = figures(watched)
+    counted = [name for name in before if name.startswith("percall_store_errors_total")]
+    assert 'percall_store_errors_total{code="store.full"}' in counted
+    assert [before[name] for name in counted] == [0] * len(counted)
+    laptop, _ = watched.enrol()
+    assert laptop.request("keyed", "https://elsewhere.example/").status == 403
+    grown = {name for name, value in figures(watched).items() if value != before.get(name) and "attacks" in name}
+    assert {name for name in grown if "_total" in name} == {'percall_attacks_total{reason="request.rule"}'}
+    assert before['percall_attacks_total{reason="proof.replayed"}'] == 0
+
+
 def test_figures_count_calls_requests_outcomes_and_refusals(watched: Served, upstream: Upstream) -> None:
     before = figures(watched)
     laptop, _ = watched.enrol()

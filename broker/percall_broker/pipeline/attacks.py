@@ -53,6 +53,14 @@ _FAMILIES = ("proof.", "window.", "frame.")
 # allowed to be. Who shows a used credential has signed with the device key that it was given to: a request whose answer
 # was lost, or whose key source failed, is made again.
 _HARMLESS = frozenset({"proof.nonce", "proof.time", "window.deadline"})
+_MEMBERS = {
+    "proof": "algorithm device digest form header id json key nonce replayed request signature time token",
+    "window": "closed deadline unknown unopened",
+    "frame": "arguments case duplicate id long method name nesting notifications number params ref surrogate syntax "
+    "taskId type uri utf8 values",
+}
+KNOWN = (_CODES | {f"{family}.{one}" for family, ones in _MEMBERS.items() for one in ones.split()}) - _HARMLESS
+"""The codes of attacks that there are, for the figures. Another code of a family is an attack all the same."""
 
 log = structlog.get_logger()
 
@@ -69,6 +77,7 @@ class Attacks:
         self._store = store
         self._lookup = lookup
         self._metrics = metrics
+        metrics.may_come(attacks=KNOWN)
         self._own_id = own_id
         self._bucket = 0
         self._counts: dict[tuple[str, str], int] = {}

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from percall_broker.store.protocol import Row, Statement, Store
     from percall_broker.telemetry.metrics import Metrics
 
+FAILURES = ("store.closed", "store.failed", "store.full", "store.locked", "store.migrating")
+
 
 class MeasuredStore:
     """Does what the store does, and tells the figures about it."""
@@ -22,6 +24,7 @@ class MeasuredStore:
     def __init__(self, store: Store, metrics: Metrics) -> None:
         self._store = store
         self._metrics = metrics
+        metrics.may_come(store_errors=FAILURES)
 
     async def fetch(self, name: str, /, **parameters: Any) -> list[Row]:
         """As the store."""

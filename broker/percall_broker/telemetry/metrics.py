@@ -13,6 +13,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from percall import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from percall_broker.model.records import Server
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -59,6 +61,13 @@ class Metrics:
         )
         self.streams = Gauge("percall_open_streams", "Upstream answers on their way.", registry=registry)
         self.event_streams = Gauge("percall_event_streams", "Shims that listen for changes.", registry=registry)
+
+    def may_come(self, *, attacks: Iterable[str] = (), store_errors: Iterable[str] = ()) -> None:
+        """Serves these with 0 from now on: of a series that begins with its first event, `increase()` sees nothing."""
+        for reason in attacks:
+            self._attacks.labels(reason)
+        for code in store_errors:
+            self._store_errors.labels(code)
 
     def call_permitted(self, server: Server) -> None:
         """A call was permitted and recorded."""
