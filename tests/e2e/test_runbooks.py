@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.processes import Broker, Laptop, UnusualBroker, automation_invite, keyed_entry
+from harness.console import ConsoleBrowser
+from harness.processes import Broker, Laptop, UnusualBroker, automation_invite, command, keyed_entry
 from harness.signing import SigningLaptop
+from harness.terminal import at_a_terminal
 from harness.upstream import CANARY, Upstream
 from percall import wire
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FOLDER = Path(__file__).parents[2] / "docs" / "how-to" / "runbooks"
+PASSPHRASE = "typed at the terminal"
 ROTATED = CANARY + "-rotated"
 
 
@@ -44,10 +47,7 @@ class Runbook:
 
     def run(self, machine: str) -> str:
         """The next block, which is for this machine; what its commands printed."""
-        whose, commands = self.blocks.pop(0)
-        assert whose == machine, commands
-        unset = set(re.findall(r"\$([A-Z]+)", commands)) - set(self.names)
-        assert not unset, f"the runbook names {unset}"
+        commands = self._next(machine)
         done = subprocess.run(
             ["bash", "-eu", "-c", commands],
             cwd=self.work,
@@ -61,6 +61,21 @@ class Runbook:
         )
         assert done.returncode == 0, f"{commands}\n{done.stdout}\n{done.stderr}"
         return done.stdout
+
+    def run_by(self, person: Laptop) -> str:
+        """The administrator's next block, which a person runs at a terminal: an automation may not do it."""
+        commands = self._next("administrator")
+        environment = {**person.environment, **self.names}
+        said, code = at_a_terminal("/bin/bash", ["-eu", "-c", commands], environment, [PASSPHRASE])
+        assert code == 0, said
+        return said
+
+    def _next(self, machine: str) -> str:
+        whose, commands = self.blocks.pop(0)
+        assert whose == machine, commands
+        unset = set(re.findall(r"\$([A-Z]+)", commands)) - set(self.names)
+        assert not unset, f"the runbook names {unset}"
+        return commands
 
 
 def runbook(name: str, broker: Broker, work: Path, laptop: Laptop | None = None, **names: str) -> Runbook:
@@ -86,6 +101,16 @@ def enrolled(broker: Broker, person: str, folder: str) -> Laptop:
     return laptop
 
 
+def administrator(broker: Broker, folder: Path) -> Laptop:
+    """A person who administers, with a passphrase."""
+    made = command("percall-broker", "invite", f"of-{folder.parent.name}", "--json", environment=broker.environment)
+    laptop = Laptop(folder)
+    login = ["login", broker.url, "--invite", json.loads(made.stdout)["invite"], "--keyring", "file"]
+    said, code = at_a_terminal("percall", login, laptop.environment, [PASSPHRASE, PASSPHRASE])
+    assert code == 0, said
+    return laptop
+
+
 def refusal(laptop: Laptop, server: str = "keyed") -> str:
     """How a fresh client's call is answered; empty where it is permitted."""
     with laptop.client(server) as client:
@@ -101,21 +126,34 @@ def test_a_stolen_laptop_ends_and_its_owner_works_on(broker: Broker, joined: tup
     stolen.run("status")
     other = broker.enrol(f"other{person}", "keyed")
     (device,) = broker.rows("device", "list", "--person", person)
+    desk = SigningLaptop.of_person(broker.url, broker.rows("person", "invite", person)[0]["invite"])
+    browser = ConsoleBrowser.signed_in(desk, enrol=True)
+    (passkey,) = broker.rows("passkey", "list", "--person", person)
     book = runbook("laptop-stolen", broker, tmp_path, person=person, group=group, device=device["device"])
+    book.names["PASSKEY"] = passkey["passkey"]
     with stolen.client("keyed") as thief:
         thief.initialize()
         assert "result" in thief.request("tools/call", {"name": "get_item", "arguments": {}})
-        assert device["device"] in book.run("administrator")
+        told = book.run("administrator")
+        assert device["device"] in told
+        assert f"1 passkey of {person}" in told
         denied = thief.call("get_item")
         assert denied["isError"] is True
         assert "revoked" in denied["content"][0]["text"]
     assert refusal(other) == ""
+    assert browser.by_passkey().status == 200
+    assert passkey["passkey"] in book.run("administrator")
+    assert "is forgotten" in book.run_by(administrator(broker, tmp_path / "administrator"))
+    assert browser.by_passkey().code == "passkey.unknown"
+    assert browser.get("").status == 401
     told = book.run("administrator")
     assert "get_item" in told
     assert "device.revoke" in told
     (invite,) = re.findall(r"^  (\S+)$", book.run("administrator"), re.MULTILINE)
     new = Laptop(broker.folder / f"{person}-new")
-    new.login(broker.url, invite)
+    login = ["login", broker.url, "--invite", invite, "--keyring", "file"]
+    said, code = at_a_terminal("percall", login, new.environment, ["a passphrase of some length"])  # as at their desk
+    assert code == 0, said
     book.run("administrator")
     new.run("status")
     assert refusal(new) == ""

@@ -40,4 +40,10 @@ def revoke(
         row = client.json("POST", under("devices", "revoke"), value={"device": device})
     ended = counted(row["ended"]["grants"], "grant")
     text = f"The device {row['name']!r} of {row['person']} is revoked, and {ended} with it."
+    if row["passkeys"]:
+        remain = f"{output.counted(row['passkeys'], 'passkey')} of {row['person']}"
+        text += (
+            f"\nStill there: {remain}, for the console. Whoever unlocks the laptop may sign in with one that is on it."
+            f"\nNext: percall-broker passkey list --person {row['person']}, then passkey remove"
+        )
     output.one(row, as_json=as_json, text=text)

@@ -26,7 +26,8 @@ class Devices:
         return [device_row(row) for row in await self._ledger.fetch("list_devices", person=person)]
 
     async def revoke(self, by: Identity, named: str) -> Row:
-        """Ends every grant of every agent on a device, named by its id or its name, for good.
+        """Ends every grant of every agent on a device, named by its id or its name, for good. Says how many passkeys
+        its person has: which of them was on it, nobody knows here.
 
         Raises NotFound; Conflict when several have that name, it is revoked already, or with it went the last
         administrator.
@@ -50,6 +51,7 @@ class Devices:
             "person": device["person"],
             "state": "revoked",
             "ended": {"grants": len(done[2])},
+            "passkeys": len(await self._ledger.fetch("list_passkeys", person=device["person"])),
         }
 
 

@@ -187,7 +187,8 @@ class Actions:
     async def _revoke_device(self, by: Identity, subject: str, _values: Mapping[str, str]) -> str:
         done = await self._administration.devices.revoke(by, subject)
         ended = counted(done["ended"]["grants"], "grant")
-        return f"{done['person']}'s device {done['name']} is revoked, and {ended} with it."
+        remain = f" Passkeys that remain: {done['passkeys']}. Was one on it? Forget it." if done["passkeys"] else ""
+        return f"{done['person']}'s device {done['name']} is revoked, and {ended} with it.{remain}"
 
     async def _rotate(self, by: Identity, subject: str, values: Mapping[str, str]) -> str:
         try:
