@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.console import ConsoleBrowser
-from harness.processes import Broker, Laptop, UnusualBroker, automation_invite, command, keyed_entry
+from harness.processes import Broker, Laptop, UnusualBroker, automation_invite, command, keyed_entry, wait_for
 from harness.signing import SigningLaptop
 from harness.terminal import at_a_terminal
 from harness.upstream import CANARY, Upstream
 from percall import wire
+from percall_broker.model import entry_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FOLDER = Path(__file__).parents[2] / "docs" / "how-to" / "runbooks"
 PASSPHRASE = "typed at the terminal"
+RULES = '@id("team-rules")\npermit(principal, action, resource);\n'
 ROTATED = CANARY + "-rotated"
 
 
@@ -109,6 +111,17 @@ def administrator(broker: Broker, folder: Path) -> Laptop:
     said, code = at_a_terminal("percall", login, laptop.environment, [PASSPHRASE, PASSPHRASE])
     assert code == 0, said
     return laptop
+
+
+def administrators_folder(folder: Path) -> Path:
+    """Where an administrator keeps the policies, and a new key."""
+    work = folder / "administrators"
+    work.mkdir()
+    (work / "rules").mkdir()
+    (work / "rules" / "team.cedar").write_text(RULES)
+    (work / "new-key").touch(0o600)
+    (work / "new-key").write_text(ROTATED)
+    return work
 
 
 def refusal(laptop: Laptop, server: str = "keyed") -> str:
@@ -236,11 +249,7 @@ def test_a_leaked_key_is_replaced_and_its_uses_are_found(
 
 
 def test_a_team_moves_away_from_a_host_that_was_broken_into(upstream: Upstream, tmp_path: Path) -> None:
-    work = tmp_path / "administrators"
-    work.mkdir()
-    (work / "entry.toml").write_text(keyed_entry(upstream.url))
-    (work / "new-key").touch(0o600)
-    (work / "new-key").write_text(ROTATED)
+    work = administrators_folder(tmp_path)
     names = {"ADMINISTRATOR": "root", "SERVER": "keyed", "GROUP": "devs", "PERSON": "alice", "AGENT": "default"}
     new = UnusualBroker(tmp_path / "new")
     new.folder.mkdir()
@@ -248,12 +257,21 @@ def test_a_team_moves_away_from_a_host_that_was_broken_into(upstream: Upstream, 
         old.add_server("keyed", keyed_entry(upstream.url), CANARY)
         alice = old.enrol("alice", "keyed")
         assert refusal(alice) == ""
+        old.administrator.administer("policy", "apply", str(work / "rules"))
+        with alice.client("keyed") as client:
+            client.initialize()
+            client.request("tools/list")
+        wait_for(lambda: bool(old.rows("server", "pins", "keyed")), "the tools are known")
         captured = SigningLaptop.enrolled(old.url, old.rows("person", "invite", "bob")[0]["invite"])
         machines = {"administrator": old.administrator.environment, "old-broker": old.environment}
         book = Runbook("broker-host-compromised", work, machines, names)
         book.run("administrator")
         assert {row["person"] for row in lines(work / "grants.json")} >= {"alice"}
         assert [row["tool"] for row in lines(work / "calls.json")] == ["get_item"]
+        assert (work / "policies" / "team.cedar").read_text() == RULES
+        book.run("administrator")
+        assert entry_file.read((work / "keyed.toml").read_text()) == entry_file.read(keyed_entry(upstream.url))
+        assert "get_item" in (work / "keyed.pins.json").read_text()
         assert "whole" in book.run("old-broker")
         kept = (work / "evidence.backup").read_bytes()
         assert CANARY.encode() not in kept
@@ -266,6 +284,7 @@ def test_a_team_moves_away_from_a_host_that_was_broken_into(upstream: Upstream, 
         new.administrator.login(new.url, automation_invite(new.environment))
         book.machines = {**book.machines, "administrator": new.administrator.environment}
         book.run("administrator")
+        assert "team-rules" in book.run("administrator")
         upstream.key = ROTATED
         (invite,) = re.findall(r"^  (\S+)$", book.run("administrator"), re.MULTILINE)
         assert "deleted here alone" in book.run("laptop")
@@ -275,7 +294,8 @@ def test_a_team_moves_away_from_a_host_that_was_broken_into(upstream: Upstream, 
         # What the old broker signed opens nothing at the new one.
         captured.url = new.url
         assert captured.send("GET", wire.PATH_SESSION).code == "grant.token"
-        assert {row["person"] for row in new.log()} == {"alice"}
+        (call,) = new.log(person="alice")
+        assert '"team-rules"' in new.administrator.administer("log", "show", call["call"], "--json").stdout
     finally:
         upstream.key = CANARY
         new.stop()

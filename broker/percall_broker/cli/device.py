@@ -41,7 +41,7 @@ def revoke(
     ended = counted(row["ended"]["grants"], "grant")
     text = f"The device {row['name']!r} of {row['person']} is revoked, and {ended} with it."
     if row["passkeys"]:
-        remain = f"{output.counted(row['passkeys'], 'passkey')} of {row['person']}"
+        remain = f"{counted(row['passkeys'], 'passkey')} of {row['person']}"
         text += (
             f"\nStill there: {remain}, for the console. Whoever unlocks the laptop may sign in with one that is on it."
             f"\nNext: percall-broker passkey list --person {row['person']}, then passkey remove"

@@ -10,6 +10,7 @@ import typer
 from percall.errors import UsageError
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator
+from percall_broker.cli.files import write_new
 from percall_broker.cli.options import Json
 from percall_broker.model.counting import counted
 
@@ -119,11 +120,19 @@ def show(
     version: Annotated[
         int, typer.Argument(help="Which; the one in force unless given.", show_default=False, metavar="VERSION")
     ] = -1,
+    into: Annotated[
+        Path | None, typer.Option(help="A new folder for its files, as `policy apply` reads them.", metavar="DIR")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The policies of a version, whole."""
     with administrator() as client:
         row = client.json("GET", f"/v1/admin/policies/{version}")
+    if into is not None:
+        write_new(into, row["files"])
+        text = f"{into} holds version {row['version']}: {counted(len(row['files']), 'file')}."
+        output.one(row, as_json=as_json, text=text)
+        return
     parts = [f"// version {row['version']}"]
     parts += [f"// --- {file}\n{text.rstrip()}" for file, text in sorted(row["files"].items())]
     output.one(row, as_json=as_json, text="\n".join(parts))

@@ -143,10 +143,18 @@ def list_servers(as_json: Json = False) -> None:
 
 
 @servers.command()
-def show(name: ServerName, as_json: Json = False) -> None:
+def show(
+    name: ServerName,
+    entry: Annotated[bool, typer.Option("--entry", help="Its entry alone, as `server add --from` reads it.")] = False,
+    as_json: Json = False,
+) -> None:
     """One server, whole. How it starts, where its key goes, what its tools may do. Never the key."""
     with administrator() as client:
-        row = client.json("GET", under("servers", name))
+        row = client.json("GET", under("servers", name, *(["entry"] if entry else [])))
+    if entry:
+        stand_ins = [f"# With: --connect {origin}={at}" for origin, at in row["connect"].items()]
+        output.one(row, as_json=as_json, text="\n".join([*stand_ins, row["entry"].rstrip()]))
+        return
     if not as_json:
         row["command"] = shlex.join(row["command"] or [])
         row["tools"] = [f"{', '.join(rule['match'])}: {', '.join(rule['requests'])}" for rule in row["tools"]]

@@ -63,6 +63,10 @@ def router(servers: Servers, administrator: Administrator) -> APIRouter:
     async def show(by: By, name: str) -> dict[str, Any]:  # noqa: ARG001
         return await servers.show(name)
 
+    @routes.get("/{name}/entry")
+    async def entry(by: By, name: str) -> dict[str, Any]:  # noqa: ARG001
+        return await servers.entry(name)
+
     @routes.put("/{name}")
     async def update(by: By, name: str, form: EntryForm) -> dict[str, Any]:
         return await servers.update(by, name, form.entry, form.connect)

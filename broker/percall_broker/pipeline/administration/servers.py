@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from percall_broker.log import changes
 from percall_broker.log.canonical import canonical
-from percall_broker.model import entry_file
+from percall_broker.model import entry_file, entry_text
 from percall_broker.model.entry import Entry
 from percall_broker.model.errors import Conflict, InvalidInput, NotFound
 from percall_broker.model.keys import binding, secret_name
@@ -173,6 +173,11 @@ class Servers:
                 return row
         raise _unknown(name)
 
+    async def entry(self, name: str) -> Row:
+        """A server's entry in TOML, and the stand-ins for its hosts, which no TOML says. Raises NotFound."""
+        entry = await self._entry(name)
+        return {"server": name, "entry": entry_text.written(entry), "connect": entry.connect}
+
     async def _entry(self, name: str) -> Entry:
         for row in await self._ledger.fetch("list_servers"):
             if row["name"] == name:
@@ -230,7 +235,7 @@ def _server_row(row: Row, keys: list[Row]) -> Row:
         "connect": entry.connect,
         "attribution": entry.attribution,
         "tools": [
-            {"match": list(rule.match), "requests": [_request_text(request) for request in rule.requests]}
+            {"match": list(rule.match), "requests": [entry_text.request_text(request) for request in rule.requests]}
             for rule in entry.tools
         ],
         "default_tools": list(entry.default_tools),
@@ -240,10 +245,6 @@ def _server_row(row: Row, keys: list[Row]) -> Row:
         # moved: its owner has not seen where the entry sends it now, so it is not used until they have.
         "personal_keys": [{**personal_key_row(key), "moved": key["binding"] != place} for key in keys],
     }
-
-
-def _request_text(rule: Any) -> str:
-    return f"{','.join(rule.methods)} {rule.origin}{rule.path}"
 
 
 def _text_of(entry: Entry) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import msgspec
 import pytest
 
-from percall_broker.model import entry_file
-from percall_broker.model.entry import Entry, RequestRule, Slot, ToolRule
+from percall_broker.model import entry_file, entry_text
+from percall_broker.model.entry import Entry, Recognition, RequestRule, Slot, ToolRule
 from percall_broker.model.errors import InvalidInput
+from percall_broker.model.marking import visible_lines
 
 WHOLE = """
 [server]
@@ -186,3 +188,38 @@ def test_what_is_no_toml_is_refused() -> None:
 def test_a_stand_in_is_a_loopback_http_origin_for_a_host_of_the_entry(origin: str, stand_in: str) -> None:
     with pytest.raises(InvalidInput, match="connect"):
         entry_file.read(WHOLE, connect={origin: stand_in})
+
+
+# --- and back ---------------------------------------------------------------------------------------------------------
+
+REMOTE = """
+[server]
+title = "Notes"
+delivery = "relay"
+url = "https://notes.example/mcp"
+
+[key]
+owner = "personal"
+
+[[key.slot]]
+header = "Authorization"
+format = "Bearer {key}"
+"""
+KEYLESS = '[server]\ntitle = "The time"\ndelivery = "none"\ncommand = ["time"]\nattribution = "exact"\n'
+# Control characters, quotes, what is not seen, and marks that pile up.
+ODD = KEYLESS.replace(
+    '["time"]', '["time", "\\u0007\\u007f\\u2028\\u200b \\"\'\\\\", "😀\\t\\r", "a\\u0301\\u0302\\u0303\\u0304\\u0305"]'
+)
+
+
+@pytest.mark.parametrize("text", [WHOLE, REMOTE, KEYLESS, ODD])
+def test_an_entry_that_was_written_reads_as_the_same_entry(text: str) -> None:
+    entry = entry_file.read(text)
+    written = entry_text.written(entry)
+    assert entry_file.read(written) == entry
+    assert visible_lines(written) == written, "as it is seen, so it is"
+
+
+def test_what_is_recognised_is_written_too() -> None:
+    entry = dataclasses.replace(entry_file.read(WHOLE), recognition=Recognition(("npm:tracker",), ("TRACKER_PAT",)))
+    assert entry_file.read(entry_text.written(entry)) == entry

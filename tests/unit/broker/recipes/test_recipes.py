@@ -11,7 +11,7 @@ import pytest
 from harness.recipe_cases import REMOTE, TOOLS
 from percall.clients.launches import fits, launched
 from percall_broker import recipes
-from percall_broker.model import entry_file, rules
+from percall_broker.model import entry_file, entry_text, rules
 from percall_broker.model.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -83,6 +83,11 @@ def test_a_recipe_is_an_entry_whose_package_is_pinned_and_whose_hosts_are_https(
     if entry.delivery == "egress":
         assert entry.attribution == "exact"
         assert any("{key}" in value for value in entry.environment.values())
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_that_was_added_can_be_written_down_again(name: str) -> None:
+    assert entry_file.read(entry_text.written(entry_of(name))) == entry_of(name)
 
 
 @pytest.mark.parametrize("name", recipes.names())
