@@ -39,6 +39,7 @@ from percall_broker.api.probes import (
     PATH_READY,
     HealthDoor,
     MetricsDoor,
+    OpenCounts,
     ProbeApplication,
     ReadyDoor,
 )
@@ -62,6 +63,7 @@ from percall_broker.relay.door import RelayDoor
 from percall_broker.store.lock import alone
 from percall_broker.strangers import Front, Strangers
 from percall_broker.telemetry import logs
+from percall_broker.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     import socket
@@ -162,10 +164,10 @@ def _fault() -> BrokerError:
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """Both listeners' applications: the one for laptops, and the one for those who watch."""
+    """What both listeners answer: the application for laptops, and the doors of those who watch."""
 
     public: Front
-    watching: ProbeApplication
+    watching: dict[str, Door]
 
 
 def build(
@@ -209,12 +211,12 @@ def build(
     rest: Any = _rest(broker, errors)  # its types are wider than an ASGI server's messages
     relay = RelayDoor(broker.relay, upstreams.relay, broker.streams, broker.public_url)
     probes: dict[str, Door] = {PATH_HEALTH: HealthDoor(), PATH_READY: ReadyDoor(broker.readiness)}
-    figures = MetricsDoor(broker.metrics, broker.store, lambda: (len(broker.streams), events.open), metrics_token)
-    watching = ProbeApplication({**probes, PATH_METRICS: figures})
+    counts = OpenCounts(broker.metrics, broker.store, lambda: (len(broker.streams), events.open))
+    figures = MetricsDoor(broker.metrics, broker.readiness, metrics_token, counts.look_up)
     application = Application(
         doors, relay, ConsoleDoor(broker, errors), probes, read_first(rest, _MAX_FORM_BYTES), errors, hosts
     )
-    return Doors(Front(application, strangers, broker.signed, errors), watching)
+    return Doors(Front(application, strangers, broker.signed, errors), {**probes, PATH_METRICS: figures})
 
 
 def _rest(broker: Broker, errors: ErrorAnswers) -> FastAPI:
@@ -294,18 +296,21 @@ async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
         scheme = "https" if settings.tls_cert else "http"
         at = f"{scheme}://{authority(address[0], address[1])}"
         public_url = settings.public_url or at
+        metrics = Metrics()
+        probes = ProbeApplication({**sealed.PROBES, PATH_METRICS: MetricsDoor(metrics, sealed.NotYet(), token)})
         async with contextlib.AsyncExitStack() as stack:
-            broker = await sealed.opened(stack, lambda: open_broker(settings, public_url), settings, listener)
+            if watched is not None:  # from now on: it is while the broker cannot work that it is watched
+                await stack.enter_async_context(chores.at_work({"watching": partial(watching.watch, probes, watched)}))
+            opening = partial(open_broker, settings, public_url, metrics)
+            broker = await sealed.opened(stack, opening, settings, listener)
             if broker is None:
                 return
             upstreams = await stack.enter_async_context(_upstreams())
             proxies = TrustedProxies(settings.trusted_proxies)
             doors = build(broker, upstreams, host_names(public_url, at, origin_of(public_url)), proxies, token)
             config = server.config(doors.public, settings)
-            running = {"cut streams": partial(_cut_streams, broker)}
-            if watched is not None:
-                running["watching"] = partial(watching.watch, doors.watching, watched)
-            async with chores.at_work(running):
+            probes.opened(doors.watching)
+            async with chores.at_work({"cut streams": partial(_cut_streams, broker)}):
                 await _Server(config, broker, lambda: ready(public_url)).serve([listener])
 
 

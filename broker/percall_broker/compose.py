@@ -115,12 +115,11 @@ class Broker:
 
 
 @contextlib.asynccontextmanager
-async def open_broker(settings: Settings, public_url: str) -> AsyncIterator[Broker]:
+async def open_broker(settings: Settings, public_url: str, metrics: Metrics) -> AsyncIterator[Broker]:
     """A broker at work: its store is open, its keys are there, changes are watched for.
 
     Raises Unavailable; Sealed, which is one, where the source of its keys may answer later.
     """
-    metrics = Metrics()
     async with open_vault(settings, metrics) as (store, vault):
         broker = await compose(store, vault, public_url, metrics, settings, _tracing(settings))
         await broker.replicas.beat()

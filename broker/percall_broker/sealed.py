@@ -12,7 +12,7 @@ import structlog
 
 from percall import wire
 from percall_broker import server
-from percall_broker.api.probes import PATH_HEALTH, HealthDoor
+from percall_broker.api.probes import PATH_HEALTH, PATH_READY, HealthDoor, ReadyDoor
 from percall_broker.asgi import answer
 from percall_broker.vault import Sealed
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from percall_broker.asgi import Message, Receive, Send
+    from percall_broker.asgi import Door, Message, Receive, Send
     from percall_broker.compose import Broker
     from percall_broker.settings import Settings
 
@@ -37,10 +37,21 @@ _SAID = {
 log = structlog.get_logger()
 
 
+class NotYet:
+    """The readiness of a broker that is not open."""
+
+    async def problems(self) -> dict[str, str]:
+        """Its keys are missing; why, is not for strangers."""
+        return {"keys": CODE}
+
+
+PROBES: dict[str, Door] = {PATH_HEALTH: HealthDoor(), PATH_READY: ReadyDoor(NotYet())}
+
+
 async def door(scope: Message, receive: Receive, send: Send) -> None:
     """One request: 503, save to whoever asks whether the process lives."""
-    if scope["type"] == "http" and scope["path"] == PATH_HEALTH:
-        await HealthDoor()(scope, receive, send)
+    if scope["type"] == "http" and scope["path"] in PROBES:
+        await PROBES[scope["path"]](scope, receive, send)
     elif scope["type"] == "http":
         await answer(send, _STATUS, wire.dump({"error": _SAID}))
 

@@ -23,6 +23,7 @@ from harness.processes import COMMANDS, Line, automation_invite, command, keyed_
 from harness.signing import SigningLaptop
 from harness.upstream import CANARY, Upstream
 from integration.conftest import Served
+from integration.test_watching import figures, figures_url, get
 from percall_broker.store import migrate
 
 if TYPE_CHECKING:
@@ -221,6 +222,32 @@ def test_a_broker_whose_key_source_is_down_starts_sealed_and_opens_by_itself(tmp
             served.stdout.until(b"listening on")
             administrator.nonce = ""
             assert administrator.administer("GET", "/v1/admin/servers")[0]["server"] == "none"
+
+
+def test_a_sealed_broker_is_watched_like_any_other(tmp_path: Path) -> None:
+    with openbao(tmp_path) as bao:
+        bao.make_key("percall")
+        settings = {"key_source": "transit", "transit_address": bao.url, "transit_token_file": str(bao.token)}
+        with Served(tmp_path / "b", settings=settings | {"metrics_listen": "127.0.0.1:0"}) as served:
+            served.stop()
+            token = bao.token.read_text()
+            bao.token.write_text("expired")
+            served.process = serving(served.url.removeprefix("http://"), environment=served.environment)
+            served.stdout, served.stderr = Line(served.process.stdout), Line(served.process.stderr)
+            served.stderr.until(b"keys.forbidden")
+            for url in (served.url, figures_url(served)):
+                assert get(url, "/healthz").status == 200
+                ready = get(url, "/readyz")
+                assert (ready.status, ready.json) == (503, {"ready": False, "problems": {"keys": "broker.sealed"}})
+            found = figures(served)
+            assert found['percall_not_ready{problem="keys"}'] == 1
+            assert found['percall_not_ready{problem="store"}'] == 0
+            assert "process_open_fds" in found
+            bao.token.write_text(token)
+            served.stdout.until(b"listening on")
+            assert get(figures_url(served), "/readyz").status == 200
+            assert figures(served)['percall_not_ready{problem="keys"}'] == 0
+            assert served.stop() == 0
 
 
 def test_what_a_newer_version_has_migrated_goes_back_by_the_backup_that_it_made(

@@ -138,7 +138,10 @@ def test_readiness_names_a_store_that_cannot_be_written(tmp_path: Path) -> None:
             answer = get(served.url, "/readyz")
             assert answer.json == {"ready": False, "problems": {"store": "store.locked"}}
             assert get(served.url, "/healthz").status == 200
-            assert figures(served)['percall_store_errors_total{code="store.locked"}'] >= 1
+            found = figures(served)
+            assert found['percall_store_errors_total{code="store.locked"}'] >= 1
+            assert found['percall_not_ready{problem="store"}'] == 1
+            assert found['percall_not_ready{problem="keys"}'] == 0
             other.execute("ROLLBACK")
         wait_for(lambda: get(served.url, "/readyz").status == 200, "ready again")
 

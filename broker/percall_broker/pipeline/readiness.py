@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from percall_broker.model.errors import BrokerError
+from percall_broker.telemetry.metrics import PROBLEMS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -44,12 +45,11 @@ class Readiness:
         """What does not hold, by its name: store, schema, keys; with the code of the error that says so."""
         async with self._look:
             if time.monotonic() >= self._known_until:
-                found = {
-                    "store": await _problem(self._beat()),
-                    "schema": await _problem(self._check_schema()),
-                    "keys": await _problem(self._keys.own_key(_PURPOSE)),
-                }
-                self._known = {name: code for name, code in found.items() if code}
+                # Side by side: who asks waits for the slowest, and not for all of them.
+                found = await asyncio.gather(
+                    _problem(self._beat()), _problem(self._check_schema()), _problem(self._keys.own_key(_PURPOSE))
+                )
+                self._known = {name: code for name, code in zip(PROBLEMS, found, strict=True) if code}
                 self._known_until = time.monotonic() + KEPT_SECONDS
             return self._known
 

@@ -13,11 +13,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from percall import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from percall_broker.model.records import Server
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+PROBLEMS = ("store", "schema", "keys")
 _OWN = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _UPSTREAM = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
@@ -52,6 +53,9 @@ class Metrics:
             "percall_upstream_seconds", "An API request, until the head of its answer.", ["server"], buckets=_UPSTREAM,
             registry=registry,
         )  # fmt: skip
+        self._not_ready = Gauge(
+            "percall_not_ready", "1 where this keeps the broker from deciding calls.", ["problem"], registry=registry
+        )
         self.open_calls = Gauge(
             "percall_open_calls", "Permitted calls without outcome, whole store.", registry=registry
         )
@@ -118,6 +122,11 @@ class Metrics:
     def webhook_attempted(self, result: str) -> None:
         """An event was sent (`delivered`) or not (`failed`)."""
         self._webhook_attempts.labels(result).inc()
+
+    def not_ready(self, problems: Container[str]) -> None:
+        """What keeps the broker from its work now, by name."""
+        for name in PROBLEMS:
+            self._not_ready.labels(name).set(name in problems)
 
     def text(self) -> bytes:
         """All of it, in Prometheus' text format."""
