@@ -39,7 +39,7 @@ def broker(
     bounded = (resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
     return subprocess.run(
         [str(COMMANDS / "percall-broker"), *arguments],
-        env=dict(environment),
+        env={**environment, "PYTHONDONTWRITEBYTECODE": "1"},  # which would be cut off as well
         capture_output=True,
         text=True,
         check=False,
@@ -127,9 +127,13 @@ def restored_on_a_disk_of(size: int, backup: Path, keys: Path, folder: Path) -> 
         [ $code -ne 0 ] || {sys.executable} -c "{_CHECK}" {folder}/store.sqlite3
         exit $code
     """
+    return with_a_disk_of_its_own(script, folder)
+
+
+def with_a_disk_of_its_own(script: str, home: Path) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script],
-        env={"PATH": os.environ["PATH"], "PERCALL_BROKER_HOME": str(folder)},
+        env={"PATH": os.environ["PATH"], "PERCALL_BROKER_HOME": str(home)},
         capture_output=True,
         text=True,
         check=False,
@@ -138,6 +142,24 @@ def restored_on_a_disk_of(size: int, backup: Path, keys: Path, folder: Path) -> 
     if done.returncode == 77 or "unshare" in done.stderr:
         pytest.skip("this machine lets nobody mount a disk that is small enough")
     return done
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="a disk that is small enough is mounted by Linux alone")
+def test_a_disk_that_is_full_in_the_middle_of_a_table_is_told_in_a_sentence_alone(tmp_path: Path) -> None:
+    home, disk = tmp_path / "broker", tmp_path / "disk"
+    broker("init", environment={"PATH": "/usr/bin:/bin", "PERCALL_BROKER_HOME": str(home)})
+    with closing(sqlite3.connect(home / "store.sqlite3")) as store, store:
+        store.execute("CREATE TABLE large (number INTEGER, text TEXT)")
+        store.executemany("INSERT INTO large VALUES (?, ?)", [(number, "x" * 1000) for number in range(1000)])
+    disk.mkdir()
+    script = f"""
+        mount -t tmpfs -o size=64k none {disk} || exit 77
+        {COMMANDS}/percall-broker backup create {disk}/a
+    """
+    done = with_a_disk_of_its_own(script, home)
+    assert done.returncode == 1
+    said = f"percall-broker: The backup {disk}/a could not be written: No space left on device. [backup.write]"
+    assert done.stderr.splitlines() == [said, "  Nothing of it was kept."]
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="a disk that is small enough is mounted by Linux alone")

@@ -12,6 +12,7 @@ its digest holds, and nothing is restored before its MAC does.
 from __future__ import annotations
 
 import base64
+import contextlib
 import time
 from dataclasses import dataclass
 from hashlib import sha256
@@ -25,7 +26,7 @@ from percall_broker.store.offline import Table
 from percall_broker.vault.sources import Wrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -90,8 +91,10 @@ class Header:
             ) from None
 
 
-def write(file: BinaryIO, header: Header, mac_key: bytes, tables: Iterable[tuple[Table, Iterable[Any]]]) -> None:
-    """A whole backup. Raises OSError."""
+def write(
+    file: BinaryIO, header: Header, mac_key: bytes, tables: Iterable[tuple[Table, Generator[tuple[Any, ...]]]]
+) -> None:
+    """A whole backup. Raises OSError. The rows are closed here: an engine lets no other thread do it."""
     digest = sha256()
 
     def put(value: Any) -> None:
@@ -102,8 +105,9 @@ def write(file: BinaryIO, header: Header, mac_key: bytes, tables: Iterable[tuple
     put(header.line())
     for table, rows in tables:
         put({"table": table.name, "columns": table.columns})
-        for row in rows:
-            put([{"b": value} if type(value) is bytes else value for value in row])
+        with contextlib.closing(rows):
+            for row in rows:
+                put([{"b": value} if type(value) is bytes else value for value in row])
     trailer = {"sha256": digest.hexdigest(), "mac": base64url.encode(_mac(mac_key, digest.digest()))}
     file.write(msgspec.json.encode(trailer) + b"\n")
 

@@ -16,7 +16,7 @@ from percall_broker.model.errors import Unavailable
 from percall_broker.store.statements import load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
     from pathlib import Path
 
     import psycopg
@@ -58,7 +58,7 @@ class Offline(Protocol):
     def tables(self) -> list[Table]:
         """All but `migrations`, each after those that it refers to."""
 
-    def rows(self, table: Table) -> Iterator[tuple[Any, ...]]:
+    def rows(self, table: Table) -> Generator[tuple[Any, ...]]:
         """Every row, streamed, in the order of the first column."""
 
     def fill(self, table: Table, rows: Iterable[tuple[Any, ...]]) -> int:
@@ -164,7 +164,7 @@ class _Sqlite:
                 references[name] = {str(row[2]) for row in self.run(f'PRAGMA foreign_key_list("{name}")')}
         return _in_order(columns, references)
 
-    def rows(self, table: Table) -> Iterator[tuple[Any, ...]]:
+    def rows(self, table: Table) -> Generator[tuple[Any, ...]]:
         yield from self._connection.execute(_selecting(table))
 
     def fill(self, table: Table, rows: Iterable[tuple[Any, ...]]) -> int:
@@ -249,7 +249,7 @@ class _Postgresql:
             references[name].add(referred)
         return _in_order(columns, references)
 
-    def rows(self, table: Table) -> Iterator[tuple[Any, ...]]:
+    def rows(self, table: Table) -> Generator[tuple[Any, ...]]:
         with self._connection.cursor(name="percall_rows") as cursor:
             cursor.itersize = _ROWS_AT_ONCE
             yield from cursor.execute(_selecting(table).encode())
