@@ -19,7 +19,7 @@ import pytest
 
 import percall_broker
 from harness.openbao import openbao
-from harness.processes import COMMANDS, Line, automation_invite, command, keyed_entry, serving
+from harness.processes import COMMANDS, Broker, Line, automation_invite, command, keyed_entry, serving
 from harness.signing import SigningLaptop
 from harness.upstream import CANARY, Upstream
 from integration.conftest import Served
@@ -99,6 +99,22 @@ def test_a_restored_broker_refuses_everybody_until_an_administrator_has_looked(
         assert not left & {kept, revoked_later, revoked}
     finally:
         again.stop(signal.SIGKILL)
+
+
+def test_all_that_waits_is_resumed_however_many_there_are(tmp_path: Path) -> None:
+    with Broker(tmp_path) as served:
+        resume = ("review", "resume", "--all")
+        assert served.administrator.administer(*resume).stdout == "No grant waits for a review.\n"
+        (one,) = served.rows("person", "invite", "alice")
+        with closing(sqlite3.connect(tmp_path / "broker" / "store.sqlite3")) as store, store:
+            store.row_factory = sqlite3.Row
+            row = dict(store.execute("SELECT * FROM grants WHERE id = ?", (one["grant"],)).fetchone())
+            into = f"INSERT INTO grants ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"  # noqa: S608
+            many = [{**row, "id": f"g{number}", "state": "suspended"} for number in range(1001)]
+            store.executemany(into, [tuple(each.values()) for each in many])
+            waiting = [(each["id"], each["version"]) for each in many]
+            store.executemany("INSERT INTO restored_grants (grant_id, version) VALUES (?, ?)", waiting)
+        assert "Working again: 1001 grants. Still waiting: 0." in served.administrator.administer(*resume).stdout
 
 
 def test_a_full_disk_leaves_no_backup(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ reviews = typer.Typer(
 
 _COLUMNS = ("grant", "person", "agent", "device", "expires_at", "calls", "last_call", "servers", "may")
 
+_TOGETHER = 1000  # as many as the broker takes in one change
+
 
 @reviews.command()
 def show(as_json: Json = False) -> None:
@@ -49,7 +51,12 @@ def resume(
     if bool(grant) == everything:
         raise UsageError("review.which", "Name the grants, or --all.", "See: percall-broker review show.")
     with administrator() as client:
-        named = [row["grant"] for row in client.json("GET", "/v1/admin/review")["grants"]] if everything else grant
-        done: dict[str, Any] = client.json("POST", "/v1/admin/review/resume", value={"grants": named or []})
+        waiting = client.json("GET", "/v1/admin/review")["grants"] if everything else []
+        named = [row["grant"] for row in waiting] if everything else grant or []
+        done: dict[str, Any] = {"resumed": [], "waiting": 0}
+        for first in range(0, len(named), _TOGETHER):
+            form = {"grants": named[first : first + _TOGETHER]}
+            answer = client.json("POST", "/v1/admin/review/resume", value=form)
+            done = {"resumed": done["resumed"] + answer["resumed"], "waiting": answer["waiting"]}
     text = f"Working again: {counted(len(done['resumed']), 'grant')}. Still waiting: {done['waiting']}."
-    output.one(done, as_json=as_json, text=text)
+    output.one(done, as_json=as_json, text=text if named else "No grant waits for a review.")
