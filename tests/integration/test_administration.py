@@ -75,6 +75,15 @@ def test_a_further_administrator_is_invited_on_the_broker_s_own_machine(broker: 
     assert "keyed" in laptop.administer("server", "list").stdout
 
 
+def test_what_an_automation_may_change_is_told_where_it_is_made(broker: Broker) -> None:
+    def made(*more: str) -> str:
+        return command("percall-broker", "invite", "ci", *more, environment=broker.environment).stdout
+
+    assert "may change nothing" in made("--automation")
+    assert "may change people, grants." in made("--automation", "--may", "people, grants")
+    assert "automation" not in made()
+
+
 def test_a_grant_is_suspended_resumed_and_revoked_for_good(broker: Broker) -> None:
     grant = grant_of(broker, "bob")
     for verb, state in (("suspend", "suspended"), ("resume", "active"), ("revoke", "revoked")):

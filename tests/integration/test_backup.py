@@ -223,6 +223,13 @@ def test_an_old_store_is_served_only_after_an_explicit_migration_with_a_backup(t
     assert served.stop() == 0
 
 
+def test_a_backup_and_none_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    environment = {"PATH": "/usr/bin:/bin", "PERCALL_BROKER_HOME": str(tmp_path / "broker")}
+    done = broker("migrate", "--backup", "x", "--no-backup", environment=environment, check=False)
+    assert done.returncode == 2
+    assert "--backup FILE or --no-backup" in done.stderr
+
+
 def test_a_store_is_not_migrated_under_a_broker_that_serves_it(tmp_path: Path) -> None:
     with Served(tmp_path / "b") as served:
         store = tmp_path / "b" / "broker" / "store.sqlite3"

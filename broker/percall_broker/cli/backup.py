@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from percall.errors import UsageError
 from percall_broker.cli import output
 from percall_broker.cli.options import Json
 from percall_broker.cli.output import when
@@ -117,6 +118,8 @@ def migrate(
     from percall_broker.store import pending
     from percall_broker.store.lock import alone
 
+    if backup is not None and no_backup:
+        raise UsageError("cli.backup", "A backup and none cannot both be.", "Say --backup FILE or --no-backup.")
     settings = load()
     if not asyncio.run(pending(settings.location)):
         output.write("Nothing to do: the store is of this version.")

@@ -13,7 +13,7 @@ from percall.errors import UsageError
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
 from percall_broker.cli.group import without_device
-from percall_broker.cli.options import Areas, Automation, Json, listed
+from percall_broker.cli.options import Areas, Automation, Json, listed, may_change
 from percall_broker.model.counting import counted
 
 grants = typer.Typer(help="What one agent of one person may do.", no_args_is_help=True)
@@ -77,7 +77,9 @@ def create(
     }
     with administrator() as client:
         made = client.json("POST", under("grants"), value=form)
-    output.one(made, as_json=as_json, text=f"Grant {made['grant']} for {person}. {_way_in(made, agent)}")
+    text = f"Grant {made['grant']} for {person}. {_way_in(made, agent)}"
+    text += f"\n{may_change(listed(may))}" if automation else ""
+    output.one(made, as_json=as_json, text=text)
 
 
 def _grant_group(group: str, servers: dict[str, Any], agent: str, seconds: int, *, as_json: bool) -> None:

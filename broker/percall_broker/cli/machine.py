@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from percall_broker.cli import output
-from percall_broker.cli.options import Areas, Automation, Json, listed
+from percall_broker.cli.options import Areas, Automation, Json, listed, may_change
 from percall_broker.model.errors import Conflict, Unavailable
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ def invite(
     made = asyncio.run(_new_administrator(load(), administrator, automation=automation, may=tuple(listed(may))))
     until = output.by_the_clock(made.expires_at)
     text = f"{administrator}'s invite, once, until {until}:\n  {made.code}"
+    text += f"\n{may_change(listed(may))}" if automation else ""
     output.one({"invite": made.code, "invite_expires_at": made.expires_at}, as_json=as_json, text=text)
 
 
