@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import stat
 import subprocess
 import termios
@@ -73,6 +74,35 @@ def test_a_further_administrator_is_invited_on_the_broker_s_own_machine(broker: 
     laptop = Laptop(tmp_path / "eve")
     laptop.login(broker.url, json.loads(made.stdout)["invite"])
     assert "keyed" in laptop.administer("server", "list").stdout
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("log", "list", "--person", "nobdy"),
+        ("log", "list", "--server", "gihtub"),
+        ("log", "list", "--secret-version", "gihtub@1"),
+        ("log", "list", "--grant", "g_x"),
+        ("device", "list", "--person", "nobdy"),
+        ("passkey", "list", "--person", "nobdy"),
+    ],
+    ids=" ".join,
+)
+def test_a_name_that_the_broker_does_not_know_is_told_beside_the_empty_answer(
+    broker: Broker, asked: tuple[str, ...]
+) -> None:
+    done = broker.administrator.administer(*asked)
+    assert done.stdout.startswith("No ")
+    assert re.search(rf"^The broker knows no \w+ '{asked[-1].partition('@')[0]}'\.", done.stderr)
+    assert broker.administrator.administer(*asked, "--json").stdout == ""
+
+
+def test_who_is_known_and_has_nothing_is_not_called_unknown(broker: Broker) -> None:
+    grant = grant_of(broker, "idle")
+    broker.administrator.administer("person", "remove", "idle")
+    for which in (("--person", "idle"), ("--server", "keyed"), ("--grant", grant)):
+        done = broker.administrator.administer("log", "list", *which)
+        assert (done.stdout, done.stderr) == ("No calls.\n", "")
 
 
 def test_what_an_automation_may_change_is_told_where_it_is_made(broker: Broker) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
+from percall_broker.cli.names import tell_unknown
 from percall_broker.cli.options import Json
 
 passkeys = typer.Typer(help="The passkeys with which people change things in the console.", no_args_is_help=True)
@@ -44,6 +45,8 @@ def list_passkeys(
     """The passkeys, and when each was last used."""
     with administrator() as client:
         rows = client.json("GET", under("passkeys"), query={"person": person})
+        if not rows:
+            tell_unknown(client, person=person)
     output.lines(rows, as_json=as_json, columns=_COLUMNS, empty="No passkeys. Next: percall-broker console --enrol")
 
 

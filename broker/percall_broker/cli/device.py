@@ -8,6 +8,7 @@ import typer
 
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
+from percall_broker.cli.names import tell_unknown
 from percall_broker.cli.options import Json
 from percall_broker.model.counting import counted
 
@@ -23,6 +24,8 @@ def list_devices(
     """The devices; also those that are revoked."""
     with administrator() as client:
         rows = client.json("GET", under("devices"), query={"person": person})
+        if not rows:
+            tell_unknown(client, person=person)
     output.lines(rows, as_json=as_json, columns=_COLUMNS, empty="No devices.")
 
 

@@ -15,6 +15,7 @@ from percall.errors import UsageError
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
 from percall_broker.cli.grant import seconds_of
+from percall_broker.cli.names import tell_unknown
 from percall_broker.cli.options import Json
 
 calls = typer.Typer(help="The record of every call.", no_args_is_help=True)
@@ -121,6 +122,9 @@ def list_calls(
     }
     with administrator() as client:
         rows = client.json("GET", under("calls"), query=query)
+        if not rows:
+            tell_unknown(client, person=person, server=query["server"], grant=grant)
+            tell_unknown(client, person=secret_owner)
     if as_csv:
         output.comma_separated(rows, COLUMNS)
     else:

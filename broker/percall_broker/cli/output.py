@@ -73,6 +73,12 @@ def write(text: str) -> None:
     sys.stdout.flush()
 
 
+def aside(text: str) -> None:
+    """What a person should know beside an answer: on standard error, so that no script reads it as part of that."""
+    sys.stderr.write(visible_lines(text) + "\n")
+    sys.stderr.flush()
+
+
 def _write_json(row: Row) -> None:
     """ASCII alone: whatever is in it, it is one line, JSON, and nothing to a terminal."""
     sys.stdout.write(json.dumps(row).replace("\x7f", "\\u007f") + "\n")
