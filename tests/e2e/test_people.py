@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.processes import Laptop, keyed_entry, wait_for
+from harness.processes import Broker, Laptop, automation_invite, keyed_entry, wait_for
 from harness.upstream import CANARY
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.processes import Broker
     from harness.upstream import Upstream
 
 
@@ -41,6 +40,27 @@ def logins(laptop: Laptop) -> list[dict[str, Any]]:
 
 def text_of(result: dict[str, Any]) -> str:
     return str(result["content"][0]["text"])
+
+
+def test_an_administrator_of_two_brokers_is_told_which_one_is_asked_and_chooses(broker: Broker, tmp_path: Path) -> None:
+    laptop = Laptop(tmp_path / "administrator")
+    with Broker(tmp_path / "other") as other:
+        laptop.login(broker.url, automation_invite(broker.environment))
+        assert laptop.administer("person", "list").stderr == ""
+        laptop.login(other.url, automation_invite(other.environment))
+        asked = laptop.administer("server", "list")
+        assert (
+            asked.stderr == f"Asking {other.url}. You also have a login at {broker.url}: PERCALL_BROKER=URL chooses.\n"
+        )
+        assert "keyed" not in asked.stdout
+        laptop.extra["PERCALL_BROKER"] = broker.url + "/"
+        chosen = laptop.administer("server", "list")
+        assert "keyed" in chosen.stdout
+        assert chosen.stderr == ""
+        laptop.extra["PERCALL_BROKER"] = "https://elsewhere.example"
+        nowhere = laptop.administer("server", "list", check=False)
+        assert "nobody has logged in there" in nowhere.stderr
+        assert other.url in nowhere.stderr
 
 
 def test_a_person_is_invited_joins_a_group_and_leaves_without_a_second_invite(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from percall import home, wire
 from percall.errors import PercallError, UsageError
+from percall_broker.cli.connection import logins_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -75,7 +76,7 @@ def whose(people: Sequence[Approver], path: str) -> Approver:
 def _of_people(agent: str | None) -> list[Login]:
     """The logins here that are no automation's, newest first."""
     found = []
-    for login in home.logins(agent):
+    for login in logins_here(agent):
         session = home.session(login.grant)
         if session is None or not session.automation:
             found.append(login)
