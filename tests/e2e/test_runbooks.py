@@ -1,7 +1,8 @@
 """Each runbook is run: the commands of its document, against a real broker and real shims, and what they bring about.
 
 A code block's second word says whose machine it is for. Blocks run whole and in their order, stopping at the first
-command that fails; a document cannot say a command that no test runs, nor a test run one that no document says.
+command that fails, but for a block that is for another case than the reader's; a document cannot say a command that no
+test runs, nor a test run one that no document says.
 """
 
 from __future__ import annotations
@@ -63,6 +64,11 @@ class Runbook:
         )
         assert done.returncode == 0, f"{commands}\n{done.stdout}\n{done.stderr}"
         return done.stdout
+
+    def skip(self, command: str) -> None:
+        """The next block, which has this command, is for another case than the reader's."""
+        _, commands = self.blocks.pop(0)
+        assert command in commands
 
     def run_by(self, person: Laptop) -> str:
         """The administrator's next block, which a person runs at a terminal: an automation may not do it."""
@@ -216,8 +222,9 @@ def test_a_rogue_agent_is_stopped_and_comes_back_with_less(broker: Broker, perso
     assert book.blocks == []
 
 
+@pytest.mark.parametrize("stopped", [False, True], ids=["while calls go on", "with the server stopped"])
 def test_a_leaked_key_is_replaced_and_its_uses_are_found(
-    broker: Broker, upstream: Upstream, person: str, tmp_path: Path
+    broker: Broker, upstream: Upstream, person: str, tmp_path: Path, *, stopped: bool
 ) -> None:
     server = f"s{person}"
     broker.add_server(server, keyed_entry(upstream.url), CANARY)
@@ -228,11 +235,18 @@ def test_a_leaked_key_is_replaced_and_its_uses_are_found(
     with laptop.client(server) as client:
         client.initialize()
         assert not client.call("get_item").get("isError")
-        book.run("administrator")
-        assert "suspended" in client.call("get_item")["content"][0]["text"]
+        if stopped:
+            book.run("administrator")
+            assert "suspended" in client.call("get_item")["content"][0]["text"]
+        else:
+            book.skip("server suspend")
         shown = book.run("administrator")
         assert re.search(r"^secret_version +2$", shown, re.MULTILINE)
         assert ROTATED not in shown
+        if stopped:
+            book.run("administrator")
+        else:
+            book.skip("server resume")
     upstream.key = ROTATED
     try:
         assert refusal(laptop, server) == ""
