@@ -67,6 +67,7 @@ def openbao(folder: Path) -> Iterator[OpenBao]:
     command = [binary, "server", "-dev", f"-dev-root-token-id={TOKEN}", f"-dev-listen-address=127.0.0.1:{port}"]
     environment = {"HOME": str(folder), "PATH": os.environ["PATH"]}
     token = folder / "token"
+    token.touch(0o600)
     token.write_text(TOKEN + "\n")
     with (folder / "openbao.log").open("wb") as log:
         process = subprocess.Popen([*command, "-dev-no-store-token"], stdout=log, stderr=log, env=environment)

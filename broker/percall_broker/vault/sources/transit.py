@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import re
 import ssl
+import stat
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -127,7 +128,7 @@ class TransitKeys:
 
     async def _send(self, method: str, path: str, form: dict[str, str] | None) -> httpx.Response:
         try:
-            self._token = self._token or self._token_file.read_text(encoding="ascii").strip()
+            self._token = self._token or _token_in(self._token_file)
         except (OSError, ValueError):
             raise Sealed("keys.token", f"No token can be read from {self._token_file}.", "Put it there.") from None
         try:
@@ -146,6 +147,15 @@ class TransitKeys:
 
     def _name(self, version: int) -> str:
         return f"{PREFIX}{self._key}:v{version}"
+
+
+def _token_in(file: Path) -> str:
+    """Raises OSError, ValueError; Sealed where anybody on this machine may read it. A group may: an agent that renews
+    it, as a user of its own, hands it over so.
+    """
+    if stat.S_IMODE(file.stat().st_mode) & 0o007:
+        raise Sealed("keys.token", f"Others may read {file}.", f"Run: chmod o= {file}, and renew the token.")
+    return file.read_text(encoding="ascii").strip()
 
 
 def _context(ca_file: Path | None) -> ssl.SSLContext:

@@ -76,9 +76,25 @@ async def test_a_broker_moves_from_files_to_transit(bao: OpenBao, tmp_path: Path
     await both.close()
 
 
+async def test_a_token_that_anybody_may_read_is_not_used(bao: OpenBao, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.touch(0o600)
+    token.write_text(bao.token.read_text())
+    bao.make_key("guarded")
+    source = TransitKeys(bao.url, token, key="guarded")
+    token.chmod(0o644)
+    with pytest.raises(Sealed, match="Others may read") as caught:
+        await source.newest()
+    assert (caught.value.code, f"chmod o= {token}" in caught.value.next_step) == ("keys.token", True)
+    token.chmod(0o640)  # an agent's, in the broker's group
+    assert await source.newest() == "transit:guarded:v1"
+    await source.close()
+
+
 async def test_a_token_that_was_renewed_is_read_again(bao: OpenBao, tmp_path: Path) -> None:
     bao.make_key("renewed")
     token = tmp_path / "token"
+    token.touch(0o600)
     token.write_text("not a token")
     source = TransitKeys(bao.url, token, key="renewed")
     with pytest.raises(Sealed) as caught:
@@ -147,6 +163,7 @@ def answering(status: int, body: bytes, held: threading.Event | None = None) -> 
 async def test_a_source_that_answers_badly_wraps_nothing(
     status: int, body: bytes, kind: type[Unavailable], tmp_path: Path
 ) -> None:
+    (tmp_path / "token").touch(0o600)
     (tmp_path / "token").write_text("secret-token")
     with answering(status, body) as url:
         source = TransitKeys(url, tmp_path / "token")
@@ -159,6 +176,7 @@ async def test_a_source_that_answers_badly_wraps_nothing(
 
 async def test_a_source_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transit, "TIMEOUT_SECONDS", 0.2)
+    (tmp_path / "token").touch(0o600)
     (tmp_path / "token").write_text("t")
     with answering(200, b"", threading.Event()) as url:
         source = TransitKeys(url, tmp_path / "token")
