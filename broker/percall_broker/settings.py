@@ -30,6 +30,7 @@ from percall_broker.model.rules import parse_origin
 FILE = "settings.toml"
 _SECRETS = {"database", "oidc_client_secret"}
 _OTHERS = 0o077
+_SETTINGS = "docs/reference/percall-broker.md lists every setting."
 
 
 def home() -> Path:
@@ -160,9 +161,9 @@ def load(**told: Any) -> Settings:
         return Settings(home=home(), **{name: value for name, value in told.items() if value is not None})
     except ValidationError as error:
         problems = "; ".join(map(_told, error.errors()))
-        raise InvalidInput("settings.form", f"The broker's settings do not hold: {problems}.") from None
+        raise InvalidInput("settings.form", f"The broker's settings do not hold: {problems}.", _SETTINGS) from None
     except SettingsError as error:  # a variable that should be JSON; it names the variable's setting, not its value
-        raise InvalidInput("settings.form", f"The broker's settings do not hold: {error}.") from None
+        raise InvalidInput("settings.form", f"The broker's settings do not hold: {error}.", _SETTINGS) from None
 
 
 def _check_owner(folder: Path) -> None:
@@ -194,10 +195,12 @@ def _check_file(file: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise Unavailable("settings.read", f"{file} cannot be read: {error.strerror}.") from None
+        raise Unavailable(
+            "settings.read", f"{file} cannot be read: {error.strerror}.", "See its permissions."
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         reason = str(error).lower() if isinstance(error, tomllib.TOMLDecodeError) else "not UTF-8"
-        raise InvalidInput("settings.form", f"{file} is no TOML: {reason}.") from None
+        raise InvalidInput("settings.form", f"{file} is no TOML: {reason}.", _SETTINGS) from None
     if mode & _OTHERS and _SECRETS & held.keys():
         secret = " and ".join(sorted(_SECRETS & held.keys()))
         raise InvalidInput("settings.mode", f"Others may read {file}, which holds {secret}.", f"Run: chmod 600 {file}")

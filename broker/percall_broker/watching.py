@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from percall_broker.settings import Settings
 
 _MINIMUM_TOKEN_BYTES = 16
+_MAKE_ONE = "Make one that the broker alone may read: (umask 077; openssl rand -hex 32 > FILE)."
 
 log = structlog.get_logger()
 
@@ -60,11 +61,12 @@ def token(settings: Settings) -> bytes:
         found = path.read_bytes().strip()
         shared = stat.S_IMODE(path.stat().st_mode) & 0o077
     except OSError as error:
-        raise Unavailable("serve.metrics", f"{path} cannot be read: {error.strerror}.") from None
+        raise Unavailable("serve.metrics", f"{path} cannot be read: {error.strerror}.", _MAKE_ONE) from None
     if shared:
         raise InvalidInput("serve.metrics", f"Others may read {path}.", f"Run: chmod 600 {path}")
     if len(found) < _MINIMUM_TOKEN_BYTES or not found.isascii():
-        raise InvalidInput("serve.metrics", f"{path} holds no token of {_MINIMUM_TOKEN_BYTES} characters or more.")
+        said = f"{path} holds no token of {_MINIMUM_TOKEN_BYTES} characters or more."
+        raise InvalidInput("serve.metrics", said, _MAKE_ONE)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from harness.processes import Laptop, keyed_entry
@@ -71,7 +72,8 @@ def test_a_person_gives_rotates_offers_and_removes_a_key_of_their_own(
         assert broker.rows("log", "list", "--secret-version", "keyed@1", "--person", person), (
             "and the shared one's, before"
         )
-        assert person in broker.administrator.administer("server", "show", "keyed").stdout
+        shown = broker.administrator.administer("server", "show", "keyed").stdout
+        assert re.search(rf"\b{person}: version 2 since \d{{4}}-", shown)
 
         assert f"--from {person}" in key("offer", PASSPHRASE)
         key("withdraw", PASSPHRASE)

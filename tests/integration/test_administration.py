@@ -152,7 +152,7 @@ def test_a_grant_holds_the_scope_of_each_of_its_servers(broker: Broker) -> None:
         (("server", "rotate-key", "nothing", "--secret-stdin"), "no server"),
         (("log", "show", "nothing"), "no call"),
         (("log", "list", "--decision", "maybe"), "no decision"),
-        (("log", "list", "--since", "yesterday"), "not a duration"),
+        (("log", "list", "--since", "yesterday"), "ISO 8601"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_sentence(broker: Broker, arguments: tuple[str, ...], said: str) -> None:

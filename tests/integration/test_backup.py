@@ -223,6 +223,12 @@ def test_an_old_store_is_served_only_after_an_explicit_migration_with_a_backup(t
     assert served.stop() == 0
 
 
+def test_a_backup_without_a_name_is_not_made(tmp_path: Path) -> None:
+    environment = {"PATH": "/usr/bin:/bin", "PERCALL_BROKER_HOME": str(tmp_path / "broker")}
+    done = broker("backup", "create", "", environment=environment, check=False)
+    assert (done.returncode, "into a new file" in done.stderr) == (2, True)
+
+
 def test_a_backup_and_none_is_refused_before_anything_is_done(tmp_path: Path) -> None:
     environment = {"PATH": "/usr/bin:/bin", "PERCALL_BROKER_HOME": str(tmp_path / "broker")}
     done = broker("migrate", "--backup", "x", "--no-backup", environment=environment, check=False)

@@ -154,6 +154,10 @@ def test_figures_off_loopback_want_a_token(tmp_path: Path) -> None:
         done = command("percall-broker", *told, environment=served.environment, check=False)
         assert done.returncode == 1
         assert re.search(r"can be reached from elsewhere.*\n.*--metrics-token-file", done.stderr)
+        absent = command(
+            "percall-broker", *told, "--metrics-token-file", str(token), environment=served.environment, check=False
+        )
+        assert "openssl rand" in absent.stderr
         for mode, text, said in ((0o644, "x" * 32, "Others may read"), (0o600, "short", "holds no token")):
             token.unlink(missing_ok=True)
             token.touch(mode)

@@ -205,6 +205,7 @@ def test_an_endpoint_is_https_or_on_loopback(served: Served, url: str, code: str
     answer = served.administrator.send("POST", "/v1/admin/webhooks", json.dumps({"url": url}).encode())
     assert answer.status == 400
     assert answer.code == code
+    assert answer.json["error"]["next_step"] == "Give an https URL."
     assert url == "" or url not in answer.body.decode()
 
 

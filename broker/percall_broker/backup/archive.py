@@ -120,7 +120,9 @@ class Archive:
         try:
             self._file = path.open("rb")
         except OSError as error:
-            raise Unavailable("backup.read", f"{path} cannot be read: {error.strerror}.") from None
+            raise Unavailable(
+                "backup.read", f"{path} cannot be read: {error.strerror}.", "Name a backup's file."
+            ) from None
         try:
             self.header = Header.read(self._file.readline(_MAX_HEADER_BYTES))
             self._digest, self._mac = self._verified()

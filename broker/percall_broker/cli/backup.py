@@ -37,6 +37,8 @@ def create(file: File, as_json: Json = False) -> None:
     """Write a backup into a new file, also while the broker serves. The key-encryption keys are never in it."""
     from percall_broker.settings import load
 
+    if not file.name:
+        raise UsageError("cli.backup", "A backup is written into a new file.", "Name it.")
     settings = load()
     header = asyncio.run(_create(settings, file))
     size = file.stat().st_size

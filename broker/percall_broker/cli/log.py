@@ -60,7 +60,12 @@ def milliseconds_of(moment: str) -> int:
     try:
         parsed = datetime.fromisoformat(moment)
     except ValueError:
-        return int((time.time() - seconds_of(moment)) * 1000)
+        try:
+            return int((time.time() - seconds_of(moment)) * 1000)
+        except UsageError:
+            raise UsageError(
+                "cli.time", f"{moment!r} is no time.", "Write 2026-11-23T10:00 (ISO 8601), or 2h for two hours ago."
+            ) from None
     return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1000)
 
 

@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -158,7 +158,16 @@ def show(
     if not as_json:
         row["command"] = shlex.join(row["command"] or [])
         row["tools"] = [f"{', '.join(rule['match'])}: {', '.join(rule['requests'])}" for rule in row["tools"]]
+        row["personal_keys"] = [_personal_key(key) for key in row["personal_keys"]]
     output.one(row, as_json=as_json)
+
+
+def _personal_key(key: dict[str, Any]) -> str:
+    since = output.cell("created_at", key["created_at"])
+    parts = [f"{key['person']}: version {key['version']} since {since}"]
+    parts += ["offered as the shared one"] if key["offered_at"] else []
+    parts += ["not used until its owner confirms it"] if key["moved"] else []
+    return ", ".join(parts)
 
 
 @servers.command()

@@ -26,7 +26,10 @@ SECONDS = 5.0
 
 def checked(url: str) -> Target:
     """An address that may be posted to. Raises InvalidInput."""
-    target = parse_url(url)
+    try:
+        target = parse_url(url)
+    except InvalidInput as error:
+        raise InvalidInput(error.code, error.message, "Give an https URL.") from None
     if target.scheme == "http" and not is_loopback_name(target.host):
         raise InvalidInput("webhook.url", "http is for loopback alone.", "Give an https URL.")
     return target

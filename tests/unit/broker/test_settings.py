@@ -49,6 +49,7 @@ def test_a_mistake_in_the_file_is_named(file: Path, text: bytes, told: str) -> N
     file.write_bytes(text)
     error = refused()
     assert error.code == "settings.form"
+    assert error.next_step
     assert told in error.message
     assert ".." not in error.message
 
@@ -58,6 +59,7 @@ def test_a_mistake_in_a_variable_is_named(file: Path, monkeypatch: pytest.Monkey
     assert not file.exists()
     error = refused()
     assert error.code == "settings.form"
+    assert error.next_step
     assert "oidc_groups" in error.message
 
 

@@ -109,5 +109,6 @@ def test_a_moment_is_iso_8601_in_utc_or_so_long_ago() -> None:
     assert milliseconds_of("1970-01-01T01:00:01+01:00") == 1000
     assert milliseconds_of("") == 0
     assert abs(milliseconds_of("2h") - (time.time() - 7200) * 1000) < 5000
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match="'yesterday' is no time") as caught:
         milliseconds_of("yesterday")
+    assert "ISO 8601" in caught.value.next_step
