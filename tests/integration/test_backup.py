@@ -15,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 import percall_broker
@@ -245,6 +246,23 @@ def test_a_store_is_not_migrated_under_a_broker_that_serves_it(tmp_path: Path) -
         assert done.returncode == 1
         assert "Another broker serves" in done.stderr
         assert not (tmp_path / "b" / "broker" / "backups").exists()
+
+
+def test_nor_is_a_database_that_a_broker_on_another_machine_serves_and_no_backup_is_left(
+    tmp_path: Path, postgresql: str
+) -> None:
+    with Served(tmp_path / "b", postgresql) as served:
+        shutil.copytree(tmp_path / "b" / "broker", tmp_path / "elsewhere")
+        elsewhere = {**served.environment, "PERCALL_BROKER_HOME": str(tmp_path / "elsewhere")}
+        with psycopg.connect(served.database, autocommit=True) as connection:
+            connection.execute("DELETE FROM migrations WHERE number = (SELECT MAX(number) FROM migrations)")
+        for more in ((), ("--backup", str(tmp_path / "named"))):
+            done = broker("migrate", *more, environment=elsewhere, check=False)
+            assert done.returncode == 1
+            assert "A broker serves this database" in done.stderr
+            assert done.stdout == ""
+        assert list(tmp_path.rglob("*.backup")) == []
+        assert not (tmp_path / "named").exists()
 
 
 def test_a_broker_whose_key_source_is_down_starts_sealed_and_opens_by_itself(tmp_path: Path) -> None:

@@ -116,8 +116,8 @@ def migrate(
     """Bring the store's schema to this version. All of it or nothing, with a backup first. No broker may be serving."""
     from percall_broker.log import changes
     from percall_broker.settings import load
+    from percall_broker.store import check_unserved, pending
     from percall_broker.store import migrate as apply_migrations
-    from percall_broker.store import pending
     from percall_broker.store.lock import alone
 
     if backup is not None and no_backup:
@@ -129,6 +129,7 @@ def migrate(
     record = []
     with alone(settings.home):
         if not no_backup:
+            asyncio.run(check_unserved(settings.location))
             file = backup or _file_before_migration(settings)
             try:
                 asyncio.run(_create(settings, file, recorded=False))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from percall_broker.store.opening import check_schema, make, migrate, open_store, pending
+from percall_broker.store.opening import check_schema, check_unserved, make, migrate, open_store, pending
 from percall_broker.store.protocol import Row, Statement, Store
 
-__all__ = ["Row", "Statement", "Store", "check_schema", "make", "migrate", "open_store", "pending"]
+__all__ = ["Row", "Statement", "Store", "check_schema", "check_unserved", "make", "migrate", "open_store", "pending"]

@@ -76,6 +76,20 @@ async def migrate(location: str | Path, until: int = 9999) -> list[str]:
     return await asyncio.to_thread(_migrate, str(location), until)
 
 
+async def check_unserved(location: str) -> None:
+    """Raises Unavailable when a broker serves a PostgreSQL store, wherever it runs; of a file, its folder's lock tells.
+
+    `migrate` finds out too, but by then a backup has been made for nothing.
+    """
+
+    def stand_alone() -> None:
+        with offline.writing(location):
+            pass
+
+    if is_postgresql(location):
+        await asyncio.to_thread(stand_alone)
+
+
 async def make(location: str) -> None:
     """The schema, where no broker has lived yet; what has one, or another program's tables, is left as it is.
 
