@@ -45,10 +45,14 @@ def text_of(answer: dict[str, object]) -> str:
     return str(result["content"][0]["text"])
 
 
-def warmed(client: Client) -> None:
-    """A connection that has been used is the one whose break could mean anything."""
-    client.initialize()
-    assert client.call_text("get_item").startswith("200 ")
+@pytest.fixture
+def client(broker: UnusualBroker, upstream: Upstream, person: str) -> Iterator[Client]:
+    """Of a server on the laptop, by a connection that has been used: its break could mean anything."""
+    broker.add_server(f"keyed-{person}", keyed_entry(upstream.url), CANARY)
+    with broker.enrol(person, f"keyed-{person}", tools="*").client(f"keyed-{person}") as client:
+        client.initialize()
+        assert client.call_text("get_item").startswith("200 ")
+        yield client
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -75,35 +79,27 @@ def test_a_remote_call_whose_answer_is_lost_is_done_once_and_told_as_unknown(
 
 @pytest.mark.usefixtures("how")
 def test_an_api_request_whose_answer_is_lost_is_made_once_and_told_as_unknown(
-    path: LossyPath, broker: UnusualBroker, upstream: Upstream, person: str
+    path: LossyPath, client: Client, upstream: Upstream
 ) -> None:
-    broker.add_server(f"keyed-{person}", keyed_entry(upstream.url), CANARY)
-    laptop = broker.enrol(person, f"keyed-{person}", tools="*")
-    with laptop.client(f"keyed-{person}") as client:
-        warmed(client)
-        upstream.seen.clear()
-        path.lose(b"POST /v1/egress")
-        told = client.call_text("create_item", {"n": 1})
-        assert path.has_lost
-        assert told.startswith("502 "), "a 503 says that nothing was done: many clients make the request again"
-        assert "egress.unknown" in told
-        assert upstream.with_real_key() == ["POST /items"]
-        assert client.call_text("get_item").startswith("200 "), "the next one is well"
+    upstream.seen.clear()
+    path.lose(b"POST /v1/egress")
+    told = client.call_text("create_item", {"n": 1})
+    assert path.has_lost
+    assert told.startswith("502 "), "a 503 says that nothing was done: many clients make the request again"
+    assert "egress.unknown" in told
+    assert upstream.with_real_key() == ["POST /items"]
+    assert client.call_text("get_item").startswith("200 "), "the next one is well"
 
 
 @pytest.mark.usefixtures("how")
 def test_a_call_whose_permit_is_lost_is_asked_about_again_and_no_attack_is_told(
-    path: LossyPath, broker: UnusualBroker, upstream: Upstream, person: str
+    path: LossyPath, broker: UnusualBroker, client: Client, person: str
 ) -> None:
-    broker.add_server(f"keyed-{person}", keyed_entry(upstream.url), CANARY)
-    laptop = broker.enrol(person, f"keyed-{person}", tools="*")
-    with laptop.client(f"keyed-{person}") as client:
-        warmed(client)
-        for request in (b"POST /v1/calls", b"POST /v1/egress"):
-            path.lose(request)
-            client.call("get_item")
-            assert client.call_text("get_item").startswith("200 ")
-            assert path.has_lost, request
+    for request in (b"POST /v1/calls", b"POST /v1/egress"):
+        path.lose(request)
+        client.call("get_item")
+        assert client.call_text("get_item").startswith("200 ")
+        assert path.has_lost, request
     (grant,) = [row["grant"] for row in broker.rows("grant", "list") if row["person"] == person]
     told = [line for line in broker.stderr.text if b"attack refused" in line]
     assert not [line for line in told if grant.encode() in line]

@@ -31,6 +31,8 @@ SILENT_ANSWER_SECONDS = 3.0
 """The same, once the broker has been silent: the next calls should not wait as long to be told."""
 STREAM_SECONDS = 35.0
 """How long a stream may be silent: two heartbeats."""
+_RESTED_SECONDS = 30.0
+"""After so long a rest, a connection may lead nowhere without anybody's having noticed: a laptop has slept."""
 _SWEEP_SECONDS = 1.0
 _RECEIVE_BYTES = 64 * 1024
 _READS_AT_ONCE = 16
@@ -120,14 +122,26 @@ class Pool:
 
     def send(self, exchange: Exchange) -> None:
         """Send a request on a free connection, or as soon as there is one."""
-        if self._idle:
-            self._start(self._idle.pop(), exchange)
+        connection = self._free(exchange)
+        if connection is not None:
+            self._start(connection, exchange)
             return
         exchange.asked = time.monotonic()
         self._queue.append(exchange)
         self._watch_clock()
         if self._opening < len(self._queue) and self._opening + len(self._busy) < self._limit:
             self._open()
+
+    def _free(self, exchange: Exchange) -> _Connection | None:
+        """One to send it on at once. What is not made anew goes out on none that has rested for long: should that
+        break, nobody could tell whether it had arrived.
+        """
+        while self._idle:
+            connection = self._idle.pop()
+            if exchange.again is not None or time.monotonic() < connection.free_since + _RESTED_SECONDS:
+                return connection
+            connection.close()
+        return None
 
     def cancel(self, exchange: Exchange) -> None:
         """Nobody waits for this answer any more: its connection is closed, and nothing is told of it."""
@@ -264,6 +278,7 @@ class _Connection:
         self._pending: bytes | memoryview = b""
         self._deadline = 0.0
         self._is_fresh = True
+        self.free_since = time.monotonic()
         self._has_begun = False
         self._is_paused = False
         tls = sys.modules.get("ssl") if pool.address.secure else None
@@ -416,6 +431,7 @@ class _Connection:
         """The answer is whole: the connection may carry another request."""
         self._exchange = self._reader = exchange.connection = None
         self._is_fresh = False
+        self.free_since = time.monotonic()
         if self._is_paused:
             self._is_paused = False
             self._watch()

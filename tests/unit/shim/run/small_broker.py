@@ -57,6 +57,11 @@ class SmallBroker:
         for thread in self._threads:
             thread.join()
 
+    @property
+    def connections(self) -> int:
+        """How many there have been."""
+        return len(self._connections)
+
     def push(self, event: str, data: dict[str, Any]) -> None:
         if event == "session":
             self.session = data

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 from percall import wire
 from percall.http1 import Address
-from percall.run.broker import Broker, Signer
+from percall.run import connection
+from percall.run.broker import Broker, SignedRequest, Signer
 from percall.run.loop import Loop
 from unit.shim.run.conftest import SEED
 
 if TYPE_CHECKING:
+    import pytest
+
     from percall.errors import PercallError
     from unit.shim.run.conftest import Laptop
     from unit.shim.run.small_broker import SmallBroker
@@ -42,6 +45,32 @@ def test_a_first_request_bears_the_nonce_that_came_while_the_key_was_read(laptop
     assert not failures
     assert broker.requests == [f"GET {wire.PATH_NONCE}", f"POST {wire.PATH_SETTLEMENTS}"]
     assert broker.challenges == 0
+
+
+def test_what_is_done_but_once_goes_out_on_no_connection_that_may_have_died_in_its_sleep(
+    laptop: Laptop, broker: SmallBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_RESTED_SECONDS", 0.0)
+    loop = Loop()
+    signer = Signer(Address.parse(broker.url))
+    signer.accept(SEED, "token-of-g1")
+    shims = Broker(loop, laptop.login, signer)
+    opened: list[int] = []
+
+    def ask(*kinds: bool) -> None:
+        def answered(*_: object) -> None:
+            opened.append(broker.connections)
+            ask(*kinds[1:]) if kinds[1:] else loop.stop()
+
+        request = SignedRequest(
+            shims, "POST", wire.PATH_SETTLEMENTS, SETTLED, answered, lambda _: loop.stop(), once=kinds[0]
+        )
+        shims.send(request)
+
+    loop.later(0.0, lambda: ask(False, False, True, False))
+    loop.run()
+    shims.close()
+    assert opened == [1, 1, 2, 2]
 
 
 def test_a_broker_that_has_no_nonce_to_give_beforehand_costs_one_repetition(
