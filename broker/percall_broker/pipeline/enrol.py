@@ -127,6 +127,9 @@ class Enrolment:
             raise _refused(invites[0] if invites else None)
         grant = await self._lookup.grant(invites[0]["grant_id"], fresh=True)
         if grant is not None and grant.device:
+            invites = await self._store.fetch("read_invite", code_hash=code_hash)
+            if invites[0]["used_at"]:  # in between, by another device
+                raise _refused(invites[0])
             raise Conflict(
                 "invite.taken",
                 f"Another device of {grant.person}'s has picked up what this invite is for.",
