@@ -128,6 +128,13 @@ def test_a_launch_that_nobody_was_shown_is_accepted_by_nobody(broker: Broker, se
         client.initialize()
 
 
+def test_of_a_remote_server_there_is_no_launch_to_accept(broker: Broker, person: str) -> None:
+    remote = '[server]\ntitle = "T"\ndelivery = "relay"\nurl = "https://mcp.example.com/mcp"\n'
+    broker.add_server(f"far-{person}", remote, "")
+    laptop = broker.enrol(person, f"far-{person}")
+    assert "nothing of it runs here" in laptop.run("trust", f"far-{person}").stdout
+
+
 def test_what_a_script_logs_in_to_is_told_to_it_whole(broker: Broker, person: str, tmp_path: Path) -> None:
     invite = broker.invite(person, "keyed", tools="get_*")
     (row,) = map(json.loads, Laptop(tmp_path).login(broker.url, invite, "--json").stdout.splitlines())

@@ -34,6 +34,9 @@ def trust(
     """Accept a server's launch command. Records this terminal's PATH for it."""
     found = _refreshed(_find(server, agent))
     entry, broker = found.granted.entry, found.login.broker
+    if entry.delivery == "relay":
+        output.say(f"Server {entry.name} is a remote one: nothing of it runs here, so there is nothing to accept.")
+        return
     before = home.trust(broker, entry.name)
     _show(before, entry)
     if not yes:
