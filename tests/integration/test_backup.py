@@ -30,6 +30,8 @@ from percall_broker.store import migrate
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from harness.openbao import OpenBao
+
 
 def broker(
     *arguments: str, environment: Mapping[str, str], check: bool = True, file_bytes: int = 0
@@ -265,6 +267,17 @@ def test_nor_is_a_database_that_a_broker_on_another_machine_serves_and_no_backup
         assert not (tmp_path / "named").exists()
 
 
+def sealed_again(served: Served, bao: OpenBao) -> str:
+    """Starts the broker anew where its key source does not take its token any more; the token that it took."""
+    served.stop()
+    token = bao.token.read_text()
+    bao.token.write_text("expired")
+    served.process = serving(served.url.removeprefix("http://"), environment=served.environment)
+    served.stdout, served.stderr = Line(served.process.stdout), Line(served.process.stderr)
+    served.stderr.until(b"keys.forbidden")
+    return token
+
+
 def test_a_broker_whose_key_source_is_down_starts_sealed_and_opens_by_itself(tmp_path: Path) -> None:
     with openbao(tmp_path) as bao:
         bao.make_key("percall")
@@ -276,12 +289,7 @@ def test_a_broker_whose_key_source_is_down_starts_sealed_and_opens_by_itself(tmp
             broker("backup", "create", str(file), environment=served.environment)
             broker("key", "rotate", environment=served.environment)
             assert "transit:percall:v1" in broker("backup", "check", str(file), environment=served.environment).stdout
-            served.stop()
-            token = bao.token.read_text()
-            bao.token.write_text("expired")
-            served.process = serving(served.url.removeprefix("http://"), environment=served.environment)
-            served.stdout, served.stderr = Line(served.process.stdout), Line(served.process.stderr)
-            served.stderr.until(b"keys.forbidden")
+            token = sealed_again(served, bao)
             administrator = served.administrator
             answer = administrator.exchange("GET", "/v1/session", b"", {})
             assert (answer.status, answer.code) == (503, "broker.sealed")
@@ -298,12 +306,7 @@ def test_a_sealed_broker_is_watched_like_any_other(tmp_path: Path) -> None:
         bao.make_key("percall")
         settings = {"key_source": "transit", "transit_address": bao.url, "transit_token_file": str(bao.token)}
         with Served(tmp_path / "b", settings=settings | {"metrics_listen": "127.0.0.1:0"}) as served:
-            served.stop()
-            token = bao.token.read_text()
-            bao.token.write_text("expired")
-            served.process = serving(served.url.removeprefix("http://"), environment=served.environment)
-            served.stdout, served.stderr = Line(served.process.stdout), Line(served.process.stderr)
-            served.stderr.until(b"keys.forbidden")
+            token = sealed_again(served, bao)
             for url in (served.url, figures_url(served)):
                 assert get(url, "/healthz").status == 200
                 ready = get(url, "/readyz")

@@ -17,6 +17,7 @@ from percall_broker.model.counting import counted
 policies = typer.Typer(help="The organisation's rules, in Cedar.", no_args_is_help=True)
 
 FAILED_EXIT_CODE = 1
+_MOMENT_SECONDS = 10
 _COLUMNS = ("version", "created_at", "created_by", "message")
 _CHANGES = ("time", "person", "agent", "server", "tool", "was", "would_be", "policies")
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder of .cedar files.", show_default=False)]
@@ -152,10 +153,7 @@ def explain(
 ) -> None:
     """What would happen to a call, and which policy decides."""
     form: dict[str, Any] = {"person": person, "agent": agent, "server": server, "tool": tool, "arguments": arguments}
-    with administrator() as client:
-        row = client.json(
-            "POST", "/v1/admin/policies/explain", value={**form, "draft": _files(folder) if folder else {}}
-        )
+    row = _tried("explain", {**form, "draft": _files(folder) if folder else {}})
     output.one(row, as_json=as_json)
 
 
@@ -166,9 +164,16 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Try a draft on the recorded calls. Lists what it would have decided otherwise. That you did is recorded."""
-    with administrator() as client:
-        found = client.json("POST", "/v1/admin/policies/replay", value={"files": _files(folder), "days": days})
+    found = _tried("replay", {"files": _files(folder), "days": days})
     if not as_json:
         output.write(f"{len(found['changed'])} of {found['calls']} calls would have been decided otherwise.")
     if found["changed"] or as_json:
         output.lines(found["changed"], as_json=as_json, columns=_CHANGES, empty="")
+
+
+def _tried(how: str, form: dict[str, Any]) -> Any:
+    """What the broker answers once it has tried policies, for as long as it gives them and a moment more."""
+    from percall_broker.policy.trial import MOST_SECONDS  # noqa: PLC0415 - cedarpy, as above
+
+    with administrator() as client:
+        return client.json("POST", f"/v1/admin/policies/{how}", value=form, patience=MOST_SECONDS + _MOMENT_SECONDS)

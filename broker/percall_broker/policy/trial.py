@@ -19,9 +19,11 @@ from percall_broker.policy.evaluation import Asked, Verdict
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-SECONDS = 60
+SECONDS = 50
 """For one trial, all of it; the process's time on the processor too."""
-_TURN_SECONDS = 10
+_TURN_SECONDS = 5
+MOST_SECONDS = SECONDS + _TURN_SECONDS
+"""Until there is an answer: less than the minute that a proxy in front of the broker waits for one."""
 _PROCESS = "percall_broker.policy.trial_process"
 _MOST_ANSWERED_BYTES = 64 * 1024 * 1024
 _AT_A_TIME = 50

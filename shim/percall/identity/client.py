@@ -78,14 +78,16 @@ class SignedClient:
         body: bytes = b"",
         media_type: str = "application/json",
         query: Mapping[str, str] | None = None,
+        patience: float | None = None,
     ) -> httpx.Response:
-        """One request, its body covered by the signature; the answer has been read to its end.
+        """One request, its body covered by the signature; the answer has been read to its end. `patience` is how many
+        seconds it may be silent, where that is not the usual.
 
         Where the broker wants the person's presence, the passphrase is asked for at the terminal, once a client, and
         the request is made again. Raises IdentityError when there is no terminal.
         """
         try:
-            return self._request(method, path, body, media_type, query)
+            return self._request(method, path, body, media_type, query, patience)
         except BrokerRefusal as refused:
             if refused.code != "presence.required" or self._presence is not None:
                 raise
@@ -95,7 +97,7 @@ class SignedClient:
                 if error.code == "presence.no_terminal" and path.startswith(wire.PATH_ADMIN):
                     error.next_step += _AUTOMATION
                 raise
-            return self._request(method, path, body, media_type, query)
+            return self._request(method, path, body, media_type, query, patience)
 
     def ask_presence(self, prompt: str = presence.PROMPT) -> None:
         """Asks for the passphrase: from now on, each request carries the person's presence. Raises IdentityError."""
@@ -109,19 +111,32 @@ class SignedClient:
         self._presence = self._presence or other._presence
 
     def _request(
-        self, method: str, path: str, body: bytes, media_type: str, query: Mapping[str, str] | None
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        media_type: str,
+        query: Mapping[str, str] | None,
+        patience: float | None,
     ) -> httpx.Response:
-        with self.stream(
-            method, path, body=body, media_type=media_type, query=query, timeout=TIMEOUT_SECONDS
-        ) as answer:
+        timeout = TIMEOUT_SECONDS if patience is None else patience
+        with self.stream(method, path, body=body, media_type=media_type, query=query, timeout=timeout) as answer:
             with named_failures(self.broker, self._proxy):
                 answer.read()
             return answer
 
-    def json(self, method: str, path: str, *, value: Any = None, query: Mapping[str, str] | None = None) -> Any:
+    def json(
+        self,
+        method: str,
+        path: str,
+        *,
+        value: Any = None,
+        query: Mapping[str, str] | None = None,
+        patience: float | None = None,
+    ) -> Any:
         """Sends one JSON value (none when absent) and reads one; None where the answer is empty."""
         body = b"" if value is None else wire.dump(value)
-        answer = self.request(method, path, body=body, query=query)
+        answer = self.request(method, path, body=body, query=query, patience=patience)
         return wire.strict_json(answer.content) if answer.content else None
 
     def session(self) -> wire.Session:

@@ -10,22 +10,15 @@ import pytest
 
 from percall_broker.model.errors import InvalidInput, TooMany
 from percall_broker.model.records import Limit
-from percall_broker.policy import Asked, trial
+from percall_broker.policy import trial
 from percall_broker.policy.trial import Trials
+from unit.broker.policy import test_evaluation
 
 pytestmark = pytest.mark.anyio
-CALL = Asked(
-    person="alice",
-    agent="cursor",
-    device="laptop",
+CALL = replace(
+    test_evaluation.CALL,
     groups=("leads",),
-    server="github",
-    delivery="egress",
-    method="tools/call",
-    kind="tool",
     subjects=("get_issue",),
-    client="Cursor/2",
-    digest="d",
     arguments=b'{"text": "%s"}' % (b"a" * 250_000),
     annotations=(("readOnly", True),),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import threading
 from http.server import BaseHTTPRequestHandler
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from harness.loopback import Listening, Quiet
 from percall import home, wire
 from percall.errors import BrokerUnreachable, WireError
-from percall.identity import Identity
+from percall.identity import Identity, client
 from percall.identity.client import SignedClient
 
 SESSION = wire.Session("g_1", "alice", "default", "laptop", "active", 0, False, 1, ())
@@ -19,20 +20,26 @@ SESSION = wire.Session("g_1", "alice", "default", "laptop", "active", 0, False, 
 class Answering(Listening):
     """A broker that answers so."""
 
-    def __init__(self, body: bytes = b"", coding: str = "", pieces: int = 0) -> None:
-        self.body, self.coding, self.pieces = body, coding, pieces
+    def __init__(self, body: bytes = b"", coding: str = "", pieces: int = 0, seconds: float = 0.0) -> None:
+        self.body, self.coding, self.pieces, self.seconds = body, coding, pieces, seconds
+        self._over = threading.Event()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         return type("Handler", (_Handler,), {"answering": self})
 
+    def think(self) -> None:
+        """As long as the answer takes."""
+        self._over.wait(self.seconds)
+
     def _ending(self) -> None:
-        pass
+        self._over.set()
 
 
 class _Handler(Quiet, BaseHTTPRequestHandler):
     answering: Answering
 
     def do_GET(self) -> None:
+        self.answering.think()
         self.send_response(200)
         if self.answering.coding:
             self.send_header("Content-Encoding", self.answering.coding)
@@ -62,6 +69,17 @@ def test_an_answer_is_read_and_is_about_the_grant_that_asked() -> None:
     with pytest.raises(WireError) as caught:
         ask(Answering(wire.dump(wire.encode(other))))
     assert caught.value.code == "broker.stranger"
+
+
+def test_what_takes_its_time_is_waited_for_as_long_as_it_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Policies that are tried; everything else answers at once, or not at all."""
+    monkeypatch.setattr(client, "TIMEOUT_SECONDS", 0.2)
+    with Answering(b"[]", seconds=1.0) as broker:
+        login = home.Login("g_1", broker.url, "default", "alice", "laptop", "file", 1)
+        with SignedClient.with_identity(login, Identity(bytes(32), "a.b.c")) as signed:
+            with pytest.raises(BrokerUnreachable):
+                signed.json("GET", "/v1/any")
+            assert signed.json("GET", "/v1/any", patience=30) == []
 
 
 def test_an_answer_without_end_takes_no_memory() -> None:
