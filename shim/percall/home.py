@@ -5,7 +5,7 @@ commands never undo one another's writes. No secret is written here: key and gra
 which the passphrase-encrypted variant keeps its sealed files beside these).
 
     logins/GRANT.json   sessions/GRANT.json   trust/BROKER/SERVER.json   tools/GRANT/SERVER.json
-    authorities/DIGEST.pem   keyring/GRANT.sealed
+    authorities/DIGEST.pem   keyring/GRANT.sealed   adoptions/ID.json   certificates/RUN/bundle.pem
 
 Standard library only, and little of it: `percall run` imports this before its child has started.
 """
@@ -246,7 +246,7 @@ def no_login(code: str, agent: str | None) -> UsageError:
     others = sorted({one.agent for one in _read_logins()[0]}) if agent else []
     whose = f" of agent {agent!r}" if agent else ""
     there = f" (of {', '.join(others)} there is)" if others else ""
-    log_in = f"`percall login URL --invite CODE{f' --agent {agent}' if agent else ''}`"
+    log_in = f"`percall login URL --invite CODE{f' --agent {word(agent)}' if agent else ''}`"
     next_step = f"Name one of those with --agent; or run {log_in}." if others else f"Run {log_in}."
     return UsageError(code, f"There is no login{whose} in {folder()}{there}.", next_step)
 
