@@ -5,7 +5,8 @@ commands never undo one another's writes. No secret is written here: key and gra
 which the passphrase-encrypted variant keeps its sealed files beside these).
 
     logins/GRANT.json   sessions/GRANT.json   trust/BROKER/SERVER.json   tools/GRANT/SERVER.json
-    authorities/DIGEST.pem   keyring/GRANT.sealed   adoptions/ID.json   certificates/RUN/bundle.pem
+    authorities/DIGEST.pem   certificates/RUN/bundle.pem   adoptions/ID.json   adoptions/ID.sealed
+    keyring/GRANT.sealed
 
 Standard library only, and little of it: `percall run` imports this before its child has started.
 """
