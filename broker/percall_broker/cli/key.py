@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
 
 import typer
 
@@ -32,11 +31,7 @@ def key_copies(as_json: Json = False) -> None:
 
 
 @keys.command("rotate")
-def rotate_keys(
-    keep_old: Annotated[
-        bool, typer.Option("--keep-old", help="Keep the files of keys that wrap nothing any more.")
-    ] = False,
-) -> None:
+def rotate_keys() -> None:
     """Make a new key-encryption key, and wrap every secret anew. Also while the broker serves."""
     # Only this command needs the broker itself.
     from percall_broker.compose import open_vault  # noqa: PLC0415
@@ -45,14 +40,11 @@ def rotate_keys(
 
     async def rotate() -> tuple[str, int, list[str]]:
         async with open_vault(load()) as (store, vault):
-            name, wrapped = await vault.rotate()
-            forgotten = [] if keep_old else await vault.forget_unused_keys()
-            await store.append(changes.change(None, "keys.rotate", key=name, wrapped=wrapped, deleted=forgotten))
-            return name, wrapped, forgotten
+            name, wrapped, former = await vault.rotate()
+            await store.append(changes.change(None, "keys.rotate", key=name, wrapped=wrapped, former=former))
+            return name, wrapped, former
 
-    name, wrapped, forgotten = asyncio.run(rotate())
-    output.write(
-        f"{name} wraps {counted(wrapped, 'secret')} now." + (f" Deleted: {', '.join(forgotten)}." if forgotten else "")
-    )
-    if forgotten:
-        output.write("  Backups made until now open with what was deleted: keep your copy of it as long as them.")
+    name, wrapped, former = asyncio.run(rotate())
+    output.write(f"{name} wraps {counted(wrapped, 'secret')} now.")
+    if former:
+        output.write(f"  Backups made until now open with {', '.join(former)} alone: keep it for as long as them.")

@@ -130,15 +130,17 @@ class Vault:
             await self._store.transact(await self.sealing(name, _OWN_VERSION, sodium.new_key()))
             return await self.unseal(name, _OWN_VERSION)
 
-    async def rotate(self) -> tuple[str, int]:
-        """Makes a new key-encryption key and wraps every secret's data key anew; the key's name, and how many.
+    async def rotate(self) -> tuple[str, int, list[str]]:
+        """Makes a new key-encryption key and wraps every secret's data key anew.
 
-        Nothing is made before each key in use has opened something: another key may bear the same name, as where the
-        settings name another source than the broker's. What old keys wrapped still opens until `forget_unused_keys`.
+        Gives the key's name, how many it wrapped, and the keys that had wrapped them. Those stay, since backups open
+        with them alone. Nothing is made before each key in use has opened something: another key may bear the same
+        name, as where the settings name another source than the broker's.
         Raises Unavailable; Conflict where somebody else makes the keys, and has made no newer one.
         """
-        for in_use in await self._store.fetch("key_encryption_keys_in_use"):
-            for row in await self._store.fetch("a_secret_wrapped_by", **in_use):
+        in_use = [row["key_encryption_key"] for row in await self._store.fetch("key_encryption_keys_in_use")]
+        for key in in_use:
+            for row in await self._store.fetch("a_secret_wrapped_by", key_encryption_key=key):
                 await self._open(row)
         before = await self._source.newest()
         newest, wrapped = await self._source.rotate(), 0
@@ -150,12 +152,7 @@ class Vault:
         if newest == before and not wrapped:
             advice = "Add the new one to your source first: docs/how-to/key-encryption-keys.md."
             raise Conflict("keys.same", f"There is no newer key than {newest}, which wraps everything already.", advice)
-        return newest, wrapped
-
-    async def forget_unused_keys(self) -> list[str]:
-        """Deletes the key-encryption keys that wrap nothing any more, but never the newest; their names."""
-        rows = await self._store.fetch("key_encryption_keys_in_use")
-        return await self._source.forget(frozenset(row["key_encryption_key"] for row in rows))
+        return newest, wrapped, sorted(set(in_use) - {newest})
 
     async def close(self) -> None:
         """Ends what is under way, and lets go of the source."""

@@ -64,10 +64,6 @@ class AwsKeys:
         """The key that the settings name now: to rotate is to name another one, and wrap everything anew."""
         return await self.newest()
 
-    async def forget(self, in_use: frozenset[str]) -> list[str]:  # noqa: ARG002 - the protocol's
-        """Nothing: keys are deleted in AWS."""
-        return []
-
     async def close(self) -> None:
         """Closes the connections."""
         await asyncio.to_thread(self._kms.close)

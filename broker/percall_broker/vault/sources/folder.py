@@ -50,16 +50,6 @@ class KeyFolder:
         """A new key in the folder; in a folder that is given, the newest one. Raises Unavailable."""
         return await self.newest() if self._is_given else self.add()
 
-    async def forget(self, in_use: frozenset[str]) -> list[str]:
-        """Deletes the files of keys that wrap nothing any more."""
-        if self._is_given:
-            return []
-        unused = [name for name in self.names()[:-1] if name not in in_use]
-        for name in unused:
-            self._keys.pop(name, None)
-            self._path(name).unlink(missing_ok=True)
-        return unused
-
     async def close(self) -> None:
         """Nothing to let go of."""
 

@@ -56,10 +56,6 @@ class KeyringKeys:
         await self._write(_NEWEST, name)
         return PREFIX + name
 
-    async def forget(self, in_use: frozenset[str]) -> list[str]:  # noqa: ARG002 - the protocol's
-        """Nothing: items are deleted in the keyring."""
-        return []
-
     async def close(self) -> None:
         """Nothing to let go of."""
 

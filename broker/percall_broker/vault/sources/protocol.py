@@ -38,8 +38,5 @@ class KeySource(Protocol):
     async def rotate(self) -> str:
         """Makes a new key, kept for good when this returns; its name. What older keys wrapped still opens."""
 
-    async def forget(self, in_use: frozenset[str]) -> list[str]:
-        """Deletes the keys that wrap nothing any more, never the newest, where deleting is ours to do; their names."""
-
     async def close(self) -> None:
         """Lets go of connections."""

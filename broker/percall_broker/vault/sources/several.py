@@ -42,10 +42,6 @@ class KeySources:
         """A new key in the chosen source."""
         return await self._chosen.rotate()
 
-    async def forget(self, in_use: frozenset[str]) -> list[str]:
-        """Of the chosen source alone: another one's keys are deleted by hand."""
-        return await self._chosen.forget(in_use)
-
     async def close(self) -> None:
         """Closes them all."""
         for source in self._sources.values():

@@ -89,10 +89,6 @@ class TransitKeys:
         await self._ask("POST", f"keys/{self._key}/rotate", {})
         return await self.newest()
 
-    async def forget(self, in_use: frozenset[str]) -> list[str]:  # noqa: ARG002 - the protocol's
-        """Nothing: what may still be decrypted is set where the key is (`min_decryption_version`)."""
-        return []
-
     async def close(self) -> None:
         """Closes the connections."""
         await self._http.aclose()

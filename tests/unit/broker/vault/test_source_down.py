@@ -164,9 +164,9 @@ async def test_ten_thousand_secrets_are_wrapped_anew_while_they_are_used_and_non
     while not done.done():
         assert await serving.unseal(f"s{(used * 7919) % MANY}", 1) == SECRET
         used += 1
-    assert await done == ("kek-0002", MANY)
+    assert await done == ("kek-0002", MANY, ["kek-0001"])
     assert used > 100
-    assert await rotating.forget_unused_keys() == ["kek-0001"]
+    (tmp_path / "keys" / "kek-0001.key").unlink()
     fresh = Vault(store, KeyFolder(tmp_path / "keys"))
     for number in (0, 1, MANY // 2, MANY - 1):
         assert await fresh.unseal(f"s{number}", 1) == SECRET
