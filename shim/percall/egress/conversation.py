@@ -121,7 +121,7 @@ class Conversation:
                 tunnel.forward_in_clear(self._socket, head, destination, spool)
                 return False
         except PercallError as error:
-            return self._refuse(parser, error)
+            return self._refuse(parser, head, error)
         finally:
             spool.close()
         return self._finish(parser)
@@ -269,16 +269,15 @@ class Conversation:
 
     # --- refusals -----------------------------------------------------------------------------------------------------
 
-    def _refuse(self, parser: h11.Connection, error: PercallError) -> bool:
+    def _refuse(self, parser: h11.Connection, head: RequestHead, error: PercallError) -> bool:
         """Answer with a refusal; whether the connection can carry another request."""
         if parser.our_state not in {h11.SEND_RESPONSE, h11.IDLE}:
             raise ConnectionAbortedError(str(error))
         body = _body_of(error)
         status = _status_of(error)
         headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
-        if isinstance(
-            error, AnswerLost
-        ):  # many API clients repeat a 502 by themselves, and some of them ask this first
+        if isinstance(error, AnswerLost):
+            # Many API clients repeat a 502 by themselves, and some of them ask this first.
             headers.append(("x-should-retry", "false"))
         if status == 407:  # noqa: PLR2004 - RFC 9110
             headers.append(("proxy-authenticate", 'Basic realm="percall"'))
@@ -286,9 +285,9 @@ class Conversation:
         if not is_at_end:
             headers.append(("connection", "close"))
         data = parser.send(h11.Response(status_code=status, headers=headers)) or b""
-        self._socket.sendall(
-            data + (parser.send(h11.Data(data=body)) or b"") + (parser.send(h11.EndOfMessage()) or b"")
-        )
+        if head.method != "HEAD":  # whose answer says how long the body would be, and has none
+            data += parser.send(h11.Data(data=body)) or b""
+        self._socket.sendall(data + (parser.send(h11.EndOfMessage()) or b""))
         if not is_at_end:
             self._linger()
             return False

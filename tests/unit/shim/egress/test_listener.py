@@ -78,6 +78,11 @@ def test_outside_any_window_a_request_is_refused_with_a_reason_and_never_leaves(
     assert stage.stand_in.requests == []
 
 
+def test_a_refused_head_request_gets_its_refusal_without_a_body(stage: Stage) -> None:
+    status, headers, body = ask(stage.listen(), "HEAD")
+    assert (status, headers["content-type"], body) == (403, "application/json", b"")
+
+
 def test_at_start_up_a_request_goes_to_the_broker_without_a_window(stage: Stage) -> None:
     assert ask(stage.listen(startup=True))[0] == 200
     assert stage.stand_in.requests[0][0].windows == ()
