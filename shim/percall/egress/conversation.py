@@ -43,15 +43,8 @@ _OK, _FORBIDDEN, _TOO_LARGE, _BAD_GATEWAY, _UNAVAILABLE = 200, 403, 413, 502, 50
 _FIRST_FINAL, _LAST_STATUS, _SERVER_ERROR = 200, 599, 500
 _MAX_ERROR_BYTES = 256 * 1024
 _CREDENTIAL_USED = "credential.used"
-# Between two neighbours only (RFC 9110, 7.6.1); Host and Content-Length are made anew by the broker.
-_NOT_SENT = frozenset(
-    {
-        "connection", "keep-alive", "proxy-connection", "proxy-authorization", "proxy-authenticate", "te", "trailer",
-        "transfer-encoding", "upgrade", "host", "content-length", "expect",
-    }
-)  # fmt: skip
 # Alt-Svc would lead the child past the listener.
-_NOT_RETURNED = _NOT_SENT - {"content-length"} | {"alt-svc"}
+_NOT_RETURNED = request_head.BETWEEN_NEIGHBOURS - {"content-length"} | {"alt-svc"}
 
 
 class Conversation:
@@ -250,7 +243,7 @@ class Conversation:
                     server=listener.entry.name,
                     method=head.method,
                     url=destination.url,
-                    headers=tuple(_sent(head.headers)),
+                    headers=head.sent_on(),
                     placeholder=listener.placeholder,
                     windows=windows,
                 )
@@ -349,19 +342,14 @@ class Conversation:
         self._tunnel = origin
 
 
-def _sent(headers: tuple[tuple[str, str], ...]) -> Iterator[tuple[str, str]]:
-    named = _connection_names(headers)
-    return ((name, value) for name, value in headers if name not in _NOT_SENT and name not in named)
-
-
 def _returned(
     headers: tuple[tuple[str, str], ...], listener: Listener, destination: Destination
 ) -> list[tuple[bytes, bytes]]:
     lower = tuple((name.lower(), value) for name, value in headers)
-    named = _connection_names(lower)
+    left_out = _NOT_RETURNED | request_head.named_by_connection(lower)
     kept = []
     for name, value in lower:
-        if name in _NOT_RETURNED or name in named:
+        if name in left_out:
             continue
         text = _location(value, listener, destination) if name == "location" and destination.is_base_url else value
         try:
@@ -384,10 +372,6 @@ def _location(value: str, listener: Listener, destination: Destination) -> str:
     except WireError:
         return value
     return listener.base_url(origin) + rest[len(authority) :] if listener.listed.covers(origin) else value
-
-
-def _connection_names(headers: tuple[tuple[str, str], ...]) -> set[str]:
-    return {token.strip().lower() for name, value in headers if name == "connection" for token in value.split(",")}
 
 
 def _first_line(chunks: Iterator[bytes]) -> tuple[bytes, bytes]:

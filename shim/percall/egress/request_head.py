@@ -15,6 +15,13 @@ END = b"\r\n\r\n"
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([\x21-\x7e]{1,16384}) HTTP/1\.([01])")
 # No part of it can match what the next one could: a stranger's 64 KiB must not be tried in many ways.
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\xff]*)")
+# Between two neighbours only (RFC 9110, 7.6.1); Host and Content-Length are made anew by whoever sends a message on.
+BETWEEN_NEIGHBOURS = frozenset(
+    {
+        "connection", "keep-alive", "proxy-connection", "proxy-authorization", "proxy-authenticate", "te", "trailer",
+        "transfer-encoding", "upgrade", "host", "content-length", "expect",
+    }
+)  # fmt: skip
 _ONCE = frozenset(
     {"host", "content-length", "transfer-encoding", "te", "proxy-authorization", "authorization", "expect"}
 )
@@ -32,6 +39,16 @@ class RequestHead:
     def header(self, name: str) -> str | None:
         """The value of a header that comes at most once."""
         return next((value for found, value in self.headers if found == name), None)
+
+    def sent_on(self) -> tuple[tuple[str, str], ...]:
+        """The headers that are meant for whoever is behind us."""
+        left_out = BETWEEN_NEIGHBOURS | named_by_connection(self.headers)
+        return tuple((name, value) for name, value in self.headers if name not in left_out)
+
+
+def named_by_connection(headers: tuple[tuple[str, str], ...]) -> set[str]:
+    """What a Connection header says is between two neighbours, too; names are in lower case."""
+    return {token.strip().lower() for name, value in headers if name == "connection" for token in value.split(",")}
 
 
 def _refused(reason: str) -> WireError:

@@ -21,10 +21,6 @@ _CONNECT_SECONDS = 15.0
 _IDLE_MILLISECONDS = 600_000
 _SEND_SECONDS = 120.0
 _RECEIVE_BYTES = 128 * 1024
-_DROPPED = frozenset(
-    {"connection", "proxy-connection", "keep-alive", "proxy-authorization", "te", "transfer-encoding", "content-length",
-     "upgrade", "expect", "host"}
-)  # fmt: skip
 
 
 def connect(origin: Origin) -> socket.socket:
@@ -78,7 +74,7 @@ def forward_in_clear(child: socket.socket, head: RequestHead, destination: Desti
 
             upstream = ssl.create_default_context().wrap_socket(upstream, server_hostname=origin.host.strip("[]"))
         lines = [f"{head.method} {destination.path} HTTP/1.1", f"host: {origin.authority}", "connection: close"]
-        lines += [f"{name}: {value}" for name, value in head.headers if name not in _DROPPED]
+        lines += [f"{name}: {value}" for name, value in head.sent_on()]
         if spool.length or head.header("content-length") or head.header("transfer-encoding"):
             lines.append(f"content-length: {spool.length}")
         upstream.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))

@@ -110,6 +110,19 @@ def test_an_unlisted_host_in_absolute_form_is_sent_on_without_our_credentials(op
     assert b"roxy-" not in answer
 
 
+def test_an_unlisted_host_in_absolute_form_gets_no_header_that_was_for_its_neighbour(
+    opened: Stage, unlisted: int
+) -> None:
+    listener = opened.listen(**PROXY, unlisted_hosts="tunnel")
+    answer = raw(
+        listener,
+        f"GET http://127.0.0.1:{unlisted}/x HTTP/1.1\r\nHost: 127.0.0.1:{unlisted}\r\nX-Hop: 1\r\nX-End: 2\r\n"
+        f"Connection: x-hop\r\nTrailer: x\r\nProxy-Authorization: Basic {credentials(listener)}\r\n\r\n".encode(),
+    )
+    sent = {name.lower() for name in json.loads(answer.partition(b"\r\n\r\n")[2])["headers"]}
+    assert sent == {"host", "connection", "x-end"}
+
+
 def test_connect_without_the_credentials_is_refused(opened: Stage) -> None:
     listener = opened.listen(**PROXY, unlisted_hosts="tunnel")
     for value in ("", "Proxy-Authorization: Basic cGVyY2FsbDp3cm9uZw==\r\n", "Proxy-Authorization: Basic !!\r\n"):
