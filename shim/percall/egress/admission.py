@@ -32,7 +32,7 @@ class Refused(PercallError):  # noqa: N818 - an answer, not a failure of ours
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """An origin, the path and query there, and the prefix that stands for the origin in a base URL, if any."""
+    """An origin, and the path and query there. `is_base_url`: a base URL of the listener's stood for the origin."""
 
     origin: Origin
     path: str
@@ -94,11 +94,9 @@ def by_path(listener: Listener, head: RequestHead, target: str) -> Destination:
     secret, _, rest = target[1:].partition("/")
     is_base_url = _same(secret, listener.base_url_secret)
     if is_base_url or _same(secret, listener.preload_secret):
-        end = next((index for index, character in enumerate(rest) if character in "/?"), len(rest))
-        authority, path = rest[:end], rest[end:]
+        authority, path = _parted(rest)
         scheme = "http" if authority.startswith("http:") else "https"
-        origin = parse_authority(scheme, authority.removeprefix("http:"))
-        return Destination(origin, path if path.startswith("/") else f"/{path}", is_base_url)
+        return Destination(parse_authority(scheme, authority.removeprefix("http:")), path, is_base_url)
     bases = ways.base_url_origins(listener.entry.environment)
     if len(bases) == 1 and shows_placeholder(listener, head):
         return Destination(bases.pop(), target, is_base_url=True)
@@ -112,12 +110,19 @@ def by_path(listener: Listener, head: RequestHead, target: str) -> Destination:
 
 def by_absolute_url(head: RequestHead, scheme: str, rest: str) -> Destination:
     """`POST https://host/path` sent to a proxy in clear. Raises Refused, WireError."""
-    end = next((index for index, character in enumerate(rest) if character in "/?"), len(rest))
-    origin, path = parse_authority(scheme, rest[:end]), rest[end:]
+    authority, path = _parted(rest)
+    origin = parse_authority(scheme, authority)
     host = head.header("host")
     if host is not None and parse_authority(scheme, host) != origin:
         raise WireError("http.ambiguous", "The request is refused: its Host contradicts its target.")
-    return Destination(origin, path if path.startswith("/") else f"/{path}")
+    return Destination(origin, path)
+
+
+def _parted(rest: str) -> tuple[str, str]:
+    """The authority, and the path with the query, of what stands behind `https://`."""
+    end = next((index for index, character in enumerate(rest) if character in "/?"), len(rest))
+    path = rest[end:]
+    return rest[:end], path if path.startswith("/") else f"/{path}"
 
 
 def in_tunnel(head: RequestHead, origin: Origin) -> Destination:
