@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from percall.egress import ways
 from percall.egress.origins import Listed, Origin
 from percall.egress.redemption import Redemptions
-from percall.egress.sending import BrokerAnswer, BrokerSender, Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
     from percall import wire
     from percall.egress.authority import Authority
     from percall.egress.conversation import Conversation
-
-__all__ = ["MAX_CONNECTIONS", "BrokerAnswer", "BrokerSender", "Listener", "Message"]
+    from percall.egress.sending import BrokerSender
 
 MAX_CONNECTIONS = 256
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"

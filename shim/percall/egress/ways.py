@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from percall.egress.origins import Listed, Origin
 
-BASE_URL, PRELOAD, PROXY = "base-url", "preload", "proxy"
+PRELOAD, PROXY = "preload", "proxy"
 PRELOAD_FILE = os.path.join(os.path.dirname(__file__), "preload.cjs")  # noqa: PTH118, PTH120 - pathlib costs start-up time
 _TEMPLATE = re.compile(r"\{key\}|\{proxy\}|\{listener:([^{}]+)\}")
 

@@ -11,12 +11,10 @@ TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-INHERITED = system.INHERITED
-
 
 def clean_environment(passed: Sequence[str], path: str) -> dict[str, str]:
     """The child's environment before the entry's own variables: an allow-list, and the trusted PATH."""
-    kept = {name: os.environ[name] for name in (*INHERITED, *passed) if name in os.environ}
+    kept = {name: os.environ[name] for name in (*system.INHERITED, *passed) if name in os.environ}
     kept["PATH"] = path or system.DEFAULT_PATH
     return kept
 

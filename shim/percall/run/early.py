@@ -63,10 +63,8 @@ def start(server: str, agent: str | None, command: list[str] | None) -> Started:
                 return Started(_child(folder, login["broker"], entry, command))
             if entry["delivery"] == "relay" and not command:
                 return Started(reader=_reader(login), grant=login["grant"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, LaunchError):
         pass  # not the plain case: the proper look says what is wrong
-    except LaunchError:
-        pass  # the same
     return Started()
 
 
