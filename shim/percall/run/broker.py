@@ -11,6 +11,7 @@ from _thread import allocate_lock
 
 from percall import system, wire
 from percall.errors import BrokerRefusal, BrokerUnreachable, IdentityError, PercallError, WireError
+from percall.http1 import not_a_brokers, request_head
 from percall.run.connection import Exchange, Pool
 from percall.run.loop import READ
 
@@ -116,8 +117,6 @@ def refusal_of(status: int, body: bytes, address: Address) -> PercallError:
         error = wire.strict_json(body)["error"]
         return kind(str(error["code"]), str(error["message"]), str(error.get("next_step", "")))
     except (WireError, KeyError, TypeError, AttributeError):
-        from percall.http1 import not_a_brokers  # noqa: PLC0415 - loaded by whoever connected
-
         return not_a_brokers(status, address.url(""))
 
 
@@ -216,11 +215,9 @@ class Broker:
 
         Where that fails, the first request finds out why.
         """
-        from percall.http1 import request_head  # noqa: PLC0415 - after the child's start
-
         head = request_head(self.signer.address, "GET", wire.PATH_NONCE, [], 0)
         self._pool.send(Exchange(head, lambda _status, headers, _body: self.signer.take_nonce(headers), lambda _: None))
-        from percall import proof  # noqa: F401, PLC0415 - the same; meanwhile a thread connects
+        from percall import proof  # noqa: F401, PLC0415 - loads libsodium; meanwhile a thread connects
 
     def close(self) -> None:
         """Close the connections, and end the helper process."""
@@ -373,8 +370,7 @@ class SignedRequest:
         if signer.failure is not None:
             self._failed(signer.failure)
             return
-        from percall.http1 import request_head  # noqa: PLC0415 - after the child's start
-        from percall.proof import digest  # noqa: PLC0415 - the same
+        from percall.proof import digest  # noqa: PLC0415 - loads libsodium, which a start need not wait for
 
         _, headers = signer.headers(self._method, self._path, digest(self._body))
         head = request_head(signer.address, self._method, self._path, [*headers, *self._headers], len(self._body))

@@ -11,6 +11,7 @@ import time
 from _thread import start_new_thread
 from collections import deque
 
+from percall import http1
 from percall.errors import BrokerUnreachable, PercallError
 from percall.run.loop import READ, WRITE
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from percall.http1 import Address, ResponseReader
     from percall.run.loop import Loop
 
 MAX_CONNECTIONS = 16
@@ -93,7 +93,7 @@ class Exchange:
 class Pool:
     """Connections to one broker. Requests wait in line when all are busy."""
 
-    def __init__(self, loop: Loop, address: Address, ca_file: str | None, limit: int = MAX_CONNECTIONS) -> None:
+    def __init__(self, loop: Loop, address: http1.Address, ca_file: str | None, limit: int = MAX_CONNECTIONS) -> None:
         self.loop = loop
         self.address = address
         self._ca_file = ca_file
@@ -237,8 +237,6 @@ class Pool:
 
     def _connect(self) -> None:
         """In a thread: everything about a connection that may wait."""
-        from percall import http1  # noqa: PLC0415 - imports sockets, which nothing needs before
-
         try:
             if self.address.secure and self._context is None:
                 self._context = http1.tls_context(self._ca_file or None)
@@ -274,7 +272,7 @@ class _Connection:
         self._pool = pool
         self._socket = connected
         self._exchange: Exchange | None = None
-        self._reader: ResponseReader | None = None
+        self._reader: http1.ResponseReader | None = None
         self._pending: bytes | memoryview = b""
         self._deadline = 0.0
         self._is_fresh = True
@@ -288,12 +286,10 @@ class _Connection:
         pool.loop.watch(connected.fileno(), READ, self._ready)
 
     def start(self, exchange: Exchange) -> None:
-        from percall.http1 import ResponseReader  # noqa: PLC0415 - already imported by the thread that connected
-
         self._exchange = exchange
         exchange.connection = self
         exchange.was_sent = True
-        self._reader = ResponseReader()
+        self._reader = http1.ResponseReader()
         self._has_begun = False
         self._pending = exchange.request
         self._wait()
@@ -401,7 +397,7 @@ class _Connection:
                 return
         self._pool.loop.later(0.0, self._receive)  # the others first
 
-    def _advance(self, exchange: Exchange, reader: ResponseReader) -> bool:
+    def _advance(self, exchange: Exchange, reader: http1.ResponseReader) -> bool:
         """Hand on what has arrived. Whether the exchange is over."""
         if exchange.stream is not None and reader.status == 200:  # noqa: PLR2004
             if exchange.began is not None and not self._has_begun:
@@ -420,14 +416,14 @@ class _Connection:
             return True
         if not reader.complete:
             if reader.buffered > _MAX_BODY_BYTES:
-                raise BrokerUnreachable("broker.strange", "The broker's answer is too long.")
+                raise BrokerUnreachable(http1.STRANGE, "The broker's answer is too long.")
             return False
         body = reader.take()
         self._release(exchange, reader)
         exchange.done(reader.status, reader.headers, body)
         return True
 
-    def _release(self, exchange: Exchange, reader: ResponseReader) -> None:
+    def _release(self, exchange: Exchange, reader: http1.ResponseReader) -> None:
         """The answer is whole: the connection may carry another request."""
         self._exchange = self._reader = exchange.connection = None
         self._is_fresh = False
@@ -460,9 +456,7 @@ class _Connection:
             else:
                 self._pool.send(exchange)
             return
-        from percall.http1 import unreachable  # noqa: PLC0415 - already imported
-
-        self._fail(unreachable(self._pool.address, error))
+        self._fail(http1.unreachable(self._pool.address, error))
 
     def _fail(self, error: PercallError) -> None:
         exchange, self._exchange, self._reader = self._exchange, None, None

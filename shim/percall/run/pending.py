@@ -11,6 +11,7 @@ import time
 
 from percall import wire
 from percall.errors import BrokerUnreachable, IdentityError, PercallError
+from percall.http1 import GATEWAY, STRANGE
 from percall.rpc import frames, gate, refusals
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 _MOST_ATTEMPTS = 8
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 10.0
-_NOT_THE_BROKERS = frozenset({"broker.gateway", "broker.strange"})
+_NOT_THE_BROKERS = frozenset({GATEWAY, STRANGE})
 """Answers of something in between: the broker may have got the request all the same."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from threading import BoundedSemaphore, Lock
 
-from percall import wire
+from percall import http1, wire
 from percall.egress.sending import AnswerLost
 from percall.errors import BrokerUnreachable, IdentityError
 from percall.run.broker import wants_nonce
@@ -120,8 +120,6 @@ class Sender:
 
     def _connection(self) -> Connection:
         """A warm connection that is still open, or a new one."""
-        from percall import http1  # noqa: PLC0415 - the child runs by now
-
         while True:
             with self._lock:
                 if not self._idle:
