@@ -376,7 +376,7 @@ def _unknown_server(name: str, agent: str, here: list[Found]) -> UsageError:
     mine = {item.granted.entry.name for item in here if item.login.agent == agent}
     others = {item.login.agent for item in here if item.granted.entry.name == name}
     if others:
-        flag = " or ".join(f"--agent {other}" for other in sorted(others))
+        flag = " or ".join(f"--agent {word(other)}" for other in sorted(others))
         return UsageError("run.unknown_server", f"Server {name!r} is not granted to agent {agent!r}.", f"Add {flag}.")
     if not logins():
         return UsageError("run.no_login", f"No login in {place}.", f"{_LOGIN} Or set {VARIABLE} to the right folder.")

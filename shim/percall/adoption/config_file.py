@@ -18,7 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from percall.clients import files
-from percall.errors import UsageError
+from percall.errors import UsageError, word
 
 _SURELY_OVER_SECONDS = 60
 
@@ -107,14 +107,15 @@ def require_editable(file: ConfigFile) -> None:
     """Whether it is this user's to change, and nobody else's. Raises UsageError."""
     status, folder = file.path.stat(), file.path.parent
     if not status.st_mode & stat.S_IWUSR or not os.access(file.path, os.W_OK):
-        raise UsageError("config.read_only", f"{file.path} is read-only.", f"Make it writable: chmod u+w {file.path}")
+        step = f"Make it writable: chmod u+w {word(str(file.path))}"
+        raise UsageError("config.read_only", f"{file.path} is read-only.", step)
     if not os.access(folder, os.W_OK):
         raise UsageError("config.read_only", f"{folder} is read-only, so {file.path.name} cannot be replaced.")
     if os.name == "posix" and status.st_mode & stat.S_IWOTH:
         raise UsageError(
             "config.exposed",
             f"Everybody on this machine may write {file.path}, and with it say what your client starts.",
-            f"Take that away first: chmod o-w {file.path}",
+            f"Take that away first: chmod o-w {word(str(file.path))}",
         )
 
 

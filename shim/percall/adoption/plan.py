@@ -165,9 +165,9 @@ def _granted(configured: ConfiguredServer, agent: str, name: str | None) -> Foun
         raise UsageError(
             "adopt.grant",
             f"The agent {agent} has no grant for {entry}.",
-            f"Ask your administrator: percall-broker grant create {other.login.person} --server {entry} --agent {agent}"
-            f"{f' --tools {tools!r}' if tools else ''}; or use the agent that has one: "
-            f"percall adopt … --agent {other.login.agent}",
+            f"Ask your administrator: percall-broker grant create {word(other.login.person)} --server {word(entry)} "
+            f"--agent {word(agent)}{f' --tools {word(tools)}' if tools else ''}; or use the agent that has one: "
+            f"percall adopt … --agent {word(other.login.agent)}",
         ) from None
 
 

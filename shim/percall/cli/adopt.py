@@ -18,7 +18,7 @@ from percall.cli import output
 from percall.cli.login import tell_what_waited
 from percall.clients import scan as scanning
 from percall.clients.catalogue import CLIENTS, client
-from percall.errors import PercallError, UsageError
+from percall.errors import PercallError, UsageError, word
 from percall.identity import claims
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def undo(which: Which = None, yes: Yes = False, as_json: Json = False) -> None:
 
 def _sorted(which: list[str] | None) -> tuple[set[str], set[str]]:
     """Clients and servers' names, as they were named together."""
-    clients = {word for word in which or [] if client(word) is not None}
+    clients = {name for name in which or [] if client(name) is not None}
     return clients, set(which or []) - clients
 
 
@@ -204,7 +204,7 @@ def _tell_rotation(adopted: list[Move], kept: Collection[str]) -> None:
         )
         for name in moved:
             places = sorted({move.server.client.title for move in adopted if move.found.granted.entry.name == name})
-            output.say(f"  percall key rotate {name}    (was in {', '.join(places)})")
+            output.say(f"  percall key rotate {word(name)}    (was in {', '.join(places)})")
         output.say("If a whole team pastes the same key, one can become the shared one: percall key offer SERVER")
     for name in names:
         if name in kept:

@@ -13,7 +13,7 @@ import typer
 
 from percall import home, wire
 from percall.cli import output
-from percall.errors import PercallError, UsageError
+from percall.errors import PercallError, UsageError, word
 from percall.identity.client import SignedClient
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def request(
         output.say_json({"broker": login.broker, "agent": login.agent, **_row(made)})
         return
     output.say(
-        f"Asked: {made.id}. An administrator answers it at {made.url}, or by: percall-broker approval allow {made.id}"
+        f"Asked: {made.id}. An administrator answers it at {made.url}, or by: "
+        f"percall-broker approval allow {word(made.id)}"
     )
     output.say("  What became of it: percall approvals. Once it is allowed, pick the grant up: percall status")
 
@@ -136,7 +137,7 @@ def _no_login(agent: str | None) -> UsageError:
     """Says which agents there are, where it is only this one that has no login that works."""
     others = sorted({login.agent for login in home.logins() if _may_ask(login) and not _administers(login)})
     whose = f" of agent {agent!r}" if agent else ""
-    advice = f"Add --agent {others[0]}." if others else "Run `percall login URL --invite CODE`."
+    advice = f"Add --agent {word(others[0])}." if others else "Run `percall login URL --invite CODE`."
     return UsageError("approvals.no_login", f"There is no login{whose} in {home.folder()} that works.", advice)
 
 

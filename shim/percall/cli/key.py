@@ -10,7 +10,7 @@ import typer
 from percall import home
 from percall.adoption import records
 from percall.cli import output
-from percall.errors import PercallError, UsageError
+from percall.errors import PercallError, UsageError, word
 from percall.identity import personal_keys
 from percall.identity.client import SignedClient
 from percall.identity.prompts import hidden
@@ -118,9 +118,9 @@ def offer(server: Server, agent: Agent = None, as_json: Json = False) -> None:
     _tell(
         told,
         as_json,
-        f"{server}: offered. It stays yours until an administrator accepts: percall-broker server accept-key {server} "
-        f"--from {person}. From then on administrators say where it goes. To take the offer back: percall key withdraw "
-        f"{server}",
+        f"{server}: offered. It stays yours until an administrator accepts: percall-broker server accept-key "
+        f"{word(server)} --from {word(person)}. From then on administrators say where it goes. To take the offer back: "
+        f"percall key withdraw {word(server)}",
     )
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from percall import home, wire
-from percall.errors import BrokerRefusal, UsageError
+from percall.errors import BrokerRefusal, UsageError, word
 from percall.identity import presence
 
 if TYPE_CHECKING:
@@ -56,11 +56,15 @@ def require_givable(broker: SignedClient, server: str, verb: str) -> None:
     is_held = any(key.server == server for key in _asked(broker).keys)
     if verb == "add" and is_held:
         raise UsageError(
-            "key.exists", f"You have given a key for {server!r} already.", f"To replace it: percall key rotate {server}"
+            "key.exists",
+            f"You have given a key for {server!r} already.",
+            f"To replace it: percall key rotate {word(server)}",
         )
     if verb == "rotate" and not is_held:
         raise UsageError(
-            "key.unknown", f"You have no key of your own for {server!r}.", f"To give one: percall key add {server}"
+            "key.unknown",
+            f"You have no key of your own for {server!r}.",
+            f"To give one: percall key add {word(server)}",
         )
     presence.require_possible(broker.session().stretch)
 

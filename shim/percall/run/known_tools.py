@@ -8,7 +8,7 @@ What was left out, or not reported, is asked about again when the broker has new
 from __future__ import annotations
 
 from percall import home, wire
-from percall.errors import PercallError, UsageError, WireError
+from percall.errors import PercallError, UsageError, WireError, word
 from percall.rpc import tools
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
@@ -116,7 +116,7 @@ class KnownTools:
             names = ", ".join(sorted(ascii(name)[1:-1] for name in withheld))
             self._stderr.say(
                 f"not shown, for the server changed them and nobody has accepted that yet: {names}. "
-                f"An administrator may look: percall-broker server pin {self._server} [pin.changed]"
+                f"An administrator may look: percall-broker server pin {word(self._server)} [pin.changed]"
             )
         self._remember(home.SeenTools(tuple(accepted)[-_MOST_REMEMBERED:], tuple(kept)))
 

@@ -139,6 +139,13 @@ def test_a_server_of_another_agent_is_answered_with_the_option_to_add() -> None:
         home.find_server("github", None)
 
 
+def test_another_agent_s_name_is_one_word_of_what_is_to_be_added() -> None:
+    log_in("g1", agent="cursor; id")
+    with pytest.raises(UsageError, match=r"Add --agent 'cursor; id'\.") as caught:
+        home.find_server("github", None)
+    assert caught.value.code == "run.unknown_server"
+
+
 def test_without_a_login_the_answer_says_how_to_get_one() -> None:
     with pytest.raises(UsageError, match="percall login") as caught:
         home.find_server("github", None)
