@@ -287,6 +287,10 @@ class Refusal:
     message: str
     next_step: str = ""
 
+    def __str__(self) -> str:
+        """For a person, as one of our errors is told."""
+        return f"{self.message} {self.next_step}".rstrip()
+
 
 @dataclass(frozen=True, slots=True)
 class Settlement:

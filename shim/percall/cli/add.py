@@ -219,4 +219,4 @@ def _tell(found: Found, chosen: Client, agent: str | None) -> None:
 
 def _tell_refusal(refusal: wire.Refusal | None) -> None:
     if refusal is not None:
-        output.say(f"  {refusal.message} {refusal.next_step}".rstrip())
+        output.say(f"  {refusal}")

@@ -115,7 +115,7 @@ def _tell(offers: list[_Offer], stand: list[Standing]) -> None:
         if len(brokers) > 1:
             output.say(f"{offer.entry.name} is at {offer.broker}.")
         if offer.refusal is not None:
-            output.say(f"{offer.entry.name}: {offer.refusal.message} {offer.refusal.next_step}".rstrip())
+            output.say(f"{offer.entry.name}: {offer.refusal}")
         if not _is_trusted(offer):
             output.say(
                 f"{offer.entry.name}: its command is not accepted here yet: percall trust {word(offer.entry.name)}"

@@ -63,8 +63,7 @@ def list_keys(agent: Agent = None, as_json: Json = False) -> None:
             output.say_json({"broker": broker, **_json_of(key), "agents": agents})
         given = output.when(key.created_at)
         rows.append((key.server, broker, str(key.version), given, _state(key, refusals), key.goes_to))
-        told = (f"{key.server}: {one.message} {one.next_step}".rstrip() for one in refusals.values() if one)
-        why_not += dict.fromkeys(told)
+        why_not += dict.fromkeys(f"{key.server}: {one}" for one in refusals.values() if one)
     if as_json:
         return
     if not rows:
@@ -179,7 +178,7 @@ def _tell(told: wire.PersonalKey | None, as_json: bool, text: str) -> None:
         return
     output.say(text)
     if told and told.refusal:
-        output.say(f"  {told.refusal.message} {told.refusal.next_step}".rstrip())
+        output.say(f"  {told.refusal}")
 
 
 def _state(key: wire.PersonalKey, refusals: Mapping[str, wire.Refusal | None]) -> str:

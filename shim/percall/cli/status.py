@@ -99,7 +99,7 @@ def _unlocked_until(login: Login) -> int:
 
 def _tell_refusal(refusal: wire.Refusal | None) -> None:
     if refusal is not None:
-        output.say(f"           {refusal.message} {refusal.next_step}".rstrip())
+        output.say(f"           {refusal}")
 
 
 def _role(session: wire.Session) -> str:

@@ -46,7 +46,7 @@ def of_open_call(refusal: wire.Refusal) -> wire.Refusal:
 def answer(request: dict[str, Any], refusal: wire.Refusal) -> bytes:
     """The line that answers a request which is refused."""
     if request.get("method") == "tools/call" and frames.id_key(request.get("id")) is not None:
-        text = f"Percall: {refusal.message} {refusal.next_step}".rstrip() + f" [{refusal.code}]"
+        text = f"Percall: {refusal} [{refusal.code}]"
         result: dict[str, Any] = {"content": [{"type": "text", "text": text}], "isError": True}
         if frames.is_modern(request):
             result["resultType"] = "complete"
@@ -62,12 +62,11 @@ def answer_without_server(request: dict[str, Any], refusal: wire.Refusal) -> byt
         return _line({"id": request["id"], "result": {}})
     version = params.get("protocolVersion") if isinstance(params, dict) else None
     if request.get("method") == "initialize" and key is not None and isinstance(version, str):
-        text = f"Percall: {refusal.message} {refusal.next_step}".rstrip()
         result = {
             "protocolVersion": version,
             "capabilities": {"tools": {"listChanged": True}},
             "serverInfo": {"name": "percall", "version": __version__},
-            "instructions": text,
+            "instructions": f"Percall: {refusal}",
         }
         return _line({"id": request["id"], "result": result})
     return answer(request, refusal)
@@ -76,9 +75,8 @@ def answer_without_server(request: dict[str, Any], refusal: wire.Refusal) -> byt
 def error_line(request_id: Any, code: int, refusal: wire.Refusal) -> bytes:
     """The line of a JSON-RPC error, with the refusal's parts as data."""
     data = {"code": refusal.code, "next_step": refusal.next_step}
-    message = f"Percall: {refusal.message} {refusal.next_step}".rstrip()
     known_id = request_id if frames.id_key(request_id) is not None else None
-    return _line({"id": known_id, "error": {"code": code, "message": message, "data": data}})
+    return _line({"id": known_id, "error": {"code": code, "message": f"Percall: {refusal}", "data": data}})
 
 
 def bad_frame(error: FrameError) -> bytes:

@@ -237,7 +237,7 @@ class Bridge:
             return
         self.forget(pending)
         if pending.opens_session:
-            self._shim.stderr.say(f"{refusal.message} {refusal.next_step}".rstrip() + f" [{refusal.code}]")
+            self._shim.stderr.say(f"{refusal} [{refusal.code}]")
             self._answer_without_server(pending.frame, refusal)
             self._session.promised(str(pending.frame["params"].get("protocolVersion") or ""))
         else:

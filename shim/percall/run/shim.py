@@ -252,7 +252,7 @@ class Shim:
         """Cut the server off at once; the shim stays, and its refusals say why."""
         is_news = self._server.refuse_all(refusal)
         if is_news:
-            self.stderr.say(f"{refusal.message} {refusal.next_step}".rstrip() + f" [{refusal.code}]")
+            self.stderr.say(f"{refusal} [{refusal.code}]")
         self._server.cut()
         self._hear_client()
 
