@@ -292,6 +292,14 @@ class Refusal:
         return f"{self.message} {self.next_step}".rstrip()
 
 
+def refusal_in(answer: bytes) -> Refusal | None:
+    """What the body of an answer that is no success says; None where no broker has written it."""
+    try:
+        return decode(Refusal, strict_json(answer)["error"])
+    except (WireError, KeyError, TypeError):
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """The outcome of a call as the shim saw it. Settling twice is harmless; the first one stands.

@@ -400,11 +400,10 @@ def _refusal(answer: BrokerAnswer) -> PercallError:
     # A 401 or 407 would make the child doubt its own key, or its proxy: these are between shim and broker.
     if status in {401, 407}:
         status = _FORBIDDEN
-    try:
-        error = wire.strict_json(body)["error"]
-        return Refused(status, str(error["code"]), str(error["message"]), str(error.get("next_step", "")))
-    except (WireError, KeyError, TypeError, AttributeError):
+    refusal = wire.refusal_in(body)
+    if refusal is None:
         return AnswerLost(not_a_brokers(answer.status, "the broker's address").message)
+    return Refused(status, refusal.code, refusal.message, refusal.next_step)
 
 
 def _status_of(error: PercallError) -> int:

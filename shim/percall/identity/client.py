@@ -276,12 +276,11 @@ def _named(broker: str, proxy: httpx.Proxy | None, error: Exception) -> BrokerUn
 
 def refusal(broker: str, answer: httpx.Response) -> BrokerRefusal:
     """The broker's own words for its no; or that whoever answered is no broker."""
-    try:
-        error = wire.strict_json(answer.content)["error"]
-        return BrokerRefusal(str(error["code"]), str(error["message"]), str(error.get("next_step", "")))
-    except (WireError, KeyError, TypeError, AttributeError):
-        return BrokerRefusal(
-            "broker.stranger",
-            f"{broker} answered {answer.status_code}, and not as a Percall broker does.",
-            "Check the URL.",
-        )
+    said = wire.refusal_in(answer.content)
+    if said is not None:
+        return BrokerRefusal(said.code, said.message, said.next_step)
+    return BrokerRefusal(
+        "broker.stranger",
+        f"{broker} answered {answer.status_code}, and not as a Percall broker does.",
+        "Check the URL.",
+    )

@@ -10,7 +10,7 @@ import time
 from _thread import allocate_lock
 
 from percall import system, wire
-from percall.errors import BrokerRefusal, BrokerUnreachable, IdentityError, PercallError, WireError
+from percall.errors import BrokerRefusal, BrokerUnreachable, IdentityError, PercallError
 from percall.http1 import not_a_brokers, request_head
 from percall.run.connection import Exchange, Pool
 from percall.run.loop import READ
@@ -112,12 +112,11 @@ def wants_nonce(status: int, headers: dict[str, str]) -> bool:
 
 def refusal_of(status: int, body: bytes, address: Address) -> PercallError:
     """What an answer other than success means: a refusal, or (from 500 on) that the broker cannot answer now."""
-    kind = BrokerRefusal if status < _SERVER_ERROR else BrokerUnreachable
-    try:
-        error = wire.strict_json(body)["error"]
-        return kind(str(error["code"]), str(error["message"]), str(error.get("next_step", "")))
-    except (WireError, KeyError, TypeError, AttributeError):
+    refusal = wire.refusal_in(body)
+    if refusal is None:
         return not_a_brokers(status, address.url(""))
+    kind = BrokerRefusal if status < _SERVER_ERROR else BrokerUnreachable
+    return kind(refusal.code, refusal.message, refusal.next_step)
 
 
 class Broker:
