@@ -80,7 +80,7 @@ def adopt(
         _end(planned, {}, as_json=as_json)
         return
     if not yes:
-        _ask(f"Adopt {_counted(len(moves))}?")
+        _ask(f"Adopt {output.counted(len(moves), 'server')}?")
     with Adopting(_silent if as_json else output.say, existing=existing, probe=not skip_probe) as adopting:
         failed = _carry_out(moves, adopting, _silent if as_json else output.say)
     _end(planned, failed, as_json=as_json, done=True, kept=adopting.kept)
@@ -118,7 +118,7 @@ def undo(which: Which = None, yes: Yes = False, as_json: Json = False) -> None:
             output.say(f"{_title(record)}  {record.file}")
             output.say(f"  {record.entry}: back to its old command, with the key in this file again{_rotated(record)}")
     if possible and not yes:
-        _ask(f"Undo {_counted(len(possible))}?")
+        _ask(f"Undo {output.counted(len(possible), 'server')}?")
     first: PercallError | None = None
     for record in found:
         error = None
@@ -128,7 +128,7 @@ def undo(which: Which = None, yes: Yes = False, as_json: Json = False) -> None:
             first, error = first or problem, problem
         if as_json:
             state = "failed" if error else "undone"
-            output.say_json({**_where(record), "state": state, "error": None if error is None else output.error(error)})
+            output.say_json({**_where(record), "state": state, "error": output.error(error)})
         else:
             output.say(f"{_title(record)} {record.entry}: {error or 'as it was before Percall.'}")
     if possible and not as_json:
@@ -218,10 +218,6 @@ def _place(move: Move) -> str:
     return f"{move.server.client.title} {move.server.name}"
 
 
-def _counted(number: int) -> str:
-    return f"{number} server{'s' if number != 1 else ''}"
-
-
 def _title(record: Adoption) -> str:
     return next((one.title for one in CLIENTS if one.name == record.client), record.client)
 
@@ -257,5 +253,5 @@ def _as_json(one: Move | Left, error: PercallError | None, *, done: bool) -> dic
         "broker": one.found.login.broker,
         "agent": one.found.login.agent,
         "difference": list(one.lines),
-        "error": None if error is None else output.error(error),
+        "error": output.error(error),
     }

@@ -129,7 +129,6 @@ def _is_trusted(offer: _Offer) -> bool:
 
 
 def _as_json(offer: _Offer) -> dict[str, object]:
-    refusal = offer.refusal
     return {
         "server": offer.entry.name,
         "broker": offer.broker,
@@ -140,9 +139,7 @@ def _as_json(offer: _Offer) -> dict[str, object]:
             {"grant": session.grant, "agent": session.agent, "state": session.state, "tools": list(granted.tools)}
             for session, granted in offer.grants
         ],
-        "refusal": None
-        if refusal is None
-        else {"code": refusal.code, "message": refusal.message, "next_step": refusal.next_step},
+        "refusal": output.error(offer.refusal),
         "trusted": _is_trusted(offer),
         "configured": [
             {"client": server.client.name, "file": str(server.file), "entry": server.name, "project": server.project}

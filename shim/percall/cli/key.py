@@ -59,7 +59,7 @@ def list_keys(agent: Agent = None, as_json: Json = False) -> None:
         key = next((one for one in by_agent.values() if one.refusal is None), next(iter(by_agent.values())))
         refusals = {name: one.refusal for name, one in by_agent.items()}
         if as_json:
-            agents = [{"agent": name, "refusal": _refusal_of(refusal)} for name, refusal in refusals.items()]
+            agents = [{"agent": name, "refusal": output.error(refusal)} for name, refusal in refusals.items()]
             output.say_json({"broker": broker, **_json_of(key), "agents": agents})
         given = output.when(key.created_at)
         rows.append((key.server, broker, str(key.version), given, _state(key, refusals), key.goes_to))
@@ -196,11 +196,5 @@ def _json_of(key: wire.PersonalKey) -> dict[str, object]:
         "created_at": key.created_at,
         "offered_at": key.offered_at,
         "goes_to": key.goes_to,
-        "refusal": _refusal_of(key.refusal),
+        "refusal": output.error(key.refusal),
     }
-
-
-def _refusal_of(refusal: wire.Refusal | None) -> dict[str, str] | None:
-    if refusal is None:
-        return None
-    return {"code": refusal.code, "message": refusal.message, "next_step": refusal.next_step}

@@ -11,6 +11,7 @@ import typer
 from percall.errors import plain
 
 if TYPE_CHECKING:
+    from percall import wire
     from percall.errors import PercallError
 
 
@@ -55,6 +56,8 @@ def say_error(text: str) -> None:
     typer.echo(plain(text), err=True)
 
 
-def error(problem: PercallError) -> dict[str, str]:
-    """An error as JSON listings show it."""
+def error(problem: PercallError | wire.Refusal | None) -> dict[str, str] | None:
+    """An error, or a refusal, as JSON listings show it; None for none."""
+    if problem is None:
+        return None
     return {"code": problem.code, "message": problem.message, "next_step": problem.next_step}

@@ -13,8 +13,6 @@ from percall.clients.scan import BACKUP, HISTORY, PASTED, PERCALL, Finding, Scan
 from percall.errors import word
 
 if TYPE_CHECKING:
-    from collections.abc import Sized
-
     from percall.errors import PercallError
 
 FOUND_EXIT_CODE = 7
@@ -120,14 +118,10 @@ def _summary(found: Scan) -> str:
     pasted = [finding for finding in found.findings if finding.state == PASTED]
     keys = {number for finding in pasted for number in finding.keys}
     files = {finding.server.file for finding in pasted}
-    servers = _counted(found.findings, "server")
+    servers = output.counted(len(found.findings), "server")
     if not pasted:
         return f"{servers}, no pasted key."
-    return f"{servers}, {_counted(keys, 'pasted key')} in {_counted(files, 'file')}."
-
-
-def _counted(things: Sized, noun: str) -> str:
-    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
+    return f"{servers}, {output.counted(len(keys), 'pasted key')} in {output.counted(len(files), 'file')}."
 
 
 def _short(path: Path, home: Path) -> str:
@@ -135,8 +129,7 @@ def _short(path: Path, home: Path) -> str:
 
 
 def _unreadable(file: Path, error: PercallError, **more: str) -> dict[str, object]:
-    told = {"code": error.code, "message": error.message, "next_step": error.next_step}
-    return {**more, "file": str(file), "state": "unreadable", "error": told}
+    return {**more, "file": str(file), "state": "unreadable", "error": output.error(error)}
 
 
 def _as_json(finding: Finding) -> dict[str, object]:

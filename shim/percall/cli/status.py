@@ -117,9 +117,7 @@ def _as_json(standing: Standing) -> dict[str, object]:
     return {
         "broker": login.broker,
         "reachable": error is None,
-        "error": None
-        if error is None
-        else {"code": error.code, "message": error.message, "next_step": error.next_step},
+        "error": output.error(error),
         "person": login.person,
         "device": login.device,
         "agent": login.agent,
