@@ -48,12 +48,10 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A server that is left as it is, and what its person can do."""
+    """A server that is left as it is, and why."""
 
     server: ConfiguredServer
-    code: str
-    reason: str
-    next_step: str
+    error: PercallError
 
 
 def plan(
@@ -89,7 +87,7 @@ def plan(
         try:
             planned.append(_move(finding, agent, server))
         except PercallError as error:
-            planned.append(Left(finding.server, error.code, error.message, error.next_step))
+            planned.append(Left(finding.server, error))
     return planned
 
 

@@ -158,9 +158,9 @@ def _show(one: Move | Left) -> None:
     configured = one.server
     output.say(f"{configured.client.title}  {configured.file}{f', {configured.project}' if configured.project else ''}")
     if isinstance(one, Left):
-        output.say(f"  {configured.name}: left as it is. {one.reason}")
-        if one.next_step:
-            output.say(f"    {one.next_step}")
+        output.say(f"  {configured.name}: left as it is. {one.error.message}")
+        if one.error.next_step:
+            output.say(f"    {one.error.next_step}")
         return
     login = one.found.login
     output.say(f"  {configured.name}: to {one.found.granted.entry.name} at {login.broker}, agent {login.agent}")
@@ -243,8 +243,7 @@ def _as_json(one: Move | Left, error: PercallError | None, *, done: bool) -> dic
         "entry": one.server.name,
     }
     if isinstance(one, Left):
-        why = {"code": one.code, "message": one.reason, "next_step": one.next_step}
-        return {**told, "state": "left", "error": why}
+        return {**told, "state": "left", "error": output.error(one.error)}
     state = "failed" if error else "adopted" if done else "planned"
     return {
         **told,

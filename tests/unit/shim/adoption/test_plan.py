@@ -32,8 +32,8 @@ def test_a_name_that_a_broker_has_chosen_is_one_word_of_a_command_to_be_copied(
     scan.add_file(cursor, config, CONFIG)
     (left,) = plan(scan, clients=(), names=(), server="git hub; id")
     assert isinstance(left, Left)
-    assert left.code == "adopt.grant"
-    asked, _, other = left.next_step.partition("; or use the agent that has one: ")
+    assert left.error.code == "adopt.grant"
+    asked, _, other = left.error.next_step.partition("; or use the agent that has one: ")
     create = ["percall-broker", "grant", "create"]
     options = ["alice; id", "--server", "git hub; id", "--agent", "cursor", "--tools", "get_*,it's; id"]
     assert shlex.split(asked.partition(": ")[2]) == [*create, *options]
