@@ -424,6 +424,11 @@ def is_trusted(record: Trust | None, entry: wire.ServerEntry) -> bool:
     return accepted == (entry.command, entry.environment, entry.pass_environment)
 
 
+def accepts(broker: str, entry: wire.ServerEntry) -> bool:
+    """Whether an entry's launch as it is now is accepted on this device. Raises UsageError."""
+    return is_trusted(trust(broker, entry.name), entry)
+
+
 def trust(broker: str, server: str) -> Trust | None:
     """The launch last accepted for a server. Raises UsageError when the record is damaged."""
     return _record(_trust_name(broker, server), Trust)

@@ -103,7 +103,7 @@ def _move(finding: Finding, agent: str | None, server: str | None) -> Move:
         )
     found = _granted(configured, agent or client.name, server)
     key = _key(configured, found)
-    if not home.is_trusted(home.trust(found.login.broker, found.granted.entry.name), found.granted.entry):
+    if not home.accepts(found.login.broker, found.granted.entry):
         name = found.granted.entry.name
         raise UsageError(
             "trust.changed",

@@ -212,7 +212,7 @@ def _tell(found: Found, chosen: Client, agent: str | None) -> None:
         output.say(
             f"  It runs as the agent {login.agent}: {chosen.title} has no grant of its own (--agent {chosen.name})."
         )
-    if not home.is_trusted(home.trust(login.broker, granted.entry.name), granted.entry):
+    if not home.accepts(login.broker, granted.entry):
         output.say(f"  Its command is not accepted on this device: percall trust {word(granted.entry.name)}")
     _tell_refusal(found.session.refusal or granted.refusal or granted.key_refusal)
 

@@ -116,16 +116,12 @@ def _tell(offers: list[_Offer], stand: list[Standing]) -> None:
             output.say(f"{offer.entry.name} is at {offer.broker}.")
         if offer.refusal is not None:
             output.say(f"{offer.entry.name}: {offer.refusal}")
-        if not _is_trusted(offer):
+        if not home.accepts(offer.broker, offer.entry):
             output.say(
                 f"{offer.entry.name}: its command is not accepted here yet: percall trust {word(offer.entry.name)}"
             )
     if any(offer.refusal is None for offer in offers):
         output.say("To use one: percall add SERVER --client CLIENT")
-
-
-def _is_trusted(offer: _Offer) -> bool:
-    return home.is_trusted(home.trust(offer.broker, offer.entry.name), offer.entry)
 
 
 def _as_json(offer: _Offer) -> dict[str, object]:
@@ -140,7 +136,7 @@ def _as_json(offer: _Offer) -> dict[str, object]:
             for session, granted in offer.grants
         ],
         "refusal": output.error(offer.refusal),
-        "trusted": _is_trusted(offer),
+        "trusted": home.accepts(offer.broker, offer.entry),
         "configured": [
             {"client": server.client.name, "file": str(server.file), "entry": server.name, "project": server.project}
             for server in offer.configured

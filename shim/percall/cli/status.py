@@ -73,7 +73,7 @@ def _tell(standing: Standing, said: set[str]) -> None:
         _tell_refusal(granted.refusal or granted.key_refusal)
         if granted.key == "own":
             output.say("           with your own key")
-        if not _is_trusted(login, entry):
+        if not home.accepts(login.broker, entry):
             output.say(f"           its command is not accepted on this device: see `percall trust {word(entry.name)}`")
 
 
@@ -108,10 +108,6 @@ def _role(session: wire.Session) -> str:
     return "administrator, " if session.administrator else ""
 
 
-def _is_trusted(login: Login, entry: wire.ServerEntry) -> bool:
-    return home.is_trusted(home.trust(login.broker, entry.name), entry)
-
-
 def _as_json(standing: Standing) -> dict[str, object]:
     login, session, error = standing.login, standing.session, standing.error
     return {
@@ -138,7 +134,7 @@ def _as_json(standing: Standing) -> dict[str, object]:
                 "delivery": granted.entry.delivery,
                 "tools": list(granted.tools),
                 "key": granted.key,
-                "trusted": _is_trusted(login, granted.entry),
+                "trusted": home.accepts(login.broker, granted.entry),
             }
             for granted in (session.servers if session else ())
         ],

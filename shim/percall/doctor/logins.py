@@ -214,7 +214,7 @@ def _server(login: Login, granted: wire.GrantedServer, about: str) -> Iterator[F
     if refusal is not None:
         yield warning("grant", f"{about}, {name}", refusal.message, refusal.next_step, code=refusal.code)
     try:
-        if not home.is_trusted(home.trust(login.broker, name), granted.entry):
+        if not home.accepts(login.broker, granted.entry):
             yield warning(
                 "trust",
                 f"{about}, {name}",

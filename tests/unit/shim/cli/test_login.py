@@ -34,7 +34,7 @@ def test_an_entry_without_a_command_is_accepted_with_its_variables_in_sight(
     bare = wire.ServerEntry("bare", 1, "none", "no key", environment={"BASH_ENV": "/tmp/any"})
     tell_what_waited([Enrolment(LOGIN, session_of(bare), reused_key=False)])
     told = capsys.readouterr().out
-    assert home.is_trusted(home.trust(BROKER, "bare"), bare)
+    assert home.accepts(BROKER, bare)
     assert "accepted on first sight: (none: it stands in the client's config)" in told
     assert "environment  BASH_ENV=/tmp/any" in told
 
