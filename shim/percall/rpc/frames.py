@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 
 from percall import wire
 from percall.errors import FrameError, WireError
@@ -25,6 +26,8 @@ _TRACEPARENT_CHARACTERS = 55
 _MOST_DIGITS = 16
 _KEPT_OF_DROPPED = 4096
 CLIENT_INFO = "io.modelcontextprotocol/clientInfo"
+INITIALIZED = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
+MORE_TOOLS = b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}'
 
 _ENVELOPE = ("jsonrpc", "id", "method", "params", "result", "error")
 _PARAMS = ("name", "arguments", "uri", "ref", "argument", "task", "taskId", "requestId", "_meta", "cursor")
@@ -176,6 +179,11 @@ def id_key(frame_id: Any) -> str | tuple[float] | None:
     if isinstance(frame_id, (int, float)) and not isinstance(frame_id, bool) and math.isfinite(frame_id):
         return (frame_id,)
     return None
+
+
+def own_id() -> str:
+    """The id of a request of our own: none of the client's."""
+    return f"percall-{os.urandom(9).hex()}"
 
 
 def _is_number(text: str) -> bool:

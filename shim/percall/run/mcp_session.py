@@ -10,9 +10,9 @@ from collections import deque
 from functools import partial
 
 from percall import wire
-from percall.rpc import refusals
+from percall.rpc import frames, refusals
 from percall.run import http_headers
-from percall.run.standing import Note, Question, Standing, own_id
+from percall.run.standing import Note, Question, Standing
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
@@ -43,8 +43,6 @@ _DIFFERS = wire.Refusal(
     "The server has forgotten the session, and would not open it again as it was.",
     "Restart the server in your client.",
 )
-_INITIALIZED = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
-_MORE_TOOLS = b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}'
 
 
 class McpSession:
@@ -165,10 +163,10 @@ class McpSession:
                 self._not_opened(_DIFFERS)
                 return
             self.given(question.headers)
-            self._send_initialized(_INITIALIZED, self._not_confirmed)
+            self._send_initialized(frames.INITIALIZED, self._not_confirmed)
 
         question = Question(self._door, heard, self._not_opened)
-        self._errand = self._door.fetch(question, "POST", wire.dump({**self._opening, "id": own_id()}), [])
+        self._errand = self._door.fetch(question, "POST", wire.dump({**self._opening, "id": frames.own_id()}), [])
         self._errand.start()
 
     def _not_confirmed(self, error: PercallError) -> None:
@@ -186,7 +184,7 @@ class McpSession:
             self._standing.open(self.headers())
         if self._is_promised:
             self._is_promised = False
-            self._door.pass_on(_MORE_TOOLS)
+            self._door.pass_on(frames.MORE_TOOLS)
         self._reach(_OPEN)
 
     def _not_opened(self, refusal: wire.Refusal) -> None:

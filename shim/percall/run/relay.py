@@ -5,7 +5,6 @@ It never sends a frame of its own ahead of the client's, and hands the client no
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 
 from percall import wire
@@ -183,15 +182,15 @@ class Relay:
         self.refusing = None
         self._child = child
         if self._opening is not None:
-            self._replay_id = f"percall-{os.urandom(9).hex()}"
+            self._replay_id = frames.own_id()
             self.to_child(wire.dump({**self._opening, "id": self._replay_id}))
 
     def _replayed(self) -> None:
         """The new child has opened the session: go on where the client is."""
         self._replay_id = ""
-        self.to_child(b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
+        self.to_child(frames.INITIALIZED)
         if self._opened_here:
-            self._client.write(b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\n')
+            self._client.write(frames.MORE_TOOLS + b"\n")
         held, self._held = self._held, []
         for line in held:
             self.from_client(line)
@@ -257,7 +256,7 @@ class Relay:
     def _more_tools(self) -> None:
         """What was withheld is accepted: a client of the old era may ask again."""
         if self._opening is not None and self.refusing is None:
-            self._client.write(b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\n')
+            self._client.write(frames.MORE_TOOLS + b"\n")
 
     def _filtered(self, request: dict[str, Any], frame: dict[str, Any], line: bytes) -> bytes:
         changed = gate.filter_list(request["method"], frame.get("result"), self.granted)

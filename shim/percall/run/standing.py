@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from percall.errors import BrokerUnreachable, PercallError
 from percall.rpc import frames, refusals
 from percall.run.calls import ENDED
@@ -164,11 +162,6 @@ class Standing:
             self.ended(BrokerUnreachable("stream.refused", f"The stream was answered with {status}."))
         elif self._was_open and self._door.says_session_ended(status, body):
             self._session_ended(self._session)
-
-
-def own_id() -> str:
-    """The id of a request of our own: none of the client's."""
-    return f"percall-{os.urandom(9).hex()}"
 
 
 def _cut() -> BrokerUnreachable:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from percall import wire
 from percall.rpc import frames
 from percall.run import http_headers
-from percall.run.standing import Question, own_id
+from percall.run.standing import Question
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Stateless:
         params: dict[str, Any] = {"_meta": frames.meta(frame)}
         if cursor:
             params["cursor"] = cursor
-        asked = {"jsonrpc": "2.0", "id": own_id(), "method": "tools/list", "params": params}
+        asked = {"jsonrpc": "2.0", "id": frames.own_id(), "method": "tools/list", "params": params}
 
         def heard(answer: dict[str, Any]) -> None:
             result = answer.get("result")
