@@ -52,12 +52,12 @@ class Settlements:
         self._on_their_way -= bool(taken)
         self._tell_when_empty()
 
-    def put_back(self, taken: tuple[wire.Settlement, ...]) -> None:
-        """The request that they rode on may not have arrived."""
+    def put_back(self, taken: tuple[wire.Settlement, ...], pause: float = _PATIENCE_SECONDS) -> None:
+        """The request that they rode on may not have arrived: they go again after a pause."""
         if taken:
             self._on_their_way -= 1
             self._waiting[:0] = taken
-            self._schedule(_PATIENCE_SECONDS)
+            self._schedule(pause)
 
     def finish(self, emptied: Callable[[], None]) -> None:
         """Send what is left now, and call back when the broker has all of it."""
@@ -82,10 +82,8 @@ class Settlements:
         def failed(error: PercallError) -> None:
             if isinstance(error, BrokerRefusal):  # it will not take them later either
                 self.gone(taken)
-                return
-            self._on_their_way -= 1
-            self._waiting[:0] = taken
-            self._schedule(_AGAIN_SECONDS)
+            else:
+                self.put_back(taken, _AGAIN_SECONDS)
 
         def done(_body: bytes) -> None:
             self.gone(taken)
