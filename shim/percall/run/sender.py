@@ -76,10 +76,7 @@ class Sender:
             connection, response = self._send(path, message)
             if wants_nonce(response.status, response.headers):
                 response.read(_MAX_CHALLENGE_BYTES)
-                if response.reusable:
-                    self._keep(connection)
-                else:
-                    connection.close()
+                self._put_away(connection, reusable=response.reusable)
                 connection, response = self._send(path, message)
         except BaseException:
             self._places.release()
@@ -88,10 +85,7 @@ class Sender:
 
     def give_back(self, connection: Connection, *, reusable: bool) -> None:
         """An answer is over."""
-        if reusable:
-            self._keep(connection)
-        else:
-            connection.close()
+        self._put_away(connection, reusable=reusable)
         self._places.release()
 
     def close(self) -> None:
@@ -133,6 +127,9 @@ class Sender:
                 self._context = http1.tls_context(self._ca_file)
         return http1.Connection(self._signer.address, self._context, _SILENCE_SECONDS)
 
-    def _keep(self, connection: Connection) -> None:
-        with self._lock:
-            self._idle.append(connection)
+    def _put_away(self, connection: Connection, *, reusable: bool) -> None:
+        if reusable:
+            with self._lock:
+                self._idle.append(connection)
+        else:
+            connection.close()
