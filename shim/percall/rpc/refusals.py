@@ -85,9 +85,9 @@ def bad_frame(error: FrameError) -> bytes:
 
 
 def cancelled(request_id: Any, reason: str) -> bytes:
-    """The line that tells the child that nobody waits for an answer any more."""
+    """What tells the child that nobody waits for an answer any more, without a line end."""
     params = {"requestId": request_id, "reason": reason}
-    return wire.dump({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}) + b"\n"
+    return wire.dump({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params})
 
 
 def _line(members: dict[str, Any]) -> bytes:

@@ -310,7 +310,7 @@ class Calls:
             if call.deadline < now:
                 self._end(key, "unknown")
                 self._answer(refusals.answer(call.frame, refusals.DEADLINE_PASSED))
-                self._forward(refusals.cancelled(call.frame["id"], "The call's deadline has passed.").rstrip(b"\n"))
+                self._forward(refusals.cancelled(call.frame["id"], "The call's deadline has passed."))
         self._sweeping = bool(self._open)
         if self._sweeping:
             self._loop.later(_SWEEP_SECONDS, self._sweep)
