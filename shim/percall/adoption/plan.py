@@ -6,19 +6,18 @@ Reads the scan and what the broker last granted; asks nobody, changes nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from percall import home
 from percall.adoption import config_file, entries
 from percall.clients import launches, own_command
-from percall.clients.catalogue import user_files
 from percall.clients.pasted import key_in
 from percall.clients.scan import CONFIG, PASTED
 from percall.errors import PercallError, UsageError, word
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
+    from pathlib import Path
 
     from percall.adoption.config_file import ConfigFile
     from percall.clients.scan import Finding, Scan
@@ -112,7 +111,7 @@ def _move(finding: Finding, agent: str | None, server: str | None) -> Move:
         )
     file = config_file.read(configured.file)
     config_file.require_editable(file)
-    shared = _is_shared(configured)
+    shared = configured.is_shared
     command, environment = own_command.run(found, shared=shared), own_command.environment(shared=shared)
     path = tuple(map(str, configured.path))
     before = entries.at(file.text, client, path)
@@ -213,11 +212,6 @@ def _is_expected(kind: str, name: str, known: Iterable[str]) -> bool:
         return False
     names = set(known)
     return not names or name in names or (kind == "args" and not name)
-
-
-def _is_shared(configured: ConfiguredServer) -> bool:
-    """Whether the file belongs to a project, and so perhaps to other people too."""
-    return configured.file not in user_files(configured.client, Path.home())
 
 
 def _real(path: Path) -> Path:

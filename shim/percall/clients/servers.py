@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from percall.clients import documents, files, literal_secrets
+from percall.clients.catalogue import user_files
 from percall.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ class ConfiguredServer:
     agent: str = ""
     launched: tuple[str, ...] = ()
     disabled: bool = False
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the file belongs to a project, and so perhaps to other people too."""
+        return self.file not in user_files(self.client, Path.home())
 
 
 def read_text(file: Path) -> str:

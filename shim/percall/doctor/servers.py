@@ -17,7 +17,6 @@ from percall import home
 from percall.adoption import handshake
 from percall.clients import own_command
 from percall.clients import scan as scanning
-from percall.clients.catalogue import user_files
 from percall.clients.scan import CONFIG, PASTED
 from percall.doctor.finding import ok, problem, warning
 from percall.errors import PercallError, UsageError, word
@@ -74,7 +73,7 @@ def findings(
     ]
     starts: list[_Start] = []
     for server in chosen:
-        if _is_shared(server):
+        if server.is_shared:
             yield from _of_a_project(server, starts)
         else:
             starts.append(_configured(server))
@@ -122,12 +121,8 @@ def _anew(server: ConfiguredServer) -> str:
 
 
 def _lacks_home(server: ConfiguredServer) -> bool:
-    needed = own_command.environment(shared=_is_shared(server))
+    needed = own_command.environment(shared=server.is_shared)
     return any(server.environment.get(name) != value for name, value in needed.items())
-
-
-def _is_shared(server: ConfiguredServer) -> bool:
-    return server.file not in user_files(server.client, Path.home())
 
 
 def _of_a_project(server: ConfiguredServer, starts: list[_Start]) -> Iterator[Finding]:
