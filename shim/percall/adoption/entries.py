@@ -31,12 +31,7 @@ _OF_VALUES = frozenset({"env", "environment", "headers", "http_headers", "oauth"
 
 def at(text: str, client: Client, path: Sequence[Step]) -> Any:
     """The entry at a path; None where there is none. Raises UsageError."""
-    data = documents.read(text, client.form)
-    for step in path:
-        if not isinstance(data, dict) or step not in data:
-            return None
-        data = data[step]
-    return data
+    return documents.at(documents.read(text, client.form), path)
 
 
 def with_percall(

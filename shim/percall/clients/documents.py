@@ -38,6 +38,15 @@ def read(text: str, form: str) -> Any:
         raise UsageError("config.syntax", "It nests too deep to be a config file.") from None
 
 
+def at(data: Any, path: Sequence[Step]) -> Any:
+    """What stands at a path of a document's data; None where nothing does. It leads through objects alone."""
+    for step in path:
+        if not isinstance(data, dict) or step not in data:
+            return None
+        data = data[step]
+    return data
+
+
 def replaced(text: str, form: str, path: Sequence[Step], value: Any) -> str:
     """The text with another value at a path, which is there. Raises UsageError, KeyError."""
     if form == JSONC:

@@ -102,7 +102,7 @@ def in_text(client: Client, file: Path, text: str) -> list[ConfiguredServer]:
     for project, path in _projects(client, data):
         found += [
             _server(client, file, (*path, *inner), name, entry, project)
-            for inner, name, entry in _entries(client, _at(data, path), ())
+            for inner, name, entry in _entries(client, documents.at(data, path), ())
         ]
     return found
 
@@ -117,18 +117,10 @@ def _projects(client: Client, data: Any) -> Iterator[tuple[str, tuple[str, ...]]
             yield str(project), (base, str(project), member)
 
 
-def _at(data: Any, path: tuple[Step, ...]) -> Any:
-    for step in path:
-        if not isinstance(data, dict) or step not in data:
-            return None
-        data = data[step]
-    return data
-
-
 def _entries(
     client: Client, data: Any, member: tuple[str, ...]
 ) -> Iterator[tuple[tuple[Step, ...], str, dict[str, Any]]]:
-    servers = _at(data, member)
+    servers = documents.at(data, member)
     if client.shape.listed and isinstance(servers, list):
         for index, entry in enumerate(servers):
             if isinstance(entry, dict):
@@ -146,7 +138,7 @@ def _server(
     environment = _environment(client, entry)
     url = next((str(entry[key]) for key in client.shape.urls if isinstance(entry.get(key), str)), "")
     headers = {
-        name: text for key in client.shape.headers for name, text in _texts(_at(entry, tuple(key.split(".")))).items()
+        name: text for key in client.shape.headers for name, text in _texts(documents.at(entry, key.split("."))).items()
     }
     percall, agent, launched = _at_percall(command)
     return ConfiguredServer(
