@@ -91,18 +91,18 @@ def removed(text: str, path: Sequence[Step]) -> str:
     if parent is None or path[-1] not in parent.members:
         raise KeyError(path)
     start, node = parent.members[path[-1]]
-    after = _BLANK.match(text, node.end)
-    following = after.end() if after else node.end
+    following = _after_blank(text, node.end)
     if text[following : following + 1] == ",":
         return _cut_line(text, start, following + 1)
     before = [other.end for _, other in parent.members.values() if other.end <= start]
     if before:
-        comma = text.index(",", _after_comments(text, max(before)))
+        comma = text.index(",", _after_blank(text, max(before)))
         return _cut_line(text[:comma] + text[comma + 1 :], start - 1, node.end - 1)
     return _cut_line(text, start, node.end)
 
 
-def _after_comments(text: str, at: int) -> int:
+def _after_blank(text: str, at: int) -> int:
+    """Past white space and comments."""
     blank = _BLANK.match(text, at)
     return blank.end() if blank else at
 
@@ -132,7 +132,7 @@ def _with_member(text: str, node: Node, name: str, value: Any) -> str:
         inside = text[node.start + 1 : node.end - 1].rstrip()
         return f"{text[: node.start + 1]}{inside}{newline}{inner}{written}{newline}{margin}{text[node.end - 1 :]}"
     last = max(child.end for _, child in node.members.values())
-    after = _after_comments(text, last)
+    after = _after_blank(text, last)
     if text[after : after + 1] == ",":  # a trailing comma: ours follows it, and keeps the habit
         at = _after_remark(text, after + 1)
         return f"{text[:at]}{newline}{inner}{written},{text[at:]}"
@@ -169,8 +169,7 @@ class _Reader:
         return UsageError("config.syntax", f"Line {line}, column {column}: expected {wanted}.")
 
     def blank(self, at: int) -> int:
-        found = _BLANK.match(self._text, at)
-        return found.end() if found else at
+        return _after_blank(self._text, at)
 
     def value(self, at: int, depth: int) -> tuple[Node, int]:
         if self._text[at : at + 1] in _CLOSING:
