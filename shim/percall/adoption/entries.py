@@ -34,18 +34,24 @@ def at(text: str, client: Client, path: Sequence[Step]) -> Any:
     return documents.at(documents.read(text, client.form), path)
 
 
-def with_percall(
-    text: str, client: Client, path: Sequence[str], command: Sequence[str], environment: Mapping[str, str]
-) -> str:
-    """The text with Percall's command in this entry. Raises UsageError, KeyError where the entry is not there."""
-    shape, form = client.shape, client.form
-    entry = at(text, client, path)
+def launching(client: Client, command: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
+    """The members of an entry that runs a command, in a client's own words."""
+    shape = client.shape
     members: dict[str, Any] = {shape.command: list(command) if shape.command_list else command[0]}
     if shape.arguments:
         members[shape.arguments] = list(command[1:])
     if environment:
         members[shape.environment] = dict(environment)
-    members |= dict(shape.extra) if "type" in entry or shape.extra else {}
+    return members
+
+
+def with_percall(
+    text: str, client: Client, path: Sequence[str], command: Sequence[str], environment: Mapping[str, str]
+) -> str:
+    """The text with Percall's command in this entry. Raises UsageError, KeyError where the entry is not there."""
+    form = client.form
+    entry = at(text, client, path)
+    members = launching(client, command, environment) | dict(client.shape.extra)
     if "type" in entry and "type" not in members:
         members["type"] = "stdio"
     for name in entry:

@@ -130,13 +130,7 @@ def _edit(path: Path, edited: Callable[[str], str], *, dry_run: bool) -> None:
 
 
 def _with_entry(text: str, place: Place, command: Sequence[str], environment: dict[str, str]) -> str:
-    shape = place.client.shape
-    entry: dict[str, Any] = dict(shape.extra)
-    entry[shape.command] = list(command) if shape.command_list else command[0]
-    if shape.arguments:
-        entry[shape.arguments] = list(command[1:])
-    if environment:
-        entry[shape.environment] = environment
+    entry = dict(place.client.shape.extra) | entries.launching(place.client, command, environment)
     return documents.inserted(text, place.client.form, place.steps, entry)
 
 
