@@ -136,13 +136,20 @@ class Process:
         for descriptor in (self.stdin, self.stdout, self.stderr):
             os.set_blocking(descriptor, False)
         self.status: int | None = None
-        self._watcher = self._watch_over()
-
-    def _watch_over(self) -> int:
-        """Start the watcher. It blocks on a pipe whose other end only this process holds."""
-        theirs, self._lifeline = os.pipe()
         try:
-            return os.posix_spawn(
+            self._watcher, self._lifeline = self._watch_over()
+        except OSError:
+            self.kill()
+            os.waitpid(self.pid, 0)
+            for descriptor in (self.stdin, self.stdout, self.stderr):
+                os.close(descriptor)
+            raise
+
+    def _watch_over(self) -> tuple[int, int]:
+        """Start the watcher: its id, and our end of the pipe that it blocks on, which only this process holds."""
+        theirs, lifeline = os.pipe()
+        try:
+            watcher = os.posix_spawn(
                 "/bin/sh",
                 ["sh", "-c", _WATCHER, "percall-watcher", str(self.pid)],
                 {"PATH": DEFAULT_PATH},
@@ -153,8 +160,12 @@ class Process:
                 ],
                 setpgroup=0,
             )
+        except OSError:
+            os.close(lifeline)
+            raise
         finally:
             os.close(theirs)
+        return watcher, lifeline
 
     def reap(self) -> bool:
         """Whether the child has ended; `status` is then its exit code, negative for a signal."""

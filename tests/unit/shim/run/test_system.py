@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -171,6 +172,23 @@ def test_a_program_that_cannot_be_started_is_an_error_of_the_systems() -> None:
         windows.Process("/nonexistent/program", ["program"], {})
     assert windows.find("no-such-program", "/usr/bin:/bin") == (None, "/usr/bin, /bin")
     assert windows.find("sh", "relative:/bin")[0] == "/bin/sh"
+
+
+def test_a_child_that_nobody_would_watch_over_is_not_left_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    spawn, started, open_before = os.posix_spawn, [], len(list(Path("/dev/fd").iterdir()))
+
+    def only_the_child(program: str, *arguments: object, **more: object) -> int:
+        if program == "/bin/sh":
+            raise BlockingIOError(errno.EAGAIN, "no more processes")
+        started.append(spawn(program, *arguments, **more))  # type: ignore[arg-type]
+        return started[0]
+
+    monkeypatch.setattr(os, "posix_spawn", only_the_child)
+    with pytest.raises(BlockingIOError):
+        posix.Process("/bin/sleep", ["sleep", "60"], {})
+    with pytest.raises(ProcessLookupError):
+        os.kill(started[0], 0)
+    assert len(list(Path("/dev/fd").iterdir())) == open_before
 
 
 def test_a_whole_session_runs_over_carried_streams(laptop: Laptop, broker: SmallBroker) -> None:
