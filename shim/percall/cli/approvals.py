@@ -13,8 +13,8 @@ import typer
 
 from percall import home, wire
 from percall.cli import output
-from percall.errors import PercallError, UsageError, word
-from percall.identity.client import SignedClient
+from percall.errors import UsageError, word
+from percall.identity.client import SignedClient, asked_of_each
 
 if TYPE_CHECKING:
     from percall.home import Login
@@ -76,25 +76,14 @@ def request(
 
 
 def _asked(agent: str | None) -> list[tuple[Login, wire.OwnApproval]]:
-    """Of every login; the first failure counts when none could be asked."""
+    """Of every login. Raises PercallError when none could be asked."""
     logins = home.logins(agent)
     if not logins:
         raise _no_login(agent)
-    found: list[tuple[Login, wire.OwnApproval]] = []
-    failure: PercallError | None = None
-    answered = False
-    for login in logins:
-        try:
-            with SignedClient.of(login) as broker:
-                own = wire.decode(wire.OwnApprovals, broker.json("GET", wire.PATH_APPROVALS))
-        except PercallError as error:
-            failure = failure or error
-            continue
-        answered = True
-        found += [(login, one) for one in own.approvals]
-    if failure and not answered:
-        raise failure
-    return found
+    answers = asked_of_each(
+        logins, lambda broker: wire.decode(wire.OwnApprovals, broker.json("GET", wire.PATH_APPROVALS))
+    )
+    return [(login, one) for login, own in answers for one in own.approvals]
 
 
 def _asking(server: str, agent: str | None) -> Login:

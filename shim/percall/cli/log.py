@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import time
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from percall import home, wire
 from percall.cli import output
-from percall.errors import PercallError, UsageError, WireError
-from percall.identity.client import SignedClient
+from percall.errors import UsageError, WireError
+from percall.identity.client import asked_of_each
+
+if TYPE_CHECKING:
+    from percall.identity.client import SignedClient
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DECISIONS = ("permit", "ask", "forbid")
@@ -74,25 +77,15 @@ def _calls(agent: str | None, query: dict[str, str]) -> list[dict[str, Any]]:
     if not logins:
         raise home.no_login("log.no_login", agent)
     calls: dict[str, dict[str, Any]] = {}
-    failure: PercallError | None = None
-    answered = False
-    for login in logins:
-        try:
-            with SignedClient.of(login) as broker:
-                answer = broker.request("GET", wire.PATH_CALLS, query=query)
-            calls |= _read(answer.content)
-            answered = True
-        except PercallError as error:
-            failure = failure or error
-    if failure and not answered:
-        raise failure
+    for _, of_login in asked_of_each(logins, lambda broker: _read(broker, query)):
+        calls |= of_login
     return sorted(calls.values(), key=lambda call: str(call["time"]))
 
 
-def _read(content: bytes) -> dict[str, dict[str, Any]]:
-    """The calls of an answer, by id. Raises WireError."""
+def _read(broker: SignedClient, query: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """The calls of one login, by id. Raises PercallError."""
     calls = {}
-    for line in content.splitlines():
+    for line in broker.request("GET", wire.PATH_CALLS, query=query).content.splitlines():
         if line.strip():
             call = wire.strict_json(line)
             if not isinstance(call, dict) or not {"call", "time"} <= call.keys():

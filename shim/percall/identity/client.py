@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import ssl
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import httpx
 
 from percall import wire
-from percall.errors import BrokerRefusal, BrokerUnreachable, IdentityError, UsageError, WireError
+from percall.errors import BrokerRefusal, BrokerUnreachable, IdentityError, PercallError, UsageError, WireError
 from percall.http1 import certificate_refused, reason_of
 from percall.identity import keyrings, presence, proxies
 from percall.proof import DeviceKey, digest
 from percall.proxy import connection_refused, credentials_refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from percall.home import Login
     from percall.identity import Identity
     from percall.identity.presence import PresenceSigner
+
+T = TypeVar("T")
 
 TIMEOUT_SECONDS = 15.0
 _UNAUTHORISED = 401
@@ -197,6 +199,21 @@ class SignedClient:
         if self._presence is not None:
             headers[wire.HEADER_PRESENCE] = self._presence.sign(wire.presence_text(method, url, body_digest, jti))
         return {**headers, "content-type": media_type} if body else headers
+
+
+def asked_of_each(logins: Sequence[Login], ask: Callable[[SignedClient], T]) -> list[tuple[Login, T]]:
+    """What the broker answers each login. Raises PercallError: the first failure, when none could be asked."""
+    answers: list[tuple[Login, T]] = []
+    failure: PercallError | None = None
+    for login in logins:
+        try:
+            with SignedClient.of(login) as broker:
+                answers.append((login, ask(broker)))
+        except PercallError as error:
+            failure = failure or error
+    if failure and not answers:
+        raise failure
+    return answers
 
 
 def open_http(ca_file: str = "", proxy: httpx.Proxy | None = None) -> httpx.Client:
