@@ -59,11 +59,7 @@ class Address:
         scheme, separator, rest = url.partition("://")
         authority, slash, path = rest.partition("/")
         secure = scheme == "https"
-        if authority.startswith("["):
-            host, _, port_text = authority[1:].partition("]")
-            port_text = port_text.removeprefix(":")
-        else:
-            host, _, port_text = authority.partition(":")
+        host, port_text = parted(authority)
         if not separator or scheme not in {"http", "https"} or not host or "@" in authority or "?" in url or "#" in url:
             raise UsageError(
                 "broker.url", f"{url!r} is not a broker's URL.", "Write it like https://broker.example.com."
@@ -72,7 +68,7 @@ class Address:
             raise UsageError(
                 "broker.http", f"{url!r} would send grants in clear to another machine.", "Use an https URL."
             )
-        if port_text and not (port_text.isascii() and port_text.isdigit() and int(port_text) <= _MAX_PORT):
+        if port_text and not is_port(port_text):
             raise UsageError(
                 "broker.url", f"{url!r} has no valid port.", "Write it like https://broker.example.com:8443."
             )
@@ -92,6 +88,20 @@ class Address:
     def url(self, path: str) -> str:
         """The absolute URL of a path of the broker's: what a proof's `htu` says."""
         return f"{'https' if self.secure else 'http'}://{self.authority}{self.base}{path}"
+
+
+def parted(authority: str) -> tuple[str, str]:
+    """The host of an authority, without the brackets of IPv6, and what stands for its port."""
+    if authority.startswith("["):
+        host, _, port = authority[1:].partition("]")
+        return host, port.removeprefix(":")
+    host, _, port = authority.partition(":")
+    return host, port
+
+
+def is_port(text: str) -> bool:
+    """Whether a text is a port's number."""
+    return text.isascii() and text.isdigit() and int(text) <= _MAX_PORT
 
 
 def request_head(address: Address, method: str, path: str, headers: Iterable[tuple[str, str]], length: int) -> bytes:
@@ -274,28 +284,23 @@ def connect(address: Address, context: ssl.SSLContext | None, timeout: float) ->
 
     plain: socket.socket | None = None
     proxy = address.proxy
+    how = f" by way of the proxy {proxy}" if proxy else ""
     try:
-        try:
-            plain = socket.create_connection(
-                (proxy.host, proxy.port) if proxy else (address.host, address.port), timeout
-            )
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            _notice_loss(plain)
-            if proxy:
-                host = f"[{address.host}]" if ":" in address.host else address.host
-                proxy.open_tunnel(plain, f"{host}:{address.port}", timeout)
-        except OSError as error:
-            raise unreachable(address, error, f" by way of the proxy {proxy}" if proxy else "") from None
+        plain = socket.create_connection((proxy.host, proxy.port) if proxy else (address.host, address.port), timeout)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _notice_loss(plain)
+        if proxy:
+            host = f"[{address.host}]" if ":" in address.host else address.host
+            proxy.open_tunnel(plain, f"{host}:{address.port}", timeout)
         if not address.secure:
             return plain
+        how = ""  # what goes wrong from here on is between us and the broker
         return (context or tls_context(None)).wrap_socket(plain, server_hostname=address.host)
-    except OSError as error:
+    except (OSError, BrokerUnreachable) as error:
         if plain is not None:
             plain.close()
-        raise unreachable(address, error) from None
-    except BrokerUnreachable:
-        if plain is not None:
-            plain.close()
+        if isinstance(error, OSError):
+            raise unreachable(address, error, how) from None
         raise
 
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 from _thread import allocate_lock
 
 from percall.errors import BrokerUnreachable, UsageError
+from percall.http1 import MAX_HEAD_BYTES, is_port, parted
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
     import socket
 
 _DEFAULT_PORT = 80
-_MAX_PORT = 65535
-_MAX_HEAD_BYTES = 64 * 1024
 _CREDENTIALS_WANTED = 407
 _OK = range(200, 300)
 
@@ -35,13 +34,9 @@ class Proxy:
         scheme, separator, rest = url.partition("://")
         authority, slash, path = rest.partition("/")
         user, _, place = authority.rpartition("@")
-        if place.startswith("["):
-            host, _, port = place[1:].partition("]")
-            port = port.removeprefix(":")
-        else:
-            host, _, port = place.partition(":")
-        is_port = not port or (port.isascii() and port.isdigit() and int(port) <= _MAX_PORT)
-        if scheme != "http" or not separator or not host or not is_port or (slash and path) or ":" in user:
+        host, port = parted(place)
+        is_url = scheme == "http" and separator and host and (not port or is_port(port))
+        if not is_url or (slash and path) or ":" in user:
             raise UsageError(
                 "proxy.url",
                 f"{_without_password(url)!r} is not the URL of a proxy that can be used.",
@@ -77,7 +72,7 @@ class Proxy:
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             piece = connected.recv(1)  # not a byte more: what follows belongs to TLS
-            if not piece or len(head) > _MAX_HEAD_BYTES:
+            if not piece or len(head) > MAX_HEAD_BYTES:
                 raise self._refused(target, "it ended the connection")
             head += piece
         first = head.partition(b"\r\n")[0].decode("latin-1")
