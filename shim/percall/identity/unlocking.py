@@ -37,8 +37,9 @@ def unlock(secret: bytes, seconds: int) -> int:
 
     Seconds since the epoch. Raises PercallError.
     """
-    keys = {lock: lock.key(secret) for lock in locks()}
+    keys: dict[Lock, bytes] = {}
     for lock, grant in locks().items():
+        keys[lock] = lock.key(secret)
         keyring_file.unseal(grant, keys[lock])
     return min(kernel_keyring.keep(lock.name, key, seconds) for lock, key in keys.items())
 
