@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from percall.egress import ways
 from percall.egress.origins import Listed, Origin
 from percall.egress.redemption import Redemptions
+from percall.errors import LaunchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,14 +61,22 @@ class Listener:
         return f"Listener({self.entry.name!r}, port={self.port})"
 
     def start(self) -> None:
-        """Bind a port on loopback and accept. Raises LaunchError, OSError."""
+        """Bind a port on loopback and accept. Raises LaunchError."""
         if ways.PROXY in self.entry.ways and self.listed.certificate_names():
             from percall.egress.authority import Authority  # noqa: PLC0415 - only this way needs it
 
             self.authority = Authority(self.listed, {**os.environ, **self.entry.environment})
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._socket.bind(("127.0.0.1", 0))
-        self._socket.listen(128)
+        try:
+            self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            self._socket.bind(("127.0.0.1", 0))
+            self._socket.listen(128)
+        except OSError as error:
+            self.close()
+            raise LaunchError(
+                "egress.port",
+                f"No port of this machine is left for the child's way to its API: {error.strerror}.",
+                "Close programs that hold many connections or files, then restart the server in its client.",
+            ) from None
         self.port = self._socket.getsockname()[1]
         Thread(target=self._accept, args=(self._socket,), name="percall-egress", daemon=True).start()
 

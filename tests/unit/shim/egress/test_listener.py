@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import resource
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import pytest
 
 from percall import wire
 from percall.egress.listener import MAX_CONNECTIONS
+from percall.errors import LaunchError
 from percall.wire import Window
 
 from .conftest import LISTED, Script, ask, raw, run_python
@@ -41,6 +43,17 @@ def test_a_request_in_a_window_reaches_the_broker_as_the_child_meant_it(opened: 
     assert not headers.keys() & {"host", "connection", "x-hop", "content-length"}
     assert json.loads(body)["length"] == 6
     assert opened.stand_in.digests == [True]
+
+
+def test_where_no_socket_is_left_the_start_says_so(stage: Stage) -> None:
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, files[1]))
+        with pytest.raises(LaunchError) as caught:
+            stage.listen()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, files)
+    assert (caught.value.code, "Too many open files" in caught.value.message) == ("egress.port", True)
 
 
 def test_a_credential_is_shown_once(opened: Stage) -> None:
