@@ -6,6 +6,7 @@ import hashlib
 import secrets
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -87,6 +88,14 @@ def lapse(served: Served) -> None:
 def sign_in_ends(served: Served) -> dict[str, int]:
     """When each person's sign-in lapses, as administrators see it."""
     return {row["person"]: row["sign_in_ends_at"] for row in served.administrator.administer("GET", "/v1/admin/people")}
+
+
+def states_of_grants(served: Served, person: str) -> list[set[str]]:
+    """The states of a person's grants: in the list of all, in that of the person, and each for itself."""
+    look = partial(served.administrator.administer, "GET")
+    listed = [row for row in look("/v1/admin/grants") if row["person"] == person]
+    each = [look(f"/v1/admin/grants/{row['grant']}") for row in listed]
+    return [{row["state"] for row in rows} for rows in (listed, look(f"/v1/admin/people/{person}")["grants"], each)]
 
 
 @pytest.fixture(scope="module")
@@ -261,6 +270,7 @@ def test_a_sign_in_that_has_lapsed_stops_every_grant_of_that_person_and_a_new_on
     refusal = laptop.call("keyed", "get_item")["refusal"]
     assert refusal["code"] == "person.sign_in"
     assert "percall login" in refusal["next_step"]
+    assert states_of_grants(signing_in, "erin@example.com") == [{"expired"}] * 3, "alike wherever it is looked at"
     assert bystander.call("keyed", "get_item")["decision"] == "permit"
     assert sign_in(signing_in, "erin").status == 200
     assert laptop.call("keyed", "get_item")["decision"] == "permit"

@@ -112,3 +112,10 @@ def texts(found: dict[str, Any], name: str) -> dict[str, str]:
 def told(value: Any, headers: dict[str, str] | None = None) -> Response:
     """A JSON answer."""
     return Response(wire.dump(value), media_type="application/json", headers=headers)
+
+
+def is_ended(grant: dict[str, Any]) -> bool:
+    """Whether nothing brings a grant back. To sign in again brings back what has expired by that alone."""
+    if grant["state"] == "expired":
+        return 0 < int(grant["expires_at"]) <= time.time()
+    return bool(grant["state"] == "revoked")

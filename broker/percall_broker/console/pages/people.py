@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from percall_broker.console.asking import Pages
+from percall_broker.console.asking import Pages, is_ended
 from percall_broker.pipeline.console.actions import shown_device, shown_grant, shown_person
 
 
@@ -49,11 +49,9 @@ def router(pages: Pages) -> APIRouter:
                     "last": uses[row["grant"]]["last_ms"] / 1000 if row["grant"] in uses else 0,
                     "calls": uses[row["grant"]]["calls"] if row["grant"] in uses else 0,
                     "shown": shown_grant(row),
-                    "ended": row["state"] in {"revoked", "expired"},
+                    "ended": is_ended(row),
                 }
-                for row in sorted(
-                    person["grants"], key=lambda row: (row["state"] in {"revoked", "expired"}, row["agent"])
-                )
+                for row in sorted(person["grants"], key=lambda row: (is_ended(row), row["agent"]))
             ],
             passkeys=await console.presence.listed(name),
         )

@@ -6,7 +6,7 @@ import time
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from percall_broker.console.asking import Pages
+from percall_broker.console.asking import Pages, is_ended
 from percall_broker.model.pins import written
 from percall_broker.pipeline.console.actions import shown_pin, shown_server
 
@@ -40,7 +40,7 @@ def router(pages: Pages) -> APIRouter:
         granted = [
             {**grant, "scope": grant["servers"][name]}
             for grant in await administration.grants.listed()
-            if name in grant["servers"] and grant["state"] not in {"revoked", "expired"}
+            if name in grant["servers"] and not is_ended(grant)
         ]
         server = {**row, "shown": shown_server(row), "is_old": _is_old(row["secret_created_at"])}
         tools = [

@@ -29,7 +29,7 @@ RETURNING id
 -- name: list_grants()
 SELECT g.id, g.person, g.agent, COALESCE(g.device, '') AS device, COALESCE(d.name, '') AS device_name,
        g.administrator, g.scope, g.state, g.version, g.expires_at, g.created_at, g.created_by,
-       g.claimable, g.group_grant, g.automation, g.may, p.state AS person_state,
+       g.claimable, g.group_grant, g.automation, g.may, p.state AS person_state, p.sign_in_until,
        COALESCE(d.id, '') AS device_id, COALESCE(d.state, '') AS device_state,
        f.kind AS frozen_kind, f.name AS frozen_name, f.reason AS frozen_reason, f.created_by AS frozen_by,
        f.created_at AS frozen_at
