@@ -112,6 +112,9 @@ def test_what_an_automation_may_change_is_told_where_it_is_made(broker: Broker) 
     assert "may change nothing" in made("--automation")
     assert "may change people, grants." in made("--automation", "--may", "people, grants")
     assert "automation" not in made()
+    told = broker.administrator.administer("status").stdout
+    assert "may change nothing\n" in told
+    assert "may change people, grants\n" in told
 
 
 def test_a_grant_is_suspended_resumed_and_revoked_for_good(broker: Broker) -> None:

@@ -32,7 +32,7 @@ def _lines(row: dict[str, Any]) -> Iterator[str]:
     people = counted(row["people"], "person", "people")
     yield f"  {people}, {', '.join(counts)}; {counted(row['open_calls'], 'open call')}"
     for one in row["automations"]:
-        yield f"  automation {one['name']} ({one['grant']}) may change {', '.join(one['may'])}"
+        yield f"  automation {one['name']} ({one['grant']}) may change {', '.join(one['may']) or 'nothing'}"
     yield f"  last backup: {when(row['last_backup_at'])}"
     for one in row["webhooks"]:
         yield f"  webhook {one['webhook']} at {one['origin']}: {counted(one['waiting'], 'event')} waiting"

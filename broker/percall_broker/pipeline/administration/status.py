@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from percall import __version__
+from percall_broker.stages.lookup import areas_of
 
 if TYPE_CHECKING:
     from percall_broker.model.errors import BrokerError
@@ -97,7 +98,7 @@ class Status:
 
 
 def _automation(row: Row) -> dict[str, Any]:
-    return {"grant": row["id"], "name": row["person"], "may": row["may"].split(","), "expires_at": row["expires_at"]}
+    return {"grant": row["id"], "name": row["person"], "may": areas_of(row["may"]), "expires_at": row["expires_at"]}
 
 
 def _sentence(failure: BrokerError | None) -> str:
