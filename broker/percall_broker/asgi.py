@@ -96,6 +96,11 @@ def read_message(kind: type[T], body: bytes) -> T:
 
 def signed_request(scope: Message, body: bytes) -> SignedRequest:
     """What a request says of its signature. Raises InvalidInput when it shows two."""
+    return signed_head(scope, digest(body))
+
+
+def signed_head(scope: Message, body_digest: str) -> SignedRequest:
+    """The same where the body is elsewhere, or, with an empty digest, still to come."""
     headers: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         if name in _ONCE:
@@ -105,7 +110,7 @@ def signed_request(scope: Message, body: bytes) -> SignedRequest:
     return SignedRequest(
         method=scope["method"],
         path=scope["path"],
-        body_digest=digest(body),
+        body_digest=body_digest,
         version=headers.get(_VERSION, b"").decode("latin-1"),
         authorization=headers.get(b"authorization", b"").decode("latin-1"),
         proof=headers.get(b"dpop", b"").decode("latin-1"),

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from percall import wire
 from percall.errors import WireError
+from percall_broker.asgi import signed_head
 from percall_broker.egress import heads, slots
 from percall_broker.egress.spool import ClientGone, Spool
 from percall_broker.model.errors import BrokerError, Forbidden, InvalidInput, TooMany, Unavailable
 from percall_broker.model.rules import parse_url
 from percall_broker.outbound.redaction import Redactor
 from percall_broker.outbound.streams import StreamCut, ended_by_leaving
-from percall_broker.stages.authenticate import SignedRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from percall_broker.outbound.streams import OpenStreams
     from percall_broker.outbound.upstream import Upstream, UpstreamAnswer
     from percall_broker.pipeline.request import Permitted
+    from percall_broker.stages.authenticate import SignedRequest
     from percall_broker.telemetry.metrics import Metrics
     from percall_broker.telemetry.steps import Steps, Tracing
 
@@ -98,14 +99,14 @@ class EgressDoor:
                 await answer.whole(*self._answer_error(error))
 
     async def _serve(self, scope: Message, receive: Receive, spool: Spool, answer: _Answer) -> None:
-        self._pipeline.admit(_signed(scope, ""))  # a stranger fills no disk
+        self._pipeline.admit(signed_head(scope, ""))  # a stranger fills no disk
         await spool.fill(receive)  # 1
         try:
             head = wire.decode(wire.EgressRequest, spool.head())
         except WireError as error:
             raise InvalidInput(error.code, error.message) from None
         with self._tracing.begin("percall.request", head.windows[0].traceparent if head.windows else None) as steps:
-            await self._decided(_signed(scope, spool.digest), receive, spool, head, answer, steps)
+            await self._decided(signed_head(scope, spool.digest), receive, spool, head, answer, steps)
 
     async def _decided(
         self,
@@ -185,22 +186,6 @@ def _objection(head: wire.EgressRequest) -> BrokerError | None:
     except BrokerError as error:
         return error
     return None
-
-
-def _signed(scope: Message, digest: str) -> SignedRequest:
-    headers: dict[bytes, str] = {}
-    for name, value in scope["headers"]:
-        if name in headers and name in {b"authorization", b"dpop"}:
-            raise InvalidInput("request.header", "The request shows two proofs or two grants.")
-        headers[name] = value.decode("latin-1")
-    return SignedRequest(
-        method=scope["method"],
-        path=scope["path"],
-        body_digest=digest,
-        version=headers.get(wire.HEADER_VERSION.encode(), ""),
-        authorization=headers.get(b"authorization", ""),
-        proof=headers.get(b"dpop", ""),
-    )
 
 
 async def _with_key(permitted: Permitted, head: wire.EgressRequest, query: str | None, spool: Spool) -> slots.Outgoing:
