@@ -187,7 +187,7 @@ def build(
         ("GET", wire.PATH_CALLS): OwnCallsDoor(broker.signed, broker.administration.record),
         ("POST", wire.PATH_SETTLEMENTS): SettlementsDoor(broker.signed, broker.settle),
         ("POST", wire.PATH_EGRESS): EgressDoor(
-            broker.request, upstreams.egress, broker.streams, errors.of, broker.metrics, broker.tracing
+            broker.request, upstreams.egress, broker.streams, broker.metrics, broker.tracing
         ),
         ("GET", wire.PATH_EVENTS): events,
         ("POST", wire.PATH_INVITATION): InvitationDoor(broker.enrol),

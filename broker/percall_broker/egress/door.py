@@ -14,32 +14,28 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from percall import wire
 from percall.errors import WireError
 from percall_broker.asgi import signed_head
 from percall_broker.egress import heads, slots
-from percall_broker.egress.spool import ClientGone, Spool
+from percall_broker.egress.spool import Spool
 from percall_broker.model.errors import BrokerError, Forbidden, InvalidInput, TooMany, Unavailable
 from percall_broker.model.rules import parse_url
 from percall_broker.outbound.redaction import Redactor
 from percall_broker.outbound.streams import StreamCut, ended_by_leaving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
+    from percall_broker.asgi import Message, Receive, Send
     from percall_broker.outbound.streams import OpenStreams
     from percall_broker.outbound.upstream import Upstream, UpstreamAnswer
     from percall_broker.pipeline.request import Permitted
     from percall_broker.stages.authenticate import SignedRequest
     from percall_broker.telemetry.metrics import Metrics
     from percall_broker.telemetry.steps import Steps, Tracing
-
-    Message = dict[str, Any]
-    Receive = Callable[[], Awaitable[Message]]
-    Send = Callable[[Message], Awaitable[None]]
-    ErrorAnswer = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 SMALL_ANSWER_BYTES = 64 * 1024
 """An answer of a known length up to this goes out in one piece."""
@@ -68,45 +64,38 @@ class RequestPipeline(Protocol):
 
 
 class EgressDoor:
-    """The ASGI callable. `answer_error` says how an error is answered, as at every other door of the broker."""
+    """The ASGI callable."""
 
     def __init__(
         self,
         pipeline: RequestPipeline,
         upstream: Upstream,
         streams: OpenStreams,
-        answer_error: Callable[[BrokerError], ErrorAnswer],
         metrics: Metrics,
         tracing: Tracing,
     ) -> None:
         self._pipeline = pipeline
         self._upstream = upstream
         self._streams = streams
-        self._answer_error = answer_error
         self._metrics = metrics
         self._tracing = tracing
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """One request. Where it is cut, the answer stays incomplete, so that the laptop cannot take it as whole."""
-        answer = _Answer(send)
-        try:
-            with Spool() as spool:
-                await self._serve(scope, receive, spool, answer)
-        except ClientGone:
-            return
-        except BrokerError as error:
-            if not answer.begun:
-                await answer.whole(*self._answer_error(error))
+        """One request. Raises BrokerError, ClientGone.
 
-    async def _serve(self, scope: Message, receive: Receive, spool: Spool, answer: _Answer) -> None:
+        Where it is cut, the answer stays incomplete, so that the laptop cannot take it as whole.
+        """
         self._pipeline.admit(signed_head(scope, ""))  # a stranger fills no disk
-        await spool.fill(receive)  # 1
-        try:
-            head = wire.decode(wire.EgressRequest, spool.head())
-        except WireError as error:
-            raise InvalidInput(error.code, error.message) from None
-        with self._tracing.begin("percall.request", head.windows[0].traceparent if head.windows else None) as steps:
-            await self._decided(signed_head(scope, spool.digest), receive, spool, head, answer, steps)
+        with Spool() as spool:
+            await spool.fill(receive)  # 1
+            try:
+                head = wire.decode(wire.EgressRequest, spool.head())
+            except WireError as error:
+                raise InvalidInput(error.code, error.message) from None
+            traceparent = head.windows[0].traceparent if head.windows else None
+            with self._tracing.begin("percall.request", traceparent) as steps:
+                signed = signed_head(scope, spool.digest)
+                await self._decided(signed, receive, spool, head, _Answer(send), steps)
 
     async def _decided(
         self,
@@ -162,22 +151,16 @@ class EgressDoor:
 
 
 class _Answer:
-    """What goes back to the laptop, and whether it has begun."""
+    """What goes back to the laptop."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self.begun = False
 
-    async def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        self.begun = True
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+    async def begin(self, headers: list[tuple[bytes, bytes]]) -> None:
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def piece(self, data: bytes, *, more: bool = True) -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
-
-    async def whole(self, status: int, headers: list[tuple[bytes, bytes]], data: bytes) -> None:
-        await self.begin(status, headers)
-        await self.piece(data, more=False)
 
 
 def _objection(head: wire.EgressRequest) -> BrokerError | None:
@@ -212,9 +195,10 @@ async def _pass_on(came: UpstreamAnswer, method: str, redactor: Redactor, answer
         own.append((b"content-length", str(len(line) + length).encode()))
     if length is not None and length <= SMALL_ANSWER_BYTES:
         body = redactor.redact(b"".join([piece async for piece in came.body]))
-        await answer.whole(200, own, line + body)
+        await answer.begin(own)
+        await answer.piece(line + body, more=False)
         return
-    await answer.begin(200, own)
+    await answer.begin(own)
     await answer.piece(line)
     async for piece in came.body:
         if known := redactor.feed(piece):

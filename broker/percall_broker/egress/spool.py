@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from percall import wire
 from percall.errors import WireError
+from percall_broker.asgi import ClientGone
 from percall_broker.crypto import base64url
 from percall_broker.model.errors import InvalidInput, Unavailable
 
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
 MEMORY_BYTES = 1024 * 1024
 MAX_BYTES = wire.MAX_EGRESS_BODY_BYTES + wire.MAX_HEAD_BYTES + 1
 PIECE_BYTES = 256 * 1024
-
-
-class ClientGone(Exception):  # noqa: N818 - what happened
-    """The client went away before its request was complete."""
 
 
 class Spool:

@@ -1,4 +1,4 @@
-"""The egress door, served by a real uvicorn, in front of real upstreams on loopback."""
+"""The egress door in its application, served by a real uvicorn, in front of real upstreams on loopback."""
 
 from __future__ import annotations
 
@@ -24,10 +24,13 @@ from harness.processes import wait_for
 from harness.upstream import CANARY
 from harness.upstream import Upstream as FakeApi
 from percall import wire
+from percall_broker.app import Application
+from percall_broker.asgi import ErrorAnswers
+from percall_broker.crypto.tokens import Nonces
 from percall_broker.egress import door as egress_door
 from percall_broker.egress.door import EgressDoor
 from percall_broker.model.entry import Entry, Slot
-from percall_broker.model.errors import BrokerError, Forbidden
+from percall_broker.model.errors import BrokerError, Forbidden, NotFound
 from percall_broker.model.records import Grant, Identity, Server
 from percall_broker.outbound.streams import OpenStreams, Use
 from percall_broker.outbound.upstream import Upstream
@@ -38,6 +41,7 @@ from percall_broker.telemetry.steps import NoTracing
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
+    from percall_broker.asgi import Message, Receive, Send
     from percall_broker.outbound.network import Deadlines
     from percall_broker.stages.authenticate import SignedRequest
     from percall_broker.telemetry.steps import Steps
@@ -48,9 +52,8 @@ GRANT = Grant("g1", "ada", "default", "thumb", "laptop", False, {}, "active", 1,
 USE = Use(GRANT.id, "s")
 
 
-def answer_error(error: BrokerError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    body = wire.dump({"error": {"code": error.code, "message": error.message, "next_step": error.next_step}})
-    return error.status, [(b"content-length", str(len(body)).encode())], body
+async def nothing_here(_scope: Message, _receive: Receive, _send: Send) -> None:
+    raise NotFound("request.path", "There is nothing at this path.")
 
 
 @dataclass
@@ -131,11 +134,20 @@ def served(entry: Entry, deadlines: Deadlines | None = None) -> Iterator[Door]:
     async def run() -> None:
         pipeline, streams = Pipeline(entry), OpenStreams()
         upstream = Upstream(deadlines=deadlines)
-        door = EgressDoor(pipeline, upstream, streams, answer_error, Metrics(), NoTracing())
-        server = uvicorn.Server(
-            uvicorn.Config(door, host="127.0.0.1", port=0, http="httptools", log_level="error", lifespan="off")
-        )
+        door = EgressDoor(pipeline, upstream, streams, Metrics(), NoTracing())
         listening = socket.create_server(("127.0.0.1", 0))
+        application = Application(
+            {("POST", wire.PATH_EGRESS): door},
+            nothing_here,
+            nothing_here,
+            {},
+            nothing_here,
+            ErrorAnswers(Nonces(bytes(32)), time.time),
+            {b"broker", f"127.0.0.1:{listening.getsockname()[1]}".encode()},
+        )
+        server = uvicorn.Server(
+            uvicorn.Config(application, host="127.0.0.1", port=0, http="httptools", log_level="error", lifespan="off")
+        )
         stop.append(server)
         started.append(Door(listening.getsockname()[1], pipeline, streams, asyncio.get_running_loop()))
         ready.set()
@@ -414,7 +426,7 @@ def test_a_laptop_that_goes_away_ends_the_upstreams_work(door: Door) -> None:
         message = wire.join(wire.encode(head))
         with socket.create_connection(("127.0.0.1", door.port)) as laptop:
             laptop.sendall(
-                b"POST /v1/egress HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(message) + message
+                b"POST /v1/egress HTTP/1.1\r\nHost: broker\r\nContent-Length: %d\r\n\r\n" % len(message) + message
             )
             thread.join(5)
         upstream_side = connections[0]
