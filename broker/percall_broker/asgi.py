@@ -94,6 +94,15 @@ def read_message(kind: type[T], body: bytes) -> T:
         raise InvalidInput(error.code, error.message) from None
 
 
+def read_parts(kind: type[T], body: bytes) -> tuple[T, bytes]:
+    """A message of the wire, and the bytes that follow it. Raises InvalidInput."""
+    try:
+        head, rest = wire.split(body)
+        return wire.decode(kind, head), rest
+    except WireError as error:
+        raise InvalidInput(error.code, error.message) from None
+
+
 def signed_request(scope: Message, body: bytes) -> SignedRequest:
     """What a request says of its signature. Raises InvalidInput when it shows two."""
     return signed_head(scope, digest(body))

@@ -6,9 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from percall import wire
-from percall.errors import WireError
-from percall_broker.asgi import answer, read_body, signed_request
-from percall_broker.model.errors import InvalidInput
+from percall_broker.asgi import answer, read_body, read_message, signed_request
 
 if TYPE_CHECKING:
     from percall_broker.asgi import Message, Receive, Send
@@ -43,10 +41,7 @@ class ClaimDoor:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """One request. Raises BrokerError before anything is answered."""
         body = await read_body(receive, _MAX_CLAIM_BYTES)
-        try:
-            asked = wire.decode(wire.Claim, wire.strict_json(body))
-        except WireError as error:
-            raise InvalidInput(error.code, error.message) from None
+        asked = read_message(wire.Claim, body)
         request, now = signed_request(scope, body), time.time()
         identity = await self._signed.identify_once(request, now)
         introductions = [value for name, value in scope["headers"] if name == wire.HEADER_INTRODUCTION.encode()]

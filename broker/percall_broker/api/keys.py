@@ -6,9 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from percall import wire
-from percall.errors import WireError
-from percall_broker.asgi import answer, read_body, signed_request
-from percall_broker.model.errors import InvalidInput
+from percall_broker.asgi import answer, read_body, read_parts, signed_request
 
 if TYPE_CHECKING:
     from percall_broker.asgi import Message, Receive, Send
@@ -38,11 +36,7 @@ class KeyChangeDoor:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """One request. Raises BrokerError before anything is answered."""
         body = await read_body(receive, _MAX_BYTES)
-        try:
-            head, secret = wire.split(body)
-            asked = wire.decode(wire.KeyChange, head)
-        except WireError as error:
-            raise InvalidInput(error.code, error.message) from None
+        asked, secret = read_parts(wire.KeyChange, body)
         await answer(send, 200, _told(await self._keys.change(signed_request(scope, body), asked, secret, time.time())))
 
 

@@ -6,9 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from percall import wire
-from percall.errors import WireError
-from percall_broker.asgi import answer, read_body
-from percall_broker.model.errors import InvalidInput
+from percall_broker.asgi import answer, read_body, read_message
 
 if TYPE_CHECKING:
     from percall_broker.asgi import Message, Receive, Send
@@ -37,9 +35,5 @@ class SignInDoor:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:  # noqa: ARG002 - a door
         """One request. Raises BrokerError before anything is answered."""
-        body = await read_body(receive, _MAX_BYTES)
-        try:
-            asked = wire.decode(wire.SignIn, wire.strict_json(body))
-        except WireError as error:
-            raise InvalidInput(error.code, error.message) from None
+        asked = read_message(wire.SignIn, await read_body(receive, _MAX_BYTES))
         await answer(send, 200, wire.dump(wire.encode(await self._sign_in(asked, time.time()))))

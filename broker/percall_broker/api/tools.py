@@ -6,9 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from percall import wire
-from percall.errors import WireError
-from percall_broker.asgi import answer, read_body, signed_request
-from percall_broker.model.errors import InvalidInput
+from percall_broker.asgi import answer, read_body, read_parts, signed_request
 
 if TYPE_CHECKING:
     from percall_broker.asgi import Message, Receive, Send
@@ -26,10 +24,6 @@ class ToolsDoor:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """One request. Raises BrokerError before anything is answered."""
         body = await read_body(receive, _MAX_BYTES)
-        try:
-            head, definitions = wire.split(body)
-            report = wire.decode(wire.ToolsSeen, head)
-        except WireError as error:
-            raise InvalidInput(error.code, error.message) from None
+        report, definitions = read_parts(wire.ToolsSeen, body)
         found = await self._tools.reported(signed_request(scope, body), report, definitions, time.time())
         await answer(send, 200, wire.dump(wire.encode(found)))
