@@ -57,6 +57,17 @@ def closed(name: str, server: Server | None) -> Decision | None:
     return None
 
 
+def unusable(grant: Grant, name: str, server: Server | None, now: float) -> Decision | None:
+    """The refusal of whatever a grant asks of a server that it may not use at all; None when it may.
+
+    That there is such a server is told to a grant that names it.
+    """
+    refusal = barred(grant, now)
+    if refusal is None and name not in grant.servers:
+        return _refusal("grant.server", f"The grant does not name the server {name!r}.", "")
+    return refusal or closed(name, server)
+
+
 def _stop(grant: Grant, now: float) -> tuple[str, Decision | None]:
     """The state, and the refusal. What is final comes first, then what concerns most."""
     held = _stop_of_holder(grant, now)

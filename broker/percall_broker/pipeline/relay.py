@@ -27,8 +27,7 @@ from percall.rpc.tools import METHOD as TOOLS_LIST
 from percall_broker.crypto.seals import SealBroken
 from percall_broker.model.errors import BrokerError, Conflict, Forbidden, NotFound, Unavailable, UpstreamFailed
 from percall_broker.model.keys import barred_key, gone_key, key_of
-from percall_broker.model.records import Decision
-from percall_broker.model.standing import barred, closed, require
+from percall_broker.model.standing import barred, closed, require, unusable
 from percall_broker.outbound.streams import Use
 from percall_broker.pipeline.call import calling
 from percall_broker.pipeline.deciding import another_door
@@ -39,7 +38,7 @@ from percall_broker.stages.pins import NO_PINS
 
 if TYPE_CHECKING:
     from percall_broker.crypto.seals import Seals
-    from percall_broker.model.records import Grant, Identity, Scope, Server
+    from percall_broker.model.records import Decision, Grant, Identity, Scope, Server
     from percall_broker.model.rules import Target
     from percall_broker.pipeline.deciding import Deciding
     from percall_broker.pipeline.outcomes import Outcomes
@@ -391,13 +390,8 @@ class RelayPipeline:
 
 
 def _shut(grant: Grant, name: str, server: Server | None, now: float) -> Decision | None:
-    """Why a grant may not use a server at all; None when it may."""
-    refused = barred(grant, now)
-    if refused is None and name not in grant.servers:
-        refused = Decision(
-            permitted=False, code="grant.server", message=f"The grant does not name the server {name!r}."
-        )
-    refused = refused or closed(name, server)
+    """Why a grant may not use a server by this door; None when it may."""
+    refused = unusable(grant, name, server, now)
     if refused is None and server is not None:
         refused = another_door(server, relayed=True) or barred_key(grant, server)
     return refused

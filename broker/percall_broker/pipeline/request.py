@@ -20,7 +20,7 @@ from percall_broker.model import rules
 from percall_broker.model.errors import BrokerError, Conflict, Forbidden
 from percall_broker.model.keys import barred_key, key_of
 from percall_broker.model.records import Decision
-from percall_broker.model.standing import barred, closed, require
+from percall_broker.model.standing import require, unusable
 from percall_broker.outbound.streams import Use
 from percall_broker.pipeline.signed import naming, renewed, replayed
 from percall_broker.stages import credential
@@ -263,10 +263,7 @@ def _note(
 
 def _standing(grant: Grant, name: str, server: Server | None, now: float) -> Server:
     """The server, when the grant may use it at all. Raises Forbidden."""
-    require(barred(grant, now))
-    if name not in grant.servers:
-        raise Forbidden("grant.server", f"The grant does not name the server {name!r}.")
-    require(closed(name, server))
+    require(unusable(grant, name, server, now))
     assert server is not None  # noqa: S101 - what is not there is closed
     if not server.entry.slots:
         raise Forbidden("server.no_key", f"The server {name!r} has no key, so it makes no requests by this door.")

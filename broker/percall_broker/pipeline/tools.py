@@ -14,8 +14,8 @@ from percall import wire
 from percall.errors import WireError
 from percall_broker.log import changes, events
 from percall_broker.log.canonical import canonical
-from percall_broker.model.errors import Conflict, Forbidden, InvalidInput
-from percall_broker.model.standing import barred, closed, require
+from percall_broker.model.errors import Conflict, InvalidInput
+from percall_broker.model.standing import require, unusable
 from percall_broker.pipeline.deciding import another_door
 from percall_broker.stages.pins import Definition, Pins, difference, holder_of, sift
 from percall_broker.store.protocol import Statement
@@ -84,12 +84,8 @@ class Tools:
         """What a laptop's server says its tools are. Raises InvalidInput, Forbidden, Conflict."""
         identity = await self._signed.identify_once(request, now)
         tools = _tools(body)
-        grant = identity.grant
-        require(barred(grant, now))
-        if report.server not in grant.servers:
-            raise Forbidden("grant.server", f"The grant does not name the server {report.server!r}.")
-        server = await self._lookup.server(report.server, fresh=True)
-        require(closed(report.server, server))
+        grant, server = identity.grant, await self._lookup.server(report.server, fresh=True)
+        require(unusable(grant, report.server, server, now))
         assert server is not None  # noqa: S101 - what is not there is closed
         require(another_door(server, relayed=False))
         for _ in range(_ATTEMPTS):
