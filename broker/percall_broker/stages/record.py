@@ -64,17 +64,11 @@ class Recorder:
         record = Statement(
             "record_call",
             {
-                "id": identity.jti,
-                "time_ms": time_ms,
-                **_who(identity),
-                "grant_version": grant.version,
-                "server": server.name,
-                "server_version": server.version,
-                "tool": frame.label,
-                "reason": decision.code,
-                "deadline_ms": deadline_ms,
-                "approval": _approval_of(decision),
+                **_call_row(identity, server.name, frame, decision, time_ms),
                 "entry": entry,
+                "grant_version": grant.version,
+                "server_version": server.version,
+                "deadline_ms": deadline_ms,
                 "now": int(now),
                 **_carried(key),
                 "binding": key.binding,
@@ -105,19 +99,7 @@ class Recorder:
         """A forbidden call, and its sealed arguments where the grant stands. False: the id is a replay."""
         time_ms = int(now * 1000)
         entry = _entry(**_call_members(identity, server, frame, decision, client, time_ms))
-        record = Statement(
-            "record_refusal",
-            {
-                "id": identity.jti,
-                "time_ms": time_ms,
-                **_who(identity),
-                "server": server,
-                "tool": frame.label,
-                "reason": decision.code,
-                "approval": _approval_of(decision),
-                "entry": entry,
-            },
-        )
+        record = Statement("record_refusal", {**_call_row(identity, server, frame, decision, time_ms), "entry": entry})
         # Of whoever was shut out, the digest in the entry alone: nobody could stop them from filling the disk.
         kept = self._all(record, frame) if barred(identity.grant, now) is None else [record]
         return bool((await self._store.append(*kept))[0])
@@ -137,20 +119,9 @@ class Recorder:
         False: the id is a replay; or what asks found its condition unmet.
         """
         time_ms = int(now * 1000)
-        record = Statement(
-            "record_question",
-            {
-                "id": identity.jti,
-                "time_ms": time_ms,
-                **_who(identity),
-                "server": server,
-                "tool": frame.label,
-                "reason": decision.code,
-                "approval": _approval_of(decision),
-                "entry": _entry(**_call_members(identity, server, frame, decision, client, time_ms)),
-            },
-            required=True,
-        )
+        entry = _entry(**_call_members(identity, server, frame, decision, client, time_ms))
+        row = {**_call_row(identity, server, frame, decision, time_ms), "entry": entry}
+        record = Statement("record_question", row, required=True)
         return await self._store.transact(*asking, *self._all(record, frame)) is not None
 
     async def is_recorded(self, identity: Identity, kind: str = "call") -> bool:
@@ -330,9 +301,18 @@ def _call_members(
     }
 
 
-def _approval_of(decision: Decision) -> str:
+def _call_row(identity: Identity, server: str, frame: Frame, decision: Decision, time_ms: int) -> dict[str, Any]:
+    """What every record of a call has in columns of its own."""
     about = decision.approved or decision.waiting
-    return about.id if about else decision.approval
+    return {
+        "id": identity.jti,
+        "time_ms": time_ms,
+        **_who(identity),
+        "server": server,
+        "tool": frame.label,
+        "reason": decision.code,
+        "approval": about.id if about else decision.approval,
+    }
 
 
 def _counting(identity: Identity, decision: Decision, time_ms: int) -> list[Statement]:
@@ -370,54 +350,16 @@ def _request_members(
 
 def settlement(identity: Identity, settled: wire.Settlement, now: float) -> Statement:
     """The statement for a call's outcome as its shim saw it."""
-    time_ms = int(now * 1000)
-    entry = _entry(
-        kind="outcome",
-        call=settled.call,
-        grant_id=identity.grant.id,
-        time_ms=time_ms,
-        outcome=settled.outcome,
-        duration_ms=settled.duration_ms,
-        observed=settled.observed,
-        reason="call.settled",
-    )
-    return Statement(
-        "record_outcome",
-        {
-            "call": settled.call,
-            "time_ms": time_ms,
-            "grant_id": identity.grant.id,
-            "outcome": settled.outcome,
-            "reason": "call.settled",
-            "duration_ms": settled.duration_ms,
-            "entry": entry,
-        },
-    )
+    told = {"outcome": settled.outcome, "duration_ms": settled.duration_ms, "reason": "call.settled"}
+    return _outcome({"call": settled.call, "grant_id": identity.grant.id, **told}, settled.observed, now)
 
 
 def overdue(row: dict[str, Any], now: float) -> Statement:
     """The statement for a call that nobody settled in time: its outcome is unknown."""
-    time_ms = int(now * 1000)
-    duration_ms = row["deadline_ms"] - row["time_ms"]
-    entry = _entry(
-        kind="outcome",
-        call=row["call"],
-        grant_id=row["grant_id"],
-        time_ms=time_ms,
-        outcome="unknown",
-        duration_ms=duration_ms,
-        observed={},
-        reason="call.overdue",
-    )
-    return Statement(
-        "record_outcome",
-        {
-            "call": row["call"],
-            "time_ms": time_ms,
-            "grant_id": row["grant_id"],
-            "outcome": "unknown",
-            "reason": "call.overdue",
-            "duration_ms": duration_ms,
-            "entry": entry,
-        },
-    )
+    told = {"outcome": "unknown", "duration_ms": row["deadline_ms"] - row["time_ms"], "reason": "call.overdue"}
+    return _outcome({"call": row["call"], "grant_id": row["grant_id"], **told}, {}, now)
+
+
+def _outcome(told: dict[str, Any], observed: dict[str, int], now: float) -> Statement:
+    row = {**told, "time_ms": int(now * 1000)}
+    return Statement("record_outcome", {**row, "entry": _entry(kind="outcome", observed=observed, **row)})
