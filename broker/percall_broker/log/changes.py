@@ -6,11 +6,10 @@ the person showed that they were there: passphrase, passkey; `automation`, or `m
 
 from __future__ import annotations
 
+import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
-from percall_broker.crypto import base64url
-from percall_broker.crypto.sodium import new_key
 from percall_broker.log.canonical import canonical
 from percall_broker.store.protocol import Statement
 
@@ -42,7 +41,7 @@ def _entry(
     kind: str, by: Identity | None, action: str, *, details: dict[str, Any], server: str = "", call: str = ""
 ) -> Statement:
     # An administrator's request is signed, so its proof's id names the change, and a replay finds it taken.
-    identifier = by.jti if by is not None else base64url.encode(new_key()[:_ID_BYTES])
+    identifier = by.jti if by is not None else secrets.token_urlsafe(_ID_BYTES)
     who = {
         "grant_id": by.grant.id if by else "",
         "person": by.grant.person if by else "",
@@ -51,16 +50,6 @@ def _entry(
     }
     presence = by.presence if by is not None else "machine"
     time_ms = int(time.time() * 1000)
-    entry = {"kind": kind, "id": identifier, "call": call, "time_ms": time_ms}
-    entry |= {**who, "server": server, "action": action, "presence": presence}
-    parameters = {
-        "kind": kind,
-        "id": identifier,
-        "call": call,
-        "time_ms": time_ms,
-        **who,
-        "server": server,
-        "reason": action,
-        "entry": canonical({**entry, "details": details}),
-    }
-    return Statement("record_change", parameters, required=True)
+    row = {"kind": kind, "id": identifier, "call": call, "time_ms": time_ms, **who, "server": server}
+    entry = canonical({**row, "action": action, "presence": presence, "details": details})
+    return Statement("record_change", {**row, "reason": action, "entry": entry}, required=True)

@@ -6,12 +6,12 @@ and ids; never a secret, an argument, or what a stranger wrote.
 
 from __future__ import annotations
 
+import secrets
 import time
 from hashlib import sha256
 from typing import Any
 
 from percall_broker.crypto import base64url
-from percall_broker.crypto.sodium import new_key
 from percall_broker.log.canonical import canonical
 from percall_broker.store.protocol import Statement
 
@@ -24,7 +24,7 @@ def event(kind: str, key: tuple[str, ...], now: float, **data: Any) -> tuple[Sta
         sha256(canonical({"kind": kind, "key": list(key)}).encode()).digest()[:_ID_BYTES]
     )
     written = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
-    token = base64url.encode(new_key()[:_ID_BYTES])
+    token = secrets.token_urlsafe(_ID_BYTES)
     row = {"id": identifier, "type": kind, "time_ms": int(now * 1000), "token": token}
     body = canonical({"type": kind, "timestamp": written, "data": data})
     return (

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from typing import TYPE_CHECKING
 
 from percall import __version__
-from percall_broker.crypto import base64url, sodium
 from percall_broker.model.errors import Unavailable
 from percall_broker.store.protocol import Row, Statement
 
@@ -26,7 +26,7 @@ class Replicas:
         self._store = store
         self._url = url
         self._started_at = int(time.time())
-        self.own_id = base64url.encode(sodium.new_key()[:_ID_BYTES])
+        self.own_id = secrets.token_urlsafe(_ID_BYTES)
 
     async def beat(self) -> None:
         """Shows that this one lives. Raises Unavailable when the store cannot be written."""

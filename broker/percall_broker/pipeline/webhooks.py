@@ -12,12 +12,13 @@ import asyncio
 import contextlib
 import json
 import random
+import secrets
 import time
 from typing import TYPE_CHECKING
 
 import structlog
 
-from percall_broker.crypto import base64url, sodium, webhooks
+from percall_broker.crypto import webhooks
 from percall_broker.log import slack
 from percall_broker.model.errors import BrokerError, InvalidInput, NotFound, Unavailable, UpstreamFailed
 from percall_broker.store.protocol import Statement
@@ -96,7 +97,7 @@ class Webhooks:
         formats = {row["id"]: row["format"] for row in await self._store.fetch("list_webhooks")}
         if webhook not in formats:
             raise unknown(webhook)
-        identifier = "evt_" + base64url.encode(sodium.new_key()[:_ID_BYTES])
+        identifier = "evt_" + secrets.token_urlsafe(_ID_BYTES)
         written = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         body = json.dumps({"type": "webhook.test", "timestamp": written, "data": {"webhook": webhook}})
         _, problem = await self._post(webhook, identifier, body, formats[webhook])

@@ -6,10 +6,9 @@ report whether it found its condition met; why it did not is for the pipeline to
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING, Any
 
-from percall_broker.crypto import base64url
-from percall_broker.crypto.sodium import new_key
 from percall_broker.log.canonical import canonical
 from percall_broker.model.standing import barred
 from percall_broker.stages.approval import using
@@ -259,7 +258,7 @@ class Recorder:
     async def observation(self, identity: Identity, server: str, method: str, now: float) -> None:
         """A server's request to the client outside any call. Raises Unavailable."""
         time_ms = int(now * 1000)
-        bound = {"kind": "observed", "id": base64url.encode(new_key()[:_ID_BYTES]), "call": "", "time_ms": time_ms}
+        bound = {"kind": "observed", "id": secrets.token_urlsafe(_ID_BYTES), "call": "", "time_ms": time_ms}
         entry = _entry(**bound, **_who(identity), server=server, method=method)
         record = Statement(
             "record_change",
