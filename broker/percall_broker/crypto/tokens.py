@@ -72,7 +72,7 @@ class GrantTokens:
     def verify(self, token: str, now: float) -> GrantToken:
         """What the token says, if it is ours and has not ended. Raises Unauthenticated."""
         if len(token) > MAX_TOKEN_CHARACTERS or not token.isascii():
-            raise _refused("grant.token", "The grant token is not one of this broker's.")
+            raise Unauthenticated("grant.token", "The grant token is not one of this broker's.")
         key = sha256(token.encode()).digest()
         known = self._known.get(key)
         if known is None:
@@ -81,7 +81,7 @@ class GrantTokens:
             if len(self._known) > _REMEMBERED_TOKENS:
                 self._known.popitem(last=False)
         if known.expires_at <= now:
-            raise _refused("grant.expired", "The grant has expired.", "Ask your administrator for a new invite.")
+            raise Unauthenticated("grant.expired", "The grant has expired.", "Ask your administrator for a new invite.")
         return known
 
     def _verified(self, token: str, digest: str) -> GrantToken:
@@ -98,7 +98,7 @@ class GrantTokens:
                 raise ValueError  # noqa: TRY301
             return GrantToken(claims["sub"], claims["cnf"]["jkt"], claims["exp"], digest)
         except (ValueError, WireError, KeyError, TypeError):
-            raise _refused(
+            raise Unauthenticated(
                 "grant.token", "The grant token is not one of this broker's.", "Sign in again: percall login."
             ) from None
 
@@ -140,9 +140,11 @@ class CallCredentials:
                 raise ValueError  # noqa: TRY301
             credential = CallCredential(*json.loads(base64url.decode(values)))
         except (ValueError, TypeError):
-            raise _refused("credential.invalid", "The call credential is not one of this broker's.") from None
+            raise Unauthenticated("credential.invalid", "The call credential is not one of this broker's.") from None
         if credential.expires_at <= now:
-            raise _refused("credential.expired", "The call credential was not used in time.", "Call the tool again.")
+            raise Unauthenticated(
+                "credential.expired", "The call credential was not used in time.", "Call the tool again."
+            )
         return credential
 
 
@@ -200,7 +202,3 @@ class ConsoleTokens:
 
     def _mac(self, value: bytes) -> bytes:
         return sodium.mac(self._key, b"console" + value)
-
-
-def _refused(code: str, message: str, next_step: str = "") -> Unauthenticated:
-    return Unauthenticated(code, message, next_step)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hmac
 from base64 import b64decode, b64encode
-from hashlib import sha256
 
-from percall_broker.crypto.sodium import new_key
+from percall_broker.crypto.sodium import mac, new_key
 
 _PREFIX = "whsec_"
 
@@ -20,7 +18,7 @@ def headers(secret: str, identifier: str, now: float, body: bytes) -> list[tuple
     """What goes with a body: id, time and signature."""
     timestamp = str(int(now))
     signed = f"{identifier}.{timestamp}.".encode() + body
-    signature = hmac.new(b64decode(secret.removeprefix(_PREFIX)), signed, sha256).digest()
+    signature = mac(b64decode(secret.removeprefix(_PREFIX)), signed)
     return [
         (b"webhook-id", identifier.encode()),
         (b"webhook-timestamp", timestamp.encode()),
