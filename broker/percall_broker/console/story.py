@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from percall_broker.crypto import base64url
+from percall_broker.crypto.proofs import digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -78,7 +77,7 @@ def arguments_of(text: str) -> Arguments:
     except (ValueError, RecursionError):
         pretty = text
     encoded = text.encode("utf-8", "surrogatepass")
-    return Arguments(text, pretty, len(encoded), base64url.encode(sha256(encoded).digest()))
+    return Arguments(text, pretty, len(encoded), digest(encoded))
 
 
 class _Verbatim(str):

@@ -7,12 +7,12 @@ they were written, byte for byte; a client that writes them otherwise is asked a
 
 from __future__ import annotations
 
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from percall_broker.crypto import base64url, sodium
+from percall_broker.crypto.proofs import digest
 from percall_broker.log.canonical import canonical
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def members(method: str, arguments: bytes) -> dict[str, str]:
 
 def rule(policy_version: int, groups: Iterable[str], *, separate: bool) -> str:
     """What the policies asked for: another version, or other groups, and an answer to it holds no longer."""
-    return _digest(canonical({"version": policy_version, "groups": sorted(groups), "separate": separate}))
+    asked = {"version": policy_version, "groups": sorted(groups), "separate": separate}
+    return digest(canonical(asked).encode())
 
 
 def rule_of(decision: Decision) -> str:
@@ -53,11 +54,11 @@ def rule_of(decision: Decision) -> str:
 
 def subject(server: str, frame: Frame, decision: Decision) -> str:
     """What a further attempt of the same call has in common with the first, beside its grant."""
-    arguments = (
-        frame.digest if frame.method == _TOOL else _digest(canonical(dict(members(frame.method, frame.arguments))))
-    )
+    arguments = frame.digest
+    if frame.method != _TOOL:
+        arguments = digest(canonical(members(frame.method, frame.arguments)).encode())
     told = {"server": server, "method": frame.method, "tool": frame.label, "arguments": arguments}
-    return _digest(canonical({**told, "rule": rule_of(decision)}))
+    return digest(canonical({**told, "rule": rule_of(decision)}).encode())
 
 
 class Shapes:
@@ -81,7 +82,3 @@ class Shapes:
             "values": {name: value for name, value in found.items() if name not in varying},
         }
         return base64url.encode(sodium.mac(self._key, canonical(told).encode()))
-
-
-def _digest(text: str) -> str:
-    return base64url.encode(sha256(text.encode()).digest())

@@ -3,7 +3,6 @@
 # No postponed annotations here: FastAPI reads them.
 import secrets
 import time
-from hashlib import sha256
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,7 +12,7 @@ from starlette.responses import HTMLResponse, Response
 from percall import wire
 from percall_broker.console import rendering, security
 from percall_broker.console.asking import Pages, message, text, told
-from percall_broker.crypto import base64url
+from percall_broker.crypto.proofs import digest
 from percall_broker.model.errors import InvalidInput
 from percall_broker.pipeline.console.presence import Change
 from percall_broker.pipeline.console.sessions import LONGEST_SECONDS, Opened
@@ -89,7 +88,7 @@ def _provider_router(pages: Pages) -> APIRouter:
             "scope": offer.scope,
             "state": state,
             "nonce": nonce,
-            "code_challenge": base64url.encode(sha256(verifier.encode()).digest()),
+            "code_challenge": digest(verifier.encode()),
             "code_challenge_method": "S256",
         }
         joined = "&" if "?" in offer.authorization_endpoint else "?"
