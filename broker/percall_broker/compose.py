@@ -189,13 +189,14 @@ async def compose(
     tasks = Tasks(store)
     streams = OpenStreams()
     settle = Settle(store, metrics, streams.settled)
-    tools = Tools(Ledger(store, changes.announce), lookup, signed)
+    ledger = Ledger(store, changes.announce)
+    tools = Tools(ledger, lookup, signed)
     outcomes = Outcomes(settle)
     replicas = Replicas(store, public_url)
-    administration = Administration.over(store, vault, lookup, arguments, changes.announce)
+    administration = Administration.over(store, ledger, vault, lookup, arguments)
     readiness = Readiness(replicas.beat, partial(check_schema, store), vault)
     expiries = Expiries(store, settings.key_days * DAY_SECONDS if settings is not None else 0)
-    approvals = Approvals.over(Ledger(store, changes.announce), arguments, shapes, public_url)
+    approvals = Approvals.over(ledger, arguments, shapes, public_url)
     return Broker(
         public_url=public_url,
         store=store,
@@ -227,10 +228,10 @@ async def compose(
         tasks=tasks,
         tools=tools,
         outcomes=outcomes,
-        claims=Claims(store, Ledger(store, changes.announce), tokens, sessions, public_url),
+        claims=Claims(store, ledger, tokens, sessions, public_url),
         enrol=Enrolment(store, lookup, tokens, sessions, changes, presence, public_url),
-        own=Own(Ledger(store, changes.announce), signed),
-        personal_keys=PersonalKeys(Ledger(store, changes.announce), signed, lookup, vault),
+        own=Own(ledger, signed),
+        personal_keys=PersonalKeys(ledger, signed, lookup, vault),
         administration=administration,
         approvals=approvals,
         status=Status(
@@ -244,9 +245,7 @@ async def compose(
             administration.webhooks,
             administration.review,
         ),
-        sign_in=SignIn(
-            Ledger(store, changes.announce), administration.people, administration.groups, *_provider(settings)
-        ),
+        sign_in=SignIn(ledger, administration.people, administration.groups, *_provider(settings)),
         metrics=metrics,
         tracing=tracing,
         replicas=replicas,
@@ -256,7 +255,7 @@ async def compose(
         readiness=readiness,
         console=Console.over(
             store,
-            Ledger(store, changes.announce),
+            ledger,
             lookup,
             nonces,
             console_tokens,

@@ -10,7 +10,6 @@ from percall_broker.pipeline.administration.freezes import Freezes
 from percall_broker.pipeline.administration.grants import Grants
 from percall_broker.pipeline.administration.groups import Groups
 from percall_broker.pipeline.administration.keys import Keys
-from percall_broker.pipeline.administration.ledger import Ledger
 from percall_broker.pipeline.administration.people import People
 from percall_broker.pipeline.administration.pins import ToolPins
 from percall_broker.pipeline.administration.policies import PolicyBook
@@ -20,9 +19,8 @@ from percall_broker.pipeline.administration.servers import Servers
 from percall_broker.pipeline.administration.webhooks import WebhookEndpoints
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from percall_broker.log.arguments import SealedArguments
+    from percall_broker.pipeline.administration.ledger import Ledger
     from percall_broker.stages.lookup import Lookup
     from percall_broker.store.protocol import Store
     from percall_broker.vault import Vault
@@ -46,11 +44,8 @@ class Administration:
     policies: PolicyBook
 
     @classmethod
-    def over(
-        cls, store: Store, vault: Vault, lookup: Lookup, arguments: SealedArguments, changed: Callable[[], None]
-    ) -> Self:
-        """All of them over one store. `changed` is called after each change, for the streams of this process."""
-        ledger = Ledger(store, changed)
+    def over(cls, store: Store, ledger: Ledger, vault: Vault, lookup: Lookup, arguments: SealedArguments) -> Self:
+        """All of them over one store and the ledger of its changes."""
         grants = Grants(ledger)
         return cls(
             people=People(ledger, grants),

@@ -27,7 +27,7 @@ right to answer ends what they have allowed.
 class Ledger:
     """The store, for changes and readings. `changed` is called after each change, for the streams of this process."""
 
-    def __init__(self, store: Store, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, store: Store, changed: Callable[[], None]) -> None:
         self._store = store
         self._changed = changed
 

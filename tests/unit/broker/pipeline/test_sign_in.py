@@ -40,7 +40,7 @@ class _Provider:
 def sign_in_at(broker: Broker) -> SignIn:
     provider = _Provider()
     return SignIn(
-        Ledger(broker.store),
+        Ledger(broker.store, broker.changes.announce),
         broker.administration.people,
         broker.administration.groups,
         cast("Provider", provider),
