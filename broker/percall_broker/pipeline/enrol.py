@@ -9,8 +9,6 @@
 
 from __future__ import annotations
 
-import re
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from percall import wire
@@ -21,6 +19,8 @@ from percall_broker.log import events
 from percall_broker.model.errors import Conflict, Forbidden, InvalidInput, Unauthenticated, Unavailable
 from percall_broker.model.records import Identity
 from percall_broker.model.standing import barred
+from percall_broker.pipeline.administration.grants import hash_of_code
+from percall_broker.pipeline.administration.names import check_name
 from percall_broker.pipeline.devices import placing
 from percall_broker.stages.presence import setting
 from percall_broker.store.protocol import Statement
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from percall_broker.store.protocol import Row, Store
 
 DEVICE_EVENT = "device.enrolled"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 _MAX_DEVICE_CHARACTERS = 128
 _MAX_INVITE_CHARACTERS = 256
 
@@ -121,7 +120,7 @@ class Enrolment:
         return wire.Enrolled(token, session)
 
     async def _invited(self, code: str, now: float) -> tuple[Row, Grant]:
-        code_hash = sha256(code.strip().encode()).hexdigest()
+        code_hash = hash_of_code(code)
         invites = await self._store.fetch("read_invite", code_hash=code_hash)
         if not invites or invites[0]["used_at"]:
             raise _refused(invites[0] if invites else None)
@@ -177,8 +176,7 @@ class Enrolment:
 
 
 def _check(asked: wire.Enrolment) -> None:
-    if not _NAME.fullmatch(asked.agent):
-        raise InvalidInput("agent.name", "An agent's name has up to 64 letters, digits and . _ @ + -")
+    check_name(asked.agent, "agent")
     if not 0 < len(asked.device) <= _MAX_DEVICE_CHARACTERS or not asked.device.isprintable():
         raise InvalidInput("device.name", f"A device's name has 1 to {_MAX_DEVICE_CHARACTERS} printable characters.")
     if len(asked.invite) > _MAX_INVITE_CHARACTERS:
