@@ -19,9 +19,9 @@ from percall_broker.crypto import jwk
 from percall_broker.crypto.proofs import verify_proof
 from percall_broker.log import changes as log
 from percall_broker.model.errors import Conflict, Forbidden, Unauthenticated
+from percall_broker.model.names import check_name
 from percall_broker.model.standing import key_barred, require
 from percall_broker.pipeline.administration.ledger import keeping_an_administrator, last_administrator
-from percall_broker.pipeline.administration.names import check_name
 from percall_broker.pipeline.devices import placing
 from percall_broker.store.protocol import Statement
 

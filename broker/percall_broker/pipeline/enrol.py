@@ -17,10 +17,10 @@ from percall_broker.crypto.proofs import verify_proof
 from percall_broker.log import changes as log
 from percall_broker.log import events
 from percall_broker.model.errors import Conflict, Forbidden, InvalidInput, Unauthenticated, Unavailable
+from percall_broker.model.names import check_name
 from percall_broker.model.records import Identity
 from percall_broker.model.standing import barred
 from percall_broker.pipeline.administration.grants import hash_of_code
-from percall_broker.pipeline.administration.names import check_name
 from percall_broker.pipeline.devices import placing
 from percall_broker.stages.presence import setting
 from percall_broker.store.protocol import Statement

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from percall import wire
 from percall_broker.log import changes as log
 from percall_broker.model.errors import BrokerError, Conflict, Forbidden, InvalidInput, NotFound
-from percall_broker.pipeline.administration.names import check_name
+from percall_broker.model.names import check_name
 from percall_broker.store.protocol import Statement
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import cedarpy
 
 from percall_broker.model.errors import InvalidInput
+from percall_broker.model.names import is_name
 from percall_broker.model.records import Limit
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ MAX_TEXT = 1024
 _ANNOTATIONS = frozenset({"id", "ask", "separate", "limit", "reason", "observe"})
 _LIMIT = re.compile(r"([1-9]\d{0,6})/(minute|hour|day)")
 _SECONDS = {"minute": 60, "hour": 3600, "day": 86400}
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
 _ACTION = re.compile(r' for Action::"[^"]*"')
 # One token that matters for telling policies apart; strings and comments may hold anything. A comment ends where
@@ -183,7 +183,7 @@ def _policy(file: str, line: int, body: dict[str, Any], problems: list[str]) -> 
     place = f"{file}:{line}"
     problems.extend(f"{place}: @{name} is not known here" for name in sorted(annotations.keys() - _ANNOTATIONS))
     effect, ask = str(body["effect"]), annotations.get("ask", "")
-    if "ask" in annotations and (effect != "permit" or not _NAME.fullmatch(ask)):
+    if "ask" in annotations and (effect != "permit" or not is_name(ask)):
         problems.append(f'{place}: @ask("GROUP") names a group, on a permit')
     if "separate" in annotations and not ask:
         problems.append(f"{place}: @separate goes with @ask")

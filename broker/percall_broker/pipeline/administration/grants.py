@@ -13,10 +13,10 @@ import msgspec
 from percall_broker.log import changes
 from percall_broker.log.canonical import canonical
 from percall_broker.model.errors import Conflict, Forbidden, InvalidInput, NotFound
+from percall_broker.model.names import check_name
 from percall_broker.model.records import AREAS
 from percall_broker.model.standing import is_waiting, state_of
 from percall_broker.pipeline.administration.ledger import keeping_an_administrator, last_administrator
-from percall_broker.pipeline.administration.names import check_name
 from percall_broker.stages.lookup import grant_of_row
 from percall_broker.store.protocol import Row, Statement
 

@@ -11,8 +11,8 @@ import msgspec
 from percall_broker.log import changes
 from percall_broker.log.canonical import canonical
 from percall_broker.model.errors import Conflict, InvalidInput, NotFound
+from percall_broker.model.names import check_name
 from percall_broker.pipeline.administration.grants import check_scopes
-from percall_broker.pipeline.administration.names import check_name
 from percall_broker.store.protocol import Row, Statement
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from percall_broker.crypto.proofs import digest
 from percall_broker.log import changes
 from percall_broker.log.canonical import canonical
 from percall_broker.model.errors import BrokerError, Conflict, InvalidInput
+from percall_broker.model.names import check_name
 from percall_broker.model.standing import barred, require
-from percall_broker.pipeline.administration.names import check_name
 from percall_broker.stages.approval import MOST_PENDING, REQUEST_SECONDS, asking, page
 
 if TYPE_CHECKING:

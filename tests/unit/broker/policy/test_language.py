@@ -33,6 +33,11 @@ def test_each_policy_has_its_name_place_and_annotations() -> None:
     assert policies.reads == {"client"}
 
 
+def test_whatever_may_be_the_name_of_a_group_may_be_asked() -> None:
+    policies = read({"a.cedar": '@ask("_leads") permit(principal, action, resource);'}, 1)
+    assert [policy.ask for policy in policies.policies.values()] == ["_leads"]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -8,9 +8,14 @@ _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 _NAME_LENGTH = 64
 
 
+def is_name(text: str) -> bool:
+    """Whether a text can be one."""
+    return 0 < len(text) <= _NAME_LENGTH and set(text) <= _NAME_CHARACTERS and text[0] not in ".-"
+
+
 def check_name(name: str, what: str) -> None:
     """Raises InvalidInput, whose code begins with `what`, for a name that cannot be one."""
-    if not name or len(name) > _NAME_LENGTH or not set(name) <= _NAME_CHARACTERS or name[0] in ".-":
+    if not is_name(name):
         raise InvalidInput(
             f"{what}.name",
             f"{name!r} cannot be the name of a {what}.",
