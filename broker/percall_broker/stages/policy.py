@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from percall_broker.model.counting import counted
 from percall_broker.model.records import Decision
 from percall_broker.policy import Asked, Evaluator
 
@@ -91,7 +92,6 @@ def decision_of(permitted: Decision, verdict: Verdict, version: int) -> Decision
 
 def exhausted(decision: Decision, policy: str, limit: Limit, again_in: int) -> Decision:
     """The refusal of a call whose policy permits no more of them for now; `again_in` is in seconds."""
-    minutes = max(1, -(-again_in // 60))
     return replace(
         decision,
         permitted=False,
@@ -99,5 +99,5 @@ def exhausted(decision: Decision, policy: str, limit: Limit, again_in: int) -> D
         message=f"The policy {policy} permits {limit.most} of these calls {_EACH[limit.seconds]}.",
         policies=(policy,),
         limits=(),
-        next_step=f"Try again in {minutes} minute{'s' if minutes > 1 else ''}.",
+        next_step=f"Try again in {counted(max(1, -(-again_in // 60)), 'minute')}.",
     )

@@ -44,7 +44,7 @@ class Devices:
         if done is None:
             if (await find_device(self._ledger, identifier))["state"] == "revoked":
                 raise Conflict("device.state", f"{whose} is revoked already.")
-            raise last_administrator(f"{whose}")
+            raise last_administrator(whose)
         return {
             "device": identifier,
             "name": device["name"],

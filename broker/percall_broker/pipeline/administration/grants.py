@@ -21,6 +21,8 @@ from percall_broker.stages.lookup import grant_of_row
 from percall_broker.store.protocol import Row, Statement
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from percall_broker.model.records import Identity
     from percall_broker.pipeline.administration.ledger import Ledger
 
@@ -135,9 +137,7 @@ class Grants:
         if done is None and lapsed:
             raise Conflict("grant.changing", f"What was granted to {new.person} changed meanwhile.", "Try again.")
         if done is None:
-            known = {row["name"] for row in await self._ledger.fetch("list_servers")}
-            missing = ", ".join(sorted(set(new.servers) - known)) or "?"
-            raise NotFound("server.unknown", f"There is no server {missing}.", "See: percall-broker server list.")
+            raise await unknown_server(self._ledger, new.servers)
         return Invite(grant, new.person, 0 if waits else now + INVITE_SECONDS, code)
 
     async def _lapsed(self, by: Identity | None, person: str, now: int) -> list[str]:
@@ -199,6 +199,13 @@ async def refuse_automation(ledger: Ledger, by: Identity | None, person: str, *,
             "An automation makes no administrators, no automations and no invites for them, and lets none back in.",
             "An administrator does that, at a terminal.",
         )
+
+
+async def unknown_server(ledger: Ledger, named: Collection[str]) -> NotFound:
+    """What is said where a grant names servers of which one was not there."""
+    known = {row["name"] for row in await ledger.fetch("list_servers")}
+    missing = ", ".join(sorted(set(named) - known)) or "?"
+    return NotFound("server.unknown", f"There is no server {missing}.", "See: percall-broker server list.")
 
 
 def check_scopes(servers: dict[str, dict[str, list[str]]]) -> None:

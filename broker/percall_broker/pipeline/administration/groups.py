@@ -12,7 +12,7 @@ from percall_broker.log import changes
 from percall_broker.log.canonical import canonical
 from percall_broker.model.errors import Conflict, InvalidInput, NotFound
 from percall_broker.model.names import check_name
-from percall_broker.pipeline.administration.grants import check_scopes
+from percall_broker.pipeline.administration.grants import check_scopes, unknown_server
 from percall_broker.store.protocol import Row, Statement
 
 if TYPE_CHECKING:
@@ -148,9 +148,7 @@ class Groups:
         )
         if done is None:
             await self.show(name)
-            known = {row["name"] for row in await self._ledger.fetch("list_servers")}
-            missing = ", ".join(sorted(set(servers) - known)) or "?"
-            raise NotFound("server.unknown", f"There is no server {missing}.", "See: percall-broker server list.")
+            raise await unknown_server(self._ledger, servers)
         members = (await self.show(name))["members"]
         return {
             "group_grant": identifier,
