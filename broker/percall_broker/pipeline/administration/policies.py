@@ -132,7 +132,7 @@ class PolicyBook:
         differences, seen, after = [], 0, 0
         since_ms = int((now - days * 86400) * 1000)
         async with self._trials.begun(draft) as trial:
-            await self._ledger.change(changes.reading(by, "policy.replay", call="", days=days))
+            await self._ledger.append(changes.reading(by, "policy.replay", days=days))
             while seen < MOST_REPLAYED:
                 rows = await self._ledger.fetch("calls_to_replay", since_ms=since_ms, after=after, limit=_PAGE)
                 decided = [row for row in rows if row["decision"] != "forbid" or row["reason"].startswith("policy.")]

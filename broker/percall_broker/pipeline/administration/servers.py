@@ -144,7 +144,7 @@ class Servers:
             )
         version, theirs = await self._next_secret_version(name), {"person": person, "server": name}
         # That it is opened is on record before it is.
-        await self._ledger.change(changes.reading(by, "key.open", server=name, owner=person))
+        await self._ledger.append(changes.reading(by, "key.open", server=name, owner=person))
         secret = await self._vault.unseal(secret_name(person, name), rows[0]["version"])
         done = await self._ledger.change(
             Statement("take_offered_key", {**theirs, "version": rows[0]["version"]}, required=True),
