@@ -106,7 +106,7 @@
     const credential = await asserted(options);
     const done = await post("/console/changes", { ...asked, id, nonce, credential });
     sessionStorage.setItem(NOTICE, done.notice);
-    location.assign(done.next ?? form.dataset.next ?? location.href.split("#")[0]);
+    location.assign(location.href.split("#")[0]);
   }
 
   async function enrol(form) {
