@@ -109,6 +109,14 @@ def texts(found: dict[str, Any], name: str) -> dict[str, str]:
     return value
 
 
+def credential(found: dict[str, Any]) -> dict[str, Any]:
+    """What a passkey answered. Raises InvalidInput."""
+    value = found.get("credential")
+    if not isinstance(value, dict):
+        raise InvalidInput("request.form", "There is no answer of a passkey.")
+    return value
+
+
 def told(value: Any, headers: dict[str, str] | None = None) -> Response:
     """A JSON answer."""
     return Response(wire.dump(value), media_type="application/json", headers=headers)

@@ -7,8 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from percall_broker.console.asking import Pages, message, text, texts, told
-from percall_broker.model.errors import InvalidInput
+from percall_broker.console.asking import Pages, credential, message, text, texts, told
 from percall_broker.pipeline.console.presence import Change
 
 
@@ -28,10 +27,7 @@ def router(pages: Pages) -> APIRouter:
     async def make(request: Request) -> Response:
         session, found, now = await pages.anybody(request), await message(request), time.time()
         change = Change(*_members(found), text(found, "id"), text(found, "nonce"))
-        credential = found.get("credential")
-        if not isinstance(credential, dict):
-            raise InvalidInput("request.form", "There is no answer of a passkey.")
-        by = await console.presence.given(change, session, credential, now)
+        by = await console.presence.given(change, session, credential(found), now)
         return told({"notice": await console.actions.perform(by, change)})
 
     return routes

@@ -6,8 +6,7 @@ import time
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from percall_broker.console.asking import Pages, message, text, texts, told
-from percall_broker.model.errors import InvalidInput
+from percall_broker.console.asking import Pages, credential, message, text, texts, told
 from percall_broker.pipeline.console.presence import Change
 
 _ENROL = "passkey.enrol"
@@ -37,10 +36,7 @@ def router(pages: Pages) -> APIRouter:
         session, found = await pages.anybody(request), await message(request)
         values = texts(found, "values")
         asked = Change(_ENROL, session.person, "", values, text(found, "id"), text(found, "nonce"))
-        credential = found.get("credential")
-        if not isinstance(credential, dict):
-            raise InvalidInput("request.form", "There is no answer of a passkey.")
-        await presence.enrol(asked, session, credential, time.time())
+        await presence.enrol(asked, session, credential(found), time.time())
         return told({"notice": f"The passkey {values['name']} is yours. It can change things from now on."})
 
     return routes

@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, Response
 
 from percall import wire
 from percall_broker.console import rendering, security
-from percall_broker.console.asking import Pages, message, text, told
+from percall_broker.console.asking import Pages, credential, message, text, told
 from percall_broker.crypto.proofs import digest
 from percall_broker.model.errors import InvalidInput
 from percall_broker.pipeline.console.presence import Change
@@ -57,10 +57,7 @@ def router(pages: Pages) -> APIRouter:
     async def passkey(request: Request) -> Response:
         found, now = await message(request), time.time()
         asked = Change("sign-in", "", "", {}, text(found, "id"), text(found, "nonce"))
-        credential = found.get("credential")
-        if not isinstance(credential, dict):
-            raise InvalidInput("request.form", "There is no answer of a passkey.")
-        person, key = await console.presence.person(asked, credential, now)
+        person, key = await console.presence.person(asked, credential(found), now)
         return _welcome(origin, await console.sessions.open_of(person, "passkey", now, passkey=key))
 
     @routes.post("/sign-out")
