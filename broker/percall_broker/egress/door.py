@@ -25,10 +25,9 @@ from percall_broker.model.errors import BrokerError, Forbidden, InvalidInput, To
 from percall_broker.model.rules import parse_url
 from percall_broker.outbound.redaction import Redactor
 from percall_broker.outbound.streams import StreamCut, ended_by_leaving
+from percall_broker.outbound.upstream import in_one_piece
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from percall_broker.asgi import Message, Receive, Send
     from percall_broker.outbound.streams import OpenStreams
     from percall_broker.outbound.upstream import Upstream, UpstreamAnswer
@@ -137,7 +136,7 @@ class EgressDoor:
             body_length=length,
             has_body=length > 0 or head.method in _BODY_METHODS,
         )
-        body = spool.pieces() if outgoing.body is None else _one(outgoing.body)
+        body = spool.pieces() if outgoing.body is None else in_one_piece(outgoing.body)
         redactor = Redactor(permitted.key)
         start = time.perf_counter()
         sending = self._upstream.send(
@@ -214,8 +213,3 @@ def _length(came: UpstreamAnswer, method: str) -> int | None:
         if name.lower() == b"content-length":
             return int(value)
     return None
-
-
-async def _one(data: bytes) -> AsyncIterator[bytes]:
-    if data:
-        yield data

@@ -13,11 +13,9 @@ from percall_broker.model.errors import InvalidInput, UpstreamFailed
 from percall_broker.model.rules import is_loopback_name, parse_url
 from percall_broker.outbound.network import Deadlines
 from percall_broker.outbound.streams import Use
-from percall_broker.outbound.upstream import Upstream
+from percall_broker.outbound.upstream import Upstream, in_one_piece
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from percall_broker.model.rules import Target
 
 SECONDS = 5.0
@@ -54,7 +52,7 @@ class Posting:
         try:
             async with (
                 asyncio.timeout(SECONDS),
-                self._upstream.send("POST", target, whole, _one(body), {}, use=Use("", url)) as came,
+                self._upstream.send("POST", target, whole, in_one_piece(body), {}, use=Use("", url)) as came,
             ):
                 return came.status
         except TimeoutError:
@@ -63,7 +61,3 @@ class Posting:
     async def close(self) -> None:
         """Lets go of every connection."""
         await self._upstream.close()
-
-
-async def _one(body: bytes) -> AsyncIterator[bytes]:
-    yield body

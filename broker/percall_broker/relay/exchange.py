@@ -21,6 +21,7 @@ from percall_broker.asgi import ClientGone
 from percall_broker.model.errors import BrokerError, NotFound, TooMany, UpstreamFailed
 from percall_broker.outbound.redaction import Redactor
 from percall_broker.outbound.streams import Leaving, StreamCut, ended_by_leaving
+from percall_broker.outbound.upstream import in_one_piece
 from percall_broker.pipeline.relay import Place
 from percall_broker.relay import heads
 from percall_broker.relay.events import EventReader, message_event, read_event
@@ -28,7 +29,7 @@ from percall_broker.relay.held import Held
 from percall_broker.relay.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import Callable, Iterable
 
     from percall_broker.asgi import Receive, Send
     from percall_broker.outbound.streams import OpenStreams
@@ -104,7 +105,7 @@ class Exchange:
             self._method,
             permitted.target,
             heads.to_upstream(permitted, self._method),
-            _one(permitted.body),
+            in_one_piece(permitted.body),
             permitted.server.entry.connect,
             use=permitted.use,
             patient=True,
@@ -290,7 +291,7 @@ class Exchange:
                     "POST",
                     permitted.target,
                     headers,
-                    _one(body),
+                    in_one_piece(body),
                     permitted.server.entry.connect,
                     use=permitted.use,
                 ) as came,
@@ -341,8 +342,3 @@ async def _beginning(came: UpstreamAnswer) -> bytes:
         if size > _MAX_ERROR_BYTES:
             break
     return b"".join(pieces)
-
-
-async def _one(data: bytes) -> AsyncIterator[bytes]:
-    if data:
-        yield data
