@@ -100,7 +100,7 @@ def test_a_store_of_the_first_release_goes_through_all_migrations_and_works_on(l
             assert recorded["seq"] == 2
             assert await store.append(call("refused", grant_id="r", grant_version=3)) == [[]]
             assert (await store.fetch("read_epoch"))[0]["value"] >= 7
-            assert (await store.fetch("read_invite", code_hash="h"))[0]["person"] == "bob"
+            assert (await store.fetch("read_invite", code_hash="h"))[0]["grant_id"] == "w"
         finally:
             await store.close()
 

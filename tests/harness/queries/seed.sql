@@ -1,4 +1,4 @@
--- What the tests need before a call can be recorded.
+-- What the tests need before a call can be recorded, and what they look at after it.
 
 -- name: seed_person(name)
 INSERT INTO persons (name, created_at) VALUES (:name, 1)
@@ -37,3 +37,10 @@ FROM numbers
 
 -- name: seed_approval_groups(group_name)
 INSERT INTO approval_groups (approval, group_name) SELECT a.id, :group_name FROM approvals a
+
+-- name: list_log(after, limit)
+-- Long reading. The rows of the log, from after one on.
+SELECT seq, id FROM log WHERE seq > :after ORDER BY seq LIMIT :limit
+
+-- name: count_pending_approvals(now)
+SELECT COUNT(*) AS pending FROM approvals WHERE state = 'pending' AND expires_at > :now

@@ -46,9 +46,7 @@ ORDER BY g.created_at, g.id
 INSERT INTO invites (code_hash, grant_id, expires_at, used_at) VALUES (:code_hash, :grant_id, :expires_at, NULL)
 
 -- name: read_invite(code_hash)
-SELECT i.grant_id, i.expires_at, COALESCE(i.used_at, 0) AS used_at, g.person
-FROM invites i JOIN grants g ON g.id = i.grant_id
-WHERE i.code_hash = :code_hash
+SELECT grant_id, expires_at, COALESCE(used_at, 0) AS used_at FROM invites WHERE code_hash = :code_hash
 
 -- name: use_invite(code_hash, now)
 -- Once. No row: unknown, used, or expired.
@@ -103,6 +101,6 @@ ORDER BY c.seq LIMIT :limit
 
 -- name: list_changes(since_ms, until_ms, limit)
 -- Long reading. What administrators changed and which arguments they read, newest first; 0 filters nothing.
-SELECT seq, entry FROM log
+SELECT entry FROM log
 WHERE kind IN ('change', 'reading') AND time_ms >= :since_ms AND (:until_ms = 0 OR time_ms < :until_ms)
 ORDER BY seq DESC LIMIT :limit

@@ -34,14 +34,14 @@ RETURNING seq
 
 -- name: find_approval(grant_id, subject, now)
 -- What was asked about the same call.
-SELECT id, state, call, scope, asked_ms, expires_at, digest FROM approvals
+SELECT id, state, call, scope, asked_ms, expires_at FROM approvals
 WHERE grant_id = :grant_id AND subject = :subject AND state IN ('pending', 'allowed', 'denied') AND expires_at > :now
 
 -- name: count_asked(grant_id, now)
 SELECT COUNT(*) AS pending FROM approvals WHERE grant_id = :grant_id AND state = 'pending' AND expires_at > :now
 
 -- name: find_allowances(grant_id, server, tool, rule, session, now)
-SELECT id, shape, varying, session, expires_at, given_by, given_ms FROM lasting_answers
+SELECT id, shape, varying FROM lasting_answers
 WHERE grant_id = :grant_id AND server = :server AND tool = :tool AND effect = 'allow' AND state = 'active'
   AND rule = :rule AND session IN ('', :session) AND expires_at > :now
 ORDER BY given_ms, id
@@ -218,15 +218,12 @@ WHERE a.id = :id
 
 -- name: own_approvals(grant_id, now, limit)
 -- What a grant has asked, newest first.
-SELECT a.seq, a.id, a.kind,
+SELECT a.id, a.kind,
        CASE WHEN a.state IN ('pending', 'allowed') AND a.expires_at <= :now THEN 'expired' ELSE a.state END AS state,
-       a.server, a.tool, a.reason, a.asked_ms, a.expires_at, a.answer, a.scope, a.answered_ms
+       a.server, a.tool, a.reason, a.asked_ms, a.expires_at
 FROM approvals a WHERE a.grant_id = :grant_id
 ORDER BY a.seq DESC LIMIT :limit
 
 -- name: answered_approvals(grant_id, since_ms)
 -- What a grant's shims have not been told yet.
 SELECT id, answered_ms FROM approvals WHERE grant_id = :grant_id AND answered_ms > :since_ms ORDER BY answered_ms
-
--- name: count_pending_approvals(now)
-SELECT COUNT(*) AS pending FROM approvals WHERE state = 'pending' AND expires_at > :now

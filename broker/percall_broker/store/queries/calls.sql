@@ -26,7 +26,7 @@ LEFT JOIN freezes f ON (f.kind, f.name) = (
 WHERE g.id = :id
 
 -- name: read_server(name)
-SELECT s.name, s.version, s.entry, s.state, s.secret_version, s.created_at,
+SELECT s.name, s.version, s.entry, s.state, s.secret_version,
        (SELECT COALESCE(MAX(p.version), 0) FROM policies p) AS policy_version,
        f.kind AS frozen_kind, f.name AS frozen_name, f.reason AS frozen_reason, f.created_by AS frozen_by,
        f.created_at AS frozen_at
@@ -176,7 +176,7 @@ RETURNING seq, server, outcome, call
 
 -- name: overdue_calls(since_ms, now_ms, limit)
 -- Long reading. Permitted calls whose deadline passed in that time and that nobody settled, for the sweep to unknown.
-SELECT c.id AS call, c.grant_id, c.person, c.agent, c.device, c.server, c.tool, c.time_ms, c.deadline_ms
+SELECT c.id AS call, c.grant_id, c.person, c.agent, c.server, c.time_ms, c.deadline_ms
 FROM log c
 WHERE c.deadline_ms > 0 AND c.deadline_ms >= :since_ms AND c.deadline_ms < :now_ms AND c.kind = 'call'
   AND c.decision = 'permit'
@@ -224,20 +224,12 @@ WHERE ((:of_key = 0 AND c.kind = 'call')
   AND c.time_ms >= :since_ms AND (:until_ms = 0 OR c.time_ms < :until_ms)
 ORDER BY c.seq DESC LIMIT :limit
 
--- name: list_log(after, limit)
--- Long reading. The log as it was written, from after a row on.
-SELECT seq, kind, id, call, time_ms, grant_id, person, agent, device, server, tool, decision, reason, outcome,
-       duration_ms, entry
-FROM log WHERE seq > :after ORDER BY seq LIMIT :limit
-
 -- name: last_seq()
 SELECT COALESCE(MAX(seq), 0) AS seq FROM log
 
 -- name: show_call(call)
 -- The record of one call: its decision, redemption, requests and outcome, oldest first.
-SELECT seq, kind, id, call, time_ms, grant_id, person, agent, device, server, tool, decision, reason, outcome,
-       duration_ms, entry
-FROM log WHERE seq IN (
+SELECT kind, call, entry FROM log WHERE seq IN (
     SELECT own.seq FROM log own WHERE own.kind IN ('call', 'redemption', 'outcome') AND own.id = :call
     UNION ALL
     SELECT other.seq FROM log other WHERE other.call = :call AND other.id <> other.call AND other.call <> ''

@@ -14,7 +14,7 @@ INSERT INTO console_sessions (token_hash, grant_id, how, passkey, may_enrol_unti
 VALUES (:token_hash, :grant_id, :how, :passkey, :may_enrol_until, :now, :now, :expires_at)
 
 -- name: read_console_session(token_hash, now, seen_since)
-SELECT token_hash, grant_id, how, may_enrol_until, created_at, seen_at, expires_at FROM console_sessions
+SELECT token_hash, grant_id, how, may_enrol_until, seen_at FROM console_sessions
 WHERE token_hash = :token_hash AND expires_at > :now AND seen_at > :seen_since
 
 -- name: see_console_session(token_hash, now)
@@ -44,11 +44,11 @@ RETURNING id
 
 -- name: list_passkeys(person)
 -- An empty name: everybody's.
-SELECT id, person, name, public_key, sign_count, created_at, used_at FROM passkeys
+SELECT id, person, name, created_at, used_at FROM passkeys
 WHERE :person = '' OR person = :person ORDER BY person, created_at, id
 
 -- name: read_passkey(id)
-SELECT id, person, name, public_key, sign_count, created_at, used_at FROM passkeys WHERE id = :id
+SELECT id, person, public_key, sign_count FROM passkeys WHERE id = :id
 
 -- name: use_passkey(id, person, sign_count, now)
 -- Required where it has signed. No row: it is gone, or its counter did not rise, which a copy of it shows.

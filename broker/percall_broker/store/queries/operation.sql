@@ -68,7 +68,7 @@ RETURNING attempts
 
 -- name: next_deliveries(webhook)
 -- The one whose turn it is, and some of those after it.
-SELECT d.seq, e.id, e.type, e.body, w.format
+SELECT d.seq, e.id, e.body, w.format
 FROM deliveries d JOIN events e ON e.id = d.event JOIN webhooks w ON w.id = d.webhook
 WHERE d.webhook = :webhook ORDER BY d.seq LIMIT 10
 

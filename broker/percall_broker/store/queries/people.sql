@@ -99,7 +99,7 @@ WHERE device_keys.person = excluded.person AND device_keys.device = excluded.dev
 RETURNING thumbprint
 
 -- name: read_device_key(thumbprint)
-SELECT k.thumbprint, k.person, k.device, k.state, d.name AS device_name, d.state AS device_state
+SELECT k.person, k.device, d.name AS device_name, d.state AS device_state
 FROM device_keys k JOIN devices d ON d.id = k.device
 WHERE k.thumbprint = :thumbprint
 
@@ -214,7 +214,7 @@ RETURNING id, person
 
 -- name: list_group_grants(group_name)
 -- An empty name: all of them.
-SELECT id, group_name, scope, agent, expires_seconds, state, created_at, created_by
+SELECT id, scope, agent, expires_seconds, created_at, created_by
 FROM group_grants WHERE state = 'active' AND (:group_name = '' OR group_name = :group_name) ORDER BY created_at, id
 
 -- name: end_group_grants(group_name, id)
@@ -229,7 +229,7 @@ DELETE FROM groups WHERE name = :name RETURNING name
 
 -- name: waiting_grants(person, now)
 -- What a device of this person may pick up.
-SELECT g.id, g.agent, g.scope, g.expires_at FROM grants g
+SELECT g.id, g.agent, g.scope FROM grants g
 WHERE g.person = :person AND g.claimable = 1 AND g.device IS NULL AND g.state = 'active' AND g.administrator = 0
   AND (g.expires_at = 0 OR g.expires_at > :now)
 ORDER BY g.created_at, g.id

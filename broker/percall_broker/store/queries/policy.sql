@@ -44,7 +44,7 @@ DELETE FROM limit_uses WHERE time_ms < :before_ms
 
 -- name: calls_to_replay(since_ms, after, limit)
 -- Long reading. Recorded calls with what they were decided on, oldest first.
-SELECT c.seq, c.id AS call, c.time_ms, c.grant_id, c.person, c.agent, c.device, COALESCE(d.name, '') AS device_name,
+SELECT c.seq, c.id AS call, c.time_ms, c.grant_id, c.person, c.agent, COALESCE(d.name, '') AS device_name,
        c.server, c.tool, c.decision, c.reason, c.entry, a.sealed
 FROM log c LEFT JOIN arguments a ON a.call = c.id
 LEFT JOIN device_keys k ON k.thumbprint = c.device LEFT JOIN devices d ON d.id = k.device

@@ -1,7 +1,7 @@
 -- Presence keys, and the device keys that were introduced with them.
 
 -- name: read_presence_key(person)
-SELECT person, kind, salt, passes, memory_bytes, public_key FROM presence_keys WHERE person = :person
+SELECT kind, salt, passes, memory_bytes, public_key FROM presence_keys WHERE person = :person
 
 -- name: add_presence_key(person, kind, salt, passes, memory_bytes, public_key, created_at)
 -- No row: the person has one already, and it stands.

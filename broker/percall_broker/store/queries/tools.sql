@@ -79,8 +79,6 @@ SELECT d.tool, d.digest, d.definition, d.created_at,
        (SELECT COALESCE(MAX(p.pinned_at), 0) FROM tool_pins p
         WHERE p.server = d.server AND p.digest = d.digest AND p.holder = '') AS pinned_at,
        (SELECT COUNT(*) FROM tool_sightings s
-        WHERE s.server = d.server AND s.digest = d.digest AND s.holder = '') AS seen_here,
-       (SELECT COUNT(*) FROM tool_sightings s
         WHERE s.server = d.server AND s.digest = d.digest AND s.holder <> '') AS laptops,
        (SELECT COUNT(*) FROM tool_sightings s
         WHERE s.server = d.server AND s.digest = d.digest
