@@ -44,7 +44,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """What this broker is at the provider. `groups` maps the provider's groups to groups here."""
+    """What this broker is at the provider, and which claims of its tokens name a person and their groups."""
 
     issuer: str
     client_id: str

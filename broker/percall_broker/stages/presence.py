@@ -91,7 +91,6 @@ def changing(person: str, key: wire.PresenceKey, old_public_key: str, now: float
 
 
 def _row_of(person: str, key: wire.PresenceKey, now: float) -> Row:
-
     presence.check(key)
     stretch = {name: getattr(key.stretch, name) for name in ("kind", "salt", "passes", "memory_bytes")}
     return {"person": person, **stretch, "public_key": key.public_key, "created_at": int(now)}
