@@ -9,7 +9,7 @@ import typer
 
 from percall.errors import UsageError
 from percall_broker.cli import output
-from percall_broker.cli.connection import administrator
+from percall_broker.cli.connection import administrator, under
 from percall_broker.cli.files import write_new
 from percall_broker.cli.options import Json
 from percall_broker.model.counting import counted
@@ -98,7 +98,7 @@ def apply(
     """Put a folder of policies into force. All of it or nothing, for the very next call, on every replica."""
     form = {"files": _files(folder), "message": message, "expected": replaces}
     with administrator() as client:
-        row = client.json("POST", "/v1/admin/policies", value=form)
+        row = client.json("POST", under("policies"), value=form)
     count = counted(len(row["files"]), "file")
     told = [f"Version {row['version']} is in force: {count}. See: percall-broker policy show"]
     told += [
@@ -112,7 +112,7 @@ def apply(
 def list_policies(as_json: Json = False) -> None:
     """The versions, newest first: the first is in force."""
     with administrator() as client:
-        rows = client.json("GET", "/v1/admin/policies")
+        rows = client.json("GET", under("policies"))
     output.lines(rows, as_json=as_json, columns=_COLUMNS, empty="No versions.")
 
 
@@ -128,7 +128,7 @@ def show(
 ) -> None:
     """The policies of a version, whole."""
     with administrator() as client:
-        row = client.json("GET", f"/v1/admin/policies/{version}")
+        row = client.json("GET", under("policies", str(version)))
     if into is not None:
         write_new(into, row["files"])
         text = f"{into} holds version {row['version']}: {counted(len(row['files']), 'file')}."
@@ -176,4 +176,4 @@ def _tried(how: str, form: dict[str, Any]) -> Any:
     from percall_broker.policy.trial import MOST_SECONDS  # noqa: PLC0415 - cedarpy, as above
 
     with administrator() as client:
-        return client.json("POST", f"/v1/admin/policies/{how}", value=form, patience=MOST_SECONDS + _MOMENT_SECONDS)
+        return client.json("POST", under("policies", how), value=form, patience=MOST_SECONDS + _MOMENT_SECONDS)

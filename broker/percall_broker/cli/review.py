@@ -8,7 +8,7 @@ import typer
 
 from percall.errors import UsageError
 from percall_broker.cli import output
-from percall_broker.cli.connection import administrator
+from percall_broker.cli.connection import administrator, under
 from percall_broker.cli.options import Json
 from percall_broker.model.counting import counted
 
@@ -25,7 +25,7 @@ _TOGETHER = 1000  # as many as the broker takes in one change
 def show(as_json: Json = False) -> None:
     """The grants that wait, with their use up to the backup. What happened after it is not known here."""
     with administrator() as client:
-        review = client.json("GET", "/v1/admin/review")
+        review = client.json("GET", under("review"))
     if as_json:
         output.one(review, as_json=True)
         return
@@ -51,12 +51,12 @@ def resume(
     if bool(grant) == everything:
         raise UsageError("review.which", "Name the grants, or --all.", "See: percall-broker review show.")
     with administrator() as client:
-        waiting = client.json("GET", "/v1/admin/review")["grants"] if everything else []
+        waiting = client.json("GET", under("review"))["grants"] if everything else []
         named = [row["grant"] for row in waiting] if everything else grant or []
         done: dict[str, Any] = {"resumed": [], "waiting": 0}
         for first in range(0, len(named), _TOGETHER):
             form = {"grants": named[first : first + _TOGETHER]}
-            answer = client.json("POST", "/v1/admin/review/resume", value=form)
+            answer = client.json("POST", under("review", "resume"), value=form)
             done = {"resumed": done["resumed"] + answer["resumed"], "waiting": answer["waiting"]}
     text = f"Working again: {counted(len(done['resumed']), 'grant')}. Still waiting: {done['waiting']}."
     output.one(done, as_json=as_json, text=text if named else "No grant waits for a review.")
