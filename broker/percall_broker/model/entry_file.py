@@ -170,7 +170,7 @@ def _wrong(place: str, why: str) -> InvalidInput:
 
 def _origin(text: str, place: str) -> str:
     try:
-        return parse_origin(text if "://" in text else f"https://{text}")
+        return parse_origin(text)
     except InvalidInput as error:
         raise _wrong(place, error.message.rstrip(".")) from None
 
