@@ -122,6 +122,19 @@ def test_figures_count_calls_requests_outcomes_and_refusals(watched: Served, ups
     assert "percall_open_windows" not in grown
 
 
+def test_a_call_that_waits_for_an_approval_counts_as_asked_and_not_as_refused(tmp_path: Path) -> None:
+    with Served(tmp_path, settings={"metrics_listen": "127.0.0.1:0"}) as served:
+        served.add_server("keyed", keyed_entry("http://127.0.0.1:9"), CANARY)
+        rules = '@id("asks") @ask("leads") permit(principal, action, resource);'
+        form = {"files": {"rules.cedar": rules}, "message": "a test", "expected": -1}
+        served.administrator.administer("POST", "/v1/admin/policies", form)
+        laptop, _ = served.enrol()
+        assert laptop.call("keyed", "get_item")["decision"] == "ask"
+        counted = {name: value for name, value in figures(served).items() if value and "s_total" in name}
+        assert counted['percall_calls_total{decision="ask",server="keyed"}'] == 1
+        assert not [name for name in counted if "refusals" in name or 'decision="forbid"' in name]
+
+
 def test_figures_name_no_person_no_tool_and_no_secret(watched: Served) -> None:
     laptop, grant = watched.enrol()
     laptop.call("keyed", "get_item")

@@ -170,3 +170,8 @@ class Decision:
     approval: str = ""
     limits: tuple[tuple[str, Limit], ...] = ()
     observed: str = ""
+
+    @property
+    def effect(self) -> str:
+        """As it is recorded, counted and traced: permit, ask (somebody was asked) or forbid."""
+        return "permit" if self.permitted else "ask" if self.waiting else "forbid"

@@ -85,7 +85,7 @@ class Deciding:
             key = key_of(grant, server) if self._tasks is not None else NO_KEY
             if await self._recorder.intent(identity, server, asked, decision, key, caller.client, now):
                 steps.done("record")
-                self._metrics.call_permitted(server)
+                self._metrics.call_decided(server, decision)
                 _note(steps, identity, server, decision, asked)
                 return Decided(identity, decision, server)
 
@@ -145,7 +145,7 @@ class Deciding:
             decision, statements = asking
         if await self._recorder.question(identity, server.name, asked, decision, caller.client, now, statements):
             steps.done("record")
-            self._metrics.call_refused(server, decision.code)
+            self._metrics.call_decided(server, decision)
             _note(steps, identity, server, decision)
             return Decided(identity, decision, None)
         if not statements or await self._recorder.is_recorded(identity):
@@ -168,7 +168,7 @@ class Deciding:
         if not await self._recorder.refusal(identity, name, asked, decision, caller.client, now):
             raise replayed()
         steps.done("record")
-        self._metrics.call_refused(server, decision.code)
+        self._metrics.call_decided(server, decision)
         _note(steps, identity, server, decision)
         return Decided(identity, decision, None)
 
@@ -182,7 +182,7 @@ def _note(
     told = {
         "percall.call": identity.jti,
         "percall.server": server.name if server is not None else "unknown",
-        "percall.decision": "permit" if decision.permitted else "forbid",
+        "percall.decision": decision.effect,
         "percall.reason": decision.code,
     }
     if permitted is not None:

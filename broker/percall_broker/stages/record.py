@@ -290,7 +290,7 @@ def _call_members(
         "tool": frame.label,
         "arguments": frame.digest,
         "client": client,
-        "decision": "permit" if decision.permitted else "ask" if decision.waiting else "forbid",
+        "decision": decision.effect,
         "reason": decision.code,
         "policies": list(decision.policies),
         "policy_version": decision.policy_version,

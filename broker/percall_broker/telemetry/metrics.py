@@ -15,7 +15,7 @@ from percall import __version__
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
-    from percall_broker.model.records import Server
+    from percall_broker.model.records import Decision, Server
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 PROBLEMS = ("store", "schema", "keys")
@@ -73,14 +73,11 @@ class Metrics:
         for code in store_errors:
             self._store_errors.labels(code)
 
-    def call_permitted(self, server: Server) -> None:
-        """A call was permitted and recorded."""
-        self._calls.labels(server.name, "permit").inc()
-
-    def call_refused(self, server: Server | None, reason: str) -> None:
-        """A call was forbidden and recorded."""
-        self._calls.labels(server.name if server else "unknown", "forbid").inc()
-        self._refusals.labels(reason).inc()
+    def call_decided(self, server: Server | None, decision: Decision) -> None:
+        """A call was decided and recorded."""
+        self._calls.labels(server.name if server else "unknown", decision.effect).inc()
+        if decision.effect == "forbid":
+            self._refusals.labels(decision.code).inc()
 
     def request_permitted(self, server: Server) -> None:
         """An API request was permitted and recorded."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 from percall import wire
@@ -65,8 +66,8 @@ async def with_call(folder: Path, story: Callable[[Store, Settle], Awaitable[Non
 
 
 async def outcomes(store: Store) -> list[Any]:
-    rows = await store.fetch("show_call", call=CALL)
-    return [(row["outcome"], row["reason"]) for row in rows if row["kind"] == "outcome"]
+    entries = [json.loads(row["entry"]) for row in await store.fetch("show_call", call=CALL)]
+    return [(entry["outcome"], entry["reason"]) for entry in entries if entry["kind"] == "outcome"]
 
 
 def test_the_first_outcome_stands(tmp_path: Path) -> None:
