@@ -1,1 +1,1 @@
-"""The steps of a call, each a file; steps never import one another."""
+"""The steps of a call, each a file. A step may build on what an earlier one found; none imports a later one."""
