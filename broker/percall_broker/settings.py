@@ -25,7 +25,7 @@ from pydantic_settings import (
 
 from percall_broker.model.errors import InvalidInput, Unavailable
 from percall_broker.model.peers import TrustedProxies
-from percall_broker.model.rules import parse_origin
+from percall_broker.model.rules import is_loopback_name, parse_origin
 
 FILE = "settings.toml"
 _SECRETS = {"database", "oidc_client_secret"}
@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     def _issuer(cls, value: str) -> str:
         """https, or http on loopback for tests and demos; kept as it is written, for issuers are compared so."""
         parts = urlsplit(value)
-        local = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}
+        local = parts.scheme == "http" and is_loopback_name(parts.hostname or "")
         if value and not (parts.hostname and (parts.scheme == "https" or local)):
             raise ValueError("not an https URL")
         return value

@@ -23,6 +23,7 @@ from joserfc.jwk import KeySet, import_key
 from percall import wire
 from percall.errors import WireError
 from percall_broker.model.errors import Unauthenticated, UpstreamFailed
+from percall_broker.model.rules import is_loopback_name
 from percall_broker.oidc import id_token
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ _OK, _NO = 200, frozenset({400, 401})
 _FORM = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
 _PLAIN = {"Accept-Encoding": "identity"}
 _ERROR = re.compile(r"[a-z_]{1,64}")
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +191,8 @@ def _endpoint(described: dict[str, Any], name: str, issuer: str) -> str:
     """One of the provider's endpoints. As its issuer: https, or http on loopback for one that is there itself."""
     url = described.get(name)
     parts = urlsplit(url) if isinstance(url, str) else None
-    is_local = urlsplit(issuer).hostname in _LOOPBACK
-    if parts is None or not (parts.scheme == "https" or (is_local and parts.hostname in _LOOPBACK)):
+    is_local = is_loopback_name(urlsplit(issuer).hostname or "")
+    if parts is None or not (parts.scheme == "https" or (is_local and is_loopback_name(parts.hostname or ""))):
         raise _failed("endpoint", f"The {name} of {issuer} is no https URL.")
     return str(url)
 

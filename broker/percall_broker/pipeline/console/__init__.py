@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from percall_broker.crypto.passkeys import Origin
+from percall_broker.model.rules import is_loopback_name
 from percall_broker.pipeline.console.actions import Actions
 from percall_broker.pipeline.console.figures import Figures
 from percall_broker.pipeline.console.presence import PasskeyPresence
@@ -58,8 +58,5 @@ def origin_of(public_url: str) -> str:
     passkeys are for names.
     """
     parts = urlsplit(public_url)
-    try:
-        local = ip_address(parts.hostname or "").is_loopback
-    except ValueError:
-        return public_url
-    return f"{parts.scheme}://localhost:{parts.port}" if local and parts.port else public_url
+    is_local = is_loopback_name(parts.hostname or "")
+    return f"{parts.scheme}://localhost:{parts.port}" if is_local and parts.port else public_url
