@@ -20,6 +20,8 @@ REFUSED = -31000
 _METHOD_NOT_FOUND = -32601
 _REMOVED = frozenset({"resources/subscribe", "resources/unsubscribe"})
 """Gated methods that the 2026-07-28 revision no longer has: refused in its own words."""
+_LAST = frozenset({"child.ended", "child.silent", "shim.ended"})
+"""Refusals after which we end ourselves."""
 SAMPLING_REFUSED = wire.Refusal(
     "server.sampling",
     "The server asked for the client's model (sampling), which its entry does not allow.",
@@ -56,7 +58,12 @@ def answer(request: dict[str, Any], refusal: wire.Refusal) -> bytes:
 
 
 def answer_without_server(request: dict[str, Any], refusal: wire.Refusal) -> bytes:
-    """The line that answers a request while no server runs: the session may open, so that its refusals are read."""
+    """The line that answers a request while no server runs: the session may open, so that its refusals are read.
+
+    Not where we end as well: a client would take a server that cannot start for one that is connected.
+    """
+    if refusal.code in _LAST:
+        return answer(request, refusal)
     key, params = frames.id_key(request.get("id")), request.get("params")
     if request.get("method") == "ping" and key is not None:
         return _line({"id": request["id"], "result": {}})

@@ -304,6 +304,25 @@ def test_a_child_that_dies_answers_its_call_and_ends_the_shim(laptop: Laptop, br
     assert [s["outcome"] for s in broker.settled] == ["unknown"]
 
 
+@pytest.mark.parametrize("method", ["initialize", "ping"])
+def test_no_session_opens_with_a_child_that_died_before_it(laptop: Laptop, method: str) -> None:
+    laptop.with_entry(command=("/bin/sh", "-c", "read line; exit 3"))
+    with laptop.client() as client:
+        answer = client.request(method, {"protocolVersion": "2025-06-18", "capabilities": {}})
+        assert client.process.wait(5) == 7
+    assert "exit code 3" in answer["error"]["message"]
+    assert answer["error"]["data"]["code"] == "child.ended"
+
+
+def test_no_session_opens_with_a_shim_that_is_told_to_end(laptop: Laptop) -> None:
+    laptop.with_entry(command=("/bin/sh", "-c", "read line; echo heard >&2; sleep 60"))
+    with laptop.client() as client:
+        opening = client.send("initialize", {"protocolVersion": "2025-06-18", "capabilities": {}})
+        client.stderr.until(b"heard")
+        client.process.terminate()
+        assert client.receive(opening)["error"]["data"]["code"] == "shim.ended"
+
+
 def test_a_deadline_answers_the_client_and_tells_the_child(laptop: Laptop, broker: SmallBroker) -> None:
     with laptop.client() as client:
         client.initialize()
