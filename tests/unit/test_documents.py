@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from percall.system import posix
+
 ROOT = Path(__file__).parent.parent.parent
 PROOFS = re.findall(r"`(tests/[^`]+?\.py)::(test_[a-z0-9_]+)`", (ROOT / "docs" / "threat-model.md").read_text())
 PROMISES = (ROOT / "docs" / "threat-model.md").read_text().split("## Promises")[1].split("##")[0].splitlines()
@@ -61,3 +63,9 @@ def test_the_roll_outs_lists_allow_percall_alone() -> None:
     settings = json.loads(listed)
     assert settings["allowManagedMcpServersOnly"] is True
     assert [entry["serverCommand"][:2] for entry in settings["allowedMcpServers"]] == [["percall", "run"]] * 2
+
+
+def test_the_reference_names_each_variable_of_the_clients_that_a_child_gets() -> None:
+    text = (ROOT / "docs" / "reference" / "server-entry.md").read_text()
+    (sentence,) = re.findall(r"Of the client's environment the child gets (.*?);", text)
+    assert re.findall(r"`(\w+)`", sentence) == list(posix.INHERITED)
