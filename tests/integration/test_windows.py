@@ -42,6 +42,25 @@ def test_a_request_in_a_window_carries_the_key_and_the_answer_does_not(served: S
     assert again.status == 200
 
 
+def test_the_record_says_which_request_went_without_the_key(served: Served, upstream: Upstream) -> None:
+    laptop, _ = served.enrol()
+    window = opened(laptop)
+    assert laptop.request("keyed", f"{upstream.url}/items/903", window).status == 200
+    elsewhere = wire.EgressRequest(
+        server="keyed",
+        method="GET",
+        url=f"{upstream.url}/items/904",
+        headers=(("x-token", "test_placeholder"),),
+        placeholder="test_placeholder",
+        windows=(wire.Window(window.call),),
+    )
+    answer = laptop.send("POST", wire.PATH_EGRESS, wire.join(wire.encode(elsewhere)))
+    assert wire.split(answer.body)[0]["status"] == 401
+    story = served.administrator.administer("GET", f"/v1/admin/calls/{window.call}")
+    requests = [entry for entry in story["entries"] if entry["kind"] == "request"]
+    assert [entry.get("keyed", True) for entry in requests] == [True, False]
+
+
 def test_a_credential_works_once_of_two_hundred(served: Served, upstream: Upstream) -> None:
     laptop, _ = served.enrol()
     window = opened(laptop)

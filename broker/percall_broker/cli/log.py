@@ -37,7 +37,11 @@ COLUMNS = (
 )
 _TAIL_SECONDS = 0.5
 _MOST_VERSIONS = 2**31
-_HEARSAY = {"agent": " (declared by the device, not proven)", "client": " (as the client says of itself)"}
+_HEARSAY = {
+    "agent": " (declared by the device, not proven)",
+    "client": " (as the client says of itself)",
+    "keyed": " (the placeholder stood in no slot of the entry, so the key was left out)",
+}
 _NAMES = {"arguments": "arguments_sha256", "deadline_ms": "deadline", "device": "device_key"}
 """What stands in the story under a name that would say something else to a person."""
 _HYPHENED_ID = re.compile(r"-[A-Za-z0-9_-]{21}")

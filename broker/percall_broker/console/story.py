@@ -141,7 +141,8 @@ def _redemption(entry: dict[str, Any]) -> _Told:
 
 def _request(entry: dict[str, Any]) -> _Told:
     permitted = entry["decision"] == "permit"
-    tail = "went out with the key." if permitted else f"was refused: {entry['reason']}."
+    how = "with the key" if entry.get("keyed", True) else "without the key: it stood in no slot of the entry"
+    tail = f"went out {how}." if permitted else f"was refused: {entry['reason']}."
     shared = entry.get("calls", [])
     return (
         "API request" if permitted else "API request refused",

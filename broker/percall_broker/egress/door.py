@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from percall import wire
@@ -28,7 +29,10 @@ from percall_broker.outbound.streams import StreamCut, ended_by_leaving
 from percall_broker.outbound.upstream import in_one_piece
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from percall_broker.asgi import Message, Receive, Send
+    from percall_broker.model.entry import Entry
     from percall_broker.outbound.streams import OpenStreams
     from percall_broker.outbound.upstream import Upstream, UpstreamAnswer
     from percall_broker.pipeline.request import Permitted
@@ -58,8 +62,12 @@ class RequestPipeline(Protocol):
         now: float,
         steps: Steps,
         objection: BrokerError | None,
+        asks: Callable[[Entry], Awaitable[bool]],
     ) -> Permitted:
-        """A request that is permitted and durably recorded. Raises BrokerError otherwise; so it does the objection."""
+        """A request that is permitted and durably recorded. Raises BrokerError otherwise; so it does the objection.
+
+        `asks` tells whether the request asks for the key, in a slot of the entry.
+        """
 
 
 class EgressDoor:
@@ -105,7 +113,8 @@ class EgressDoor:
         answer: _Answer,
         steps: Steps,
     ) -> None:
-        permitted = await self._pipeline(signed, head, time.time(), steps, _objection(head))  # 2
+        asks = partial(_asks_for_key, head=head, spool=spool)
+        permitted = await self._pipeline(signed, head, time.time(), steps, _objection(head), asks)  # 2
         if self._streams.count(permitted.use) >= MAX_OPEN:
             raise TooMany(
                 "request.many", f"This grant has {MAX_OPEN} requests under way at this server.", "Wait for some."
@@ -170,19 +179,32 @@ def _objection(head: wire.EgressRequest) -> BrokerError | None:
     return None
 
 
+async def _asks_for_key(entry: Entry, head: wire.EgressRequest, spool: Spool) -> bool:
+    plain = _plain(entry, head, parse_url(head.url, escaped_slashes=entry.escaped_slashes).query, spool)
+    _, asks = await _injected(entry, head.placeholder, head.placeholder, plain)
+    return asks
+
+
 async def _with_key(permitted: Permitted, head: wire.EgressRequest, query: str | None, spool: Spool) -> slots.Outgoing:
-    declared = permitted.server.entry.slots
-    body = spool.body() if slots.needs_body(declared) else None
-    plain = slots.Outgoing(head.headers, query, body)
+    entry = permitted.server.entry
+    plain = _plain(entry, head, query, spool)
     try:
         key = permitted.key.decode()
     except UnicodeDecodeError:
         raise Unavailable("credential.form", "The stored key is not text.", "Rotate the key.") from None
-    if body is not None and len(body) > _THREAD_BYTES:  # reading so much JSON would hold up every other request
-        outgoing, _ = await asyncio.to_thread(slots.inject, declared, head.placeholder, key, plain)
-    else:
-        outgoing, _ = slots.inject(declared, head.placeholder, key, plain)
+    outgoing, _ = await _injected(entry, head.placeholder, key, plain)
     return outgoing
+
+
+def _plain(entry: Entry, head: wire.EgressRequest, query: str | None, spool: Spool) -> slots.Outgoing:
+    """The request as the child made it."""
+    return slots.Outgoing(head.headers, query, spool.body() if slots.needs_body(entry.slots) else None)
+
+
+async def _injected(entry: Entry, placeholder: str, key: str, plain: slots.Outgoing) -> tuple[slots.Outgoing, bool]:
+    if plain.body is not None and len(plain.body) > _THREAD_BYTES:  # so much JSON would hold up every other request
+        return await asyncio.to_thread(slots.inject, entry.slots, placeholder, key, plain)
+    return slots.inject(entry.slots, placeholder, key, plain)
 
 
 async def _pass_on(came: UpstreamAnswer, method: str, redactor: Redactor, answer: _Answer) -> None:

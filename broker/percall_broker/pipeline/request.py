@@ -26,8 +26,11 @@ from percall_broker.pipeline.signed import naming, renewed, replayed
 from percall_broker.stages import credential
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from percall import wire
     from percall_broker.crypto.tokens import CallCredentials
+    from percall_broker.model.entry import Entry
     from percall_broker.model.keys import Key
     from percall_broker.model.records import Grant, Identity, Server
     from percall_broker.pipeline.settle import Settle
@@ -105,11 +108,13 @@ class RequestPipeline:
         head: wire.EgressRequest,
         now: float,
         steps: Steps,
-        objection: BrokerError | None = None,
+        objection: BrokerError | None,
+        asks: Callable[[Entry], Awaitable[bool]],
     ) -> Permitted:
         """The permission to forward, with the key. Raises Forbidden, whose code is recorded, or another BrokerError.
 
         `objection` is what the door found wrong with the request's head: refused like the rest, so that it is recorded.
+        `asks` tells whether the request asks for the key, in a slot of the entry; the record says where it does not.
         """
         identity = await self._signed.identify(request, now)  # 1
         steps.done("authenticate")
@@ -117,7 +122,7 @@ class RequestPipeline:
             settling = self._settle.start(identity, head.settle, now)
             try:
                 identity, server, calls, carried = await self._decide_and_record(
-                    identity, head, objection, steps, now
+                    identity, head, objection, asks, steps, now
                 )  # 2 to 4
             finally:
                 await settling
@@ -133,7 +138,13 @@ class RequestPipeline:
         _standing(latest, server.name, await self._lookup.server(server.name), now)
 
     async def _decide_and_record(
-        self, identity: Identity, head: wire.EgressRequest, objection: BrokerError | None, steps: Steps, now: float
+        self,
+        identity: Identity,
+        head: wire.EgressRequest,
+        objection: BrokerError | None,
+        asks: Callable[[Entry], Awaitable[bool]],
+        steps: Steps,
+        now: float,
     ) -> tuple[Identity, Server, tuple[str, ...], Key]:
         seen = None
         for attempt in range(_ATTEMPTS):
@@ -156,8 +167,12 @@ class RequestPipeline:
                 self._metrics.request_refused(server, refusal.code)
                 raise
             key = key_of(grant, standing)
+            is_keyed = await asks(standing.entry)
             for calls, decision in candidates:
-                if await self._recorder.request(identity, standing, head, calls, decision, key, now):  # 4
+                recording = self._recorder.request(
+                    identity, standing, head, calls, decision, key, now, is_keyed=is_keyed
+                )
+                if await recording:  # 4
                     self._metrics.request_permitted(standing)
                     steps.done("record")
                     _note(steps, identity, standing, calls, head)

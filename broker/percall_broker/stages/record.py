@@ -144,8 +144,10 @@ class Recorder:
         decision: Decision,
         key: Key,
         now: float,
+        *,
+        is_keyed: bool,
     ) -> bool:
-        """An API request that carries a key, in the window of `calls[0]`; outside any when there is none.
+        """An API request that may carry a key, in the window of `calls[0]`; outside any when there is none.
 
         Where the request brings call credentials, they are redeemed with it, and that of `calls[0]` must be unused.
         False: something is not as it was decided on, that credential was used, the window is shut, or a replay.
@@ -165,7 +167,9 @@ class Recorder:
             "server_version": server.version,
             "reason": decision.code,
             "entry": _entry(
-                **_request_members(identity, server.name, request, calls, decision, time_ms), **_carried(key)
+                **_request_members(identity, server.name, request, calls, decision, time_ms),
+                **_carried(key),
+                **({} if is_keyed else {"keyed": False}),
             ),
             **_carried(key),
             "binding": key.binding,

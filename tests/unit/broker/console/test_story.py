@@ -56,6 +56,16 @@ def test_a_story_goes_from_the_decision_to_the_outcome() -> None:
     assert (told.outcome, told.duration_ms) == ("failed", 9)
 
 
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [({}, "with the key."), ({"keyed": False}, "without the key: it stood in no slot of the entry.")],
+)
+def test_a_request_without_the_key_is_not_told_as_one_with_it(members: dict[str, Any], words: str) -> None:
+    decided = entry("call", method="tools/call", tool="t", decision="permit", reason="grant.tool", policies=[])
+    requested = entry("request", method="GET", url="https://x/y", decision="permit", reason="request.rule", **members)
+    assert story.of([decided, requested]).steps[1].words == f"GET https://x/y went out {words}"
+
+
 @pytest.mark.parametrize(("decision", "outcome"), [("forbid", "refused"), ("ask", "asked"), ("permit", "")])
 def test_without_an_outcome_the_decision_says_how_it_stands(decision: str, outcome: str) -> None:
     decided = entry("call", method="tools/call", tool="t", decision=decision, reason="r", policies=[])

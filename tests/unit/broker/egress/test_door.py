@@ -39,7 +39,7 @@ from percall_broker.telemetry.metrics import Metrics
 from percall_broker.telemetry.steps import NoTracing
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
     from percall_broker.asgi import Message, Receive, Send
     from percall_broker.outbound.network import Deadlines
@@ -63,16 +63,25 @@ class Pipeline:
     entry: Entry
     refusal: BrokerError | None = None
     asked: list[tuple[SignedRequest, wire.EgressRequest]] = field(default_factory=list)
+    asks: list[bool] = field(default_factory=list)
+    """Of each request, whether it asks for the key."""
 
     def admit(self, request: SignedRequest) -> None:
         """Whoever asks."""
 
     async def __call__(
-        self, request: SignedRequest, head: wire.EgressRequest, now: float, steps: Steps, objection: BrokerError | None
+        self,
+        request: SignedRequest,
+        head: wire.EgressRequest,
+        now: float,
+        steps: Steps,
+        objection: BrokerError | None,
+        asks: Callable[[Entry], Awaitable[bool]],
     ) -> Permitted:
         steps.done("decide")
         if objection is not None:
             raise objection
+        self.asks.append(await asks(self.entry))
         self.asked.append((request, head))
         if self.refusal is not None:
             raise self.refusal
@@ -273,6 +282,17 @@ def test_a_body_slot_reframes_the_request(door: Door, api: FakeApi) -> None:
     seen = api.seen[-1]
     assert json.loads(seen.body) == {"api_key": CANARY, "q": "x"}
     assert seen.headers["content-length"] == str(len(seen.body))
+
+
+def test_the_record_hears_whether_a_request_asks_for_the_key(door: Door, api: FakeApi) -> None:
+    for headers in (BEARER, (("X-Token", PLACEHOLDER),), ()):
+        door.send(f"{api.url}/x", headers=headers)
+    door.pipeline.entry = replace(door.pipeline.entry, slots=(Slot("json", "/api_key"), Slot("query", "key")))
+    json_headers = (("Content-Type", "application/json"),)
+    for member, more in (("api_key", ""), ("token", ""), ("api_key", " " * 300_000)):
+        door.send(f"{api.url}/x", "POST", json_headers, json.dumps({member: PLACEHOLDER, "more": more}).encode())
+    door.send(f"{api.url}/x?key={PLACEHOLDER}")
+    assert door.pipeline.asks[-7:] == [True, False, False, True, False, True, True]
 
 
 def test_a_large_body_passes_through_the_spool_whole(door: Door, api: FakeApi) -> None:
