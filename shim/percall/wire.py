@@ -495,7 +495,8 @@ class ServerEntry:
 
     `probe_tool` with `probe_arguments` (a JSON object) is a read-only call that shows whether the server works; empty
     where there is none. `launches` and `keys` are how a client's config shows that it means this server: what it
-    launches (`percall.clients.launches`), and the variables and options that hold its key.
+    launches (`percall.clients.launches`), and the variables and options that hold its key. `deadline_seconds` is when a
+    call of it ends at the latest; 0 where the broker does not say.
     """
 
     name: str
@@ -516,6 +517,7 @@ class ServerEntry:
     probe_arguments: str = ""
     launches: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
+    deadline_seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,8 +153,8 @@ class Connections(Broker):
 class Laptop:
     """What a bridge needs of its shim, and the bridge."""
 
-    def __init__(self) -> None:
-        entry = wire.ServerEntry(name="far", version=1, delivery="relay", label="")
+    def __init__(self, deadline_seconds: int = 0) -> None:
+        entry = wire.ServerEntry("far", 1, "relay", "", deadline_seconds=deadline_seconds)
         granted = wire.GrantedServer(entry, tools=("*",))
         session = wire.Session("g1", "alice", "default", "laptop", "active", 0, False, 1, (granted,))
         login = home.Login("g1", URL, "default", "alice", "laptop", "file", time.time_ns())

@@ -37,6 +37,7 @@ def laptop_half(server: Server) -> wire.ServerEntry:
         probe_arguments=entry.probe.arguments if entry.probe else "",
         launches=entry.recognition.launches,
         keys=entry.key_names,
+        deadline_seconds=entry.deadline_seconds,
     )
 
 

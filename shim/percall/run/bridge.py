@@ -41,7 +41,7 @@ class Bridge:
         self._is_on = home.may_run(found)
         self._refusing: wire.Refusal | None = None
         self._requests = OpenRequests(self._send)
-        self._door = Door(shim, found.granted.entry.name)
+        self._door = Door(shim, found.granted.entry)
         self._session = mcp_session.McpSession(self._door, self.from_client)
         self._stateless = Stateless(self._door)
 
@@ -68,6 +68,8 @@ class Bridge:
 
     def granted(self, granted: wire.GrantedServer | None) -> None:
         """The broker filters lists and requests by itself."""
+        if granted is not None:
+            self._door.granted(granted.entry)
 
     def resume(self) -> None:
         """The grant is active (again)."""

@@ -325,6 +325,7 @@ class _Connection:
         """Read on."""
         if self._is_paused:
             self._is_paused = False
+            self._wait()
             self._watch()
             self._pool.loop.later(0.0, self._receive)  # what TLS has read already wakes nobody
 
@@ -338,8 +339,8 @@ class _Connection:
             self._pool.loop.unwatch(self._socket.fileno())
 
     def check(self, now: float) -> None:
-        """Give up when the broker has been silent for too long."""
-        if now > self._deadline:
+        """Give up when the broker has been silent for too long. Nobody listens while it is paused."""
+        if now > self._deadline and not self._is_paused:
             self._fail(self._pool.silence())
 
     def close(self) -> None:

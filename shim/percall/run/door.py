@@ -45,25 +45,35 @@ _BOTH = ("accept", "application/json, text/event-stream")
 _JSON = ("content-type", "application/json")
 _MAX_EVENT_BYTES = wire.MAX_FRAME_BYTES + 64 * 1024
 _NOT_FOUND = 404
+_LATE_SECONDS = 15.0
+"""How long after a call's deadline, at which the broker ends it, its answer may be on its way."""
 
 
 class Door:
     """The way to the server and back. `client` is the client's name and version, once it has said them."""
 
-    def __init__(self, shim: Shim, server: str) -> None:
+    def __init__(self, shim: Shim, entry: wire.ServerEntry) -> None:
         self.client = ""
         self._shim = shim
-        self._path = wire.PATH_RELAY + server
+        self._path = wire.PATH_RELAY + entry.name
+        self._patience = float("inf")
+        self.granted(entry)
 
-    def fetch(self, listener: Listener, method: str, body: bytes, headers: Headers) -> Fetch:
-        """A request, which is sent once it is started."""
+    def granted(self, entry: wire.ServerEntry) -> None:
+        """The server's entry, as it is now."""
+        deadline = entry.deadline_seconds
+        self._patience = deadline + _LATE_SECONDS if deadline else float("inf")
+
+    def fetch(self, listener: Listener, method: str, body: bytes, headers: Headers, *, endless: bool = False) -> Fetch:
+        """A request, which is sent once it is started. `endless`: no deadline ends it."""
         own = [("percall-client", http_headers.encoded(self.client))] if self.client else []
         if inherited := trace.inherited():
             own.append(("traceparent", inherited))
         own.append((wire.HEADER_SESSION, self._shim.approvals.session))
         if body:
             own += [_JSON, _BOTH]
-        return Fetch(self._shim.broker, listener, method, self._path, body, [*headers, *own])
+        patience = float("inf") if endless else self._patience
+        return Fetch(self._shim.broker, listener, method, self._path, body, [*headers, *own], patience)
 
     def message(self, data: bytes) -> tuple[dict[str, Any] | None, bytes]:
         """The frame of a message, and the line that it makes; None for what is none."""
@@ -107,6 +117,7 @@ class Fetch:
         path: str,
         body: bytes,
         headers: Headers,
+        patience: float,
     ) -> None:
         self._broker = broker
         self._listener = listener
@@ -124,7 +135,7 @@ class Fetch:
             headers=headers,
             began=self._began,
             ended=self._ended,
-            patience=float("inf"),  # the broker has the call's deadline; a lost connection, the system notices
+            patience=patience,  # the system notices a lost connection, and nobody else a broker that hangs
             once=method == "POST",
         )
 

@@ -114,7 +114,8 @@ class Pending:
         """Send it."""
         self.has_started = True
         self._asked, self._refusal = None, b""
-        self._fetch = self._door.fetch(self, "POST", self.line, self.headers)
+        endless = self.method == gate.LONG_LIVED
+        self._fetch = self._door.fetch(self, "POST", self.line, self.headers, endless=endless)
         self._fetch.start()
 
     def abandon(self) -> None:

@@ -117,7 +117,9 @@ class Standing:
             self._was_open = self._was_open and session == self._session
             self._session = session
             place = [("last-event-id", self._place)] if self._place else []
-            self._fetch = self._door.fetch(self, "GET", b"", [*session, ("accept", "text/event-stream"), *place])
+            self._fetch = self._door.fetch(
+                self, "GET", b"", [*session, ("accept", "text/event-stream"), *place], endless=True
+            )
             self._fetch.start()
 
     def close(self) -> None:
