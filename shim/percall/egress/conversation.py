@@ -376,24 +376,35 @@ def _location(value: str, listener: Listener, destination: Destination) -> str:
 
 def _first_line(chunks: Iterator[bytes]) -> tuple[bytes, bytes]:
     gathered = b""
-    for chunk in chunks:
-        gathered += chunk
-        line, newline, rest = gathered.partition(b"\n")
-        if newline:
-            return line, rest
-        if len(gathered) > wire.MAX_HEAD_BYTES:
-            break
-    raise WireError("wire.head", "The broker's answer has no head.")
+    with _lost_if_cut():
+        for chunk in chunks:
+            gathered += chunk
+            line, newline, rest = gathered.partition(b"\n")
+            if newline:
+                return line, rest
+            if len(gathered) > wire.MAX_HEAD_BYTES:
+                break
+    raise AnswerLost("The broker's answer has no head.")
+
+
+@contextlib.contextmanager
+def _lost_if_cut() -> Iterator[None]:
+    """Of a broker that has begun to answer, nobody may say that it was away, and the request not made."""
+    try:
+        yield
+    except BrokerUnreachable as error:
+        raise AnswerLost(error.message) from None
 
 
 def _refusal(answer: BrokerAnswer) -> PercallError:
     """What a status other than 200 says, in the broker's own words."""
     body = b""
     try:
-        for chunk in answer.chunks():
-            body += chunk
-            if len(body) > _MAX_ERROR_BYTES:
-                break
+        with _lost_if_cut():
+            for chunk in answer.chunks():
+                body += chunk
+                if len(body) > _MAX_ERROR_BYTES:
+                    break
     finally:
         answer.close()
     status = answer.status if answer.status >= 400 else _BAD_GATEWAY  # noqa: PLR2004 - client errors begin here

@@ -48,6 +48,8 @@ class Script:
     refusal: tuple[int, str] | None = None
     released: threading.Event | None = None
     is_cut_short: bool = False
+    cut_at: int | None = None
+    """After so many bytes of its answer's body nothing comes any more."""
 
 
 @dataclass
@@ -91,12 +93,17 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(status)
             self.send_header("content-length", str(len(data)))
             self.end_headers()
-            self.wfile.write(data)
+            self.wfile.write(data[: script.cut_at])
+            self.close_connection = True
             return
         self.send_response(200)
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
         first = wire.join(wire.encode(wire.EgressAnswer(script.status, script.headers)))
+        if script.cut_at is not None:
+            self.wfile.write(b"%x\r\n%s" % (len(first), first[: script.cut_at]))
+            self.close_connection = True
+            return
         for index, piece in enumerate((first, *script.pieces)):
             if index == 2 and script.released is not None:  # after the first piece
                 script.released.wait(20)
@@ -123,6 +130,8 @@ class Answer:
         try:
             while data := self._response.read1(65536):
                 yield data
+            if self._response.length:
+                raise ConnectionError  # which `read1` passes over
         except (http.client.HTTPException, OSError, AttributeError) as error:  # the last: closed by another thread
             raise BrokerUnreachable("broker.cut", "The broker's answer was cut short.") from error
 

@@ -250,6 +250,19 @@ def test_an_answer_that_breaks_off_is_never_passed_on_as_complete(opened: Stage)
         ask(opened.listen())
 
 
+@pytest.mark.parametrize(
+    "script", [Script(cut_at=9), Script(cut_at=0), Script(refusal=(502, "upstream.broken"), cut_at=9)]
+)
+def test_an_answer_that_breaks_off_in_its_head_is_told_as_lost(opened: Stage, script: Script) -> None:
+    opened.stand_in.answer = lambda *_: script
+    status, headers, body = ask(opened.listen(), "POST")
+    error = json.loads(body)["error"]
+    assert status == 502, "a 503 says that nothing was done: many clients make the request again"
+    assert headers["x-should-retry"] == "false"
+    assert error["code"] == "egress.unknown"
+    assert "unknown" in error["message"]
+
+
 def test_the_brokers_refusal_reaches_the_child_in_its_words(opened: Stage) -> None:
     opened.stand_in.answer = lambda *_: Script(refusal=(403, "request.rule"))
     status, _, body = ask(opened.listen())
