@@ -15,6 +15,7 @@ from harness.signing import SigningLaptop
 from harness.upstream import CANARY
 from integration.relaying import begun, call, events_of, first_id, opened, refusal_code, request, settled
 from percall import wire
+from percall.rpc.refusals import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -305,6 +306,7 @@ def test_a_revocation_cuts_an_open_stream(relayed: Served, remote: Remote, metho
         rest = stream.read()
     assert remote.gone.wait(20)
     assert (b"[grant.revoked]" in rest) == (method == "POST")
+    assert (UNKNOWN.encode() in rest) == (method == "POST")
 
 
 def test_a_subscription_has_no_deadline(relayed: Served, remote: Remote) -> None:
@@ -477,7 +479,9 @@ def test_a_server_that_misbehaves_is_named_and_the_call_settled(relayed: Served,
     assert answer.status == 200
     said = events_of(answer)[-1] if "event-stream" in answer.headers["content-type"] else answer.json
     assert said["result"]["isError"] is True
-    assert said["result"]["content"][0]["text"].endswith(f"[{code}]")
+    text = said["result"]["content"][0]["text"]
+    assert text.endswith(f"[{code}]")
+    assert (UNKNOWN in text) == (outcome == "unknown")
     settled(laptop, outcome)
     remote.released.set()
     assert process.memory_info().rss - before < 96 * 1024 * 1024

@@ -25,7 +25,7 @@ from percall import wire
 from percall.rpc import frames, gate, refusals
 from percall.rpc.tools import METHOD as TOOLS_LIST
 from percall_broker.crypto.seals import SealBroken
-from percall_broker.model.errors import BrokerError, Conflict, Forbidden, NotFound, Unavailable, UpstreamFailed
+from percall_broker.model.errors import BrokerError, Conflict, Forbidden, NotFound, Unavailable
 from percall_broker.model.keys import barred_key, gone_key, key_of
 from percall_broker.model.standing import barred, closed, require, unusable
 from percall_broker.outbound.streams import Use
@@ -302,9 +302,8 @@ class RelayPipeline:
             # Of a call whose stream is resumed, nobody knows by this request: it was sent by another one.
             if said is not None and (permitted is None or error.code in _NEVER_SENT):
                 seen.outcome = "failed"
-            elif isinstance(error, UpstreamFailed) and seen.call and seen.outcome == "unknown":
-                message = f"{error.message} Whether the server did anything is unknown."
-                raise UpstreamFailed(error.code, message, "Look at the upstream before trying again.") from error
+            if (told := of_open_call(error, seen)) is not error:
+                raise told from error
             raise
         finally:
             self._settled(identity, seen)  # 8
@@ -395,6 +394,14 @@ def _shut(grant: Grant, name: str, server: Server | None, now: float) -> Decisio
     if refused is None and server is not None:
         refused = another_door(server, relayed=True) or barred_key(grant, server)
     return refused
+
+
+def of_open_call(error: BrokerError, seen: Seen) -> BrokerError:
+    """The error that ends a request; of a call that the upstream may have looked at, it says that nobody knows."""
+    if not seen.call or seen.outcome != "unknown" or refusals.UNKNOWN in error.message:
+        return error
+    told = refusals.of_open_call(wire.Refusal(error.code, error.message, error.next_step))
+    return type(error)(told.code, told.message, told.next_step)
 
 
 _NEVER_SENT = frozenset({

@@ -22,7 +22,7 @@ from percall_broker.model.errors import BrokerError, NotFound, TooMany, Upstream
 from percall_broker.outbound.redaction import Redactor
 from percall_broker.outbound.streams import Leaving, StreamCut, ended_by_leaving
 from percall_broker.outbound.upstream import in_one_piece
-from percall_broker.pipeline.relay import Place
+from percall_broker.pipeline.relay import Place, of_open_call
 from percall_broker.relay import heads
 from percall_broker.relay.events import EventReader, message_event, read_event
 from percall_broker.relay.held import Held
@@ -98,7 +98,7 @@ class Exchange:
         except BrokerError as error:
             if not self._begun:
                 raise
-            await self._last_words(permitted, watch, error)
+            await self._last_words(permitted, watch, of_open_call(error, seen))
 
     async def _forward(self, permitted: Permitted, seen: Seen, watch: Watch) -> None:
         sending = self._upstream.send(

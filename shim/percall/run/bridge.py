@@ -83,8 +83,9 @@ class Bridge:
         self._refusing = refusal
         self._is_on = False
         for pending in self._requests.clear():
+            was_sent = pending.has_started and gate.is_gated(pending.method)
             pending.abandon()
-            self._answer_without_server(pending.frame, refusal)
+            self._answer_without_server(pending.frame, refusals.of_open_call(refusal) if was_sent else refusal)
         self._session.suspend()
         return is_news
 

@@ -187,3 +187,14 @@ def test_a_stream_that_was_open_tells_of_the_sessions_end(laptop: Laptop) -> Non
     laptop.says("tools/call", CALL, id="call")
     opens_again(laptop, "two")
     assert laptop.sent("tools/call").session == "two"
+
+
+def test_a_call_that_a_suspension_overtakes_is_unknown_and_one_that_has_not_gone_is_refused(laptop: Laptop) -> None:
+    begin(laptop)
+    laptop.says("tools/call", CALL, id="gone")
+    laptop.sent("tools/call")
+    laptop.bridge.refuse_all(SUSPENDED)
+    laptop.says("tools/call", CALL, id="late")
+    assert "Whether the server did anything is unknown" in told(laptop, "gone")
+    assert "unknown" not in told(laptop, "late")
+    assert all("[grant.suspended]" in told(laptop, request) for request in ("gone", "late"))
