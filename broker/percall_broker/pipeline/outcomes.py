@@ -1,7 +1,7 @@
 """Outcomes that the broker has seen itself, as of relayed calls: recorded beside the next call, in its commit.
 
-So no client waits for the record of what it has already. Where no call follows, they go after 40 ms; a broker that is
-killed before that leaves them to the sweep.
+So no client waits for the record of what it has already. Where no call follows, they go after 40 ms; what the store
+does not take then is offered again until it does. A broker that is killed before that leaves them to the sweep.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from percall_broker.pipeline.settle import Settle
 
 _PATIENCE_SECONDS = 0.04
+_AGAIN_SECONDS = 5.0
+_MOST_KEPT = 10_000
 
 log = structlog.get_logger()
 
@@ -32,6 +34,9 @@ class Outcomes:
         self._waiting: list[tuple[Identity, wire.Settlement]] = []
         self._going: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._kept: list[tuple[Identity, wire.Settlement]] = []
+        self._offering: asyncio.TimerHandle | None = None
+        self._is_closed = False
 
     def add(self, identity: Identity, settlement: wire.Settlement) -> None:
         """An outcome."""
@@ -45,18 +50,38 @@ class Outcomes:
             self._timer.cancel()
             self._timer = None
         waiting, self._waiting = self._waiting, []
-        for identity, settlement in waiting:
-            task = asyncio.create_task(self._record(identity, settlement))
-            self._going.add(task)
-            task.add_done_callback(self._going.discard)
+        self._start(waiting)
 
     async def close(self) -> None:
         """The broker ends: what waits is recorded first."""
+        self._is_closed = True
         self.go()
+        self._offer_again()
         await asyncio.gather(*self._going)
+
+    def _offer_again(self) -> None:
+        if self._offering is not None:
+            self._offering.cancel()
+            self._offering = None
+        kept, self._kept = self._kept, []
+        self._start(kept)
+
+    def _start(self, outcomes: list[tuple[Identity, wire.Settlement]]) -> None:
+        for identity, settlement in outcomes:
+            task = asyncio.create_task(self._record(identity, settlement))
+            self._going.add(task)
+            task.add_done_callback(self._going.discard)
 
     async def _record(self, identity: Identity, settlement: wire.Settlement) -> None:
         try:
             await self._settle.settle(identity, (settlement,), time.time())
         except Unavailable as error:
+            self._keep(identity, settlement, error)
+
+    def _keep(self, identity: Identity, settlement: wire.Settlement, error: Unavailable) -> None:
+        if self._is_closed or len(self._kept) >= _MOST_KEPT:
             log.warning("an outcome was not recorded; the sweep will", code=error.code)
+            return
+        self._kept.append((identity, settlement))
+        if self._offering is None:
+            self._offering = asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._offer_again)
