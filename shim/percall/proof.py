@@ -62,13 +62,24 @@ class DeviceKey:
         """The public half's thumbprint (RFC 7638), to which the grant is bound."""
         return base64url(sha256(f'{{"crv":"Ed25519","kty":"OKP","x":"{self._public}"}}'.encode()).digest())
 
-    def proof(self, method: str, url: str, token: str, nonce: str, body_digest: str) -> tuple[str, str]:
+    def proof(
+        self, method: str, url: str, token: str, nonce: str, body_digest: str, again: str = ""
+    ) -> tuple[str, str]:
         """The proof's id (`jti`) and the proof, a compact JWS, for one request.
 
-        `url` is without a query. An empty `token` or `nonce` is left out; `body_digest` comes from `digest`.
+        `url` is without a query. An empty `token` or `nonce` is left out; `body_digest` comes from `digest`. `again` is
+        the id of this request's earlier proof, whose answer was lost: a broker that has taken that takes this no more.
         """
-        jti = base64url(os.urandom(_JTI_BYTES))
-        claims = {"jti": jti, "htm": method, "htu": url, "iat": int(time.time()), "content_digest": body_digest}
+        jti = again or base64url(os.urandom(_JTI_BYTES))
+        claims: dict[str, str | int | bool] = {
+            "jti": jti,
+            "htm": method,
+            "htu": url,
+            "iat": int(time.time()),
+            "content_digest": body_digest,
+        }
+        if again:
+            claims["again"] = True
         if token:
             claims["ath"] = self._token_digest(token)
         if nonce:

@@ -15,6 +15,7 @@ from harness.signing import SigningLaptop
 from harness.upstream import CANARY
 from integration.relaying import begun, call, events_of, first_id, opened, refusal_code, request, settled
 from percall import wire
+from percall.proof import digest
 from percall.rpc.refusals import UNKNOWN
 
 if TYPE_CHECKING:
@@ -172,6 +173,27 @@ def test_a_captured_request_is_not_made_twice(relayed: Served, remote: Remote) -
         elsewhere = laptop.exchange("POST", "/mcp/hasty", body, headers)
         assert elsewhere.status == 401
     assert len(remote.seen) == 2
+
+
+def test_what_its_device_sends_again_is_taken_once_and_what_a_thief_does_is_told(
+    relayed: Served, remote: Remote
+) -> None:
+    laptop, grant = relayed.enrol("remote")
+    laptop.send("GET", wire.PATH_SESSION)  # for a nonce
+    for message in (call("get_item"), call("drop_everything"), request("tools/list")):
+        body = json.dumps(message).encode()
+        lost, headers = laptop.signed("POST", "/mcp/remote", body)
+        again = (laptop.url + "/mcp/remote", laptop.token, laptop.nonce, digest(body), lost)
+        repeated = {**headers, "DPoP": laptop.key.proof("POST", *again)[1]}
+        assert laptop.exchange("POST", "/mcp/remote", body, repeated).status == 200, "the first one has not arrived"
+        later = laptop.exchange("POST", "/mcp/remote", body, repeated)
+        assert (later.status, later.code) == (401, "request.repeated")
+        stolen = laptop.exchange("POST", "/mcp/remote", body, headers)
+        assert (stolen.status, stolen.code) == (401, "proof.replayed")
+    assert len(remote.seen) == 2
+    told = [json.loads(line) for line in relayed.stderr.text if grant.encode() in line]
+    assert {line["reason"] for line in told} == {"proof.replayed"}
+    assert len(told) == 3
 
 
 def test_a_stranger_reaches_no_server(relayed: Served, remote: Remote) -> None:

@@ -33,13 +33,15 @@ _LAST_SECOND = 253402300800  # of the year 9999
 class Proof:
     """A proof that holds: its id, the thumbprint of the key that made it, and the nonce that it names, if any.
 
-    `body_digest` is of the body that it was made for, as it claims.
+    `body_digest` is of the body that it was made for, as it claims. `again`: its request was sent before under this id,
+    and the answer was lost, says whoever signed.
     """
 
     jti: str
     thumbprint: str
     nonce: str | None
     body_digest: object
+    again: bool = False
 
 
 def digest(data: bytes) -> str:
@@ -83,7 +85,7 @@ def verify_head(jws: str, *, method: str, url: str, token_digest: str | None, no
         raise _refused("id", "The proof's id is not 16 bytes of base64url.")
     if "nonce" in claims and type(nonce) is not str:
         raise _refused("nonce", "The proof's nonce is not a string.")
-    return Proof(jti, key.thumbprint, nonce, claims.get("content_digest"))
+    return Proof(jti, key.thumbprint, nonce, claims.get("content_digest"), claims.get("again") is True)
 
 
 @lru_cache(maxsize=_REMEMBERED_PROOFS)

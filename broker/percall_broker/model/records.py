@@ -105,12 +105,14 @@ class Identity:
     """Who asked: the grant, and the id (`jti`) of the proof, which names the call, request or change that it opens.
 
     `presence` is how the person showed that they were there: passphrase, passkey, or empty where they did not;
-    `automation` where a program changes something, which has no presence.
+    `automation` where a program changes something, which has no presence. `again`: the device says that it sends the
+    request a second time, since the first answer was lost.
     """
 
     grant: Grant
     jti: str
     presence: str = ""
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

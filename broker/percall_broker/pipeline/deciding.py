@@ -94,7 +94,7 @@ class Deciding:
 
             # Not recorded, though nothing has changed since the last look: then this id was here before.
             if seen == (grant.version, server.version, key):
-                raise replayed()
+                raise replayed(identity)
             seen = (grant.version, server.version, key) if attempt else None
         raise Conflict("call.changing", "The grant or the server keeps changing.", "Try again.")
 
@@ -149,7 +149,7 @@ class Deciding:
             _note(steps, identity, server, decision)
             return Decided(identity, decision, None)
         if not statements or await self._recorder.is_recorded(identity):
-            raise replayed()
+            raise replayed(identity)
         if await self._approvals.asks_for_more(identity, now):
             return await self._refused(identity, server.name, server, asked, many(decision), caller, steps, now)
         return None
@@ -166,7 +166,7 @@ class Deciding:
         now: float,
     ) -> Decided:
         if not await self._recorder.refusal(identity, name, asked, decision, caller.client, now):
-            raise replayed()
+            raise replayed(identity)
         steps.done("record")
         self._metrics.call_decided(server, decision)
         _note(steps, identity, server, decision)

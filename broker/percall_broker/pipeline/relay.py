@@ -338,7 +338,7 @@ class RelayPipeline:
             elif fresh:
                 require(shut)
         if await self._recorder.is_recorded(identity, "request"):
-            raise replayed()
+            raise replayed(identity)
         raise Conflict("request.changing", "The grant or the server keeps changing.", "Try again.")
 
     async def _permitted(

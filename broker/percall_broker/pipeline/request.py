@@ -227,7 +227,7 @@ class RequestPipeline:
         self, identity: Identity, head: wire.EgressRequest, calls: tuple[str, ...], now: float
     ) -> BrokerError:
         if await self._store.fetch("is_recorded", kind="request", id=identity.jti):
-            return replayed()
+            return replayed(identity)
         rows = await self._store.fetch("read_window", call=calls[0]) if calls else []
         if not rows:
             return Forbidden("window.unknown", "The request could not be recorded, so it was not made.")
@@ -255,7 +255,7 @@ class RequestPipeline:
         tool = attributed[0]["tool"] if attributed else ""
         decision = Decision(permitted=False, code=refusal.code, message=refusal.message)
         if not await self._recorder.request_refusal(identity, head, calls, tool, decision, now):
-            raise replayed()
+            raise replayed(identity)
 
 
 def _note(

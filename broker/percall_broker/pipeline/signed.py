@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING
 
 from percall_broker.crypto.proofs import MAX_SKEW_SECONDS
 from percall_broker.model.errors import BrokerError, Forbidden, Unauthenticated
-from percall_broker.model.records import Identity
 from percall_broker.model.standing import barred, require
 from percall_broker.store.protocol import Statement
 
 if TYPE_CHECKING:
     from percall_broker.crypto.tokens import GrantToken
-    from percall_broker.model.records import Grant
+    from percall_broker.model.records import Grant, Identity
     from percall_broker.stages.authenticate import Authenticator, SignedRequest
     from percall_broker.stages.lookup import Lookup
     from percall_broker.stages.presence import Presence
@@ -70,7 +69,7 @@ class Signed:
         remember = Statement("remember_proof", {"jti": identity.jti, "expires_at": int(now) + 2 * MAX_SKEW_SECONDS})
         if not (await self._store.append(remember))[0]:
             with naming(identity):
-                raise replayed()
+                raise replayed(identity)
         return identity
 
     async def administrator(self, request: SignedRequest, now: float) -> Identity:
@@ -149,11 +148,18 @@ def renewed(identity: Identity, grant: Grant) -> Identity:
         return identity
     if grant.device != identity.grant.device:
         raise Unauthenticated("proof.device", "The grant is another device's by now.", challenge="invalid_dpop_proof")
-    return Identity(grant, identity.jti)
+    return replace(identity, grant=grant)
 
 
-def replayed() -> Unauthenticated:
-    """The refusal of a request that was here before."""
+def replayed(identity: Identity) -> Unauthenticated:
+    """The refusal of a request that was here before. A device that has said so itself attacks nobody."""
+    if identity.again:
+        return Unauthenticated(
+            "request.repeated",
+            "This request was here before, and its answer was lost on the way.",
+            challenge="invalid_dpop_proof",
+            tried=False,
+        )
     return Unauthenticated(
         "proof.replayed", "A request with this proof was here before.", challenge="invalid_dpop_proof"
     )

@@ -102,4 +102,4 @@ class Authenticator:
             )
         if not self._nonces.holds(proof.nonce, now):
             raise Unauthenticated("proof.nonce", "The proof needs this broker's nonce.", challenge="use_dpop_nonce")
-        return Identity(grant, proof.jti)
+        return Identity(grant, proof.jti, again=proof.again)

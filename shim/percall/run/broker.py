@@ -86,11 +86,13 @@ class Signer:
             self.is_ready = True
             self._gate.release()
 
-    def headers(self, method: str, path: str, body_digest: str) -> tuple[str, list[tuple[str, str]]]:
-        """The proof's id, and the headers of a signed request. Raises IdentityError while there is no identity."""
+    def headers(self, method: str, path: str, body_digest: str, again: str = "") -> tuple[str, list[tuple[str, str]]]:
+        """The proof's id, and the headers of a signed request. `again`: the id that its proof had when its answer was
+        lost. Raises IdentityError while there is no identity.
+        """
         if self._key is None:
             raise self.failure or IdentityError("identity.waiting", "The device key has not been read yet.")
-        jti, proof = self._key.proof(method, self.address.url(path), self._token, self.nonce, body_digest)
+        jti, proof = self._key.proof(method, self.address.url(path), self._token, self.nonce, body_digest, again)
         return jti, [
             ("authorization", f"DPoP {self._token}"),
             ("dpop", proof),
@@ -296,8 +298,8 @@ class SignedRequest:
     """One request on its way, signed when it is sent, with the one repetition that a nonce may take.
 
     `answered` gets the status, the headers and the body, whatever the status. `headers` come on top of those that sign.
-    `once`: it does something each time that it is taken; where its connection breaks, it goes out again under the proof
-    that it had, which a broker takes but once. Every other is signed anew. For the rest see `Exchange`.
+    `once`: it does something each time that it is taken; where its connection breaks, it goes out again under the id
+    that its proof had, which a broker takes but once. Every other gets a new one. For the rest see `Exchange`.
     """
 
     __slots__ = (
@@ -311,6 +313,7 @@ class SignedRequest:
         "_headers",
         "_is_again",
         "_is_repeated",
+        "_jti",
         "_method",
         "_once",
         "_path",
@@ -349,6 +352,7 @@ class SignedRequest:
         self._patience = patience
         self._once = once
         self._is_again = False
+        self._jti = ""
         self._is_repeated = False
         self._exchange: Exchange | None = None
         self.is_cancelled = False
@@ -371,7 +375,8 @@ class SignedRequest:
             return
         from percall.proof import digest  # noqa: PLC0415 - loads libsodium, which a start need not wait for
 
-        _, headers = signer.headers(self._method, self._path, digest(self._body))
+        again = self._jti if self._once and self._is_again else ""
+        self._jti, headers = signer.headers(self._method, self._path, digest(self._body), again)
         head = request_head(signer.address, self._method, self._path, [*headers, *self._headers], len(self._body))
         self._exchange = Exchange(
             head + self._body,
@@ -381,7 +386,8 @@ class SignedRequest:
             began=self._began,
             ended=self._ended,
             patience=self._patience,
-            again=None if self._once else self._again,
+            again=self._again,
+            once=self._once,
         )
         self._exchange.is_retry = self._is_again
         self._broker.exchange(self._exchange)

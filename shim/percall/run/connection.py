@@ -46,7 +46,8 @@ class Exchange:
     200 piece by piece, after `began` got its headers; then `ended` tells of its end, or `failed` of one that came too
     soon (without `ended`: of any). A streamed answer with `ended` waits while the pool is paused. `patience`, if given,
     is how many seconds the broker may be silent. `again`, if given, makes the request anew where its connection broke;
-    else the same bytes are sent again. `was_sent`: the broker may have seen some of the request.
+    else the same bytes are sent again. `once`: the broker takes it only once. `was_sent`: the broker may have seen some
+    of the request.
     """
 
     __slots__ = (
@@ -58,6 +59,7 @@ class Exchange:
         "ended",
         "failed",
         "is_retry",
+        "once",
         "patience",
         "request",
         "stream",
@@ -75,8 +77,10 @@ class Exchange:
         ended: Callable[[], None] | None = None,
         patience: float | None = None,
         again: Callable[[], None] | None = None,
+        once: bool = False,
     ) -> None:
         self.again = again
+        self.once = once
         self.request = request
         self.done = done
         self.failed = failed
@@ -133,12 +137,12 @@ class Pool:
             self._open()
 
     def _free(self, exchange: Exchange) -> _Connection | None:
-        """One to send it on at once. What is not made anew goes out on none that has rested for long: should that
+        """One to send it on at once. What is taken only once goes out on none that has rested for long: should that
         break, nobody could tell whether it had arrived.
         """
         while self._idle:
             connection = self._idle.pop()
-            if exchange.again is not None or time.monotonic() < connection.free_since + _RESTED_SECONDS:
+            if not exchange.once or time.monotonic() < connection.free_since + _RESTED_SECONDS:
                 return connection
             connection.close()
         return None
