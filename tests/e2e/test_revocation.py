@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from harness.processes import wait_for
+from harness.processes import keyed_entry, wait_for
+from harness.upstream import CANARY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,6 +122,21 @@ def test_a_resumed_grant_works_again_in_the_session_that_was_suspended(broker: B
         client.initialize()
         broker.administrator.administer("grant", "suspend", grant_of(broker, person))
         assert client.call("get_item")["isError"] is True
+
+
+def test_a_removed_server_is_told_as_that_and_used_once_it_is_added_again(
+    broker: Broker, upstream: Upstream, person: str
+) -> None:
+    server = f"keyed-{person}"
+    broker.add_server(server, keyed_entry(upstream.url), CANARY)
+    with broker.enrol(person, server).client(server) as client:
+        client.initialize()
+        broker.administrator.administer("server", "remove", server)
+        client.stderr.until(b"[server.removed]")
+        for _ in range(2):  # by the broker or by the shim
+            assert "no longer in the broker's catalogue" in client.call_text("get_item")
+        broker.add_server(server, keyed_entry(upstream.url), CANARY)
+        wait_for(lambda: not client.call("get_item").get("isError"), "it is there again")
 
 
 def test_an_expired_grant_is_refused_and_says_so(broker: Broker, person: str) -> None:

@@ -222,11 +222,9 @@ class Shim:
         if session.state != "active":
             self.grant_ended(session.refusal or standing_refusal(session.state))
         elif granted is None:
-            self.grant_ended(
-                wire.Refusal(
-                    "grant.server", f"The grant no longer names the server {self._name!r}.", "Ask your administrator."
-                )
-            )
+            # As the broker says it: what a grant names never changes.
+            gone = f"The server {self._name!r} is no longer in the broker's catalogue."
+            self.grant_ended(wire.Refusal("server.removed", gone, "Ask your administrator."))
         elif granted.refusal is not None:
             self.grant_ended(granted.refusal)
         elif not self._server.is_running and not self._is_stopping and not self._finishing:
