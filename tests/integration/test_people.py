@@ -391,6 +391,7 @@ def test_an_open_stream_is_cut(served: Served, upstream: Upstream, how: str) -> 
         finally:
             if how not in {"remove", "suspend"}:
                 change(served, "/freezes/lift", frozen)
+    assert not [line for line in served.stderr.text if b'"level": "error"' in line], "it is no fault"
 
 
 # --- administrators ---------------------------------------------------------------------------------------------------

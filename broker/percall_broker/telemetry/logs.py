@@ -16,6 +16,8 @@ import structlog
 
 _MOST_CHARACTERS = 200
 _WARNINGS = "py.warnings"
+_ORDINARY = frozenset({("uvicorn.error", "ASGI callable returned without completing response.")})
+"""How an answer that has begun is broken off, as when a grant is revoked: no fault, whatever the library calls it."""
 
 log = structlog.get_logger()
 
@@ -60,6 +62,8 @@ class _Libraries(logging.Handler):
     """What the standard library's loggers are told."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if (record.name, record.msg) in _ORDINARY:
+            return
         kind = record.exc_info[0] if record.exc_info else None
         said = record.getMessage() if record.name == _WARNINGS else str(record.msg)  # which is `%s` there
         log.log(
