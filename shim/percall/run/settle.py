@@ -20,6 +20,8 @@ _PATIENCE_SECONDS = 0.04
 _AGAIN_SECONDS = 5.0
 _MOST_AT_ONCE = 200
 _MOST_WAITING = 10_000
+_PASSING = frozenset({"proof.time", "request.rate"})
+"""Refusals that a clock which is set right, or some patience, ends: what they refused is still true then."""
 
 
 class Settlements:
@@ -80,7 +82,7 @@ class Settlements:
             return
 
         def failed(error: PercallError) -> None:
-            if isinstance(error, BrokerRefusal):  # it will not take them later either
+            if isinstance(error, BrokerRefusal) and error.code not in _PASSING:  # it will not take them later either
                 self.gone(taken)
             else:
                 self.put_back(taken, _AGAIN_SECONDS)
