@@ -39,6 +39,7 @@ from percall_broker.pipeline.readiness import Readiness
 from percall_broker.pipeline.relay import RelayPipeline
 from percall_broker.pipeline.replicas import Replicas
 from percall_broker.pipeline.request import RequestPipeline
+from percall_broker.pipeline.retention import Retention
 from percall_broker.pipeline.sessions import Sessions
 from percall_broker.pipeline.settle import Settle
 from percall_broker.pipeline.sign_in import SignIn
@@ -110,6 +111,7 @@ class Broker:
     readiness: Readiness
     attacks: Attacks
     expiries: Expiries
+    retention: Retention
     webhooks: Webhooks
     console: Console
 
@@ -195,7 +197,8 @@ async def compose(
     replicas = Replicas(store, public_url)
     administration = Administration.over(store, ledger, vault, lookup, arguments)
     readiness = Readiness(replicas.beat, partial(check_schema, store), vault)
-    expiries = Expiries(store, settings.key_days * DAY_SECONDS if settings is not None else 0)
+    key_days, arguments_days = (settings.key_days, settings.arguments_days) if settings is not None else (0, 0)
+    expiries = Expiries(store, key_days * DAY_SECONDS)
     approvals = Approvals.over(ledger, arguments, shapes, public_url)
     return Broker(
         public_url=public_url,
@@ -251,6 +254,7 @@ async def compose(
         replicas=replicas,
         attacks=Attacks(store, lookup, metrics, replicas.own_id),
         expiries=expiries,
+        retention=Retention(store, arguments_days * DAY_SECONDS),
         webhooks=Webhooks(store, vault, Posting(), metrics, replicas.own_id),
         readiness=readiness,
         console=Console.over(
@@ -325,7 +329,7 @@ async def _sweep(broker: Broker) -> None:
 
 
 async def _look_ahead(broker: Broker) -> None:
-    """What will expire is announced; events that are long over are forgotten."""
+    """What will expire is announced; what is over for long is forgotten, and arguments as the settings say."""
     while True:
         now = time.time()
         try:
@@ -333,6 +337,8 @@ async def _look_ahead(broker: Broker) -> None:
             await broker.webhooks.purge(now)
             await broker.tasks.forget(now)
             await broker.approvals.forget(now)
+            if erased := await broker.retention.erase(now):
+                log.info("arguments erased", calls=erased)
         except Unavailable as error:
             log.warning("looking ahead failed", code=error.code)
         await asyncio.sleep(EXPIRIES_SECONDS)

@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     `oidc_issuer` empty: nobody signs in, people have invites; `oidc_groups` maps the provider's groups to groups here,
     `oidc_days` is how long a sign-in holds.
     `key_days` is how old an upstream key may become before that is told; 0 for any age.
+    `arguments_days` is how long the sealed arguments of calls are kept; 0 for ever.
     """
 
     model_config = SettingsConfigDict(env_prefix="PERCALL_BROKER_", extra="forbid", frozen=True)
@@ -74,6 +75,7 @@ class Settings(BaseSettings):
     oidc_groups: dict[str, str] = Field(default_factory=dict)
     oidc_days: int = Field(7, ge=1, le=366)
     key_days: int = Field(0, ge=0, le=3660)
+    arguments_days: int = Field(0, ge=0, le=3660)
     data_keys_kept_seconds: int = Field(300, ge=0, le=7 * 86400)
     transit_address: str = ""
     transit_token_file: Path | None = None

@@ -11,6 +11,7 @@ import pytest
 
 from harness.statements import SEEDS, call, outcome, redemption, request, seeds, startup
 from percall_broker.model.errors import Conflict, InvalidInput, Unavailable
+from percall_broker.pipeline.retention import Retention
 from percall_broker.store import Statement, Store, migrate, open_store
 from percall_broker.store.schema import MIGRATIONS
 from percall_broker.store.sqlite import connect
@@ -118,6 +119,23 @@ async def test_arguments_are_stored_only_with_the_record_made_for_them(store: St
     assert replay == [[], []]
     assert orphan == [[]]
     assert await store.fetch("read_arguments", call="a") == [{"sealed": b"\x00sealed"}]
+
+
+async def test_arguments_are_erased_once_they_are_old_and_the_record_of_their_calls_stands(store: Store) -> None:
+    day_ms = 86_400_000
+    times = {f"c{number}": number * day_ms // 500 for number in range(1200)}  # 500 calls a day
+    for name, time_ms in times.items():
+        kept = Statement("store_arguments", {"call": name, "entry": f'{{"call":"{name}"}}', "sealed": b"sealed"})
+        await store.append(call(name, time_ms=time_ms), kept)
+    retention = Retention(store, 86_400)
+    assert await Retention(store, 0).erase(1e9) == 0
+    assert await retention.erase(2.0 * 86_400) == 500
+    assert await retention.erase(2.0 * 86_400) == 0
+    assert await retention.erase(3.1 * 86_400) == 550
+    left = [name for name in times if await store.fetch("read_arguments", call=name)]
+    assert left == [name for name, time_ms in times.items() if time_ms >= 2.1 * day_ms]
+    assert await permitted(store) >= set(list(times)[-1000:])
+    assert await Retention(store, 3600).erase(9.0 * 86_400) == 150
 
 
 async def test_of_200_parallel_redemptions_one_wins(store: Store) -> None:
