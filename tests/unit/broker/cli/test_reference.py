@@ -11,6 +11,7 @@ from typer.main import get_command
 
 from percall_broker.cli.root import application
 from percall_broker.model import entry_file
+from percall_broker.pipeline.attacks import KNOWN, MANY, is_attack
 from percall_broker.settings import Settings
 
 if TYPE_CHECKING:
@@ -94,6 +95,14 @@ def test_no_command_takes_a_key_on_its_command_line() -> None:
     naming = {"--secret-version", "--secret-owner"}  # say which key, never the key
     found = {option for option in options if "secret" in option or option == "--key"}
     assert found - naming == {"--secret-stdin"}
+
+
+def test_every_reason_of_an_attack_is_explained_and_no_other() -> None:
+    table = REFERENCE.partition("| reason | what came |")[2].partition("\n\n")[0]
+    explained = set(re.findall(r"`([a-z_.*]+)`", "".join(re.findall(r"^\|([^|]+)\|", table, re.MULTILINE))))
+    families = {code.partition(".")[0] for code in KNOWN if is_attack(f"{code.partition('.')[0]}.another")}
+    single = {code for code in KNOWN if code.partition(".")[0] not in families}
+    assert explained == {f"{family}.*" for family in families} | single | {MANY[0]}
 
 
 def test_every_setting_of_an_entry_is_documented() -> None:
