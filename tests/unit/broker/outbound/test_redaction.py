@@ -1,0 +1,72 @@
+"""Each form in which an API may give the key back is struck out; the forms stand here in full, apart from our own code."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+
+import pytest
+
+from percall_broker.outbound.redaction import MUCH_BYTES, Redactor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KEY = b"p/q+r \"s'&<t>"
+NOT_ASCII = "schl\u00fcssel".encode()
+
+
+@pytest.mark.parametrize(
+    ("key", "form"),
+    [
+        (KEY, KEY),
+        (KEY, b"p%2Fq%2Br%20%22s%27%26%3Ct%3E"),
+        (KEY, b"p%2fq%2br%20%22s%27%26%3ct%3e"),
+        (KEY, b"p/q%2Br%20%22s%27%26%3Ct%3E"),
+        (KEY, b"p/q%2br%20%22s%27%26%3ct%3e"),
+        (KEY, b"p%2Fq%2Br+%22s%27%26%3Ct%3E"),
+        (KEY, b"p%2fq%2br+%22s%27%26%3ct%3e"),
+        (KEY, b"p/q+r \\\"s'&<t>"),
+        (KEY, b"p\\/q+r \\\"s'&<t>"),
+        (KEY, b'p/q\\u002br \\"s\\u0027\\u0026\\u003ct\\u003e'),
+        (KEY, b"702f712b7220227327263c743e"),
+        (KEY, b"702F712B7220227327263C743E"),
+        (NOT_ASCII, b"schl\\u00fcssel"),
+        (NOT_ASCII, b"schl%C3%BCssel"),
+        ('\u00fc"'.encode(), '\u00fc\\"'.encode()),
+        (b"aba", b"aba"),
+    ],
+)
+def test_a_form_of_the_key_is_struck_out_at_its_length(key: bytes, form: bytes) -> None:
+    answer = b'{"a":"' + form + b'"}'
+    struck = b'{"a":"' + b"*" * len(form) + b'"}'
+    assert Redactor(key).redact(answer) == struck
+    redactor = Redactor(key)
+    assert b"".join([*(redactor.feed(bytes([byte])) for byte in answer), redactor.flush()]) == struck
+    much = Redactor(key)
+    assert much.feed(b"." * MUCH_BYTES) == b"." * MUCH_BYTES
+    assert much.feed(answer) + much.flush() == struck
+
+
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+@pytest.mark.parametrize("before", [b"", b"u", b"u:", b"u:p"])
+@pytest.mark.parametrize("key", [b"???>>>~~~~", b"12345678", b">>>>>>>>"])
+def test_the_key_within_base64_is_struck_out_wherever_it_begins(
+    encode: Callable[[bytes], bytes], before: bytes, key: bytes
+) -> None:
+    text = encode(before + key)
+    first, last = -(-len(before) * 8 // 6), (len(before) + len(key)) * 8 // 6
+    assert Redactor(key).redact(text) == text[:first] + b"*" * (last - first) + text[last:]
+
+
+@pytest.mark.parametrize(
+    ("key", "answer", "struck"), [(b"aa", b"xaaax", b"x***x"), (b"aba", b"abab", b"***b"), (b"aba", b"ababa", b"*****")]
+)
+def test_a_key_that_begins_within_itself_leaves_no_rest_however_it_comes(
+    key: bytes, answer: bytes, struck: bytes
+) -> None:
+    assert Redactor(key).redact(answer) == struck
+    for size in range(1, len(answer) + 1):
+        redactor = Redactor(key)
+        pieces = [redactor.feed(answer[at : at + size]) for at in range(0, len(answer), size)]
+        assert b"".join([*pieces, redactor.flush()]) == struck
