@@ -110,6 +110,7 @@ def test_an_es256_signature_is_of_fixed_length() -> None:
     assert public.holds(b"m", raw)
     assert not public.holds(b"m", der)
     assert not public.holds(b"m", raw + b"\0")
+    assert not public.holds(b"m", raw[:32] + b"\0" + raw[32:]), "the same numbers, written otherwise"
     assert not public.holds(b"x", raw)
 
 
