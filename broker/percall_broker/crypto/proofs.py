@@ -96,7 +96,7 @@ def _signed(jws: str) -> tuple[jwk.PublicKey, Mapping[str, Any]]:
     # 1. Three parts, each canonical base64url.
     signed, _, signature_text = jws.rpartition(".")
     header_text, _, claims_text = signed.partition(".")
-    if not header_text or not claims_text or "." in claims_text:
+    if not header_text or not claims_text:
         raise _refused("form", "The proof is not a compact JWS.")
 
     # 2. The header: dpop+jwt, one of two algorithms, a sound key of that algorithm, and nothing else.
