@@ -67,13 +67,25 @@ def test_the_callers_own_authorization_does_not_travel_beside_another_slot() -> 
     assert changed.headers == (("x-api-key", KEY),)
 
 
+@pytest.mark.parametrize("value", [f"x{PLACEHOLDER}", f"{PLACEHOLDER}x", f"Bearer {PLACEHOLDER}"])
+def test_a_header_that_holds_the_placeholder_and_more_gets_nothing(value: str) -> None:
+    request = Outgoing((("X-Api-Key", value),), None)
+    assert inject([Slot("header", "X-Api-Key")], PLACEHOLDER, KEY, request) == (Outgoing((), None), False)
+
+
 def test_basic_replaces_the_part_that_it_names_and_only_that() -> None:
     request = Outgoing((("Authorization", basic("ada", PLACEHOLDER)),), None)
     assert inject([Slot("basic", "password")], PLACEHOLDER, KEY, request)[0].headers[0][1] == basic("ada", KEY)
     assert inject([Slot("basic", "username")], PLACEHOLDER, KEY, request) == (Outgoing((), None), False)
+    named = Outgoing((("Authorization", basic(PLACEHOLDER, "x")),), None)
+    assert inject([Slot("basic", "username")], PLACEHOLDER, KEY, named)[0].headers[0][1] == basic(KEY, "x")
+    assert inject([Slot("basic", "password")], PLACEHOLDER, KEY, named) == (Outgoing((), None), False)
 
 
-@pytest.mark.parametrize("value", ["Basic !!!", "Basic " + base64.b64encode(b"nocolon").decode(), "Basic"])
+@pytest.mark.parametrize(
+    "value",
+    ["Basic !!!", "Basic " + base64.b64encode(b"nocolon").decode(), "Basic", basic("ada", PLACEHOLDER) + "!"],
+)
 def test_broken_basic_credentials_get_nothing(value: str) -> None:
     assert not inject([Slot("basic", "password")], PLACEHOLDER, KEY, Outgoing((("Authorization", value),), None))[1]
 
@@ -85,8 +97,11 @@ def test_a_query_parameter_is_replaced_and_its_neighbours_keep_their_bytes() -> 
     assert changed.query == f"a=%41+b&key=a%20b%26c&z={PLACEHOLDER}"
 
 
-def test_a_query_parameter_that_occurs_twice_gets_nothing() -> None:
-    assert not inject([Slot("query", "key")], PLACEHOLDER, KEY, Outgoing((), f"key={PLACEHOLDER}&key=1"))[1]
+@pytest.mark.parametrize(
+    "query", [f"key={PLACEHOLDER}&key=1", f"key=x{PLACEHOLDER}", f"key={PLACEHOLDER}%26", f"KEY={PLACEHOLDER}"]
+)
+def test_a_query_parameter_that_occurs_twice_or_is_not_the_placeholder_alone_gets_nothing(query: str) -> None:
+    assert not inject([Slot("query", "key")], PLACEHOLDER, KEY, Outgoing((), query))[1]
 
 
 def test_a_json_field_is_replaced_byte_by_byte() -> None:
@@ -128,6 +143,14 @@ def test_a_form_field_is_replaced() -> None:
     changed, used = inject([Slot("form", "token")], PLACEHOLDER, "a b&c", request)
     assert used
     assert changed.body == f"token=a+b%26c&text={PLACEHOLDER}+b".encode()
+
+
+@pytest.mark.parametrize(
+    "headers", [(), JSON, (("content-type", "text/plain"),), (*FORM, ("content-encoding", "gzip"))]
+)
+def test_a_body_that_is_no_plain_form_gets_nothing(headers: tuple[tuple[str, str], ...]) -> None:
+    request = Outgoing(headers, None, f"token={PLACEHOLDER}".encode())
+    assert inject([Slot("form", "token")], PLACEHOLDER, KEY, request) == (request, False)
 
 
 def test_several_slots_are_each_filled() -> None:
