@@ -66,7 +66,7 @@ def test_odd_spellings_of_loopback_are_resolved_and_then_refused(host: str) -> N
 def test_a_loopback_origin_goes_nowhere_else() -> None:
     assert list(asyncio.run(loopback_addresses(system_resolver, "127.0.0.1", 80))) == ["127.0.0.1"]
     with pytest.raises(UpstreamFailed):
-        asyncio.run(loopback_addresses(resolver("8.8.8.8"), "localhost", 80))
+        asyncio.run(loopback_addresses(resolver("127.0.0.1", "8.8.8.8"), "localhost", 80))
 
 
 def test_a_name_without_addresses_is_an_upstream_failure() -> None:
