@@ -19,7 +19,9 @@ def test_a_plain_head_is_read_as_it_came() -> None:
         pytest.param(b"Host: x\r\nContent-Length: 1\r\nContent-Length: 1", id="length twice"),
         pytest.param(b"Host: x\r\nContent-Length: 5, 5", id="length list"),
         pytest.param(b"Host: x\r\nContent-Length: +5", id="signed length"),
+        pytest.param(b"Host: x\r\nContent-Length: " + b"1" * 16, id="length beyond all measure"),
         pytest.param(b"Host: x\r\nHost: x", id="host twice"),
+        pytest.param(b"Host: x\r\nAuthorization: a\r\nAuthorization: b", id="authorization twice"),
         pytest.param(b"Accept: x", id="no host"),
         pytest.param(b"Host: x\r\nTE: trailers\r\nTE: trailers", id="TE twice"),
         pytest.param(b"Host: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked", id="encoding twice"),
@@ -37,6 +39,17 @@ def test_what_two_parsers_could_read_differently_is_refused(lines: bytes) -> Non
     with pytest.raises(WireError) as caught:
         request_head.read(b"POST / HTTP/1.1\r\n" + lines + b"\r\n\r\n")
     assert caught.value.code == "http.ambiguous"
+
+
+def test_chunks_are_of_http_1_1_alone() -> None:
+    with pytest.raises(WireError):
+        request_head.read(b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n")
+
+
+@pytest.mark.parametrize("name", ["TE", "Trailer", "Proxy-Authorization", "Upgrade", "Keep-Alive", "X-Hop"])
+def test_what_is_between_neighbours_is_not_sent_on(name: str) -> None:
+    head = request_head.read(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: x-hop\r\nA: b\r\n%b: c\r\n\r\n" % name.encode())
+    assert head.sent_on() == (("a", "b"),)
 
 
 @pytest.mark.parametrize(
