@@ -33,6 +33,7 @@ def test_answers_are_read_across_any_borders(answer: bytes, status: int, body: b
         b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: +5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: \xb2\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length : 5\r\n\r\n",
@@ -53,6 +54,22 @@ def test_an_answer_that_is_cut_short_is_no_answer() -> None:
     reader.feed(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhel")
     with pytest.raises(BrokerUnreachable):
         reader.feed_eof()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nConnection: Close\r\ncontent-length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\n\r\nok",
+    ],
+)
+def test_after_an_answer_that_ends_its_connection_nothing_else_is_sent_on_it(answer: bytes) -> None:
+    reader = ResponseReader()
+    reader.feed(answer)
+    if not reader.complete:
+        reader.feed_eof()
+    assert (reader.take(), reader.complete, reader.reusable) == (b"ok", True, False)
 
 
 def test_bytes_after_the_answer_are_left_over() -> None:
