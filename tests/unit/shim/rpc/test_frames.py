@@ -44,6 +44,7 @@ def test_the_last_line_needs_no_line_end() -> None:
         b'{"method":"x","task\\u0049d":1,"params":{"TASKID":1}}',
         b'{"param\xc5\xbf":{}}',
         b'{"method":7}',
+        b'{"method":\r"x"}',
         b"\xef\xbb\xbf{}",
         b'"text"',
     ],
@@ -51,6 +52,77 @@ def test_the_last_line_needs_no_line_end() -> None:
 def test_frames_that_servers_could_read_otherwise_are_refused(line: bytes) -> None:
     with pytest.raises(FrameError):
         frames.client_frame(line)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["name", "arguments", "uri", "ref", "argument", "task", "taskId", "requestId", "_meta", "cursor"],
+)
+def test_a_parameter_that_a_server_could_take_for_one_that_is_decided_on_is_refused(name: str) -> None:
+    frame = {"jsonrpc": "2.0", "id": 1, "method": "x", "params": {name: {}}}
+    assert frames.client_frame(json.dumps(frame).encode()) == frame
+    with pytest.raises(FrameError):
+        frames.client_frame(json.dumps(frame | {"params": {name.upper(): {}}}).encode())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"id":1,"method":"sampling/createMessage","method":"ping"}',
+        b'{"id":1,"method":"ping","METHOD":"sampling/createMessage"}',
+        b'{"id":1,"method":"ping","result":{}}',
+        b'{"id":1,"method":"ping","error":{}}',
+        b'{"id":1,"method":7}',
+        b'{"id":1,"ID":2,"result":{}}',
+        b'{"id":1,"result":{},"Method":"sampling/createMessage"}',
+        b"[]",
+        b"{",
+    ],
+)
+def test_what_a_server_says_in_two_ways_does_not_reach_the_client(line: bytes) -> None:
+    assert frames.server_frame(line) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "hides"),
+    [
+        (b'{"id":1,"result":{"inputRequests":{},"inputRequests":{}}}', True),
+        (b'{"id":1,"result":{"input\\u0052equests":{},"input\\u0052equests":{}}}', True),
+        (b'{"id":1,"result":{"inputRequests":{}},"RESULT":{}}', True),
+        (b'{"id":1,"result":{"inputRequests":{}},"error":{}}', True),
+        (b'{"id":1,"result":{"inputRequests":"\\ud800"}}', False),
+        (b'{"id":1,"result":{"inputRequests":{}}}', False),
+        (b'{"id":1,"result":{"a":1,"a":2}}', False),
+    ],
+)
+def test_an_answer_that_may_hide_what_it_asks_is_told_from_one_that_is_only_odd(line: bytes, *, hides: bool) -> None:
+    assert frames.may_hide_a_request(line) is hides
+
+
+@pytest.mark.parametrize(
+    ("method", "gated"),
+    [
+        ("tools/call", True),
+        ("resources/read", True),
+        ("prompts/get", True),
+        ("completion/complete", True),
+        ("resources/subscribe", True),
+        ("subscriptions/listen", True),
+        ("tasks/get", True),
+        ("tasks/of_a_later_revision", True),
+        ("tools/list", False),
+        ("initialize", False),
+    ],
+)
+def test_what_acts_or_reads_goes_to_the_broker_first(method: str, *, gated: bool) -> None:
+    assert gate.is_gated(method) is gated
+
+
+def test_what_a_result_asks_of_the_client_is_found_in_either_form() -> None:
+    asked = {"method": "sampling/createMessage"}
+    assert gate.requested_by_server({"inputRequests": {"a": asked, "b": 7}}) == ["sampling/createMessage"]
+    assert gate.requested_by_server({"inputRequests": [asked, 7]}) == ["sampling/createMessage"]
+    assert gate.requested_by_server({"inputRequests": 7}) == gate.requested_by_server([asked]) == []
 
 
 @pytest.mark.parametrize(
@@ -100,6 +172,15 @@ def test_a_list_that_shows_too_much_is_filtered_and_private() -> None:
 
 def test_refusal_codes_are_outside_what_json_rpc_reserves() -> None:
     assert not -32768 <= refusals.REFUSED <= -32000
+
+
+def test_a_refusal_answers_no_id_that_is_none_and_is_complete_where_results_say_so() -> None:
+    refusal = wire.Refusal("frame.uri", "No.")
+    assert json.loads(refusals.error_line(True, refusals.REFUSED, refusal))["id"] is None
+    call: dict[str, object] = {"id": 1, "method": "tools/call", "params": {}}
+    assert "resultType" not in json.loads(refusals.answer(call, refusal))["result"]
+    modern = call | {"params": {"_meta": {frames.MODERN: "2026-07-28"}}}
+    assert json.loads(refusals.answer(modern, refusal))["result"]["resultType"] == "complete"
 
 
 def test_a_method_that_a_revision_has_removed_is_refused_in_its_words() -> None:
