@@ -1,4 +1,4 @@
-"""Each form in which an API may give the key back is struck out; the forms stand here in full, apart from our own code."""
+"""Each form in which an API may give the key back is struck out; the forms stand here apart from our own code."""
 
 from __future__ import annotations
 
