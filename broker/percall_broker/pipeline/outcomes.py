@@ -7,6 +7,7 @@ does not take then is offered again until it does. A broker that is killed befor
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _PATIENCE_SECONDS = 0.04
 _AGAIN_SECONDS = 5.0
-_MOST_KEPT = 10_000
+_MOST_GOING = 10_000
 
 log = structlog.get_logger()
 
@@ -34,9 +35,7 @@ class Outcomes:
         self._waiting: list[tuple[Identity, wire.Settlement]] = []
         self._going: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._kept: list[tuple[Identity, wire.Settlement]] = []
-        self._offering: asyncio.TimerHandle | None = None
-        self._is_closed = False
+        self._closing = asyncio.Event()
 
     def add(self, identity: Identity, settlement: wire.Settlement) -> None:
         """An outcome."""
@@ -50,38 +49,27 @@ class Outcomes:
             self._timer.cancel()
             self._timer = None
         waiting, self._waiting = self._waiting, []
-        self._start(waiting)
-
-    async def close(self) -> None:
-        """The broker ends: what waits is recorded first."""
-        self._is_closed = True
-        self.go()
-        self._offer_again()
-        await asyncio.gather(*self._going)
-
-    def _offer_again(self) -> None:
-        if self._offering is not None:
-            self._offering.cancel()
-            self._offering = None
-        kept, self._kept = self._kept, []
-        self._start(kept)
-
-    def _start(self, outcomes: list[tuple[Identity, wire.Settlement]]) -> None:
-        for identity, settlement in outcomes:
+        for identity, settlement in waiting:
             task = asyncio.create_task(self._record(identity, settlement))
             self._going.add(task)
             task.add_done_callback(self._going.discard)
 
-    async def _record(self, identity: Identity, settlement: wire.Settlement) -> None:
-        try:
-            await self._settle.settle(identity, (settlement,), time.time())
-        except Unavailable as error:
-            self._keep(identity, settlement, error)
+    async def close(self) -> None:
+        """The broker ends: what waits is recorded first."""
+        self._closing.set()
+        self.go()
+        await asyncio.gather(*self._going)
 
-    def _keep(self, identity: Identity, settlement: wire.Settlement, error: Unavailable) -> None:
-        if self._is_closed or len(self._kept) >= _MOST_KEPT:
-            log.warning("an outcome was not recorded; the sweep will", code=error.code)
-            return
-        self._kept.append((identity, settlement))
-        if self._offering is None:
-            self._offering = asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._offer_again)
+    async def _record(self, identity: Identity, settlement: wire.Settlement) -> None:
+        while True:
+            is_last = self._closing.is_set() or len(self._going) > _MOST_GOING
+            try:
+                await self._settle.settle(identity, (settlement,), time.time())
+            except Unavailable as error:
+                if is_last:
+                    log.warning("an outcome was not recorded; the sweep will", code=error.code)
+                    return
+            else:
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), _AGAIN_SECONDS)

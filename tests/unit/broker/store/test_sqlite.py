@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from harness.limits import limited
 from harness.statements import SEEDS, call, outcome, redemption, request
 from percall_broker.model.errors import Unavailable
 from percall_broker.store import Statement, migrate, open_store
@@ -163,12 +164,8 @@ async def test_after_a_crash_all_that_was_promised_is_in_the_log_and_its_reserve
 
 async def test_where_the_log_cannot_be_made_longer_commits_go_on(store: SqliteStore, path: Path) -> None:
     log = path.with_name("store.db-wal")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (RESERVED_BYTES // 3, before[1]))
-    try:
+    with limited(resource.RLIMIT_FSIZE, RESERVED_BYTES // 3):
         await many(store, 30)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert await recorded(store) == 300
     assert log.stat().st_size == RESERVED_BYTES // 3
 

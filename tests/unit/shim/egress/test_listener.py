@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.limits import limited
 from percall import wire
 from percall.egress.listener import MAX_CONNECTIONS
 from percall.errors import LaunchError
@@ -46,13 +47,8 @@ def test_a_request_in_a_window_reaches_the_broker_as_the_child_meant_it(opened: 
 
 
 def test_where_no_socket_is_left_the_start_says_so(stage: Stage) -> None:
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (0, files[1]))
-        with pytest.raises(LaunchError) as caught:
-            stage.listen()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, files)
+    with pytest.raises(LaunchError) as caught, limited(resource.RLIMIT_NOFILE, 0):
+        stage.listen()
     assert (caught.value.code, "Too many open files" in caught.value.message) == ("egress.port", True)
 
 

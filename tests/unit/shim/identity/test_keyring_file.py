@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import resource
-import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.limits import full_disk
 from harness.sealing import sealed
 from percall.errors import IdentityError, UsageError
 from percall.identity import keyring_file, passphrase
@@ -104,15 +103,8 @@ def test_a_missing_or_short_passphrase_is_named(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_named_and_leaves_what_was_there(place: Path) -> None:
     sealed("g1", ITEM, PASSPHRASE)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
-    try:
-        with pytest.raises(UsageError) as caught:
-            sealed("g1", "another", PASSPHRASE)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, before)
+    with pytest.raises(UsageError) as caught, full_disk():
+        sealed("g1", "another", PASSPHRASE)
     assert caught.value.code == "home.write"
     assert keyring_file.unseal("g1", keyring_file.lock_of("g1").key(PASSPHRASE)) == ITEM
     assert [path.name for path in (place / "keyring").iterdir()] == ["g1.sealed"]
