@@ -194,8 +194,14 @@ def call_message(server: str, method: str, params: Any, *, settle: tuple[wire.Se
     return wire.join(wire.encode(wire.CallRequest(server, "test 1", settle)), frame)
 
 
-def egress_message(server: str, url: str, *windows: wire.Window, method: str = "GET", body: bytes = b"") -> bytes:
-    headers = (("authorization", "Bearer test_placeholder"), ("accept", "*/*"))
+def egress_message(
+    server: str,
+    url: str,
+    *windows: wire.Window,
+    method: str = "GET",
+    body: bytes = b"",
+    headers: tuple[tuple[str, str], ...] = (("authorization", "Bearer test_placeholder"), ("accept", "*/*")),
+) -> bytes:
     head = wire.EgressRequest(server, method, url, headers, "test_placeholder", tuple(windows))
     return wire.join(wire.encode(head), body)
 

@@ -64,7 +64,7 @@ def test_a_restored_broker_refuses_everybody_until_an_administrator_has_looked(
         assert alice.call("keyed", "get_item")["decision"] == "permit"
         broker("backup", "create", str(file), environment=lost.environment)
         lost.change(revoked_later, "revoke")  # which the backup does not know
-        assert "with kek-0001 alone" in broker("key", "rotate", environment=lost.environment).stdout
+        assert "which need it: kek-0001" in broker("key", "rotate", environment=lost.environment).stdout
     assert CANARY.encode() not in file.read_bytes()
     home = tmp_path / "new" / "broker"
     home.mkdir(parents=True, mode=0o700)

@@ -76,7 +76,7 @@ def test_ten_thousand_secrets_are_wrapped_anew_while_calls_run_and_none_fails(
             calls += 1
         said, error = rotating.communicate()
         assert rotating.returncode == 0, error
-        assert b"Backups made until now open with kek-0001 alone" in said
+        assert b"Keep for the backups made until now, which need it: kek-0001" in said
         assert int(said.split(b" wraps ")[1].split()[0]) > SECRETS
         assert calls > 20
         assert asyncio.run(wrapped_by(place)) == ["kek-0002"]

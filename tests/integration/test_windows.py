@@ -46,15 +46,9 @@ def test_the_record_says_which_request_went_without_the_key(served: Served, upst
     laptop, _ = served.enrol()
     window = opened(laptop)
     assert laptop.request("keyed", f"{upstream.url}/items/903", window).status == 200
-    elsewhere = wire.EgressRequest(
-        server="keyed",
-        method="GET",
-        url=f"{upstream.url}/items/904",
-        headers=(("x-token", "test_placeholder"),),
-        placeholder="test_placeholder",
-        windows=(wire.Window(window.call),),
-    )
-    answer = laptop.send("POST", wire.PATH_EGRESS, wire.join(wire.encode(elsewhere)))
+    headers = (("x-token", "test_placeholder"),)
+    elsewhere = egress_message("keyed", f"{upstream.url}/items/904", wire.Window(window.call), headers=headers)
+    answer = laptop.send("POST", wire.PATH_EGRESS, elsewhere)
     assert wire.split(answer.body)[0]["status"] == 401
     story = served.administrator.administer("GET", f"/v1/admin/calls/{window.call}")
     requests = [entry for entry in story["entries"] if entry["kind"] == "request"]
@@ -244,15 +238,8 @@ def test_an_open_answer_of_an_upstream_is_cut_when_its_call_is_settled_on_whatev
 def test_a_head_that_would_change_the_method_is_refused_and_recorded(served: Served, upstream: Upstream) -> None:
     laptop, grant = served.enrol()
     window = opened(laptop)
-    head = wire.EgressRequest(
-        server="keyed",
-        method="GET",
-        url=f"{upstream.url}/items/overridden",
-        headers=(("X-HTTP-Method-Override", "DELETE"),),
-        placeholder="test_placeholder",
-        windows=(window,),
-    )
-    message = wire.join(wire.encode(head))
+    headers = (("X-HTTP-Method-Override", "DELETE"),)
+    message = egress_message("keyed", f"{upstream.url}/items/overridden", window, headers=headers)
     answer = laptop.exchange("POST", wire.PATH_EGRESS, message, laptop.headers("POST", wire.PATH_EGRESS, message))
     assert (answer.status, answer.code) == (403, "request.override")
     story = served.administrator.administer("GET", f"/v1/admin/calls/{window.call}")

@@ -47,4 +47,4 @@ def rotate_keys() -> None:
     name, wrapped, former = asyncio.run(rotate())
     output.write(f"{name} wraps {counted(wrapped, 'secret')} now.")
     if former:
-        output.write(f"  Backups made until now open with {', '.join(former)} alone: keep it for as long as them.")
+        output.write(f"  Keep for the backups made until now, which need it: {', '.join(former)}")

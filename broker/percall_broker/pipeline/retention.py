@@ -27,10 +27,12 @@ class Retention:
         """Erases what is older, some at a time, so that calls go on meanwhile; how many. Raises Unavailable."""
         if not self._seconds:
             return 0
-        before_ms, erased, last = int((now - self._seconds) * 1000), 0, _AT_ONCE
-        while last == _AT_ONCE:
-            span = {"since_ms": self._since_ms, "before_ms": before_ms, "limit": _AT_ONCE}
-            last = len((await self._store.append(Statement("erase_arguments", span)))[0])
-            erased += last
+        before_ms, erased = int((now - self._seconds) * 1000), 0
+        while rows := await self._store.fetch(
+            "calls_with_arguments", since_ms=self._since_ms, before_ms=before_ms, limit=_AT_ONCE
+        ):
+            done = await self._store.append(*(Statement("erase_arguments", {"call": row["call"]}) for row in rows))
+            erased += sum(map(len, done))
+            self._since_ms = rows[-1]["time_ms"]
         self._since_ms = before_ms
         return erased

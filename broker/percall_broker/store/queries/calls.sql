@@ -81,14 +81,14 @@ SELECT c.id, :sealed FROM log c WHERE c.kind = 'call' AND c.id = :call AND c.ent
 ON CONFLICT DO NOTHING
 RETURNING call
 
--- name: erase_arguments(since_ms, before_ms, limit)
--- Of the oldest calls of that time that still have them.
-DELETE FROM arguments WHERE call IN (
-    SELECT c.id FROM log c JOIN arguments a ON a.call = c.id
-    WHERE c.kind = 'call' AND c.time_ms >= :since_ms AND c.time_ms < :before_ms
-    ORDER BY c.time_ms LIMIT :limit
-)
-RETURNING call
+-- name: calls_with_arguments(since_ms, before_ms, limit)
+-- Long reading. The oldest calls of that time that still have them.
+SELECT c.id AS call, c.time_ms FROM log c JOIN arguments a ON a.call = c.id
+WHERE c.kind = 'call' AND c.time_ms >= :since_ms AND c.time_ms < :before_ms
+ORDER BY c.time_ms LIMIT :limit
+
+-- name: erase_arguments(call)
+DELETE FROM arguments WHERE call = :call RETURNING call
 
 -- name: redeem(call, time_ms, grant_id, grant_version, device, server, entry, now)
 -- Uses a call credential, once. No row: used already, settled, past its deadline, or the grant is not as it was.
