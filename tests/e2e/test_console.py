@@ -99,16 +99,18 @@ def test_a_grant_is_revoked_once_its_words_are_confirmed_and_the_next_call_is_re
     assert laptop.call("keyed", "get_item")["decision"] == "permit"
     opened.page.goto(console(opened, f"people/{person}"))
     press, words = opened.page.keyboard.press, opened.page.get_by_role("dialog")
+    asking = opened.page.locator("form[data-busy]")
     focused = "document.activeElement.textContent"
     opened.page.get_by_role("button", name="Revoke the grant of default").press("Enter")
     words.get_by_text(f"The grant of {person} for default on a test's laptop is revoked for good").wait_for()
     assert opened.page.evaluate(focused) == "Cancel", "who presses twice has done nothing"
     press("Escape")
     words.wait_for(state="hidden")
+    asking.wait_for(state="detached")  # until then, another press of the same button does nothing
     assert opened.page.evaluate(focused) == "Revoke", "where it was"
     press("Enter")
     press("Enter")
-    words.wait_for(state="hidden")
+    asking.wait_for(state="detached")
     assert broker.rows("grant", "show", grant)[0]["state"] == "active"
     press("Enter")
     press("Tab")
