@@ -59,6 +59,7 @@ lock: $(READY)  ## write the locks again
 
 docs: $(READY)  ## write the pages that are made from the sources
 	PYTHONPATH=tests $(BIN)/python -m harness.recipe_reference
+	PYTHONPATH=tests $(BIN)/python -m harness.error_reference
 
 clean:  ## forget the environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache

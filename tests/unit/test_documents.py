@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import error_reference
 from percall.system import posix
 
 ROOT = Path(__file__).parent.parent.parent
@@ -69,3 +70,8 @@ def test_the_reference_names_each_variable_of_the_clients_that_a_child_gets() ->
     text = (ROOT / "docs" / "reference" / "server-entry.md").read_text()
     (sentence,) = re.findall(r"Of the client's environment the child gets (.*?);", text)
     assert re.findall(r"`(\w+)`", sentence) == list(posix.INHERITED)
+
+
+def test_the_reference_of_errors_is_fresh_and_has_every_code_of_an_error() -> None:
+    assert error_reference.FILE.read_text(encoding="utf-8") == error_reference.markdown(), "run: make docs"
+    assert not error_reference.left_out()
