@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 from pathlib import Path
@@ -88,17 +89,17 @@ def markdown() -> str:
 
 def left_out() -> set[str]:
     """The codes that the sources make an error of, and that the page does not have; and what it has beyond the sources."""
-    sources = list(_sources())
     made = set()
     for node in (node for tree in _trees() for node in ast.walk(tree)):
         match node:
             case ast.Call(func=ast.Name(id=name), args=[ast.Constant(value=str(code)), *_]):
                 if _ERROR.search(name) and _CODE.fullmatch(code):
                     made.add(code)
-    unknown = {code for code in _COMPOSED if not any(f'"{code}"' in text for text in sources)}
+    unknown = {code for code in _COMPOSED if not any(f'"{code}"' in text for text in _sources())}
     return (made - {code for code, _ in _told()}) | unknown
 
 
+@functools.cache
 def _told() -> set[tuple[str, _Told]]:
     found = set(_COMPOSED.items())
     for tree in _trees():
@@ -111,14 +112,14 @@ def _told() -> set[tuple[str, _Told]]:
     return found
 
 
-def _trees() -> Iterator[ast.Module]:
-    return (ast.parse(text) for text in _sources())
+@functools.cache
+def _trees() -> list[ast.Module]:
+    return [ast.parse(text) for text in _sources()]
 
 
-def _sources() -> Iterator[str]:
-    for package in _PACKAGES:
-        for file in sorted(package.rglob("*.py")):
-            yield file.read_text(encoding="utf-8")
+@functools.cache
+def _sources() -> list[str]:
+    return [file.read_text(encoding="utf-8") for package in _PACKAGES for file in sorted(package.rglob("*.py"))]
 
 
 def _prefixes(tree: ast.Module) -> Iterator[tuple[str, str]]:

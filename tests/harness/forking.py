@@ -231,4 +231,5 @@ def _become(asked: Mapping[str, Any], standard: Sequence[int], mains: Mapping[st
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what is started in the background ignores it
     _serve(socket.socket(fileno=int(sys.argv[1])))
