@@ -36,7 +36,7 @@ def request(name: str, call: str, **changes: Any) -> Statement:
     parameters = {
         "id": name, "call": call, "time_ms": 1002, "grant_id": "g", "grant_version": 1, "device": "key",
         "server": "github", "server_version": 1, "reason": "request.rule", "entry": "{}", "now": 1, "max_requests": 3,
-        **SHARED_KEY,
+        "carried_version": 1, **SHARED_KEY,
     }  # fmt: skip
     return Statement("record_request", parameters | changes, required=True)
 
@@ -55,7 +55,7 @@ def startup(name: str, **changes: Any) -> Statement:
     parameters = {
         "id": name, "time_ms": 1002, "grant_id": "g", "grant_version": 1, "person": "alice", "agent": "default",
         "device": "key", "server": "github", "server_version": 1, "tool": "", "reason": "request.startup",
-        "entry": "{}", "now": 1, **SHARED_KEY,
+        "entry": "{}", "now": 1, "carried_version": 1, **SHARED_KEY,
     }  # fmt: skip
     return Statement("record_request_of_no_call", parameters | changes)
 

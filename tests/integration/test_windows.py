@@ -55,6 +55,18 @@ def test_the_record_says_which_request_went_without_the_key(served: Served, upst
     assert [entry.get("keyed", True) for entry in requests] == [True, False]
 
 
+def test_a_call_whose_requests_went_without_the_key_is_no_use_of_it(served: Served, upstream: Upstream) -> None:
+    laptop, grant = served.enrol()
+    with_key, without = opened(laptop), opened(laptop)
+    assert laptop.request("keyed", f"{upstream.url}/items/905", with_key).status == 200
+    headers = (("x-token", "test_placeholder"),)
+    elsewhere = egress_message("keyed", f"{upstream.url}/items/906", without, headers=headers)
+    assert laptop.send("POST", wire.PATH_EGRESS, elsewhere).status == 200
+    version = served.administrator.administer("GET", "/v1/admin/servers/keyed")["secret_version"]
+    path = f"/v1/admin/calls?server=keyed&secret_version={version}&grant={grant}"
+    assert [row["call"] for row in served.administrator.administer("GET", path)] == [with_key.call]
+
+
 def test_a_credential_works_once_of_two_hundred(served: Served, upstream: Upstream) -> None:
     laptop, _ = served.enrol()
     window = opened(laptop)

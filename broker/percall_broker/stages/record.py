@@ -172,6 +172,7 @@ class Recorder:
                 **({} if is_keyed else {"keyed": False}),
             ),
             **_carried(key),
+            "carried_version": key.version if is_keyed else 0,
             "binding": key.binding,
         }
         if not calls:
@@ -254,6 +255,7 @@ class Recorder:
                 "entry": entry,
                 "now": int(now),
                 **_carried(key),
+                "carried_version": key.version,
                 "binding": key.binding,
             },
         )

@@ -114,12 +114,13 @@ RETURNING seq
 SELECT seq FROM log WHERE kind = 'call' AND id = :call
 /*+ FOR UPDATE */
 
--- name: record_request(id, call, time_ms, grant_id, grant_version, device, server, server_version, reason, entry, now, max_requests, secret_owner, secret_version, binding)
+-- name: record_request(id, call, time_ms, grant_id, grant_version, device, server, server_version, reason, entry, now, max_requests, secret_owner, secret_version, carried_version, binding)
 -- The intent of an API request in an open window: redeemed, not settled, before its deadline, within its bound.
+-- carried_version: secret_version; 0 where the key is left out, since the placeholder stands in no slot.
 INSERT INTO log (kind, id, call, time_ms, grant_id, person, agent, device, server, tool,
                  decision, reason, outcome, duration_ms, deadline_ms, entry, secret_owner, secret_version)
 SELECT 'request', :id, c.id, :time_ms, c.grant_id, c.person, c.agent, c.device, c.server, c.tool,
-       'permit', :reason, '', 0, 0, :entry, :secret_owner, :secret_version
+       'permit', :reason, '', 0, 0, :entry, :secret_owner, :carried_version
 FROM log c JOIN grants g ON g.id = c.grant_id JOIN servers s ON s.name = c.server
 WHERE c.kind = 'call' AND c.id = :call AND c.decision = 'permit' AND +c.deadline_ms > :time_ms
   AND c.grant_id = :grant_id AND c.device = :device AND c.server = :server
@@ -140,13 +141,13 @@ WHERE c.kind = 'call' AND c.id = :call AND c.decision = 'permit' AND +c.deadline
 ON CONFLICT DO NOTHING
 RETURNING seq
 
--- name: record_request_of_no_call(id, time_ms, grant_id, grant_version, person, agent, device, server, server_version, tool, reason, entry, now, secret_owner, secret_version, binding)
+-- name: record_request_of_no_call(id, time_ms, grant_id, grant_version, person, agent, device, server, server_version, tool, reason, entry, now, secret_owner, secret_version, carried_version, binding)
 -- The intent of a request that belongs to no call: one that the entry lists for a server's start, or a message to a
 -- remote server (its tool is the message's method).
 INSERT INTO log (kind, id, call, time_ms, grant_id, person, agent, device, server, tool,
                  decision, reason, outcome, duration_ms, deadline_ms, entry, secret_owner, secret_version)
 SELECT 'request', :id, '', :time_ms, g.id, :person, :agent, :device, s.name, :tool,
-       'permit', :reason, '', 0, 0, :entry, :secret_owner, :secret_version
+       'permit', :reason, '', 0, 0, :entry, :secret_owner, :carried_version
 FROM grants g CROSS JOIN servers s
 WHERE g.id = :grant_id AND g.state = 'active' AND g.version = :grant_version AND g.device = :device
   AND (g.expires_at = 0 OR g.expires_at > :now)
