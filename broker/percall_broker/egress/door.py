@@ -130,6 +130,7 @@ class EgressDoor:
             raise Forbidden(
                 "request.cut",
                 "Cut off: its call was answered or too late, or its grant or key was revoked, suspended or frozen.",
+                "The upstream may have got it: look there before it is tried again.",
             ) from None
 
     async def _forward(
