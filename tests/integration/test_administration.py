@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.processes import COMMANDS, Broker, Laptop, Line, command, keyed_entry, wait_for
+from percall.proof import base64url
 from percall_broker.cli.log import COLUMNS
 
 if TYPE_CHECKING:
@@ -67,6 +68,25 @@ def test_init_refuses_a_folder_that_is_in_use_and_leaves_nothing_behind_when_it_
     assert failed.returncode == 1
     assert "secret" not in failed.stderr + failed.stdout
     assert json.loads(command("percall-broker", "init", "--json", environment=elsewhere).stdout)["invite"]
+
+
+def test_init_takes_the_settings_that_are_there_and_keeps_them_also_when_it_fails(tmp_path: Path) -> None:
+    folder, keys = tmp_path / "broker", tmp_path / "kms"
+    folder.mkdir(mode=0o755)
+    settings = folder / "settings.toml"
+    environment = {"PATH": "/usr/bin:/bin", "PERCALL_BROKER_HOME": str(folder), "CREDENTIALS_DIRECTORY": str(keys)}
+    settings.write_text('key_source = "systemd"\nkey_days = 90\n')
+    failed = command("percall-broker", "init", environment=environment, check=False)
+    assert (failed.returncode, [*folder.iterdir()]) == (1, [settings])
+    keys.mkdir()
+    (keys / "kek-0001.key").touch(mode=0o600)
+    (keys / "kek-0001.key").write_text(base64url(os.urandom(32)))
+    refused = command("percall-broker", "init", "--database", "postgresql://x/y", environment=environment, check=False)
+    assert "[init.settings]" in refused.stderr
+    assert json.loads(command("percall-broker", "init", "--json", environment=environment).stdout)["invite"]
+    assert settings.read_text() == 'key_source = "systemd"\nkey_days = 90\n'
+    assert not (folder / "keys").exists()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 def test_a_further_administrator_is_invited_on_the_broker_s_own_machine(broker: Broker, tmp_path: Path) -> None:

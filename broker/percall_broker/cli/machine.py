@@ -29,19 +29,22 @@ def init(
     administrator: Annotated[str, typer.Option(help="The first administrator's name.", metavar="NAME")] = "admin",
     as_json: Json = False,
 ) -> None:
-    """Make the broker's folder, its keys and its store. Prints the first administrator's one-time invite."""
+    """Make the broker's folder, its keys and its store. Prints the first administrator's one-time invite.
+
+    A settings.toml that is in the folder already, alone, says where they are.
+    """
     from percall_broker.settings import home, load
     from percall_broker.store import make
 
     folder = home()
-    _make_folder(folder, database)
+    brought = _make_folder(folder, database)
     try:
         settings = load()
         asyncio.run(make(settings.location))
         asyncio.run(_first_key(settings))
     except BaseException:
         # Nothing is sealed yet: whoever mends what failed may simply say `init` again.
-        _clear(folder)
+        _clear(folder, brought)
         raise
     invite = asyncio.run(_new_administrator(settings, administrator))
     if as_json:
@@ -53,26 +56,35 @@ def init(
     output.write("Next: percall-broker serve, then: percall login URL --invite CODE")
 
 
-def _make_folder(folder: Path, database: str) -> None:
-    """The folder with its settings, which may hold a database's password. Raises Conflict, Unavailable."""
+def _make_folder(folder: Path, database: str) -> frozenset[Path]:
+    """The folder with its settings, which may hold a database's password; which files were there.
+
+    Raises Conflict, Unavailable.
+    """
     from percall_broker.settings import FILE
 
+    file = folder / FILE
     try:
-        if folder.exists() and any(folder.iterdir()):
+        brought = frozenset(folder.iterdir()) if folder.exists() else frozenset()
+        if brought - {file}:
             raise Conflict(
                 "init.exists",
                 f"There is something in {folder} already.",
                 "Set PERCALL_BROKER_HOME to another; or, for a further administrator: percall-broker invite.",
             )
+        if brought and database:
+            raise Conflict("init.settings", f"{file} is there already.", "Write `database` there, without --database.")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
-        file = folder / FILE
+        if brought:
+            return brought
         file.touch(mode=0o600)
         file.write_text(
             f"database = {json.dumps(database)}\n" if database else "# See docs/reference/percall-broker.md\n"
         )
     except OSError as error:
         raise Unavailable("init.write", f"{folder} cannot be written: {error.strerror}.") from None
+    return brought
 
 
 async def _first_key(settings: Settings) -> None:
@@ -93,8 +105,8 @@ async def _first_key(settings: Settings) -> None:
         await source.close()
 
 
-def _clear(folder: Path) -> None:
-    for path in folder.iterdir():
+def _clear(folder: Path, brought: frozenset[Path]) -> None:
+    for path in frozenset(folder.iterdir()) - brought:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
