@@ -302,6 +302,20 @@ def test_a_broker_whose_key_source_is_down_starts_sealed_and_opens_by_itself(tmp
             assert administrator.administer("GET", "/v1/admin/servers")[0]["server"] == "none"
 
 
+def test_the_first_key_is_with_openbao_where_the_settings_are_there_before_the_broker(tmp_path: Path) -> None:
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    with openbao(tmp_path) as bao:
+        bao.make_key("percall")
+        (folder / "settings.toml").write_text(
+            f'key_source = "transit"\ntransit_address = "{bao.url}"\ntransit_token_file = "{bao.token}"\n'
+        )
+        environment = {"PATH": "/usr/bin:/bin", "PERCALL_BROKER_HOME": str(folder)}
+        broker("init", environment=environment)
+        assert broker("key", "rotate", environment=environment).stdout.startswith("transit:percall:v2 wraps")
+    assert not (folder / "keys").exists()
+
+
 def test_a_sealed_broker_is_watched_like_any_other(tmp_path: Path) -> None:
     with openbao(tmp_path) as bao:
         bao.make_key("percall")
