@@ -64,14 +64,20 @@ def test_an_outcome_that_the_store_does_not_take_is_offered_until_it_does(
     asyncio.run(with_call(tmp_path, story))
 
 
+async def refused(store: Store) -> tuple[Watched, Outcomes]:
+    """With an outcome that the store has refused, once."""
+    settle = Watched(store)
+    waiting = Outcomes(settle)
+    waiting.add(WHO, SETTLED)
+    waiting.go()
+    await settle.refused.get()
+    return settle, waiting
+
+
 def test_it_is_not_offered_again_with_each_call_that_comes_meanwhile(tmp_path: Path) -> None:
     async def story(store: Store) -> None:
-        settle = Watched(store)
-        waiting = Outcomes(settle)
         with full_disk():
-            waiting.add(WHO, SETTLED)
-            waiting.go()
-            await settle.refused.get()
+            settle, waiting = await refused(store)
             for _ in range(5):
                 waiting.go()
                 await asyncio.sleep(0)
@@ -85,12 +91,8 @@ def test_it_is_not_offered_again_with_each_call_that_comes_meanwhile(tmp_path: P
 @pytest.mark.parametrize("is_full", [True, False])
 def test_a_broker_that_ends_offers_it_once_more_and_waits_for_no_store(tmp_path: Path, is_full: bool) -> None:
     async def story(store: Store) -> None:
-        settle = Watched(store)
-        waiting = Outcomes(settle)
         with full_disk():
-            waiting.add(WHO, SETTLED)
-            waiting.go()
-            await settle.refused.get()
+            settle, waiting = await refused(store)
             if is_full:
                 with capture_logs() as told:  # which would be written to the full disk as well
                     async with asyncio.timeout(20):
