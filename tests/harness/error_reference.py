@@ -174,7 +174,9 @@ def _text(said: ast.expr | None) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text in a table's cell, where a star is a star."""
+    """Text in a table's cell, where a star is a star; none where all of it differs."""
+    if not re.search(r"[a-z]", text):
+        return ""
     parts = " ".join(text.split()).replace("|", r"\|").split("`")
     return "`".join(re.sub(r"[*<_]", r"\\\g<0>", part) if index % 2 == 0 else part for index, part in enumerate(parts))
 
