@@ -88,7 +88,7 @@ def main() -> None:
         print_table(initialize, small)
         if given.streams:
             streaming.measure(
-                broker, lambda server: SigningLaptop.enrolled(broker.url, invite(broker, "streams", server))
+                broker, lambda server: SigningLaptop.enrolled(broker.url, invite(broker, f"uses-{server}", server))
             )
 
 

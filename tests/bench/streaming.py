@@ -1,4 +1,7 @@
-"""A hundred streams of ten megabytes at once, direct and through the broker: its memory, and who waits for whom."""
+"""A hundred streams of ten megabytes at once, direct and through the broker: its memory, and who waits for whom.
+
+`p50` and `p99` are the milliseconds of another person's calls at another server meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import psutil
+from driver import percentile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,28 +87,50 @@ def peak(process: int) -> Iterator[list[float]]:
         thread.join()
 
 
+@contextmanager
+def calling(laptop: SigningLaptop) -> Iterator[list[float]]:
+    """The milliseconds of each of a person's calls while the block runs."""
+    over, took = threading.Event(), list[float]()
+
+    def call() -> None:
+        while not over.wait(0.02):
+            began = time.perf_counter()
+            laptop.call("plain", "tool")
+            took.append(1000 * (time.perf_counter() - began))
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    try:
+        yield took
+    finally:
+        over.set()
+        thread.join()
+
+
 def measure(broker: Broker, laptop: Callable[[str], SigningLaptop]) -> None:
-    """Prints a line for each way. `laptop` signs, and has a grant for the server `streams`."""
+    """Prints a line for each way. `laptop` signs, and has a grant for the server that it is asked for."""
     command = [sys.executable, str(HERE / "stream_http.py")]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
         url = server.stdout.readline().strip()
         broker.add_server("streams", f'[server]\ntitle = "Streams"\ndelivery = "relay"\nurl = "{url}"\n', "")
-        signing = laptop("streams")
+        broker.add_server("plain", '[server]\ntitle = "Plain"\ndelivery = "none"\ncommand = ["true"]\n', "")
+        signing, beside = laptop("streams"), laptop("plain")
         signing.send("GET", "/v1/session")  # for a nonce
         body = json.dumps(CALL).encode()
-        columns = ("seconds", "MB/s", "last/first", "least %", "MB", "+MB")
+        columns = ("seconds", "MB/s", "last/first", "least %", "MB", "+MB", "p50", "p99")
         print(f"{f'{STREAMS} streams of 10 MB':>26}" + "".join(f"{column:>12}" for column in columns))
         for way, to, headers in (
             ("direct", url, dict[str, str]),
             ("broker", f"{broker.url}/mcp/streams", lambda: signing.headers("POST", "/mcp/streams", body)),
         ):
-            with peak(broker.process.pid) as memory:
+            with peak(broker.process.pid) as memory, calling(beside) as took:
                 streams = asyncio.run(_all(to, headers))
             total, last = sum(streams.read) / MEGABYTE, max(streams.done)
             least = 100 * streams.least / max(streams.read)
-            row = (last, total / last, last / min(streams.done), least, memory[1], memory[1] - memory[0])
+            row = [last, total / last, last / min(streams.done), least, memory[1], memory[1] - memory[0]]
+            row += [percentile(took, 0.5), percentile(took, 0.99)]
             print(f"{way:>26}" + "".join(f"{value:12.2f}" for value in row))
     finally:
         server.terminate()

@@ -16,6 +16,7 @@ from percall_broker.model.rules import is_loopback_name, parse_url
 from percall_broker.outbound import http1
 from percall_broker.outbound.addresses import loopback_addresses, public_addresses, system_resolver
 from percall_broker.outbound.network import Deadlines, Network
+from percall_broker.outbound.pace import Pace, Paced
 from percall_broker.outbound.pool import Pool
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Upstream:
         trust.set_alpn_protocols(["http/1.1"])
         public = Network(partial(public_addresses, resolve), deadlines, trust)
         loopback = Network(partial(loopback_addresses, resolve), deadlines)
+        self._pace = Pace()
         self._public = Pool(public, max_connections, deadlines.connect)
         self._loopback = Pool(loopback, max_connections, deadlines.connect)
 
@@ -81,7 +83,7 @@ class Upstream:
         async with pool.lend(through, use) as lent:
             may_be_followed = await http1.send(lent.stream, method, target.path_and_query, headers, body)
             answer = await http1.receive(lent.stream, method, None if patient else self._deadlines)
-            yield UpstreamAnswer(answer.head.status, answer.head.headers, answer)
+            yield UpstreamAnswer(answer.head.status, answer.head.headers, Paced(answer, self._pace))
             lent.may_be_kept = may_be_followed and answer.is_whole and answer.head.keeps
 
     async def close(self) -> None:
