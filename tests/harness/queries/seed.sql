@@ -44,3 +44,6 @@ SELECT seq, id FROM log WHERE seq > :after ORDER BY seq LIMIT :limit
 
 -- name: count_pending_approvals(now)
 SELECT COUNT(*) AS pending FROM approvals WHERE state = 'pending' AND expires_at > :now
+
+-- name: seed_end(id, expires_at)
+UPDATE grants SET expires_at = :expires_at WHERE id = :id RETURNING id
