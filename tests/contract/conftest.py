@@ -8,7 +8,7 @@ import pytest
 
 from harness import database
 from harness.statements import SEEDS, seeds
-from percall_broker.store import Store, migrate, open_store
+from percall_broker.store import Statement, Store, migrate, open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -44,3 +44,14 @@ async def store(location: str) -> AsyncIterator[Store]:
     await store.transact(*seeds())
     yield store
     await store.close()
+
+
+@pytest.fixture
+async def leads(store: Store) -> Store:
+    """The store with a group `leads`, which Lea is in."""
+    await store.transact(
+        Statement("add_person", {"name": "lea", "created_at": 1}),
+        Statement("add_group", {"name": "leads", "created_at": 1}),
+        Statement("add_member", {"group_name": "leads", "person": "lea", "id": "m", "created_at": 1}, required=True),
+    )
+    return store

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.statements import call
+from harness.statements import allowing, asking, call, using
 from percall_broker.store import Statement
 
 if TYPE_CHECKING:
@@ -21,51 +21,8 @@ LISTING: dict[str, Any] = {
 }  # fmt: skip
 
 
-def asking(name: str, subject: str = "", **changes: Any) -> tuple[Statement, ...]:
-    """A question to the group `leads`, as a call of the grant `g` puts it."""
-    row: dict[str, Any] = {
-        "id": name, "kind": "call", "grant_id": "g", "person": "alice", "agent": "default", "device": "laptop",
-        "server": "github", "method": "tools/call", "tool": "merge", "subject": subject or name, "arguments": "d",
-        "call": name, "session": "", "policies": "[]", "policy_version": 1, "separate": 0, "reason": "", "wanted": "",
-        "digest": "seen", "asked_ms": 10_000, "expires_at": 3600, "most": 20, "now": 10, **changes,
-    }  # fmt: skip
-    return (
-        Statement("hold_grant", {"id": "g", "version": 1, "device": "key"}, required=True),
-        Statement("close_approvals", {"grant_id": "g", "subject": row["subject"], "now": row["now"]}),
-        Statement("add_approval", row, required=True),
-        Statement("add_approval_group", {"approval": name, "group_name": "leads"}),
-    )
-
-
-def allowing(name: str, person: str = "lea", digest: str = "seen") -> tuple[Statement, ...]:
-    held = {"id": name, "digest": digest, "person": person, "now": 20}
-    answer = {"approval": name, "person": person, "presence": "passphrase", "time_ms": 20_000, "now": 20}
-    allowed = {"id": name, "scope": "once", "time_ms": 20_000, "expires_at": 900}
-    return (
-        Statement("hold_approval", held, required=True),
-        Statement("answer_for_groups", answer, required=True),
-        Statement("allow_approval", allowed, required=True),
-    )
-
-
-def using(name: str, identifier: str, **changes: Any) -> tuple[Statement, ...]:
-    bound = {"approval": name, "call": identifier, "grant_id": "g", "subject": name, "now": 30} | changes
-    return (call(identifier, approval=name), Statement("use_approval", bound, required=True))
-
-
 async def state(store: Store, name: str, now: int = 30) -> str:
     return str((await store.fetch("read_approval", id=name, now=now))[0]["state"])
-
-
-@pytest.fixture
-async def leads(store: Store) -> Store:
-    """The store with a group `leads`, which Lea is in."""
-    await store.transact(
-        Statement("add_person", {"name": "lea", "created_at": 1}),
-        Statement("add_group", {"name": "leads", "created_at": 1}),
-        Statement("add_member", {"group_name": "leads", "person": "lea", "id": "m", "created_at": 1}, required=True),
-    )
-    return store
 
 
 async def test_the_same_call_is_asked_about_once_however_many_ask_at_once(leads: Store) -> None:

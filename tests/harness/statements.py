@@ -60,6 +60,40 @@ def startup(name: str, **changes: Any) -> Statement:
     return Statement("record_request_of_no_call", parameters | changes)
 
 
+def asking(name: str, subject: str = "", group: str = "leads", **changes: Any) -> tuple[Statement, ...]:
+    """A question to a group, as a call of the grant `g` puts it. An empty group: to the administrators."""
+    row: dict[str, Any] = {
+        "id": name, "kind": "call", "grant_id": "g", "person": "alice", "agent": "default", "device": "laptop",
+        "server": "github", "method": "tools/call", "tool": "merge", "subject": subject or name, "arguments": "d",
+        "call": name, "session": "", "policies": "[]", "policy_version": 1, "separate": 0, "reason": "", "wanted": "",
+        "digest": "seen", "asked_ms": 10_000, "expires_at": 3600, "most": 20, "now": 10, **changes,
+    }  # fmt: skip
+    return (
+        Statement("hold_grant", {"id": "g", "version": 1, "device": "key"}, required=True),
+        Statement("close_approvals", {"grant_id": "g", "subject": row["subject"], "now": row["now"]}),
+        Statement("add_approval", row, required=True),
+        Statement("add_approval_group", {"approval": name, "group_name": group}),
+    )
+
+
+def allowing(name: str, person: str = "lea", digest: str = "seen") -> tuple[Statement, ...]:
+    """That person's yes to it, once, for those groups that they are in, of what they have seen."""
+    held = {"id": name, "digest": digest, "person": person, "now": 20}
+    answer = {"approval": name, "person": person, "presence": "passphrase", "time_ms": 20_000, "now": 20}
+    allowed = {"id": name, "scope": "once", "time_ms": 20_000, "expires_at": 900}
+    return (
+        Statement("hold_approval", held, required=True),
+        Statement("answer_for_groups", answer, required=True),
+        Statement("allow_approval", allowed, required=True),
+    )
+
+
+def using(name: str, identifier: str, **changes: Any) -> tuple[Statement, ...]:
+    """A call that a yes lets pass."""
+    bound = {"approval": name, "call": identifier, "grant_id": "g", "subject": name, "now": 30} | changes
+    return (call(identifier, approval=name), Statement("use_approval", bound, required=True))
+
+
 def seeds() -> tuple[Statement, ...]:
     """A person with a device, a grant of theirs, and a server."""
     return (

@@ -47,3 +47,6 @@ SELECT COUNT(*) AS pending FROM approvals WHERE state = 'pending' AND expires_at
 
 -- name: seed_end(id, expires_at)
 UPDATE grants SET expires_at = :expires_at WHERE id = :id RETURNING id
+
+-- name: seed_automation(id)
+UPDATE grants SET automation = 1 WHERE id = :id RETURNING id
