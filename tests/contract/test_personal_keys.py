@@ -70,6 +70,11 @@ async def test_nobody_elses_grant_and_no_other_device_key_carries_it(store: Stor
     unvouched = {"grant_id": "enrolled", "device": "enrolled"}
     assert not (await store.append(startup("s3", **unvouched, **OWN)))[0]
     assert (await store.append(startup("s4", **unvouched)))[0]
+    assert not (await store.append(call("c1", **unvouched, **OWN)))[0]
+    assert (await store.append(call("c2", **unvouched)))[0]
+    assert await store.transact(redemption("c2", **unvouched))
+    assert await store.transact(request("r1", "c2", **unvouched, **OWN)) is None
+    assert await store.transact(request("r2", "c2", **unvouched))
 
 
 async def test_after_a_removal_has_returned_no_request_carries_the_key(location: str) -> None:
@@ -123,3 +128,75 @@ async def test_a_version_is_given_once(store: Store) -> None:
     assert await store.transact(old) is None
     together = await asyncio.gather(*(store.transact(add) for _ in range(20)))
     assert sum(done is not None for done in together) == 1
+
+
+async def test_a_key_that_was_removed_is_neither_rotated_nor_offered_nor_removed_again(store: Store) -> None:
+    await give(store)
+    mine = {"server": "github", "person": "alice"}
+    remove = Statement("remove_personal_keys", mine, required=True)
+    assert await store.transact(remove)
+    for change in (
+        Statement("rotate_personal_key", mine | {"version": 3, "binding": "here"}, required=True),
+        Statement("confirm_personal_key", mine | {"binding": "here"}, required=True),
+        Statement("offer_personal_key", mine | {"offered_at": 1}, required=True),
+        Statement("take_offered_key", mine | {"version": 2}, required=True),
+        remove,
+    ):
+        assert await store.transact(change) is None, change.name
+
+
+async def test_a_key_is_taken_as_the_shared_one_only_in_the_version_that_its_owner_offers(store: Store) -> None:
+    await give(store)
+    mine = {"server": "github", "person": "alice"}
+
+    async def is_taken(version: int) -> bool:
+        return (
+            await store.transact(Statement("take_offered_key", mine | {"version": version}, required=True)) is not None
+        )
+
+    def offer(at: int) -> Statement:
+        return Statement("offer_personal_key", mine | {"offered_at": at}, required=True)
+
+    assert not await is_taken(2), "she has not offered it"
+    await store.transact(offer(1), offer(0))
+    assert not await is_taken(2), "nor any more"
+    await store.transact(offer(1), Statement("rotate_personal_key", mine | {"version": 3, "binding": "here"}))
+    assert not await is_taken(3), "she offered another one"
+    await store.transact(offer(1))
+    assert not await is_taken(2)
+    assert await is_taken(3)
+    assert not await is_taken(3), "it is hers no more"
+
+
+async def test_what_one_person_removes_of_one_server_is_that_and_its_every_version(store: Store) -> None:
+    """Without a server, all of theirs; nobody else's."""
+    await store.transact(Statement("seed_server", {"name": "gitlab"}), Statement("seed_person", {"name": "bob"}))
+    every = [("alice", "github"), ("alice", "gitlab"), ("bob", "github")]
+    for person, server in every:
+        mine = {"server": server, "person": person, "binding": "here"}
+        sealed = {"sealed": b"s", "wrapped_key": b"w", "key_encryption_key": "k", "created_at": 1}
+        name = f"personal/{person}/{server}"
+        await store.transact(
+            Statement("add_personal_key", mine | {"version": 1, "now": 1}),
+            *(
+                Statement("add_secret", {"name": name, "version": v, "fingerprint": f"{name}{v}", **sealed})
+                for v in (1, 2)
+            ),
+        )
+
+    async def left() -> list[tuple[str, str]]:
+        """Of whom, of what, there are secrets; each listed key has one."""
+        rows = await store.fetch("list_personal_keys", person="", server="")
+        listed = {(row["person"], row["server"]) for row in rows}
+        names = [(person, server) for person, server in every for v in (1, 2) if await secret(person, server, v)]
+        assert listed == set(names)
+        return names
+
+    async def secret(person: str, server: str, version: int) -> bool:
+        return bool(await store.fetch("read_secret", name=f"personal/{person}/{server}", version=version))
+
+    assert len(await left()) == 6
+    for server, kept in (("github", every[1:]), ("", every[2:])):
+        bound = {"person": "alice", "server": server}
+        await store.transact(Statement("remove_personal_keys", bound), Statement("forget_personal_secrets", bound))
+        assert set(await left()) == set(kept)
