@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from harness.keeping import keep
 from harness.statements import SEEDS, call
 from percall_broker.backup import Archive, authentic, create, restore
 from percall_broker.model.errors import BrokerError, Conflict, InvalidInput, Unavailable
@@ -70,7 +71,7 @@ async def test_what_was_active_waits_and_what_was_revoked_stays_so(
     store: Store, location: str, keys: KeyFolder, file: Path, empty: Callable[[str], str], target: str
 ) -> None:
     vault = Vault(store, keys)
-    await vault.seal("github", 1, CANARY)
+    await keep(store, vault, "github", 1, CANARY)
     nonce, signing = await vault.own_key("nonce"), await vault.own_key("signing")
     for name in ("gone", "paused"):
         await store.append(Statement("seed_grant", {"id": name, "person": "alice", "device": "key", "expires_at": 0}))
@@ -153,7 +154,7 @@ async def test_a_backup_made_while_calls_run_is_one_moment_of_the_store(
 
 async def test_no_key_is_in_a_backup(store: Store, location: str, keys: KeyFolder, file: Path, tmp_path: Path) -> None:
     vault = Vault(store, keys)
-    await vault.seal("github", 1, CANARY)
+    await keep(store, vault, "github", 1, CANARY)
     own = await vault.own_key("signing")
     await vault.unseal("github", 1)
     await create(location, keys, file)
@@ -329,7 +330,7 @@ async def test_an_approval_from_before_the_backup_lets_nothing_pass_after_a_rest
         "grant_id": "g", "person": "alice", "server": "github", "tool": "merge", "rule": "", "shape": "",
         "varying": "[]", "session": "", "expires_at": 2_000_000_000, "given_by": "lea", "given_ms": 1,
     }  # fmt: skip
-    await Vault(store, keys).seal("github", 1, CANARY)
+    await keep(store, Vault(store, keys), "github", 1, CANARY)
     await store.append(
         Statement("seed_approvals", {"most": 2}),
         Statement("allow_approval", {"id": "ap1", "scope": "once", "time_ms": 1, "expires_at": 2_000_000_000}),

@@ -90,11 +90,6 @@ class Vault:
         }
         return Statement("add_secret", parameters, required=True)
 
-    async def seal(self, name: str, version: int, secret: bytes) -> None:
-        """Stores a secret on its own. Raises Conflict when that version exists, Unavailable."""
-        if await self._store.transact(await self.sealing(name, version, secret)) is None:
-            raise Conflict("secret.exists", f"Version {version} of the secret of {name!r} exists already.")
-
     async def unseal(self, name: str, version: int) -> bytes:
         """The secret, for one request whose intent is recorded. Raises NotFound, Unavailable."""
         kept = self._unwrapped.get((name, version))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.keeping import keep
 from percall_broker.model.errors import Unavailable
 from percall_broker.store import Store, migrate, open_store
 from percall_broker.vault import KeyFolder, Sealed, Vault
@@ -80,8 +81,8 @@ async def test_a_running_broker_goes_on_for_as_long_as_it_may_keep_data_keys(
     store: Store, source: Far, clock: Clock
 ) -> None:
     vault = Vault(store, source, kept_seconds=100, clock=clock)
-    await vault.seal("github", 1, SECRET)
-    await vault.seal("other", 1, SECRET)
+    await keep(store, vault, "github", 1, SECRET)
+    await keep(store, vault, "other", 1, SECRET)
     assert await vault.unseal("github", 1) == SECRET
     source.is_down = True
     clock.now += 60  # past half: it asks anew, in vain, and does not wait for it
@@ -105,7 +106,7 @@ async def test_a_running_broker_goes_on_for_as_long_as_it_may_keep_data_keys(
 
 async def test_who_calls_is_not_told_where_the_source_is_and_who_operates_is(store: Store, source: Far) -> None:
     vault = Vault(store, source)
-    await vault.seal("github", 1, SECRET)
+    await keep(store, vault, "github", 1, SECRET)
     source.is_down = True
     with pytest.raises(Unavailable) as told:
         await vault.unseal_for_call("github", 1)
@@ -120,7 +121,7 @@ async def test_who_calls_is_not_told_where_the_source_is_and_who_operates_is(sto
 
 async def test_a_secret_in_use_is_renewed_before_its_data_key_ends(store: Store, source: Far, clock: Clock) -> None:
     vault = Vault(store, source, kept_seconds=100, clock=clock)
-    await vault.seal("github", 1, SECRET)
+    await keep(store, vault, "github", 1, SECRET)
     for _ in range(5):
         assert await vault.unseal("github", 1) == SECRET
         await settle()
@@ -133,7 +134,7 @@ async def test_a_secret_in_use_is_renewed_before_its_data_key_ends(store: Store,
 
 async def test_many_who_wait_for_one_secret_ask_once(store: Store, source: Far) -> None:
     vault = Vault(store, source)
-    await vault.seal("github", 1, SECRET)
+    await keep(store, vault, "github", 1, SECRET)
     assert set(await asyncio.gather(*(vault.unseal("github", 1) for _ in range(50)))) == {SECRET}
     assert source.asked == 1
     await vault.close()
@@ -141,7 +142,7 @@ async def test_many_who_wait_for_one_secret_ask_once(store: Store, source: Far) 
 
 async def test_nothing_is_kept_where_nothing_may_be(store: Store, source: Far) -> None:
     vault = Vault(store, source, kept_seconds=0)
-    await vault.seal("github", 1, SECRET)
+    await keep(store, vault, "github", 1, SECRET)
     assert await vault.unseal("github", 1) == await vault.unseal("github", 1) == SECRET
     assert source.asked == 2
     source.is_down = True
