@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from percall_broker.store import Statement
+
+if TYPE_CHECKING:
+    from percall_broker.store import Store
+    from percall_broker.store.protocol import Row
 
 SEEDS = Path(__file__).parent / "queries"
 NO_KEY = {"secret_owner": "", "secret_version": 0, "binding": ""}
@@ -103,3 +107,10 @@ def seeds() -> tuple[Statement, ...]:
         Statement("seed_grant", {"id": "g", "person": "alice", "device": "key", "expires_at": 0}),
         Statement("seed_server", {"name": "github"}),
     )
+
+
+async def changed(store: Store, statement: str, /, **parameters: Any) -> list[Row]:
+    """What a statement says that it changed."""
+    done = await store.transact(Statement(statement, parameters))
+    assert done is not None
+    return done[0]

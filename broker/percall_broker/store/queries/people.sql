@@ -38,8 +38,8 @@ WHERE name = :name AND state <> 'removed' RETURNING name
 
 -- name: keep_an_administrator(person, device, thumbprint, grant_id, now)
 -- Required in each change that stops a person, a device, a device key or a grant (empty names nothing): some other
--- administrator stays able to act, or none of those concerned is one; an automation is none, for it makes none. After advance_epoch, so that two such changes
--- see one another.
+-- administrator stays able to act, or none is able now. An automation is none, for it makes none. After advance_epoch,
+-- so that two such changes see one another.
 WITH concerned AS (
     SELECT g.id FROM grants g
     WHERE g.person = :person OR g.id = :grant_id OR g.device = :thumbprint
@@ -50,7 +50,7 @@ WITH concerned AS (
 )
 SELECT 1 AS kept
 WHERE EXISTS (SELECT 1 FROM able a WHERE a.grant_id NOT IN (SELECT c.id FROM concerned c))
-   OR NOT EXISTS (SELECT 1 FROM able a WHERE a.grant_id IN (SELECT c.id FROM concerned c))
+   OR NOT EXISTS (SELECT 1 FROM able)
 
 -- name: touch_grants(person, device)
 -- So that intents under way are waited for, and later ones see the change. Empty names nothing; both empty: none.
