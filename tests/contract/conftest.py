@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,19 +29,34 @@ def postgresql() -> Iterator[str]:
         yield location
 
 
+@pytest.fixture(scope="session")
+def made_of() -> dict[str, str]:
+    """A store with its schema and nothing else, by its engine: made once, for its copies."""
+    return {}
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where a fresh, empty store may be made."""
-    if request.param == "sqlite":
-        return str(tmp_path / "store.db")
-    url: str = request.getfixturevalue("postgresql")
-    return database.new(url)
+def location(
+    request: pytest.FixtureRequest, made_of: dict[str, str], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """Where a fresh, empty store may be made; for a test that wants `store`, where it is."""
+    engine: str = request.param
+    server: str = request.getfixturevalue("postgresql") if engine == "postgresql" else ""
+    path = tmp_path / "store.db"
+    if "store" not in request.fixturenames:
+        return database.new(server) if server else str(path)
+    if engine not in made_of:
+        made_of[engine] = database.new(server) if server else str(tmp_path_factory.mktemp("made") / "store.db")
+        asyncio.run(migrate(made_of[engine]))
+    if server:
+        return database.new(server, like=made_of[engine])
+    shutil.copy(made_of[engine], path)
+    return str(path)
 
 
 @pytest.fixture
 async def store(location: str) -> AsyncIterator[Store]:
     """A store with a person, a device, an active grant `g` and a server `github`."""
-    await migrate(location)
     store = await open_store(location, SEEDS)
     await store.transact(*seeds())
     yield store

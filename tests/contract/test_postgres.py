@@ -21,16 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def location(postgresql: str, request: pytest.FixtureRequest) -> str:
-    """A database of this test's own."""
-    name = f"own{abs(hash(request.node.name))}"
-    with psycopg.connect(postgresql, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    server, _, options = postgresql.partition("?")
-    return f"{server.rpartition('/')[0]}/{name}?{options}"
+on_postgresql = pytest.mark.parametrize("location", ["postgresql"], indirect=True)
 
 
 def kill_connections(location: str) -> None:
@@ -41,6 +32,7 @@ def kill_connections(location: str) -> None:
         )
 
 
+@on_postgresql
 async def test_a_lost_connection_refuses_what_was_under_way_and_is_replaced(store: Store, location: str) -> None:
     assert (await store.append(call("before")))[0]
     await store.fetch("read_epoch")
@@ -106,6 +98,7 @@ async def network(location: str) -> AsyncIterator[Network]:
 
 
 @pytest.mark.usefixtures("store")
+@on_postgresql
 async def test_a_server_that_falls_silent_is_refused_and_asked_anew(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +119,7 @@ async def test_a_server_that_falls_silent_is_refused_and_asked_anew(
 
 
 @pytest.mark.usefixtures("store")
+@on_postgresql
 async def test_a_silent_server_counts_as_changed_and_holds_up_nobody_in_line(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +149,7 @@ async def test_a_server_that_is_away_is_said_to_be_away() -> None:
     assert "canary" not in caught.value.message
 
 
+@on_postgresql
 async def test_an_administrators_lock_delays_intents_but_loses_none(store: Store, location: str) -> None:
     with psycopg.connect(location) as administrator:
         administrator.execute("UPDATE grants SET version = version WHERE id = 'g'")
@@ -165,6 +160,7 @@ async def test_an_administrators_lock_delays_intents_but_loses_none(store: Store
     assert all(rows for (rows,) in await asyncio.gather(*waiting))
 
 
+@on_postgresql
 async def test_a_revocation_does_not_return_while_an_intent_is_uncommitted(store: Store, location: str) -> None:
     """What `FOR SHARE` is for: without it the revocation returns, and the intent is committed after it."""
     intent = load("postgresql")["record_call"].sql.encode()
@@ -180,6 +176,7 @@ async def test_a_revocation_does_not_return_while_an_intent_is_uncommitted(store
     assert not (await store.append(call("b")))[0]
 
 
+@on_postgresql
 async def test_a_replica_hears_of_anothers_change_without_looking(
     store: Store, location: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

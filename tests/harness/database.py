@@ -39,7 +39,7 @@ def postgresql() -> Iterator[str]:
 def new(server: str, like: str = "") -> str:
     """The URL of a new database there: empty, or a copy of another one that nobody uses now."""
     name = f"test{next(_numbers)}"
-    template = f" TEMPLATE {urlsplit(like).path[1:]}" if like else ""
+    template = f" TEMPLATE {urlsplit(like).path[1:]} STRATEGY file_copy" if like else ""
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}{template}".encode())
     return urlsplit(server)._replace(path=f"/{name}").geturl()

@@ -29,12 +29,24 @@ from typing import IO, TYPE_CHECKING, Any
 
 import percall.__main__
 import percall.broker_command
+import percall_broker.store.statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 _OF_THE_START = ("LD_", "LC_", "PYTHON")
 """Variables that an interpreter heeds only when it starts."""
+_OF_COMMANDS = (
+    "percall.cli",
+    "percall_broker.cli",
+    "percall_broker.settings",
+    "percall.own_memory",
+    "typer._adapters",
+    "httpcore",
+    "certifi",
+)
+"""What most commands import, also where they do so late."""
+_OF_SERVE = ("percall_broker.app", "uvloop")
 _MOST_BYTES = 1024 * 1024
 _PATIENCE_SECONDS = 60
 
@@ -171,8 +183,9 @@ def _fork(
         return False
     asked = json.loads(data)
     if asked["argv"][1:2] == ["serve"]:
-        importlib.import_module("percall_broker.app")  # only here, since most tests need no more than commands
-        importlib.import_module("uvloop")
+        for module in _OF_SERVE:  # only here, since most tests need no more than commands
+            importlib.import_module(module)
+        percall_broker.store.statements.load("sqlite")
     assert threading.active_count() == 1, "a fork would lose a thread"
     *standard, tells = descriptors
     child = os.fork()
@@ -199,7 +212,7 @@ def _tell_the_end(child: int, tells: int) -> None:
 
 def _loaded() -> Mapping[str, Callable[[], object]]:
     """The two commands' entry points, with what most of their commands import."""
-    for module in ("percall.cli", "percall_broker.cli"):
+    for module in _OF_COMMANDS:
         importlib.import_module(module)
     return {"percall": percall.__main__.main, "percall-broker": percall.broker_command.main}
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from aiosql.query_loader import QueryLoader
@@ -53,6 +55,7 @@ def _to_pyformat(match: re.Match[str]) -> str:
 _DIALECTS = {"sqlite": _SqliteDialect, "postgresql": _PostgresqlDialect}
 
 
+@cache
 def load(dialect: str, *folders: Path) -> Mapping[str, Query]:
     """Every statement of `queries/` and of further folders, by name. `dialect`: sqlite or postgresql.
 
@@ -69,4 +72,4 @@ def load(dialect: str, *folders: Path) -> Mapping[str, Query]:
                     raise ValueError(f"{path}: the statement {name} exists twice.")
                 sql = datum.sql.rstrip().removesuffix(";")
                 queries[name] = Query(name, sql, long=datum.doc_comments.startswith("Long reading"))
-    return queries
+    return MappingProxyType(queries)
