@@ -53,6 +53,10 @@ def lasting(name: str, **changes: Any) -> Statement:
     return Statement("add_lasting_answer", given | changes, required=True)
 
 
+def denying(name: str) -> Statement:
+    return Statement("deny_approval", {"id": name, "answer": "deny", "time_ms": 1}, required=True)
+
+
 async def lasting_state(store: Store, name: str) -> str:
     return str((await store.fetch("read_approval", id=name, now=1))[0]["lasting"])
 
@@ -102,10 +106,11 @@ async def test_a_question_to_two_groups_is_allowed_once_both_have_answered(staff
 
 
 async def test_nothing_is_answered_twice(staffed: Store) -> None:
-    deny = Statement("deny_approval", {"id": "denied", "answer": "deny", "time_ms": 1}, required=True)
     await staffed.transact(*asking("denied"))
-    assert await staffed.transact(deny)
-    assert await staffed.transact(*allowing("denied")) is None
+    assert await staffed.transact(denying("denied"))
+    assert await staffed.transact(denying("denied")) is None
+    assert await staffed.transact(allowing("denied")[0]) is None
+    await staffed.transact(allowing("denied")[1])
     assert await staffed.transact(allowing("denied")[2]) is None, "nor where nobody has still to answer"
     await staffed.transact(*asking("over", expires_at=ANSWERED_AT))
     assert await staffed.transact(*allowing("over")) is None
@@ -113,7 +118,7 @@ async def test_nothing_is_answered_twice(staffed: Store) -> None:
 
 async def test_an_answer_is_taken_back_by(staffed: Store) -> None:
     """Whoever could have given it, and administrators; not by whoever asked, where somebody else must answer."""
-    await staffed.transact(*asking("ap"))
+    await staffed.transact(*asking("ap"), *asking("another group's", group="others"))
     assert await judges(staffed, "ap") == {"lea", "ada"}
     assert await judges(staffed, "ap", now=ANSWERED_AT - 1) == {"lea", "ada", "eve"}
     await staffed.transact(*asking("own", person="lea"), *asking("separate", person="lea", separate=1))
@@ -122,19 +127,25 @@ async def test_an_answer_is_taken_back_by(staffed: Store) -> None:
 
 
 async def test_whoever_could_not_say_yes_any_more_is_asked_again_where_others_have_still_to(staffed: Store) -> None:
-    for name in ("open", "beside", "done"):
+    for name in ("open", "beside", "both", "done"):
         await staffed.transact(
             *asking(name), Statement("add_approval_group", {"approval": name, "group_name": "others"})
         )
-    for name, person in (("open", "lea"), ("beside", "otto"), ("done", "lea"), ("done", "otto")):
+    answered = {"open": ["lea"], "beside": ["otto"], "both": ["lea", "otto"], "done": ["lea", "otto"]}
+    for name, person in ((name, person) for name, people in answered.items() for person in people):
         await staffed.transact(*allowing(name, person)[:2])
     await staffed.transact(allowing("done")[2])
-    await staffed.transact(Statement("ask_again"))
+    await staffed.transact(
+        Statement("add_member", {"group_name": "leads", "person": "ada", "id": "a", "created_at": 1}),
+        *asking("hers"), *allowing("hers", "ada")[:2], Statement("ask_again"),
+    )  # fmt: skip
     assert await answers(staffed, "open") == {"leads": "lea", "others": ""}, "while she can"
     await staffed.transact(Statement("remove_member", {"group_name": "leads", "person": "lea"}), Statement("ask_again"))
     assert await answers(staffed, "open") == {"leads": "", "others": ""}
     assert await answers(staffed, "beside") == {"leads": "", "others": "otto"}
+    assert await answers(staffed, "both") == {"leads": "", "others": "otto"}
     assert await answers(staffed, "done") == {"leads": "lea", "others": "otto"}, "what is over is as it was"
+    assert await answers(staffed, "hers") == {"leads": "ada"}
 
 
 # --- what ends, and what stays ----------------------------------------------------------------------------------------
@@ -143,7 +154,7 @@ async def test_whoever_could_not_say_yes_any_more_is_asked_again_where_others_ha
 async def test_new_policies_end_what_calls_asked_under_earlier_ones(staffed: Store) -> None:
     await staffed.transact(
         *asking("waits"), *asking("allowed"), *allowing("allowed"), *asking("request", kind="grant"),
-        *asking("denied"), Statement("deny_approval", {"id": "denied", "answer": "deny", "time_ms": 1}),
+        *asking("denied"), denying("denied"),
         *asking("newer", policy_version=2),
     )  # fmt: skip
     await staffed.transact(Statement("end_approvals_of_policies", {"version": 2}))
@@ -170,9 +181,40 @@ async def test_a_call_that_is_asked_about_anew_leaves_what_was_used_as_it_was(st
     await staffed.transact(*asking("used", "one call"), *allowing("used"))
     await staffed.transact(Statement("set_used_by", {"id": "used", "used_by": "c"}))
     await staffed.transact(*asking("other call", expires_at=END))
-    assert await staffed.transact(*asking("again", "one call", now=END, expires_at=END + 1))
+    (over,) = [row["expires_at"] for row in await staffed.fetch("read_approval", id="used", now=1)]
+    assert await staffed.transact(*asking("again", "one call", now=over, expires_at=over + 1))
     assert await state(staffed, "used") == "used"
     assert await state(staffed, "other call") == "pending"
+
+
+async def test_a_call_finds_what_was_asked_about_it_while_that_is_open(staffed: Store) -> None:
+    async def found(now: int = END - 1, grant: str = "g", subject: str = "one call") -> list[str]:
+        return [row["id"] for row in await staffed.fetch("find_approval", grant_id=grant, subject=subject, now=now)]
+
+    await staffed.transact(*asking("ap", "one call", expires_at=END), *asking("other", expires_at=END))
+    assert await found() == ["ap"]
+    assert await found(now=END) == await found(grant="g2") == await found(subject="none") == []
+    await staffed.transact(denying("ap"))
+    assert await found() == ["ap"], "the answer"
+    await staffed.transact(*allowing("other"), Statement("set_used_by", {"id": "other", "used_by": "c"}))
+    assert await found(subject="other") == []
+
+
+async def test_what_a_grant_may_still_ask_is_by_its_own_open_questions(staffed: Store) -> None:
+    await staffed.transact(Statement("seed_grant", {"id": "g2", "person": "alice", "device": "key", "expires_at": 0}))
+    others = Statement("add_approval", asking("another's", grant_id="g2")[2].parameters)
+    await staffed.transact(others, *asking("denied"), *asking("over", expires_at=END))
+    await staffed.transact(denying("denied"))
+    assert await staffed.transact(*asking("first", now=END - 1, most=1)) is None, "one is open"
+    assert await staffed.transact(*asking("first", now=END, most=1)) is not None
+    await staffed.transact(Statement("set_grant_state", {"id": "g", "state": "suspended"}))
+    held = {"id": "g", "version": 2, "device": "key"}
+    assert await staffed.transact(Statement("hold_grant", held, required=True)) is None
+    await staffed.transact(Statement("set_grant_state", {"id": "g", "state": "active"}))
+    held |= {"version": 3}
+    assert await staffed.transact(Statement("hold_grant", held, required=True))
+    for other in ({"version": 2}, {"device": "key2"}, {"id": "g2"}):
+        assert await staffed.transact(Statement("hold_grant", held | other, required=True)) is None
 
 
 async def test_lasting_answers_end_each_with_their_own_and_what_was_lifted_stays_so(staffed: Store) -> None:
@@ -196,7 +238,7 @@ async def test_lasting_answers_end_each_with_their_own_and_what_was_lifted_stays
 
 
 async def test_allowances_end_with_their_grant_and_with_whoever_gave_them(staffed: Store) -> None:
-    names = ("revoked", "void", "never", "stands")
+    names = ("revoked", "void", "never", "stands", "lifted", "doubted")
     await staffed.transact(
         Statement("seed_grant", {"id": "g2", "person": "alice", "device": "key", "expires_at": 0}),
         Statement("seed_revocation", {"id": "g2"}),
@@ -204,19 +246,23 @@ async def test_allowances_end_with_their_grant_and_with_whoever_gave_them(staffe
         *asking("void"), *allowing("void"), lasting("void"),
         *asking("never", group="others"), lasting("never", grant_id="g2", effect="never"),
         *asking("stands", group="others"), *allowing("stands", "otto"), lasting("stands"),
+        *asking("lifted"), *allowing("lifted"), lasting("lifted"),
+        Statement("lift_answer", {"id": "lifted", "person": "lea"}),
+        *asking("doubted"), *allowing("doubted")[:2],
         Statement("remove_member", {"group_name": "leads", "person": "lea"}),
         Statement("end_allowances"), Statement("end_approvals"),
     )  # fmt: skip
     states = [await lasting_state(staffed, name) for name in names]
-    assert states == ["ended", "ended", "active", "active"]
+    assert states == ["ended", "ended", "active", "active", "lifted", ""]
     approvals = [await state(staffed, name) for name in names]
-    assert approvals == ["pending", "ended", "pending", "allowed"]
+    assert approvals == ["pending", "ended", "pending", "allowed", "ended", "pending"]
 
 
 async def test_an_allowance_is_found_for_what_it_was_given_for_and_nothing_else(staffed: Store) -> None:
     alike = {
         "until": {}, "session": {"session": "s1"}, "grant": {"grant_id": "g2"}, "server": {"server": "gitlab"},
         "tool": {"tool": "push"}, "rule": {"rule": "r2"}, "never": {"effect": "never"}, "lifted": {},
+        "otto's": {"effect": "never", "person": "otto"},
     }  # fmt: skip
     await staffed.transact(*(lasting(name, **changes) for name, changes in alike.items()))
     await staffed.transact(Statement("lift_answer", {"id": "lifted", "person": "lea"}))
@@ -234,7 +280,8 @@ async def test_an_allowance_is_found_for_what_it_was_given_for_and_nothing_else(
     ]
     assert [one is not None for one in held] == [True, False, False]
     assert {row["id"] for row in await staffed.fetch("nevers_of", person="alice")} == {"never"}
-    assert await staffed.fetch("nevers_of", person="otto") == []
+    await staffed.transact(Statement("lift_answer", {"id": "never", "person": "lea"}))
+    assert await staffed.fetch("nevers_of", person="alice") == []
 
 
 async def test_what_is_long_over_is_forgotten_but_for_what_still_holds(staffed: Store) -> None:
@@ -259,6 +306,9 @@ async def test_questions_are_listed_by_what_is_asked_for_and_by_who_may_see_them
         *asking("leads"), *asking("others", group="others", agent="ci", server="gitlab"), *asking("nobody's", group=""),
         *asking("otto's", person="otto", kind="grant"), *asking("lea's", person="lea", separate=1),
         *asking("over", expires_at=END), *asking("allowed", expires_at=END + 1), *allowing("allowed"),
+        lasting("allowed"),
+        *asking("denied"), denying("denied"),
+        *asking("no more", expires_at=END), denying("no more"),
     )  # fmt: skip
     filters = {"viewer": "ada", "sees_all": 1, "state": "", "kind": "", "person": "", "agent": "", "server": ""}
 
@@ -266,7 +316,7 @@ async def test_questions_are_listed_by_what_is_asked_for_and_by_who_may_see_them
         page = filters | {"mine": 0, "before": 0, "limit": 100, "now": END} | changes
         return [row["id"] for row in await staffed.fetch("list_approvals", **page)]
 
-    every = ["allowed", "over", "lea's", "otto's", "nobody's", "others", "leads"]
+    every = ["no more", "denied", "allowed", "over", "lea's", "otto's", "nobody's", "others", "leads"]
     assert await listed() == every
     assert await listed(kind="grant") == ["otto's"]
     assert await listed(person="lea") == ["lea's"]
@@ -274,20 +324,21 @@ async def test_questions_are_listed_by_what_is_asked_for_and_by_who_may_see_them
     assert await listed(state="pending") == ["lea's", "otto's", "nobody's", "others", "leads"]
     assert await listed(state="expired") == ["over"]
     assert await listed(state="allowed") == ["allowed"], "its expiry is now the answer's"
+    assert await listed(state="denied") == ["no more", "denied"]
     assert await listed(limit=2) == every[:2]
+    rows = await staffed.fetch("list_approvals", **filters, mine=0, before=0, limit=100, now=END)
+    assert {row["id"]: row["lasting"] for row in rows if row["lasting"]} == {"allowed": "active"}
     otto = {"viewer": "otto", "sees_all": 0}
     assert await listed(**otto) == ["otto's", "others"], "his own, and his group's"
     assert await listed(**otto, mine=1) == ["others"]
     lea = {"viewer": "lea", "sees_all": 0}
-    assert await listed(**lea) == ["allowed", "over", "lea's", "otto's", "leads"]
+    assert await listed(**lea) == ["no more", "denied", "allowed", "over", "lea's", "otto's", "leads"]
     assert await listed(**lea, mine=1) == ["otto's", "leads"], "open, and not her own where somebody else must answer"
     assert await listed(mine=1) == ["nobody's"]
-    own = await staffed.fetch("own_approvals", grant_id="g", now=END, limit=3)
+    own = await staffed.fetch("own_approvals", grant_id="g", now=END, limit=4)
     assert [(row["id"], row["state"]) for row in own] == [
-        ("allowed", "allowed"),
-        ("over", "expired"),
-        ("lea's", "pending"),
-    ]
+        ("no more", "denied"), ("denied", "denied"), ("allowed", "allowed"), ("over", "expired"),
+    ]  # fmt: skip
     told = await staffed.fetch("answered_approvals", grant_id="g", since_ms=ANSWERED_AT * 1000 - 1)
     assert [row["id"] for row in told] == ["allowed"]
     assert await staffed.fetch("answered_approvals", grant_id="g", since_ms=ANSWERED_AT * 1000) == []

@@ -171,32 +171,49 @@ async def test_a_key_is_taken_as_the_shared_one_only_in_the_version_that_its_own
 async def test_what_one_person_removes_of_one_server_is_that_and_its_every_version(store: Store) -> None:
     """Without a server, all of theirs; nobody else's."""
     await store.transact(Statement("seed_server", {"name": "gitlab"}), Statement("seed_person", {"name": "bob"}))
-    every = [("alice", "github"), ("alice", "gitlab"), ("bob", "github")]
-    for person, server in every:
+    every = [("github", "alice"), ("github", "bob"), ("gitlab", "alice")]
+    sealed = {"sealed": b"s", "wrapped_key": b"w", "key_encryption_key": "k"}
+    for name in ("github", *(f"personal/{person}/{server}" for server, person in every)):
+        kept = {"name": name, "fingerprint": "f", **sealed}
+        await store.transact(*(Statement("add_secret", {**kept, "version": v, "created_at": v}) for v in (1, 2)))
+    for server, person in every:
         mine = {"server": server, "person": person, "binding": "here"}
-        sealed = {"sealed": b"s", "wrapped_key": b"w", "key_encryption_key": "k", "created_at": 1}
-        name = f"personal/{person}/{server}"
-        await store.transact(
-            Statement("add_personal_key", mine | {"version": 1, "now": 1}),
-            *(
-                Statement("add_secret", {"name": name, "version": v, "fingerprint": f"{name}{v}", **sealed})
-                for v in (1, 2)
-            ),
-        )
+        await store.transact(Statement("add_personal_key", mine | {"version": 1, "now": 1}))
+    rotation = {"server": "gitlab", "person": "alice", "binding": "here", "version": 2}
+    await store.transact(Statement("rotate_personal_key", rotation, required=True))
+    versions = {("github", "alice"): 1, ("github", "bob"): 1, ("gitlab", "alice"): 2}
 
-    async def left() -> list[tuple[str, str]]:
-        """Of whom, of what, there are secrets; each listed key has one."""
-        rows = await store.fetch("list_personal_keys", person="", server="")
-        listed = {(row["person"], row["server"]) for row in rows}
-        names = [(person, server) for person, server in every for v in (1, 2) if await secret(person, server, v)]
-        assert listed == set(names)
-        return names
+    async def listed(person: str = "", server: str = "") -> list[tuple[str, str]]:
+        rows = await store.fetch("list_personal_keys", person=person, server=server)
+        keys = [(row["server"], row["person"]) for row in rows]
+        assert [row["created_at"] for row in rows] == [versions[key] for key in keys], "those of the versions in use"
+        return keys
 
-    async def secret(person: str, server: str, version: int) -> bool:
-        return bool(await store.fetch("read_secret", name=f"personal/{person}/{server}", version=version))
+    async def in_use() -> list[tuple[str, str]]:
+        held = await store.fetch("held_keys")
+        assert [(row["server"], row["owner"]) for row in held if not row["owner"]] == [("github", "")], "with its key"
+        keys = [(row["server"], row["owner"]) for row in held if row["owner"]]
+        assert [row["version"] for row in held if row["owner"]] == [versions[key] for key in keys]
+        return keys
 
-    assert len(await left()) == 6
-    for server, kept in (("github", every[1:]), ("", every[2:])):
-        bound = {"person": "alice", "server": server}
-        await store.transact(Statement("remove_personal_keys", bound), Statement("forget_personal_secrets", bound))
-        assert set(await left()) == set(kept)
+    async def secrets() -> list[tuple[str, str]]:
+        """Of whom, of what, any is left."""
+        names = {(server, person): f"personal/{person}/{server}" for server, person in every}
+        return [
+            key for key, name in names.items() for v in (1, 2) if await store.fetch("read_secret", name=name, version=v)
+        ]
+
+    assert await listed() == await in_use() == every
+    assert await listed(person="alice") == [every[0], every[2]]
+    assert await listed(server="github") == every[:2]
+    assert await listed("bob", "gitlab") == []
+    assert {row["server"] for row in await store.fetch("personal_keys_of", person="alice")} == {"github", "gitlab"}
+    left = every
+    for server, gone in (("github", every[0]), ("", every[2])):
+        of = {"person": "alice", "server": server}
+        left = [key for key in left if key != gone]
+        await store.transact(Statement("remove_personal_keys", of, required=True))
+        assert await listed() == await in_use() == left
+        await store.transact(Statement("forget_personal_secrets", of))
+        assert await secrets() == [key for key in left for _ in (1, 2)]
+    assert await store.fetch("personal_keys_of", person="alice") == []

@@ -150,7 +150,7 @@ WHERE state = 'active' AND effect = 'allow' AND (
 -- name: ask_again()
 -- Where others have still to answer, whoever could not say yes any more has not said it.
 UPDATE approval_groups SET answered_by = '', presence = '', answered_ms = 0
-WHERE answered_by <> '' AND approval IN (SELECT a.id FROM approvals a WHERE a.state = 'pending')
+WHERE approval IN (SELECT a.id FROM approvals a WHERE a.state = 'pending')
   AND EXISTS (
     SELECT 1 FROM void_answers v WHERE v.approval = approval_groups.approval AND v.group_name = approval_groups.group_name
   )

@@ -207,7 +207,7 @@ RETURNING id, person
 -- name: end_grants_of_members(group_name, person, group_grant)
 -- Those that came from a group (empty: any), for one person or from one group grant, where those are named.
 UPDATE grants SET state = 'revoked', version = version + 1
-WHERE state <> 'revoked' AND group_grant <> ''
+WHERE state <> 'revoked'
   AND (:person = '' OR person = :person) AND (:group_grant = '' OR group_grant = :group_grant)
   AND group_grant IN (SELECT gg.id FROM group_grants gg WHERE :group_name = '' OR gg.group_name = :group_name)
 RETURNING id, person
