@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import fcntl
 import functools
+import gc
 import importlib
 import json
 import os
@@ -186,6 +187,7 @@ def _fork(
         for module in _OF_SERVE:  # only here, since most tests need no more than commands
             importlib.import_module(module)
         percall_broker.store.statements.load("sqlite")
+        gc.freeze()
     assert threading.active_count() == 1, "a fork would lose a thread"
     *standard, tells = descriptors
     child = os.fork()
@@ -214,6 +216,7 @@ def _loaded() -> Mapping[str, Callable[[], object]]:
     """The two commands' entry points, with what most of their commands import."""
     for module in _OF_COMMANDS:
         importlib.import_module(module)
+    gc.freeze()  # so that no child looks through it all for garbage, and has to copy it
     return {"percall": percall.__main__.main, "percall-broker": percall.broker_command.main}
 
 

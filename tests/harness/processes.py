@@ -23,6 +23,7 @@ from urllib.parse import urlencode
 
 from harness.forking import Forked, can_run, forking
 from harness.signing import SigningLaptop
+from percall.identity import kernel_keyring
 from percall_broker.cli.grant import seconds_of
 from percall_broker.model.records import AREAS
 
@@ -385,6 +386,9 @@ def first_broker(database: str = "") -> Broker:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     broker = Broker(folder, database)
     broker.install()
+    if kernel_keyring.is_there():  # else each of its commands spends a tenth of a second on the passphrase
+        broker.administrator.run("unlock", "--for", "1h")
+        atexit.register(broker.administrator.run, "lock")
     broker.automation = SigningLaptop.enrolled(broker.url, automation_invite(broker.environment))
     broker.stop()
     return broker
