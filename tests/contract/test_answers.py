@@ -303,8 +303,10 @@ async def test_what_is_long_over_is_forgotten_but_for_what_still_holds(staffed: 
 
 async def test_questions_are_listed_by_what_is_asked_for_and_by_who_may_see_them(staffed: Store) -> None:
     await staffed.transact(
-        *asking("leads"), *asking("others", group="others", agent="ci", server="gitlab"), *asking("nobody's", group=""),
-        *asking("otto's", person="otto", kind="grant"), *asking("lea's", person="lea", separate=1),
+        *asking("leads"), *asking("others", group="others", agent="ci", server="gitlab"),
+        *asking("nobody's", group="", person="lea"), *asking("otto's", person="otto", kind="grant", separate=1),
+        *asking("lea's", person="lea", separate=1), *asking("shared", person="lea"), *asking("half", person="lea"),
+        Statement("add_approval_group", {"approval": "half", "group_name": "others"}), *allowing("half")[:2],
         *asking("over", expires_at=END), *asking("allowed", expires_at=END + 1), *allowing("allowed"),
         lasting("allowed"),
         *asking("denied"), denying("denied"),
@@ -316,24 +318,32 @@ async def test_questions_are_listed_by_what_is_asked_for_and_by_who_may_see_them
         page = filters | {"mine": 0, "before": 0, "limit": 100, "now": END} | changes
         return [row["id"] for row in await staffed.fetch("list_approvals", **page)]
 
-    every = ["no more", "denied", "allowed", "over", "lea's", "otto's", "nobody's", "others", "leads"]
+    pending = ["half", "shared", "lea's", "otto's", "nobody's", "others", "leads"]
+    every = ["no more", "denied", "allowed", "over", *pending]
     assert await listed() == every
     assert await listed(kind="grant") == ["otto's"]
-    assert await listed(person="lea") == ["lea's"]
+    assert await listed(person="lea") == ["half", "shared", "lea's", "nobody's"]
     assert await listed(agent="ci") == await listed(server="gitlab") == ["others"]
-    assert await listed(state="pending") == ["lea's", "otto's", "nobody's", "others", "leads"]
+    assert await listed(state="pending") == pending
     assert await listed(state="expired") == ["over"]
     assert await listed(state="allowed") == ["allowed"], "its expiry is now the answer's"
     assert await listed(state="denied") == ["no more", "denied"]
     assert await listed(limit=2) == every[:2]
     rows = await staffed.fetch("list_approvals", **filters, mine=0, before=0, limit=100, now=END)
     assert {row["id"]: row["lasting"] for row in rows if row["lasting"]} == {"allowed": "active"}
+    states = dict.fromkeys(pending, "pending") | dict.fromkeys(("no more", "denied"), "denied")
+    states |= {"allowed": "allowed", "over": "expired"}
+    assert {row["id"]: row["state"] for row in rows} == states
+    read = {name: (await staffed.fetch("read_approval", id=name, now=END))[0]["state"] for name in states}
+    assert read == states
     otto = {"viewer": "otto", "sees_all": 0}
-    assert await listed(**otto) == ["otto's", "others"], "his own, and his group's"
-    assert await listed(**otto, mine=1) == ["others"]
+    assert await listed(**otto) == ["half", "otto's", "others"], "his own, and his group's"
+    assert await listed(**otto, mine=1) == ["half", "others"]
     lea = {"viewer": "lea", "sees_all": 0}
-    assert await listed(**lea) == ["no more", "denied", "allowed", "over", "lea's", "otto's", "leads"]
-    assert await listed(**lea, mine=1) == ["otto's", "leads"], "open, and not her own where somebody else must answer"
+    assert await listed(**lea) == [name for name in every if name != "others"]
+    assert await listed(**lea, mine=1) == ["shared", "otto's", "leads"], (
+        "open, not answered by her, and not her own where somebody else must answer"
+    )
     assert await listed(mine=1) == ["nobody's"]
     own = await staffed.fetch("own_approvals", grant_id="g", now=END, limit=4)
     assert [(row["id"], row["state"]) for row in own] == [
@@ -343,5 +353,5 @@ async def test_questions_are_listed_by_what_is_asked_for_and_by_who_may_see_them
     assert [row["id"] for row in told] == ["allowed"]
     assert await staffed.fetch("answered_approvals", grant_id="g", since_ms=ANSWERED_AT * 1000) == []
     assert await staffed.fetch("answered_approvals", grant_id="g2", since_ms=0) == []
-    assert (await staffed.fetch("count_asked", grant_id="g", now=END))[0]["pending"] == 5
+    assert (await staffed.fetch("count_asked", grant_id="g", now=END))[0]["pending"] == 7
     assert (await staffed.fetch("count_asked", grant_id="g2", now=END))[0]["pending"] == 0

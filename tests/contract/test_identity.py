@@ -35,6 +35,7 @@ async def people(store: Store) -> Store:
         Statement("seed_administrator", {"id": "ada", "person": "ada", "device": "key"}),
         Statement("seed_administrator", {"id": "eve", "person": "eve", "device": "key"}),
         Statement("seed_revocation", {"id": "eve"}),
+        Statement("seed_grant", {"id": "nora", "person": "nora", "device": None, "expires_at": 0}),
         Statement("set_person_state", {"name": "sue", "state": "suspended", "from_state": "active"}),
     )
     return store

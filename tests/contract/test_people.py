@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.statements import changed
+from harness.statements import changed, freeze
 from percall_broker.store import Statement
 
 if TYPE_CHECKING:
@@ -126,27 +126,29 @@ async def test_the_last_administrator_is_kept_by(people: Store, of: dict[str, st
     assert await kept(people, **of), "whoever cannot act is missed by nobody"
 
 
-ENDED: dict[str, tuple[str, dict[str, Any]]] = {
-    "expired": ("seed_end", {"id": "bea", "expires_at": END}),
-    "suspended": ("set_grant_state", {"id": "bea", "state": "suspended"}),
-    "a suspended person's": ("set_person_state", {"name": "bea", "state": "suspended", "from_state": "active"}),
-    "a removed key's": ("remove_device_key", {"thumbprint": "kb"}),
-    "a revoked device's": ("revoke_device", {"id": "bea's"}),
-    "a frozen person's": ("add_freeze", {"kind": "person", "name": "bea"}),
-    "a frozen device's": ("add_freeze", {"kind": "device", "name": "bea's"}),
+ENDED: dict[str, Statement] = {
+    "expired": Statement("seed_end", {"id": "bea", "expires_at": END}),
+    "suspended": Statement("set_grant_state", {"id": "bea", "state": "suspended"}),
+    "a suspended person's": Statement(
+        "set_person_state", {"name": "bea", "state": "suspended", "from_state": "active"}
+    ),
+    "a removed key's": Statement("remove_device_key", {"thumbprint": "kb"}),
+    "a revoked device's": Statement("revoke_device", {"id": "bea's"}),
+    "a frozen person's": freeze("person", "bea"),
+    "a frozen device's": freeze("device", "bea's"),
 }
 
 
 @pytest.mark.parametrize("ended", ENDED)
 async def test_an_administrator_whose_grant_cannot_act_is_none(people: Store, ended: str) -> None:
-    name, parameters = ENDED[ended]
-    frozen = {"reason": "", "created_at": 1, "created_by": "ada"} if name == "add_freeze" else {}
     assert await kept(people, person="ada")
-    await changed(people, name, **parameters, **frozen)
+    await people.transact(ENDED[ended])
     assert not await kept(people, person="ada")
-    await changed(people, "seed_administrator", id="robot", person="bob", device="k1")
-    await changed(people, "seed_automation", id="robot")
-    await changed(people, "seed_end", id="ada", expires_at=END + 1)
+    await people.transact(
+        Statement("seed_administrator", {"id": "robot", "person": "bob", "device": "k1"}),
+        Statement("seed_automation", {"id": "robot"}),
+        Statement("seed_end", {"id": "ada", "expires_at": END + 1}),
+    )
     rows = {row["name"]: row["administrator"] for row in await people.fetch("list_persons", now=END)}
     assert rows == {"alice": 0, "ada": 1, "bea": 0, "bob": 0}
 
@@ -180,16 +182,16 @@ async def test_a_name_is_one_persons_until_they_are_removed(people: Store) -> No
 async def test_people_are_listed_with_what_of_theirs_is_not_ended(people: Store) -> None:
     await changed(people, "seed_end", id="desk", expires_at=END)
     await changed(people, "revoke_device", id="desk")
-    await changed(people, "add_freeze", kind="person", name="bob", reason="r", created_at=1, created_by="ada")
-    await changed(people, "add_freeze", kind="device", name="alice", reason="", created_at=1, created_by="ada")
+    await people.transact(freeze("person", "bob"))
+    await people.transact(freeze("device", "alice"))
 
     async def bob(now: int) -> tuple[Any, ...]:
         rows = {row["name"]: row for row in await people.fetch("list_persons", now=now)}
         assert rows["alice"]["frozen_kind"] is None
-        return tuple(rows["bob"][name] for name in ("devices", "grants", "administrator", "frozen_reason"))
+        return tuple(rows["bob"][name] for name in ("devices", "grants", "administrator", "frozen_name"))
 
-    assert await bob(END - 1) == (1, 4, 0, "r")
-    assert await bob(END) == (1, 3, 0, "r")
+    assert await bob(END - 1) == (1, 4, 0, "bob")
+    assert await bob(END) == (1, 3, 0, "bob")
 
 
 # --- devices ----------------------------------------------------------------------------------------------------------
@@ -234,11 +236,11 @@ async def test_a_grant_can_wait_for_who_has_a_device_that_stands(people: Store) 
 
 async def test_devices_are_listed_with_their_keys_and_grants(people: Store) -> None:
     await changed(people, "remove_device_key", thumbprint="k2")
-    await changed(people, "add_freeze", kind="device", name="desk", reason="r", created_at=1, created_by="ada")
-    await changed(people, "add_freeze", kind="person", name="laptop", reason="", created_at=1, created_by="ada")
+    await people.transact(freeze("device", "desk"))
+    await people.transact(freeze("person", "laptop"))
     bobs = await people.fetch("list_devices", person="bob")
-    rows = {row["id"]: (row["keys"], row["grants"], row["frozen_reason"]) for row in bobs}
-    assert rows == {"laptop": (1, 2, None), "desk": (1, 1, "r")}
+    rows = {row["id"]: (row["keys"], row["grants"], row["frozen_name"]) for row in bobs}
+    assert rows == {"laptop": (1, 2, None), "desk": (1, 1, "desk")}
     assert {row["id"] for row in await people.fetch("list_devices", person="")} == {
         "d",
         "laptop",
@@ -249,17 +251,58 @@ async def test_devices_are_listed_with_their_keys_and_grants(people: Store) -> N
 
 
 async def test_a_freeze_stands_as_it_was_made_until_it_is_lifted(people: Store) -> None:
-    freeze = {"reason": "lost", "created_at": 1, "created_by": "ada"}
-    for kind, name in (("device", "laptop"), ("device", "ada's"), ("person", "laptop"), ("person", "bob")):
-        assert await changed(people, "add_freeze", kind=kind, name=name, **freeze)
-    assert not await changed(people, "add_freeze", kind="device", name="laptop", **freeze | {"reason": "found"})
-    assert await column(people, "list_freezes", "reason") == {"lost"}
+    every = [freeze("device", "laptop"), freeze("device", "ada's"), freeze("person", "laptop"), freeze("person", "bob")]
+    assert await people.append(*every) == [
+        [{"name": "laptop"}],
+        [{"name": "ada's"}],
+        [{"name": "laptop"}],
+        [{"name": "bob"}],
+    ]
+    again = every[0].parameters | {"created_by": "another"}
+    assert not await changed(people, "add_freeze", **again)
+    assert await column(people, "list_freezes", "created_by") == {"admin"}
     assert not await changed(people, "remove_freeze", kind="device", name="bob")
     await changed(people, "remove_device_freezes", person="bob")
     assert len(await people.fetch("list_freezes")) == 3
     assert await changed(people, "remove_freeze", kind="person", name="laptop")
     left = {(row["kind"], row["name"]) for row in await people.fetch("list_freezes")}
     assert left == {("device", "ada's"), ("person", "bob")}
+
+
+async def test_grants_are_listed_once_with_their_device_and_the_narrowest_freeze(people: Store) -> None:
+    async def listed() -> dict[str, tuple[Any, ...]]:
+        rows = await people.fetch("list_grants")
+        assert len({row["id"] for row in rows}) == len(rows) == 8
+        return {row["id"]: (row["device_id"], row["device_name"], row["frozen_name"]) for row in rows}
+
+    await people.transact(
+        freeze("device", "laptop"), freeze("person", "bob"), freeze("person", "desk"), freeze("device", "ada"),
+        freeze("server", "bea"),
+    )  # fmt: skip
+    assert await listed() == {
+        "g": ("d", "laptop", None), "laptop": ("laptop", "laptop", "bob"), "second agent": ("laptop", "laptop", "bob"),
+        "revoked": ("laptop", "laptop", "bob"), "desk": ("desk", "laptop", "bob"), "unbound": ("", "", "bob"),
+        "ada": ("ada's", "laptop", None), "bea": ("bea's", "laptop", None),
+    }  # fmt: skip
+    await changed(people, "remove_freeze", kind="person", name="bob")
+    names = {grant: name for grant, (_, _, name) in (await listed()).items()}
+    assert names == {grant: "laptop" if grant in {"laptop", "second agent", "revoked"} else None for grant in names}
+    await people.transact(freeze("all", ""))
+    names = {grant: name for grant, (_, _, name) in (await listed()).items()}
+    assert names == {grant: "laptop" if grant in {"laptop", "second agent", "revoked"} else "" for grant in names}
+
+
+async def test_a_grant_changes_its_state_until_it_is_revoked(people: Store) -> None:
+    for state, may in (
+        ("active", False),
+        ("suspended", True),
+        ("suspended", False),
+        ("active", True),
+        ("revoked", True),
+    ):
+        assert bool(await touched(people, "set_grant_state", id="laptop", state=state)) == may
+    for state in ("active", "suspended", "revoked"):
+        assert await touched(people, "set_grant_state", id="laptop", state=state) == set()
 
 
 # --- invites, and what waits for a device -----------------------------------------------------------------------------
@@ -284,6 +327,9 @@ async def test_a_grant_is_bound_once_while_it_and_its_person_stand(people: Store
     bound = {"device": "k1", "agent": "claude"}
     assert not await changed(people, "bind_grant", id="laptop", **bound), "it is bound"
     assert await touched(people, "bind_grant", id="unbound", **bound) == {"unbound"}
+    await people.transact(waiting("any", claimable=0), Statement("bind_grant", {"id": "any", **bound}))
+    agents = {row["id"]: row["agent"] for row in await people.fetch("list_grants")}
+    assert (agents["unbound"], agents["any"]) == ("default", "claude"), "the agent that an administrator named stays"
     await changed(people, "set_grant_state", id="later", state="suspended")
     assert not await changed(people, "bind_grant", id="later", **bound)
     await changed(people, "set_person_state", name="bob", state="suspended", from_state="active")

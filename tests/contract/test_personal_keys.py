@@ -217,3 +217,18 @@ async def test_what_one_person_removes_of_one_server_is_that_and_its_every_versi
         await store.transact(Statement("forget_personal_secrets", of))
         assert await secrets() == [key for key in left for _ in (1, 2)]
     assert await store.fetch("personal_keys_of", person="alice") == []
+    await store.transact(Statement("remove_server", {"name": "github"}))
+    assert [row["owner"] for row in await store.fetch("held_keys") if not row["owner"]] == []
+
+
+async def test_what_a_person_may_do_is_what_their_grants_allow_that_may_be_used(store: Store) -> None:
+    await store.transact(
+        Statement("seed_person", {"name": "bob"}),
+        Statement("seed_grant", {"id": "brief", "person": "alice", "device": None, "expires_at": 100}),
+        Statement("seed_grant", {"id": "suspended", "person": "alice", "device": None, "expires_at": 0}),
+        Statement("set_grant_state", {"id": "suspended", "state": "suspended"}),
+        Statement("seed_grant", {"id": "his", "person": "bob", "device": None, "expires_at": 0}),
+        Statement("seed_administrator", {"id": "administers", "person": "alice", "device": "key"}),
+    )
+    assert len(await store.fetch("scopes_of", person="alice", now=99)) == 2
+    assert len(await store.fetch("scopes_of", person="alice", now=100)) == 1

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.statements import call, changed, outcome
+from harness.statements import call, changed, freeze, outcome
 from percall_broker.store import Statement
 
 if TYPE_CHECKING:
@@ -29,6 +29,12 @@ def secret(name: str, version: int, key: str = "kek-1") -> Statement:
         "created_at": version,
     }
     return Statement("add_secret", {"name": name, "version": version, **sealed}, required=True)
+
+
+def change(time_ms: int, kind: str = "change") -> Statement:
+    row = dict.fromkeys(("call", "grant_id", "person", "agent", "device", "server", "reason"), "")
+    row |= {"kind": kind, "id": str(time_ms), "entry": str(time_ms)}
+    return Statement("record_change", {**row, "time_ms": time_ms})
 
 
 async def test_a_name_is_one_servers_until_it_is_removed_and_its_version_goes_on(store: Store) -> None:
@@ -58,12 +64,10 @@ async def test_a_name_is_one_servers_until_it_is_removed_and_its_version_goes_on
 
 async def test_servers_are_listed_with_the_key_in_use_and_what_freezes_them(store: Store) -> None:
     await changed(store, "seed_server", name="gitlab")
-    frozen = {"reason": "", "created_at": 1, "created_by": "ada"}
     await store.transact(
         secret("github", 1), secret("github", 2),
         Statement("set_secret_end", {"name": "github", "version": 1, "expires_at": 9}),
-        Statement("add_freeze", {"kind": "server", "name": "gitlab", **frozen}),
-        Statement("add_freeze", {"kind": "person", "name": "github", **frozen}),
+        freeze("server", "gitlab"), freeze("person", "github"),
     )  # fmt: skip
 
     async def listed() -> dict[str, tuple[Any, ...]]:
@@ -95,7 +99,18 @@ async def test_a_version_of_a_secret_stands_and_is_wrapped_anew_only_from_what_w
     assert not await changed(store, "set_secret_end", name="a", version=3, expires_at=1)
 
 
-async def test_a_call_is_listed_in_its_order_with_its_outcome_alone(store: Store) -> None:
+@pytest.fixture
+async def another(store: Store) -> Store:
+    """The store with another device and its key, which nothing here uses."""
+    await store.transact(
+        Statement("seed_device", {"id": "d2", "person": "alice"}),
+        Statement("seed_device_key", {"thumbprint": "key2", "person": "alice", "device": "d2"}),
+    )
+    return store
+
+
+async def test_a_call_is_listed_in_its_order_with_its_outcome_alone(another: Store) -> None:
+    store = another
     await store.append(call("a"), call("b", server="github", tool="push"), outcome("a", outcome="failed"))
     await store.append(call("c"), outcome("c"))
     first = await store.fetch("calls_after", seq=0, limit=2)
@@ -106,7 +121,8 @@ async def test_a_call_is_listed_in_its_order_with_its_outcome_alone(store: Store
     assert [(row["call"], row["outcome"]) for row in rest] == [("c", "done")]
 
 
-async def test_calls_are_replayed_from_then_on_with_what_was_sealed_of_each(store: Store) -> None:
+async def test_calls_are_replayed_from_then_on_with_what_was_sealed_of_each(another: Store) -> None:
+    store = another
     kept = Statement("store_arguments", {"call": "a", "entry": '{"call":"a"}', "sealed": b"sealed"})
     await store.append(call("early", time_ms=999), call("a"), kept, outcome("a"), call("b"))
     page = {"since_ms": 1000, "after": 0, "limit": 1}
@@ -114,3 +130,17 @@ async def test_calls_are_replayed_from_then_on_with_what_was_sealed_of_each(stor
     assert [(row["call"], row["device_name"], row["sealed"]) for row in first] == [("a", "laptop", b"sealed")]
     rest = await store.fetch("calls_to_replay", **page | {"after": first[0]["seq"], "limit": 9})
     assert [(row["call"], row["sealed"]) for row in rest] == [("b", None)]
+
+
+async def test_what_administrators_changed_and_read_is_listed_by_its_time(store: Store) -> None:
+    await store.append(call("a"))
+    await store.append(*(change(time_ms) for time_ms in (1000, 2000, 3000)), change(2500, kind="reading"))
+
+    async def listed(since_ms: int, until_ms: int = 0, limit: int = 9) -> list[str]:
+        rows = await store.fetch("list_changes", since_ms=since_ms, until_ms=until_ms, limit=limit)
+        return [row["entry"] for row in rows]
+
+    assert await listed(0) == ["2500", "3000", "2000", "1000"], "as they were recorded, newest first"
+    assert await listed(2000) == ["2500", "3000", "2000"]
+    assert await listed(2000, 3000) == ["2500", "2000"]
+    assert await listed(0, limit=1) == ["2500"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.statements import call, changed, outcome
+from harness.statements import call, changed, freeze, outcome
 from percall_broker.store import Statement
 
 if TYPE_CHECKING:
@@ -137,21 +137,19 @@ async def test_a_person_signs_in_with_a_grant_of_theirs_that_stands(store: Store
 
 
 @pytest.mark.parametrize(
-    ("stopped", "parameters"),
+    "stopped",
     [
-        ("set_person_state", {"name": "alice", "state": "suspended", "from_state": "active"}),
-        ("remove_device_key", {"thumbprint": "key"}),
-        ("revoke_device", {"id": "d"}),
-        ("add_freeze", {"kind": "device", "name": "d", "reason": "", "created_at": 1, "created_by": "ada"}),
+        Statement("set_person_state", {"name": "alice", "state": "suspended", "from_state": "active"}),
+        Statement("remove_device_key", {"thumbprint": "key"}),
+        Statement("revoke_device", {"id": "d"}),
+        freeze("device", "d"),
     ],
     ids=["a suspended person", "a removed key", "a revoked device", "a frozen device"],
 )
-async def test_nobody_signs_in_with(store: Store, stopped: str, parameters: dict[str, Any]) -> None:
-    frozen = {"reason": "", "created_at": 1, "created_by": "ada"}
-    await changed(store, "add_freeze", kind="device", name="another", **frozen)
-    await changed(store, "add_freeze", kind="server", name="d", **frozen)
+async def test_nobody_signs_in_with(store: Store, stopped: Statement) -> None:
+    await store.transact(freeze("device", "another"), freeze("server", "d"))
     assert await signing_in(store) == ["g"]
-    await changed(store, stopped, **parameters)
+    await store.transact(stopped)
     assert await signing_in(store) == []
 
 

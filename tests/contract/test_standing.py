@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.statements import call, redemption, request, startup
+from harness.statements import call, freeze, redemption, request, startup
 from percall_broker.store import Statement
 
 if TYPE_CHECKING:
@@ -28,10 +28,6 @@ RECORDED: dict[str, Callable[..., Statement]] = {
     "a request of a call": lambda **changes: request("new", "open", **changes),
     "a request of no call": lambda **changes: startup("new", **changes),
 }
-
-
-def freeze(kind: str, name: str = "") -> Statement:
-    return Statement("add_freeze", {"kind": kind, "name": name, "reason": "", "created_at": 1, "created_by": "admin"})
 
 
 STOPPED: dict[str, Statement] = {

@@ -64,6 +64,11 @@ def startup(name: str, **changes: Any) -> Statement:
     return Statement("record_request_of_no_call", parameters | changes)
 
 
+def freeze(kind: str, name: str = "") -> Statement:
+    """An administrator's, of a person, a device, a server, or all."""
+    return Statement("add_freeze", {"kind": kind, "name": name, "reason": "", "created_at": 1, "created_by": "admin"})
+
+
 def asking(name: str, subject: str = "", group: str = "leads", **changes: Any) -> tuple[Statement, ...]:
     """A question to a group, as a call of the grant `g` puts it. An empty group: to the administrators."""
     row: dict[str, Any] = {
