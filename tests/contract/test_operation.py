@@ -102,12 +102,12 @@ async def test_what_could_long_not_be_delivered_is_forgotten(store: Store) -> No
 
 async def test_replicas_are_listed_while_they_show_that_they_live(store: Store) -> None:
     alive = {"url": "", "version": "1", "started_at": 1}
-    for name, seen_at in (("long ago", 1), ("late", NOW - 1), ("one", NOW), ("two", NOW)):
+    for name, seen_at in (("long ago", 1), ("just so", 2), ("late", NOW - 1), ("one", NOW), ("two", NOW)):
         await changed(store, "beat", id=name, seen_at=seen_at, **alive)
     assert [row["id"] for row in await store.fetch("list_replicas", seen_since=NOW)] == ["one", "two"]
     await changed(store, "beat", id="late", seen_at=NOW, **alive)
     await changed(store, "leave", id="one", seen_before=2)
-    assert [row["id"] for row in await store.fetch("list_replicas", seen_since=0)] == ["late", "two"]
+    assert [row["id"] for row in await store.fetch("list_replicas", seen_since=0)] == ["just so", "late", "two"]
 
 
 async def test_open_are_the_calls_without_an_outcome_before_their_deadline(store: Store) -> None:

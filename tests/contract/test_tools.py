@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-def first_sight(digest: str, holder: str = "", tool: str = "get_me", most: int = 10) -> list[Statement]:
-    at = {"server": "github", "tool": tool, "digest": digest}
+def first_sight(
+    digest: str, holder: str = "", tool: str = "get_me", most: int = 10, server: str = "github"
+) -> list[Statement]:
+    at = {"server": server, "tool": tool, "digest": digest}
     return [
         Statement("advance_epoch"),
         Statement("define_tool", {**at, "definition": "{}", "annotations": '{"readOnly":true}', "created_at": 1}),
@@ -27,22 +29,24 @@ def first_sight(digest: str, holder: str = "", tool: str = "get_me", most: int =
     ]
 
 
-def seen(digest: str, holder: str = "", differs: str = "description") -> list[Statement]:
-    at = {"server": "github", "tool": "get_me", "digest": digest}
+def seen(
+    digest: str, holder: str = "", differs: str = "description", tool: str = "get_me", server: str = "github"
+) -> list[Statement]:
+    at = {"server": server, "tool": tool, "digest": digest}
     return [
         Statement("define_tool", {**at, "definition": "{}", "annotations": "{}", "created_at": 2}),
         Statement("see_tool", {**at, "holder": holder, "differs": differs, "seen_at": 2}),
-        Statement("forget_definitions", {"server": "github", "tool": "get_me"}),
+        Statement("forget_definitions", {"server": server, "tool": tool}),
     ]
 
 
-def pin(digest: str) -> Statement:
-    at = {"server": "github", "tool": "get_me", "digest": digest}
+def pin(digest: str, server: str = "github") -> Statement:
+    at = {"server": server, "tool": "get_me", "digest": digest}
     return Statement("pin_tool", {**at, "pinned_at": 3, "pinned_by": "root"}, required=True)
 
 
-async def pins(store: Store, holder: str = "") -> Pins:
-    at: dict[str, Any] = {"server": "github", "holder": holder}
+async def pins(store: Store, holder: str = "", server: str = "github") -> Pins:
+    at: dict[str, Any] = {"server": server, "holder": holder}
     return pins_of_rows(await store.fetch("pins_of", **at), await store.fetch("sightings_of", **at))
 
 
@@ -100,3 +104,63 @@ async def test_what_nobody_sees_or_accepted_is_not_kept(store: Store) -> None:
         await store.transact(*seen(f"changed{number}"))
     kept = {row["digest"] for row in await store.fetch("list_tools", server="github")}
     assert kept == {"one", "changed4"}
+
+
+async def test_what_is_accepted_of_one_server_says_nothing_of_another(store: Store) -> None:
+    await store.transact(Statement("seed_server", {"name": "gitlab"}))
+    assert await store.transact(*first_sight("one", "h", server="gitlab"), pin("one", "gitlab"))
+    assert (await pins(store, "g")).accepted == {}
+    assert await store.transact(*first_sight("two", "h", most=1)), "of this server, it is its first"
+    assert await store.transact(*first_sight("one", "g", most=1)), "and so it is this laptop's"
+    assert await store.transact(*seen("three", "g"), Statement("unpin_tool", {"server": "gitlab", "tool": "get_me"}))
+    assert (await pins(store, "g", "gitlab")).accepted == {}
+    assert (await pins(store, "h", "gitlab")).accepted == {"get_me": ("one",)}, "its own first sight"
+    for name in ("forget_pins", "forget_sightings"):
+        await store.transact(Statement(name, {"server": "github"}))
+    forget = Statement("forget_definitions", {"server": "github", "tool": "get_me"})
+    await store.transact(*first_sight("left", "h", tool="push"), forget)
+    assert [row["digest"] for row in await store.fetch("list_tools", server="github")] == ["left"], "of another tool"
+    assert [row["digest"] for row in await store.fetch("list_tools", server="gitlab")] == ["one"]
+    assert (await pins(store, "h", "gitlab")).accepted == {"get_me": ("one",)}
+    await store.transact(Statement("forget_all_definitions", {"server": "github"}))
+    assert [row["digest"] for row in await store.fetch("list_tools", server="gitlab")] == ["one"]
+
+
+async def test_tools_are_listed_with_who_accepted_them_and_how_many_see_something_else(store: Store) -> None:
+    await store.transact(Statement("seed_server", {"name": "gitlab"}))
+    for server in ("gitlab", "github"):
+        await store.transact(*first_sight("accepted", "g", server=server), pin("accepted", server))
+        await store.transact(*first_sight("his", "h", tool="push", server=server))
+        await store.transact(*first_sight("hers", "g", tool="push", server=server))
+    await store.transact(*seen("changed", "h"), *seen("changed", "i"), *seen("changed"))
+    await store.transact(*seen("new", "h", tool="push"))
+    await store.transact(*seen("accepted", "i", server="gitlab"), *seen("hers", "h", tool="push", server="gitlab"))
+    await store.transact(
+        *seen("new", "i", server="gitlab"), pin("new", "gitlab"), *seen("changed", "i", server="gitlab")
+    )
+
+    async def listed(server: str) -> dict[tuple[str, str], tuple[Any, ...]]:
+        rows = await store.fetch("list_tools", server=server)
+        names = ("pinned", "pinned_by", "pinned_at", "laptops", "refused")
+        return {(row["tool"], row["digest"]): tuple(row[name] for name in names) for row in rows}
+
+    assert await listed("github") == {
+        ("get_me", "accepted"): (1, "root", 3, 1, 0),
+        ("get_me", "changed"): (0, "", 0, 2, 3),  # one is the broker itself
+        ("push", "hers"): (0, "", 0, 1, 0),
+        ("push", "his"): (0, "", 0, 0, 0),
+        ("push", "new"): (0, "", 0, 1, 1),
+    }
+    assert await listed("gitlab") == {
+        ("get_me", "accepted"): (1, "root", 3, 1, 0),
+        ("get_me", "new"): (1, "root", 3, 0, 0),
+        ("get_me", "changed"): (0, "", 0, 1, 1),
+        ("push", "hers"): (0, "", 0, 2, 1),
+        ("push", "his"): (0, "", 0, 0, 0),
+    }
+    await store.transact(*first_sight("his", "i", tool="push"))
+    first = {"server": "github", "tool": "push"}
+    assert await store.fetch("first_seen", **first) == [{"digest": "his", "holders": 2}]
+    assert await store.fetch("first_seen", **first | {"tool": "none"}) == []
+    accepted = await store.fetch("first_seen", server="github", tool="get_me")
+    assert accepted == [{"digest": "accepted", "holders": 1}], "whoever accepted it for everybody is none of them"
