@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.statements import call, changed, outcome, redemption
+from harness.statements import administration, call, changed, outcome, redemption
 from percall_broker.store import Statement
 
 if TYPE_CHECKING:
@@ -125,7 +125,11 @@ async def test_unknown_outcomes_and_backups_are_found_in_the_log(store: Store) -
         outcome("c", time_ms=NOW),
     )  # fmt: skip
     assert await store.fetch("count_unknown", since_ms=NOW) == [{"calls": 1}]
+    await store.append(administration(1, reason="grant.created"), administration(2, "reading", "backup.made"))
     assert await store.fetch("last_backup") == []
+    await store.append(administration(3, reason="backup.made"), administration(4, reason="backup.made"))
+    await store.append(administration(5, reason="grant.created"))
+    assert await store.fetch("last_backup") == [{"time_ms": 4}]
 
 
 async def test_what_stands_is_counted_until_it_ends(store: Store) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.statements import call, changed, freeze, outcome
+from harness.statements import administration, call, changed, freeze, outcome
 from percall_broker.store import Statement
 
 if TYPE_CHECKING:
@@ -29,12 +29,6 @@ def secret(name: str, version: int, key: str = "kek-1") -> Statement:
         "created_at": version,
     }
     return Statement("add_secret", {"name": name, "version": version, **sealed}, required=True)
-
-
-def change(time_ms: int, kind: str = "change") -> Statement:
-    row = dict.fromkeys(("call", "grant_id", "person", "agent", "device", "server", "reason"), "")
-    row |= {"kind": kind, "id": str(time_ms), "entry": str(time_ms)}
-    return Statement("record_change", {**row, "time_ms": time_ms})
 
 
 async def test_a_name_is_one_servers_until_it_is_removed_and_its_version_goes_on(store: Store) -> None:
@@ -134,7 +128,9 @@ async def test_calls_are_replayed_from_then_on_with_what_was_sealed_of_each(anot
 
 async def test_what_administrators_changed_and_read_is_listed_by_its_time(store: Store) -> None:
     await store.append(call("a"))
-    await store.append(*(change(time_ms) for time_ms in (1000, 2000, 3000)), change(2500, kind="reading"))
+    await store.append(
+        *(administration(time_ms) for time_ms in (1000, 2000, 3000)), administration(2500, kind="reading")
+    )
 
     async def listed(since_ms: int, until_ms: int = 0, limit: int = 9) -> list[str]:
         rows = await store.fetch("list_changes", since_ms=since_ms, until_ms=until_ms, limit=limit)

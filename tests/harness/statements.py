@@ -64,6 +64,13 @@ def startup(name: str, **changes: Any) -> Statement:
     return Statement("record_request_of_no_call", parameters | changes)
 
 
+def administration(time_ms: int, kind: str = "change", reason: str = "") -> Statement:
+    """A change by an administrator, or a reading; its time is its id and its entry too."""
+    row = dict.fromkeys(("call", "grant_id", "person", "agent", "device", "server"), "")
+    row |= {"kind": kind, "id": str(time_ms), "reason": reason, "entry": str(time_ms)}
+    return Statement("record_change", {**row, "time_ms": time_ms})
+
+
 def freeze(kind: str, name: str = "") -> Statement:
     """An administrator's, of a person, a device, a server, or all."""
     return Statement("add_freeze", {"kind": kind, "name": name, "reason": "", "created_at": 1, "created_by": "admin"})
