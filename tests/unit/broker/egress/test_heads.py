@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from percall_broker.egress import heads
-from percall_broker.model.errors import BrokerError, Unavailable
+from percall_broker.model.errors import BrokerError, Unavailable, UpstreamFailed
 from percall_broker.outbound.redaction import Redactor
 
 
@@ -70,3 +70,13 @@ def test_a_head_that_could_be_read_in_two_ways_is_refused(headers: tuple[tuple[s
     with pytest.raises(BrokerError) as refused:
         heads.check(headers)
     assert refused.value.code == code
+
+
+def test_a_head_that_is_long_and_repeats_what_may_be_repeated_passes() -> None:
+    heads.check([("Accept", "a")] * heads.MAX_HEADERS)
+
+
+def test_an_answer_in_another_encoding_is_not_passed_on() -> None:
+    with pytest.raises(UpstreamFailed) as refused:
+        heads.to_child([(b"Content-Encoding", b"gzip")], Redactor(b"a key of some length"))
+    assert refused.value.code == "upstream.encoding"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from percall_broker.egress.slots import Outgoing, inject
+from percall_broker.egress.slots import Outgoing, inject, needs_body
 from percall_broker.model.entry import Slot
 
 PLACEHOLDER = "test_PLACEHOLDER0123456789"
@@ -33,6 +33,17 @@ def test_a_bearer_slot_takes_its_scheme_in_any_case_of_letters(scheme: str) -> N
     changed, used = inject([BEARER], PLACEHOLDER, KEY, request)
     assert used
     assert changed.headers == (("authorization", f"Bearer {KEY}"),)
+
+
+def test_the_other_headers_stay_as_they_are_and_where_they_are() -> None:
+    around = [("Accept", "a"), ("X-Api-Key", PLACEHOLDER), ("Accept", "b"), ("User-Agent", "c")]
+    changed, _ = inject([Slot("header", "x-api-key")], PLACEHOLDER, KEY, Outgoing(tuple(around), None))
+    assert changed.headers == (around[0], ("X-Api-Key", KEY), *around[2:])
+
+
+def test_only_the_schemes_of_authorization_are_taken_in_any_case_of_letters() -> None:
+    request = Outgoing((("X-Api-Key", f"token {PLACEHOLDER}"),), None)
+    assert not inject([Slot("header", "X-Api-Key", "Token {key}")], PLACEHOLDER, KEY, request)[1]
 
 
 @pytest.mark.parametrize(
@@ -113,6 +124,53 @@ def test_a_json_field_is_replaced_byte_by_byte() -> None:
     assert json.loads(changed.body)["auth"]["api_key"] == KEY
     assert changed.body.startswith(b'{ "n": 1.0e2, "text": "' + PLACEHOLDER.encode() + b'", ')
     assert changed.body.count(json.dumps(KEY).encode()) == 1
+
+
+@pytest.mark.parametrize(
+    ("pointer", "body", "media"),
+    [
+        ("/k", '{"k":"PH"}', "application/vnd.api+json"),
+        ("/keys/1", '{"keys":["PH","PH"]}', "application/json"),
+        ("/k", '{"text":[' + '"PH",' * 15 + '0],"k":"PH"}', "application/json"),
+        ("/a~1b/~0", '{"a/b":{"~":"PH"}}', "application/json"),
+        ("", '"PH"', "application/json"),
+    ],
+)
+def test_a_json_field_is_found_by_its_pointer(pointer: str, body: str, media: str) -> None:
+    request = Outgoing((("content-type", media),), None, body.replace("PH", PLACEHOLDER).encode())
+    changed, used = inject([Slot("json", pointer)], PLACEHOLDER, KEY, request)
+    assert used
+    assert changed.body is not None
+    assert changed.body.count(json.dumps(KEY).encode()) == 1
+
+
+@pytest.mark.parametrize(
+    ("pointer", "body"),
+    [
+        ("/keys/2", '{"keys":["PH","PH"]}'),
+        ("/keys/-1", '{"keys":["PH","PH"]}'),
+        ("/keys/\u00b2", '{"keys":["0","1","PH"]}'),
+        ("/keys/PH", '{"keys":["PH"]}'),
+        ("/keys/k", '{"keys":"k","a":"PH"}'),
+        ("/keys/0", '{"keys":"PH"}'),
+        ("/keys/0", '{"keys":7,"a":"PH"}'),
+    ],
+)
+def test_a_pointer_to_nothing_gets_nothing(pointer: str, body: str) -> None:
+    pointer, body = (text.replace("PH", PLACEHOLDER) for text in (pointer, body))
+    request = Outgoing(JSON, None, body.encode())
+    assert inject([Slot("json", pointer)], PLACEHOLDER, KEY, request) == (request, False)
+
+
+@pytest.mark.parametrize(("kind", "headers"), [("json", JSON), ("form", FORM)])
+def test_a_slot_in_a_body_that_is_not_there_gets_nothing(kind: str, headers: tuple[tuple[str, str], ...]) -> None:
+    request = Outgoing(headers, None)
+    assert inject([Slot(kind, "/k")], PLACEHOLDER, KEY, request) == (request, False)
+
+
+def test_the_body_is_needed_where_a_slot_is_in_it() -> None:
+    kinds = ("header", "basic", "query", "json", "form")
+    assert [kind for kind in kinds if needs_body([BEARER, Slot(kind, "k")])] == ["json", "form"]
 
 
 @pytest.mark.parametrize(

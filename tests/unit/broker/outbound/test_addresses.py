@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from percall_broker.model.errors import UpstreamFailed
-from percall_broker.outbound.addresses import is_public, loopback_addresses, public_addresses, system_resolver
+from percall_broker.outbound.addresses import (
+    is_loopback,
+    is_public,
+    loopback_addresses,
+    public_addresses,
+    system_resolver,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,3 +79,37 @@ def test_a_name_without_addresses_is_an_upstream_failure() -> None:
     with pytest.raises(UpstreamFailed) as refused:
         asyncio.run(public_addresses(resolver(), "api.example.com", 443))
     assert refused.value.code == "upstream.name"
+
+
+@pytest.mark.parametrize("error", [OSError("no such name"), UnicodeError("label too long")])
+def test_a_name_that_does_not_resolve_is_an_upstream_failure(error: Exception) -> None:
+    async def resolve(_host: str, _port: int) -> Sequence[str]:
+        raise error
+
+    with pytest.raises(UpstreamFailed) as refused:
+        asyncio.run(public_addresses(resolve, "api.example.com", 443))
+    assert refused.value.code == "upstream.name"
+
+
+@pytest.mark.parametrize("address", ["localhost", "", "::ffff:127.0.0.1", "10.0.0.1"])
+def test_what_is_not_loopback_itself_is_not_loopback(address: str) -> None:
+    assert not is_loopback(address)
+
+
+@pytest.mark.parametrize(
+    ("found", "tried"),
+    [
+        ([], []),
+        (["::1", "::1", "::2", "::3", "1.1.1.1"], ["::1", "1.1.1.1", "::2", "::3"]),
+        (["1.1.1.1", "::1", "::2", "::3"], ["1.1.1.1", "::1", "::2", "::3"]),
+        (["1.1.1.1", "1.1.1.2"], ["1.1.1.1", "1.1.1.2"]),
+    ],
+)
+def test_both_kinds_of_address_are_tried_in_turn(
+    found: list[str], tried: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def getaddrinfo(*_: object, **__: object) -> list[tuple[object, ...]]:
+        return [(None, None, None, "", (address, 443)) for address in found]
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    assert list(asyncio.run(system_resolver("api.example", 443))) == tried

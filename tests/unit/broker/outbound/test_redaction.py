@@ -50,7 +50,7 @@ def test_a_form_of_the_key_is_struck_out_at_its_length(key: bytes, form: bytes) 
 
 @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
 @pytest.mark.parametrize("before", [b"", b"u", b"u:", b"u:p"])
-@pytest.mark.parametrize("key", [b"???>>>~~~~", b"12345678", b">>>>>>>>"])
+@pytest.mark.parametrize("key", [b"???>>>~~~~", b"12345678", b">>>>>>>>", b"6bytes"])
 def test_the_key_within_base64_is_struck_out_wherever_it_begins(
     encode: Callable[[bytes], bytes], before: bytes, key: bytes
 ) -> None:
@@ -60,7 +60,13 @@ def test_the_key_within_base64_is_struck_out_wherever_it_begins(
 
 
 @pytest.mark.parametrize(
-    ("key", "answer", "struck"), [(b"aa", b"xaaax", b"x***x"), (b"aba", b"abab", b"***b"), (b"aba", b"ababa", b"*****")]
+    ("key", "answer", "struck"),
+    [
+        (b"aa", b"xaaax", b"x***x"),
+        (b"aba", b"abab", b"***b"),
+        (b"aba", b"ababa", b"*****"),
+        (b"ab", b"aabaab", b"a**a**"),
+    ],
 )
 def test_a_key_that_begins_within_itself_leaves_no_rest_however_it_comes(
     key: bytes, answer: bytes, struck: bytes
