@@ -17,7 +17,14 @@ from joserfc.jwk import ECKey, OKPKey
 
 from percall.proof import DeviceKey, make_enrolment_proof
 from percall_broker.crypto import base64url, jwk, sodium
-from percall_broker.crypto.proofs import MAX_SKEW_SECONDS, Proof, digest, verify_head, verify_proof
+from percall_broker.crypto.proofs import (
+    MAX_PROOF_CHARACTERS,
+    MAX_SKEW_SECONDS,
+    Proof,
+    digest,
+    verify_head,
+    verify_proof,
+)
 from percall_broker.model.errors import InvalidInput, Unauthenticated
 
 NOW = 1_800_000_000
@@ -256,6 +263,20 @@ def test_text_forms_that_other_readers_would_tolerate_are_refused() -> None:
     ]  # fmt: skip
     for variant in variants:
         assert refused(variant).startswith("proof."), variant
+
+
+@pytest.mark.parametrize("jws", ["", ".", "..", "e30..AA", ".e30.AA", "e30.AA", "e30.e30.\u00e9"])
+def test_what_has_not_three_parts_of_ascii_is_no_proof(jws: str) -> None:
+    assert refused(jws) == "proof.form"
+
+
+def test_a_proof_has_so_many_characters_and_no_more() -> None:
+    longest = next(
+        jws for size in range(3000) if len(jws := made(claims=CLAIMS | {"more": "x" * size})) >= MAX_PROOF_CHARACTERS
+    )
+    assert len(longest) == MAX_PROOF_CHARACTERS
+    assert verified(longest)
+    assert refused(made(claims=CLAIMS | {"more": "x" * 3000})) == "proof.form"
 
 
 def test_a_signatures_unused_bits_must_be_zero() -> None:
