@@ -56,6 +56,8 @@ BARE = Entry(title="t", delivery="egress", command=(), hosts=(API,))
         ("slack_post", "GET", "https://slack.com/api/x", False),
         ("slack_post", "GET", "https://evilslack.com/api/x", False),
         ("slack_post", "GET", "https://elsewhere.example/x", False),
+        ("slack_post", "GET", "http://team.slack.com/api/x", False),
+        ("get_me", "GET", "https://team.slack.com/user", False),
     ],
 )
 def test_only_the_open_calls_own_tool_counts(tool: str, method: str, url: str, permitted: bool) -> None:
@@ -114,6 +116,7 @@ def test_methods_that_are_never_forwarded(method: str) -> None:
         "https://api.github.com./", "https://api..github.com/", "https://api.git hub.com/", "https://[::1/", "//x/y",
         "https://[::1%25lo]/", "ftp://api.github.com/", "file:///etc/passwd", "HTTPS://api.github.com/", "/user", "",
         "https://api.github.com/\n", "https://api.github.com,evil.example/", "https://" + "a" * 40_000,
+        "https://[1::2::3]/", "https://" + ".".join(["a" * 50] * 5), f"https://x.example/{'a' * rules.MAX_URL_LENGTH}",
     ],
 )  # fmt: skip
 def test_a_url_that_two_parsers_could_read_differently_is_refused(url: str) -> None:
@@ -129,6 +132,15 @@ def test_a_url_is_taken_apart_and_put_together_again_without_loss() -> None:
     assert str(target) == "https://api.example.com:8443/a%20b/c;v=1?q=%2e%2e&r=a/b"
     assert rules.parse_url("https://[::1]:443").origin == "https://[::1]"
     assert rules.parse_url("https://x.example?").path_and_query == "/?"
+    longest = "https://x.example/".ljust(rules.MAX_URL_LENGTH, "a")
+    assert str(rules.parse_url(longest)) == longest
+    longest_host = ".".join(["a" * 50] * 4 + ["b" * 49])
+    assert rules.parse_url(f"https://{longest_host}").host == longest_host
+
+
+def test_a_wildcard_covers_no_address() -> None:
+    odd = Entry(title="t", delivery="egress", command=(), hosts=(rules.parse_origin("*.0.0.1"),))
+    assert not rules.match(odd, ("x",), "GET", "https://127.0.0.1/").permitted
 
 
 @pytest.mark.parametrize(
@@ -146,7 +158,8 @@ def test_an_origin_has_one_normal_form(text: str, origin: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["http://api.github.com", "https://x.example/", "x.example/a", "*.com", "*", "a b", ""]
+    "text",
+    ["http://api.github.com", "https://x.example/", "x.example/a", "x.example?a", "*.com", "*.1.1.1.1", "*", "a b", ""],
 )
 def test_what_is_no_origin_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
