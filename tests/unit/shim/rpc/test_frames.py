@@ -1,4 +1,4 @@
-"""Frames are cut and looked at; lists are filtered; events are cut from their stream."""
+"""Frames are cut and looked at; events are cut from their stream."""
 
 from __future__ import annotations
 
@@ -8,16 +8,9 @@ import pytest
 
 from percall import wire
 from percall.errors import FrameError, WireError
-from percall.rpc import frames, gate, refusals
+from percall.rpc import frames, refusals
 from percall.run import trace
 from percall.run.sse import EventParser
-
-
-def granted(
-    *, tools: tuple[str, ...] = (), prompts: tuple[str, ...] = (), resources: tuple[str, ...] = ()
-) -> wire.GrantedServer:
-    entry = wire.ServerEntry(name="s", version=1, delivery="none", label="")
-    return wire.GrantedServer(entry, tools, prompts, resources)
 
 
 def test_a_line_that_is_too_long_is_dropped_whole_and_the_next_one_is_not() -> None:
@@ -100,32 +93,6 @@ def test_an_answer_that_may_hide_what_it_asks_is_told_from_one_that_is_only_odd(
 
 
 @pytest.mark.parametrize(
-    ("method", "gated"),
-    [
-        ("tools/call", True),
-        ("resources/read", True),
-        ("prompts/get", True),
-        ("completion/complete", True),
-        ("resources/subscribe", True),
-        ("subscriptions/listen", True),
-        ("tasks/get", True),
-        ("tasks/of_a_later_revision", True),
-        ("tools/list", False),
-        ("initialize", False),
-    ],
-)
-def test_what_acts_or_reads_goes_to_the_broker_first(method: str, *, gated: bool) -> None:
-    assert gate.is_gated(method) is gated
-
-
-def test_what_a_result_asks_of_the_client_is_found_in_either_form() -> None:
-    asked = {"method": "sampling/createMessage"}
-    assert gate.requested_by_server({"inputRequests": {"a": asked, "b": 7}}) == ["sampling/createMessage"]
-    assert gate.requested_by_server({"inputRequests": [asked, 7]}) == ["sampling/createMessage"]
-    assert gate.requested_by_server({"inputRequests": 7}) == gate.requested_by_server([asked]) == []
-
-
-@pytest.mark.parametrize(
     ("head", "tail", "key"),
     [
         (b'{"jsonrpc":"2.0","id":7,"result":{', b'"id":5}}', (7,)),
@@ -147,27 +114,6 @@ def test_one_is_one_id_however_it_is_written_and_true_is_none() -> None:
     assert frames.id_key(True) is None
     assert frames.id_key(float("inf")) is None
     assert frames.id_key(None) is None
-
-
-def test_a_pattern_is_no_regular_expression() -> None:
-    assert gate.matches("get_*", "get_item")
-    assert gate.matches("*", "any\nthing")
-    assert not gate.matches("get.item", "get_item")
-    assert not gate.matches("get_*", "forget_item")
-
-
-def test_a_list_that_shows_too_much_is_filtered_and_private() -> None:
-    result = {"resources": [{"uri": "a:1"}, {"uri": "b:1"}, 7], "cacheScope": "public", "nextCursor": "c"}
-    assert gate.filter_list("resources/list", result, granted(resources=("a:*",))) == {
-        "resources": [{"uri": "a:1"}],
-        "cacheScope": "private",
-        "nextCursor": "c",
-    }
-    assert gate.filter_list("tools/list", {"tools": [{"name": "x"}]}, granted(tools=("*",))) is None
-    assert gate.filter_list("tools/list", {"tools": [{"name": "x"}]}, None) == {"tools": []}
-    assert gate.filter_list("resources/templates/list", {"resourceTemplates": [1]}, granted()) == {
-        "resourceTemplates": []
-    }
 
 
 def test_refusal_codes_are_outside_what_json_rpc_reserves() -> None:
