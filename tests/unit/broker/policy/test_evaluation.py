@@ -209,3 +209,69 @@ def test_a_verdict_is_remembered_only_for_what_it_was_read_from() -> None:
     assert evaluator(policies, replace(CALL, groups=()), NOON).effect == "forbid"
     assert evaluator(policies, replace(CALL, digest="other", arguments=b"{}"), NOON).effect == "permit"
     assert evaluator(read({"a.cedar": ""}, 2), CALL, NOON).effect == "forbid"
+
+
+READ: dict[str, tuple[str, Asked, float]] = {
+    "arguments": ('context.arguments.hasTag("x")', replace(CALL, arguments=b"{}", digest="none"), NOON),
+    "numbers": ('context.numbers.hasTag("x")', replace(CALL, arguments=b'{"x":"1"}', digest="text"), NOON),
+    "client": ('context.client == "Cursor/1.0"', replace(CALL, client="Other/1.0"), NOON),
+    "now": ('context.now < datetime("2026-11-24T12:00:01Z")', CALL, NOON + 1),
+    "hour": ("context.hour == 12", CALL, NOON + 3600),
+    "weekday": ('context.weekday == "tuesday"', CALL, NOON + 86400),
+    "agent": ('principal.name == "cursor"', replace(CALL, agent="codex"), NOON),
+    "device": ('principal.device == "laptop"', replace(CALL, device="desk"), NOON),
+    "person": ('principal in Person::"alice"', replace(CALL, person="bob"), NOON),
+    "server": ('resource in Server::"github"', replace(CALL, server="gitlab"), NOON),
+    "delivery": ('resource in Server::"github" && Server::"github".delivery == "egress"',
+                 replace(CALL, delivery="relay"), NOON),
+    "tool": ('resource is Tool && resource.name == "create_issue"', replace(CALL, subjects=("push",)), NOON),
+    "annotations": ("resource is Tool && resource has readOnly && resource.readOnly", CALL, NOON),
+    "method": ('action == Action::"tools/call"', replace(CALL, method="prompts/get", kind="prompt"), NOON),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("first", ["permitted", "forbidden"])
+@pytest.mark.parametrize("what", READ)
+def test_what_is_remembered_is_for_nothing_that_differs_in(what: str, first: str) -> None:
+    condition, other, later = READ[what]
+    policies = read({"a.cedar": f"permit(principal, action, resource) when {{ {condition} }};"}, 1)
+    call = replace(CALL, arguments=b'{"x":1}', digest="x", annotations=(("readOnly", True),))
+    asked = [(call, NOON, "permit"), (other, later, "forbid")]
+    evaluator = Evaluator()
+    for one, now, effect in asked if first == "permitted" else asked[::-1]:
+        for _ in range(2):
+            assert evaluator(policies, one, now).effect == effect
+
+
+def test_of_several_resources_the_strictest_counts_and_all_that_the_others_ask_for() -> None:
+    listening = replace(CALL, method="subscriptions/listen", kind="resource", subjects=("a:1", "b:1", "c:1"))
+    of = 'permit(principal, action, resource) when { resource is Resource && resource.uri == "%s" };'
+    text = (
+        '@id("a") @ask("leads") @separate @reason("A.") ' + of % "a:1"
+        + '@id("b") @ask("admins") ' + of % "b:1"
+        + '@id("c") @limit("20/hour") ' + of % "c:1"
+    )  # fmt: skip
+    verdict = ask(text, listening)
+    assert verdict == Verdict(
+        "ask", "policy.ask", "A.", ("a", "b", "c"), ("leads", "admins"), separate=True, limits=(("c", Limit(20, 3600)),)
+    )
+    assert not ask(text, replace(listening, subjects=("b:1", "c:1"))).separate
+    forbidden = ask(text, replace(listening, subjects=("a:1", "d:1")))
+    assert (forbidden.effect, forbidden.code, forbidden.policies, forbidden.ask) == ("forbid", "policy.none", (), ())
+
+
+def test_a_policy_without_a_reason_is_named() -> None:
+    assert ask(ALL + '@id("never") forbid(principal, action, resource);').message == "The policy never says so."
+
+
+@pytest.mark.parametrize("arguments", [b"", b"null", b"{}"])
+def test_a_call_without_arguments_has_none_to_read(arguments: bytes) -> None:
+    policies = read({"a.cedar": ALL + 'forbid(principal, action, resource) when { context.arguments.hasTag("") };'}, 1)
+    assert Evaluator()(policies, replace(CALL, arguments=arguments), NOON).effect == "permit"
+
+
+@pytest.mark.parametrize("kind", ["task", "resource"])
+def test_what_is_about_nothing_in_particular_is_decided_for_the_server(kind: str) -> None:
+    subjects = ("t",) if kind == "task" else ()
+    asked = replace(CALL, method="subscriptions/listen", kind=kind, subjects=subjects)
+    assert ask('permit(principal, action == Action::"tasks", resource == Server::"github");', asked).effect == "permit"
