@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pty
 import signal
-import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.processes import COMMANDS, Laptop, keyed_entry, wait_for
+from harness.processes import Laptop, keyed_entry, wait_for
+from harness.terminal import at_a_terminal
 from harness.upstream import CANARY, Upstream
 
 if TYPE_CHECKING:
@@ -67,24 +66,10 @@ class Person:
 
     def at_terminal(self, *arguments: str, folder: str = "", meanwhile: Callable[[int], None] | None = None) -> int:
         """Types the passphrase whenever something is asked for; the exit code. `meanwhile` gets the process's id."""
-        child, terminal = pty.fork()
-        if child == 0:
-            os.chdir(self.laptop.home / folder)
-            os.execve(COMMANDS / "percall", ["percall", *arguments], self.laptop.environment)  # noqa: S606
-        watching = threading.Thread(target=meanwhile, args=(child,)) if meanwhile else None
-        if watching:
-            watching.start()
-        said = b""
-        with contextlib.suppress(OSError):  # the terminal's other end has closed
-            while data := os.read(terminal, 4096):
-                said += data
-                if said.endswith(b": "):
-                    os.write(terminal, PASSPHRASE.encode() + b"\n")
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        os.close(terminal)
-        if watching:
-            watching.join()
-        self.said = said.decode()
+        with contextlib.chdir(self.laptop.home / folder):
+            self.said, code = at_a_terminal(
+                "percall", arguments, self.laptop.environment, PASSPHRASE, meanwhile=meanwhile
+            )
         return code
 
     def adopt(self, *arguments: str, code: int = 0) -> str:

@@ -7,13 +7,14 @@ import os
 import pty
 import subprocess
 import termios
+import threading
 from typing import TYPE_CHECKING
 
 from harness.forking import can_run, forking
 from harness.processes import COMMANDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from harness.forking import Forked
 
@@ -22,12 +23,14 @@ def at_a_terminal(
     name: str,
     arguments: Sequence[str],
     environment: Mapping[str, str],
-    typed: Sequence[str],
+    typed: Sequence[str] | str,
     stdin: bytes | None = None,
+    meanwhile: Callable[[int], None] | None = None,
 ) -> tuple[str, int]:
-    """Answers each of a command's questions with a line; all that it said, and its exit code.
+    """Answers each of a command's questions with a line (a single one: with that each); all it said, its exit code.
 
     With `stdin`, that is what its standard input gives, and questions are answered at the terminal all the same.
+    `meanwhile` gets the process's id.
     """
     terminal, theirs = pty.openpty()
     read, write = os.pipe()
@@ -35,6 +38,9 @@ def at_a_terminal(
     os.write(write, stdin or b"")
     for descriptor in (theirs, read, write):
         os.close(descriptor)
+    watching = threading.Thread(target=meanwhile, args=(process.pid,)) if meanwhile else None
+    if watching:
+        watching.start()
     said = b""
     answers = [f"{answer}\n".encode() for answer in typed]
     while True:
@@ -43,9 +49,15 @@ def at_a_terminal(
         except OSError:  # the terminal's other end has closed
             break
         said += data
-        if answers and said.count(b": ") > len(typed) - len(answers) and data.endswith(b": "):
+        if not data.endswith(b": "):
+            continue
+        if isinstance(typed, str):
+            os.write(terminal, f"{typed}\n".encode())
+        elif answers and said.count(b": ") > len(typed) - len(answers):
             os.write(terminal, answers.pop(0))
     os.close(terminal)
+    if watching:
+        watching.join()
     return said.decode(), process.wait()
 
 
