@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,47 @@ def test_the_last_line_needs_no_line_end() -> None:
 def test_frames_that_servers_could_read_otherwise_are_refused(line: bytes) -> None:
     with pytest.raises(FrameError):
         frames.client_frame(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "number"),
+    [
+        (b"{", "frame.syntax", frames.PARSE_ERROR),
+        (b'{"a":"\xff"}', "frame.utf8", frames.PARSE_ERROR),
+        (b"[]", "frame.batch", frames.INVALID_REQUEST),
+        (b'[{"method":"ping"}]', "frame.batch", frames.INVALID_REQUEST),
+        (b'"text"', "frame.object", frames.INVALID_REQUEST),
+        (b'{"method":7}', "frame.method", frames.INVALID_REQUEST),
+        (b'{"method":"x"}\r', "frame.return", frames.INVALID_REQUEST),
+    ],
+)
+def test_a_refused_frame_says_which_rule_it_breaks(line: bytes, code: str, number: int) -> None:
+    with pytest.raises(FrameError) as refused:
+        frames.client_frame(line)
+    assert (refused.value.code, frames.error_code(refused.value)) == (code, number)
+
+
+def test_an_answer_has_a_result_or_an_error() -> None:
+    for answer in ({"id": 1, "result": {}}, {"id": 1, "error": {}}):
+        assert frames.only_reading(answer) is answer
+    others: list[Any] = [[], "result", {"id": 1, "result": {}, "error": {}}]
+    for other in others:
+        with pytest.raises(FrameError):
+            frames.only_reading(other)
+
+
+def test_a_client_says_who_it_is_in_either_era() -> None:
+    info = {"name": "Cursor", "version": "1.0"}
+    assert frames.client_info({"method": "initialize", "params": {"clientInfo": info}}) == "Cursor 1.0"
+    modern = {"method": "tools/call", "params": {"_meta": {frames.CLIENT_INFO: info}}}
+    assert frames.client_info(modern) == "Cursor 1.0"
+    assert frames.client_info({"method": "initialize", "params": modern["params"]}) == "Cursor 1.0"
+    assert frames.client_info({"method": "tools/call", "params": {"clientInfo": info}}) == ""
+    odds: list[dict[str, Any]] = [{}, {"params": []}, {"method": "initialize", "params": {"clientInfo": "Cursor"}}]
+    for odd in odds:
+        assert frames.client_info(odd) == ""
+    named = {"method": "initialize", "params": {"clientInfo": {"name": "x" * 300, "version": 1}}}
+    assert frames.client_info(named) == "x" * 200
 
 
 @pytest.mark.parametrize(
@@ -111,6 +153,8 @@ def test_whose_answer_was_dropped_is_told_by_its_ends(head: bytes, tail: bytes, 
 def test_one_is_one_id_however_it_is_written_and_true_is_none() -> None:
     assert frames.id_key(1) == frames.id_key(1.0) == frames.id_key("1")
     assert len({frames.id_key(text) for text in ("1", "01", "1.0", " 1", "+1", "\u0661", "1" * 16)}) == 7
+    assert frames.id_key("1" * 15) == (int("1" * 15),)
+    assert [frames.id_key(text) for text in ("1" * 16, "\u00b2", "")] == ["1" * 16, "\u00b2", ""]
     assert frames.id_key(True) is None
     assert frames.id_key(float("inf")) is None
     assert frames.id_key(None) is None
