@@ -13,20 +13,13 @@ from harness.statements import SEEDS, seeds
 from percall_broker.store import Statement, Store, migrate, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
-    """The URL of a server that lives as long as the tests."""
-    with database.postgresql() as location:
-        yield location
 
 
 @pytest.fixture(scope="session")

@@ -129,13 +129,6 @@ def upstream() -> Iterator[Upstream]:
         yield running
 
 
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
-    """The URL of a server that lives as long as the tests."""
-    with database.postgresql() as url:
-        yield url
-
-
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def server(request: pytest.FixtureRequest) -> str:
     """Where the broker keeps its records: empty for the embedded store."""
