@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from percall import wire
 from percall_broker.model.records import Caller
+from percall_broker.pipeline.deciding import Attempt
 from percall_broker.pipeline.signed import naming
 from percall_broker.stages import approval, credential, frame
 
@@ -72,8 +73,8 @@ class CallPipeline:
     async def _decide_and_record(
         self, identity: Identity, head: wire.CallRequest, asked: frame.Frame, steps: Steps, now: float
     ) -> wire.CallAnswer:
-        caller = calling(head.client, head.session)
-        decided = await self._deciding(identity, head.server, asked, caller, steps, now)  # 3, 4, 5
+        attempt = Attempt(head.server, asked, calling(head.client, head.session), steps, now)
+        decided = await self._deciding(identity, attempt)  # 3, 4, 5
         call, decision, server = decided.identity.jti, decided.decision, decided.server
         if server is None:
             refusal = wire.Refusal(decision.code, decision.message, decision.next_step)

@@ -28,7 +28,18 @@ if TYPE_CHECKING:
     from percall_broker.telemetry.metrics import Metrics
     from percall_broker.telemetry.steps import Steps
 
-_ATTEMPTS = 4
+_LOOKS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What came: what is asked of which server, by what, and when."""
+
+    server: str
+    frame: Frame
+    caller: Caller
+    steps: Steps
+    now: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,61 +69,53 @@ class Deciding:
         self._metrics = metrics
         self._tasks = tasks
 
-    async def __call__(
-        self, identity: Identity, name: str, asked: Frame, caller: Caller, steps: Steps, now: float
-    ) -> Decided:
+    async def __call__(self, identity: Identity, attempt: Attempt) -> Decided:
         """The decision on one call. Raises Unauthenticated for a replay, Conflict, Unavailable."""
+        name, steps = attempt.server, attempt.steps
         seen = None
-        for attempt in range(_ATTEMPTS):
-            grant = await self._lookup.grant(identity.grant.id, fresh=attempt > 0) or identity.grant
-            server = await self._lookup.server(name, fresh=attempt > 0)
+        for look in range(_LOOKS):
+            grant = await self._lookup.grant(identity.grant.id, fresh=look > 0) or identity.grant
+            server = await self._lookup.server(name, fresh=look > 0)
             identity = renewed(identity, grant)
-            decision = decide(grant, name, server, asked, now)
+            decision = decide(grant, name, server, attempt.frame, attempt.now)
             if decision.permitted and server is not None:
-                decision = await self._narrowed(decision, identity, server, asked, caller, now, fresh=attempt > 0)
+                decision = await self._narrowed(decision, identity, server, attempt, fresh=look > 0)
             steps.done("decide")
 
             if not decision.permitted or server is None:
-                if attempt == 0:
+                if look == 0:
                     continue
                 if server is None or not decision.ask:
-                    return await self._refused(identity, name, server, asked, decision, caller, steps, now)
-                if waits := await self._asked(identity, server, asked, decision, caller, steps, now):
+                    return await self._refused(decision, identity, server, attempt)
+                if waits := await self._asked(decision, identity, server, attempt):
                     return waits
                 continue
 
             # A relayed call is itself the request that carries the key; another one's requests come by egress.
             key = key_of(grant, server) if self._tasks is not None else NO_KEY
-            if await self._recorder.intent(identity, server, asked, decision, key, caller.client, now):
+            client = attempt.caller.client
+            if await self._recorder.intent(identity, server, attempt.frame, decision, key, client, attempt.now):
                 steps.done("record")
                 self._metrics.call_decided(server, decision)
-                _note(steps, identity, server, decision, asked)
+                _note(steps, identity, server, decision, attempt.frame)
                 return Decided(identity, decision, server)
 
-            if spent := await self._recorder.spent(identity, decision, now):
-                return await self._refused(identity, name, server, asked, spent, caller, steps, now)
+            if spent := await self._recorder.spent(identity, decision, attempt.now):
+                return await self._refused(spent, identity, server, attempt)
 
             # Not recorded, though nothing has changed since the last look: then this id was here before.
             if seen == (grant.version, server.version, key):
                 raise replayed(identity)
-            seen = (grant.version, server.version, key) if attempt else None
+            seen = (grant.version, server.version, key) if look else None
         raise Conflict("call.changing", "The grant or the server keeps changing.", "Try again.")
 
     async def _narrowed(
-        self,
-        permitted: Decision,
-        identity: Identity,
-        server: Server,
-        asked: Frame,
-        caller: Caller,
-        now: float,
-        *,
-        fresh: bool,
+        self, permitted: Decision, identity: Identity, server: Server, attempt: Attempt, *, fresh: bool
     ) -> Decision:
         """What is left of a grant's permission: at this door, for its own tasks, with its key, for tools as they were
         accepted, under the policies and the approvals that they ask for.
         """
-        grant = identity.grant
+        grant, asked, caller, now = identity.grant, attempt.frame, attempt.caller, attempt.now
         if shut := another_door(server, relayed=self._tasks is not None):
             return shut
         if self._tasks is not None and (refused := await self._tasks.refusal(server.name, grant.id, asked)):
@@ -125,51 +128,37 @@ class Deciding:
         ruled = await self._policy(permitted, grant, server, asked, caller.client, pins, now)
         return await self._approvals(ruled, identity, server, asked, caller.session, now)
 
-    async def _asked(
-        self,
-        identity: Identity,
-        server: Server,
-        asked: Frame,
-        decision: Decision,
-        caller: Caller,
-        steps: Steps,
-        now: float,
-    ) -> Decided | None:
+    async def _asked(self, decision: Decision, identity: Identity, server: Server, attempt: Attempt) -> Decided | None:
         """A call that waits for an approval, which it asks for where nobody has; None when all must be looked at again.
 
         A further attempt of the same call joins the question there is.
         """
+        asked, caller, now = attempt.frame, attempt.caller, attempt.now
         statements: tuple[Statement, ...] = ()
         if decision.waiting is None:
             asking = self._approvals.question(decision, identity, server, asked, caller.session, now)
             decision, statements = asking
         if await self._recorder.question(identity, server.name, asked, decision, caller.client, now, statements):
-            steps.done("record")
-            self._metrics.call_decided(server, decision)
-            _note(steps, identity, server, decision)
-            return Decided(identity, decision, None)
+            return self._recorded(decision, identity, server, attempt)
         if not statements or await self._recorder.is_recorded(identity):
             raise replayed(identity)
         if await self._approvals.asks_for_more(identity, now):
-            return await self._refused(identity, server.name, server, asked, many(decision), caller, steps, now)
+            return await self._refused(many(decision), identity, server, attempt)
         return None
 
     async def _refused(
-        self,
-        identity: Identity,
-        name: str,
-        server: Server | None,
-        asked: Frame,
-        decision: Decision,
-        caller: Caller,
-        steps: Steps,
-        now: float,
+        self, decision: Decision, identity: Identity, server: Server | None, attempt: Attempt
     ) -> Decided:
-        if not await self._recorder.refusal(identity, name, asked, decision, caller.client, now):
+        client = attempt.caller.client
+        if not await self._recorder.refusal(identity, attempt.server, attempt.frame, decision, client, attempt.now):
             raise replayed(identity)
-        steps.done("record")
+        return self._recorded(decision, identity, server, attempt)
+
+    def _recorded(self, decision: Decision, identity: Identity, server: Server | None, attempt: Attempt) -> Decided:
+        """What is not permitted, and on record as that."""
+        attempt.steps.done("record")
         self._metrics.call_decided(server, decision)
-        _note(steps, identity, server, decision)
+        _note(attempt.steps, identity, server, decision)
         return Decided(identity, decision, None)
 
 

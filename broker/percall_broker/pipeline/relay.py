@@ -30,7 +30,7 @@ from percall_broker.model.keys import barred_key, gone_key, key_of
 from percall_broker.model.standing import barred, closed, require, unusable
 from percall_broker.outbound.streams import Use
 from percall_broker.pipeline.call import calling
-from percall_broker.pipeline.deciding import another_door
+from percall_broker.pipeline.deciding import Attempt, another_door
 from percall_broker.pipeline.signed import naming, renewed, replayed
 from percall_broker.stages import approval, message
 from percall_broker.stages.inject import keyed
@@ -311,9 +311,9 @@ class RelayPipeline:
     async def _decide_and_record(
         self, asked: Asked, identity: Identity, frame: Frame, steps: Steps
     ) -> tuple[Identity, Server]:
-        caller = calling(asked.client, asked.session)
+        attempt = Attempt(asked.server, frame, calling(asked.client, asked.session), steps, asked.at)
         self._outcomes.go()
-        decided = await self._deciding(identity, asked.server, frame, caller, steps, asked.at)
+        decided = await self._deciding(identity, attempt)
         if decided.server is None:
             refused = decided.decision
             raise Forbidden(refused.code, refused.message, refused.next_step, approval=approval.told(refused))
