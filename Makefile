@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 # A good part of what the tests do is waiting for other processes.
-WORKERS = $(shell echo $$(( 3 * $$(getconf _NPROCESSORS_ONLN) / 2 )))
+WORKERS = $(shell echo $$(( 2 * $$(getconf _NPROCESSORS_ONLN) )))
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # The environment first; last, for machines without Node, the one from the wheel.
