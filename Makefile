@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 # A good part of what the tests do is waiting for other processes.
 WORKERS = $(shell echo $$(( 2 * $$(getconf _NPROCESSORS_ONLN) )))
+# Images set this, and each run would compile all the tests anew.
+export PYTHONDONTWRITEBYTECODE :=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # The environment first; last, for machines without Node, the one from the wheel.

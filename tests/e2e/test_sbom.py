@@ -9,8 +9,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 
 from percall import __version__
 
@@ -23,6 +21,9 @@ def plain(name: str) -> str:
 
 @pytest.mark.timeout(300)
 def test_the_bill_of_materials_is_valid_and_names_the_locked_versions() -> None:
+    from cyclonedx.schema import SchemaVersion  # noqa: PLC0415 - seconds, for each worker that only collects this
+    from cyclonedx.validation.json import JsonStrictValidator  # noqa: PLC0415
+
     # As for an environment that is ready: it is the one that runs this.
     done = subprocess.run(
         ["make", "-s", "-o", ".venv/.ready", "sbom"], cwd=ROOT, capture_output=True, text=True, check=False
