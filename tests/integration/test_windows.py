@@ -124,6 +124,21 @@ def test_a_request_outside_any_window_is_refused(served: Served, upstream: Upstr
     assert laptop.request("keyed", f"{upstream.url}/items/5").code == "request.no_call"
 
 
+def test_a_call_that_there_never_was_opens_nothing(served: Served, upstream: Upstream) -> None:
+    laptop, _ = served.enrol()
+    answer = laptop.request("keyed", f"{upstream.url}/items/5", wire.Window("A" * 22))
+    assert (answer.status, answer.code) == (403, "window.unknown")
+
+
+def test_a_server_without_a_key_makes_no_request_through_the_broker(served: Served, upstream: Upstream) -> None:
+    served.add_server("keyless", '[server]\ntitle = "Clock"\ndelivery = "none"\ncommand = ["clock"]\n')
+    laptop, _ = served.enrol("keyless")
+    call = laptop.call("keyless", "get_time")["call"]
+    answer = laptop.request("keyless", f"{upstream.url}/items/keyless", wire.Window(call))
+    assert (answer.status, answer.code) == (403, "server.no_key")
+    assert "GET /items/keyless" not in upstream.with_real_key()
+
+
 def test_another_grants_call_and_credential_open_nothing(served: Served, upstream: Upstream) -> None:
     laptop, _ = served.enrol()
     thief, _ = served.enrol()
