@@ -284,6 +284,17 @@ def test_a_body_slot_reframes_the_request(door: Door, api: FakeApi) -> None:
     assert seen.headers["content-length"] == str(len(seen.body))
 
 
+@pytest.mark.parametrize(
+    ("method", "body", "length"),
+    [("GET", b"", None), ("DELETE", b"", None), ("GET", b"q", "1"), ("POST", b"", "0"), ("POST", b"q", "1")],
+)
+def test_the_upstream_is_told_how_long_the_body_is(
+    door: Door, api: FakeApi, method: str, body: bytes, length: str | None
+) -> None:
+    door.send(f"{api.url}/x", method, BEARER, body)
+    assert api.seen[-1].headers.get("content-length") == length
+
+
 def test_the_record_hears_whether_a_request_asks_for_the_key(door: Door, api: FakeApi) -> None:
     for headers in (BEARER, (("X-Token", PLACEHOLDER),), ()):
         door.send(f"{api.url}/x", headers=headers)
@@ -314,6 +325,14 @@ def test_an_answer_to_head_has_headers_and_no_body(door: Door, api: FakeApi) -> 
         answer, body = door.send(f"{url}/x", "HEAD")
     assert (answer.headers, body) == ((("Content-Length", "500"), ("X", "y")), b"")
     assert not api.seen
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
+def test_an_answer_that_has_no_body_has_none_whatever_length_it_tells(door: Door, status: str) -> None:
+    with RawUpstream(f"HTTP/1.1 {status}\r\nETag: x\r\nContent-Length: 500\r\n\r\n".encode()) as url:
+        door.pipeline.entry = entry_for(url)
+        answer, body = door.send(f"{url}/x")
+    assert (answer.status, body) == (int(status[:3]), b"")
 
 
 class RawUpstream:
