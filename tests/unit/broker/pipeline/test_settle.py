@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from percall import wire
+from percall_broker.model.errors import InvalidInput
 from percall_broker.model.records import Identity
-from percall_broker.pipeline.settle import GRACE_SECONDS, Settle
+from percall_broker.pipeline.settle import GRACE_SECONDS, Settle, check
 from percall_broker.telemetry.metrics import Metrics
 
 from .conftest import CALL, GRANT, NOW, outcomes, with_call
@@ -39,3 +43,31 @@ def test_a_call_that_nobody_settled_is_swept_to_unknown_once(tmp_path: Path) -> 
         assert await outcomes(store) == [("unknown", "call.overdue")]
 
     asyncio.run(with_call(tmp_path, story))
+
+
+FINE = wire.Settlement("c" * 64, "done", 2**40, {f"o{number}": 1 for number in range(16)})
+
+
+def test_outcomes_of_our_shims_form_pass() -> None:
+    check(())
+    check(
+        (FINE, *(replace(FINE, outcome=outcome, duration_ms=0) for outcome in ("failed", "refused", "unknown"))) * 250
+    )
+
+
+@pytest.mark.parametrize(
+    ("settled", "code"),
+    [
+        ([FINE] * 1001, "settle.many"),
+        ([FINE, replace(FINE, outcome="splendid")], "settle.form"),
+        ([replace(FINE, duration_ms=-1)], "settle.form"),
+        ([replace(FINE, duration_ms=2**40 + 1)], "settle.form"),
+        ([replace(FINE, call="c" * 65)], "settle.form"),
+        ([replace(FINE, observed={f"o{number}": 1 for number in range(17)})], "settle.form"),
+    ],
+    ids=["too many", "outcome", "negative", "too long", "long id", "many observed"],
+)
+def test_outcomes_of_another_form_are_refused(settled: list[wire.Settlement], code: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        check(tuple(settled))
+    assert refused.value.code == code
