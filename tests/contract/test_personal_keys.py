@@ -64,6 +64,8 @@ async def test_nobody_elses_grant_and_no_other_device_key_carries_it(store: Stor
         Statement("seed_device_key", {"thumbprint": "enrolled", "person": "alice", "device": "d3"}),
         Statement("seed_grant", {"id": "enrolled", "person": "alice", "device": "enrolled", "expires_at": 0}),
     )
+    vouched = {name: (await store.fetch("read_grant", id=name))[0]["vouched"] for name in ("g", "bobs", "enrolled")}
+    assert vouched == {"g": 1, "bobs": 1, "enrolled": 0}
     another = {"grant_id": "bobs", "person": "bob", "device": "bobs"}
     assert not (await store.append(startup("s1", **another, **OWN)))[0]
     assert (await store.append(startup("s2", **another)))[0], "but the shared key"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.statements import call, freeze, redemption, request, startup
+from harness.statements import call, freeze, outcome, redemption, request, startup
 from percall_broker.store import Statement
 
 if TYPE_CHECKING:
@@ -109,3 +109,17 @@ async def test_a_freeze_is_told_of_whom_it_concerns_alone(begun: Store) -> None:
     assert (await begun.fetch("read_grant", id="g"))[0]["frozen_kind"] is None
     assert (await begun.fetch("read_server", name="gitlab"))[0]["frozen_name"] == "gitlab"
     assert (await begun.fetch("read_grant", id="g2"))[0]["frozen_kind"] == "person", "the narrowest of two"
+
+
+async def test_a_request_is_recorded_in_its_own_open_window_and_within_its_own_bound(begun: Store) -> None:
+    await begun.append(call("settled"), redemption("settled"), outcome("settled"), call("other"), redemption("other"))
+    for name in ("unredeemed", "settled", "none"):
+        assert not await is_recorded_in(begun, name, "r"), name
+    assert [await is_recorded_in(begun, "other", f"o{number}") for number in range(4)] == [True, True, True, False]
+    assert await is_recorded_in(begun, "open", "r")
+    assert not await is_recorded_in(begun, "open", "stolen", device="key2")
+    assert not (await begun.append(startup("stolen", device="key2")))[0]
+
+
+async def is_recorded_in(store: Store, window: str, name: str, **changes: Any) -> bool:
+    return bool((await store.append(request(f"{window}-{name}", window, **changes)))[0])
