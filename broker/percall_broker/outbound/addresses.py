@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from percall_broker.model.errors import UpstreamFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -46,8 +46,13 @@ class Resolver(Protocol):
 async def system_resolver(host: str, port: int) -> Sequence[str]:
     """What the system's resolver says, IPv6 and IPv4 in turn. Raises OSError."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
-    first = [address for address in addresses if (":" in address) == (":" in addresses[0])] if addresses else []
+    return in_turn(str(info[4][0]) for info in found)
+
+
+def in_turn(found: Iterable[str]) -> list[str]:
+    """Each address once, those of IPv6 and IPv4 in turn; the kind of the first one first (RFC 8305, section 4)."""
+    addresses = list(dict.fromkeys(found))
+    first = [address for address in addresses if (":" in address) == (":" in addresses[0])]
     second = [address for address in addresses if address not in first]
     return [address for pair in zip(first, second, strict=False) for address in pair] + (
         first[len(second) :] or second[len(first) :]
