@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,8 +19,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.processes import Broker
+    from harness.terminal import Process
 
 PASSPHRASE = "four words that differ"
+MOST_QUESTIONS = 10
+"""More than any of these commands asks."""
 PASTED = {"command": "keyed-server", "args": ["--quiet"], "env": {"API_KEY": CANARY, "API_URL": "https://api.example"}}
 CURSOR = """{
   // my servers
@@ -64,11 +66,11 @@ class Person:
         path.write_text(text)
         return path
 
-    def at_terminal(self, *arguments: str, folder: str = "", meanwhile: Callable[[int], None] | None = None) -> int:
-        """Types the passphrase whenever something is asked for; the exit code. `meanwhile` gets the process's id."""
+    def at_terminal(self, *arguments: str, folder: str = "", meanwhile: Callable[[Process], None] | None = None) -> int:
+        """Types the passphrase whenever something is asked for; the exit code. `meanwhile` gets the process."""
         with contextlib.chdir(self.laptop.home / folder):
             self.said, code = at_a_terminal(
-                "percall", arguments, self.laptop.environment, PASSPHRASE, meanwhile=meanwhile
+                "percall", arguments, self.laptop.environment, [PASSPHRASE] * MOST_QUESTIONS, meanwhile=meanwhile
             )
         return code
 
@@ -339,7 +341,7 @@ def test_killed_at_any_step_the_config_is_old_or_new_and_no_key_is_lost(alice: P
     def records() -> list[dict[str, Any]]:
         return [json.loads(file.read_bytes()) for file in adoptions.glob("a_*.json")]
 
-    conditions: dict[str, Callable[[int], bool]] = {
+    conditions: dict[str, Callable[[Process], bool]] = {
         "begun": lambda _: bool(records()),
         "given": lambda _: any(record["key_version"] for record in records()),
         "started": has_child,
@@ -348,10 +350,9 @@ def test_killed_at_any_step_the_config_is_old_or_new_and_no_key_is_lost(alice: P
     }
     reached = conditions[step]
 
-    def kill(process: int) -> None:
+    def kill(process: Process) -> None:
         wait_for(lambda: reached(process), step)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+        process.send_signal(signal.SIGKILL)
 
     alice.at_terminal("adopt", "--yes", meanwhile=kill)
     text = path.read_text()
@@ -365,9 +366,9 @@ def test_killed_at_any_step_the_config_is_old_or_new_and_no_key_is_lost(alice: P
     assert path.read_text() == before
 
 
-def has_child(process: int) -> bool:
+def has_child(process: Process) -> bool:
     with contextlib.suppress(OSError):
         from pathlib import Path  # noqa: PLC0415
 
-        return bool(Path(f"/proc/{process}/task/{process}/children").read_text().split())
+        return bool(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
     return False

@@ -18,19 +18,21 @@ if TYPE_CHECKING:
 
     from harness.forking import Forked
 
+    Process = Forked | subprocess.Popen[bytes]
+
 
 def at_a_terminal(
     name: str,
     arguments: Sequence[str],
     environment: Mapping[str, str],
-    typed: Sequence[str] | str,
+    typed: Sequence[str],
     stdin: bytes | None = None,
-    meanwhile: Callable[[int], None] | None = None,
+    meanwhile: Callable[[Process], None] | None = None,
 ) -> tuple[str, int]:
-    """Answers each of a command's questions with a line (a single one: with that each); all it said, its exit code.
+    """Answers each of a command's questions with a line; all that it said, and its exit code.
 
     With `stdin`, that is what its standard input gives, and questions are answered at the terminal all the same.
-    `meanwhile` gets the process's id.
+    `meanwhile` is called with the process, in a thread of its own.
     """
     terminal, theirs = pty.openpty()
     read, write = os.pipe()
@@ -38,7 +40,7 @@ def at_a_terminal(
     os.write(write, stdin or b"")
     for descriptor in (theirs, read, write):
         os.close(descriptor)
-    watching = threading.Thread(target=meanwhile, args=(process.pid,)) if meanwhile else None
+    watching = threading.Thread(target=meanwhile, args=(process,)) if meanwhile else None
     if watching:
         watching.start()
     said = b""
@@ -49,11 +51,7 @@ def at_a_terminal(
         except OSError:  # the terminal's other end has closed
             break
         said += data
-        if not data.endswith(b": "):
-            continue
-        if isinstance(typed, str):
-            os.write(terminal, f"{typed}\n".encode())
-        elif answers and said.count(b": ") > len(typed) - len(answers):
+        if answers and said.count(b": ") > len(typed) - len(answers) and data.endswith(b": "):
             os.write(terminal, answers.pop(0))
     os.close(terminal)
     if watching:
@@ -61,9 +59,7 @@ def at_a_terminal(
     return said.decode(), process.wait()
 
 
-def _started(
-    name: str, arguments: Sequence[str], environment: Mapping[str, str], standard: Sequence[int]
-) -> Forked | subprocess.Popen[bytes]:
+def _started(name: str, arguments: Sequence[str], environment: Mapping[str, str], standard: Sequence[int]) -> Process:
     if name in {"percall", "percall-broker"} and can_run(arguments, environment):
         return forking().fork(COMMANDS / name, arguments, environment, standard)
     stdin, stdout, stderr = standard
