@@ -94,17 +94,16 @@ async def test_a_version_of_a_secret_stands_and_is_wrapped_anew_only_from_what_w
 
 
 @pytest.fixture
-async def another(store: Store) -> Store:
-    """The store with another device and its key, which nothing here uses."""
+async def another(store: Store) -> None:
+    """Another device and its key, which no call here is from."""
     await store.transact(
         Statement("seed_device", {"id": "d2", "person": "alice"}),
         Statement("seed_device_key", {"thumbprint": "key2", "person": "alice", "device": "d2"}),
     )
-    return store
 
 
-async def test_a_call_is_listed_in_its_order_with_its_outcome_alone(another: Store) -> None:
-    store = another
+@pytest.mark.usefixtures("another")
+async def test_a_call_is_listed_in_its_order_with_its_outcome_alone(store: Store) -> None:
     await store.append(call("a"), call("b", server="github", tool="push"), outcome("a", outcome="failed"))
     await store.append(call("c"), outcome("c"))
     first = await store.fetch("calls_after", seq=0, limit=2)
@@ -115,8 +114,8 @@ async def test_a_call_is_listed_in_its_order_with_its_outcome_alone(another: Sto
     assert [(row["call"], row["outcome"]) for row in rest] == [("c", "done")]
 
 
-async def test_calls_are_replayed_from_then_on_with_what_was_sealed_of_each(another: Store) -> None:
-    store = another
+@pytest.mark.usefixtures("another")
+async def test_calls_are_replayed_from_then_on_with_what_was_sealed_of_each(store: Store) -> None:
     kept = Statement("store_arguments", {"call": "a", "entry": '{"call":"a"}', "sealed": b"sealed"})
     await store.append(call("early", time_ms=999), call("a"), kept, outcome("a"), call("b"))
     page = {"since_ms": 1000, "after": 0, "limit": 1}

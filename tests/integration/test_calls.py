@@ -88,6 +88,10 @@ def test_a_server_that_the_grant_does_not_name_is_forbidden_whether_or_not_it_ex
         (b'{"method":"tools/call","params":{"name":7}}', "frame.name"),
         (b'{"method":"resources/read","params":{"uri":"file:///work/%2e%2e/etc"}}', "frame.uri"),
         (
+            b'{"method":"subscriptions/listen","params":{"notifications":{"resourceSubscriptions":""}}}',
+            "frame.notifications",
+        ),
+        (
             b'{"method":"tools/call","params":{"name":"get_a","arguments":' + b"[" * 80 + b"]" * 80 + b"}}",
             "frame.nesting",
         ),
