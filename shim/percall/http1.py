@@ -21,6 +21,7 @@ MAX_HEAD_BYTES = 64 * 1024
 _RECEIVE_BYTES = 128 * 1024
 _HTTPS_PORT, _HTTP_PORT = 443, 80
 _MAX_PORT = 65535
+_MAX_LENGTH_DIGITS = 18  # fewer than Python refuses to read, and more than any body has bytes
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 # OpenSSL's verification results, X509_V_ERR_*.
@@ -36,6 +37,7 @@ _LOSS_OPTIONS = (
 
 GATEWAY, STRANGE = "broker.gateway", "broker.strange"
 _GATEWAY = frozenset({502, 503, 504})
+_STATUS_DIGITS = 3
 _INFORMATIONAL = range(100, 200)
 _BODYLESS = frozenset({204, 304})
 
@@ -101,7 +103,12 @@ def parted(authority: str) -> tuple[str, str]:
 
 def is_port(text: str) -> bool:
     """Whether a text is a port's number."""
-    return text.isascii() and text.isdigit() and int(text) <= _MAX_PORT
+    return _is_number(text) and len(text) <= len(str(_MAX_PORT)) and int(text) <= _MAX_PORT
+
+
+def _is_number(text: str) -> bool:
+    """Whether these are ASCII digits alone, and any; `isdigit` alone takes those of every script."""
+    return text.isascii() and text.isdigit()
 
 
 def request_head(address: Address, method: str, path: str, headers: Iterable[tuple[str, str]], length: int) -> bytes:
@@ -177,9 +184,8 @@ class ResponseReader:
             return False
         self._buffer = rest
         first, *lines = head.decode("latin-1").split("\r\n")
-        version, _, status = first.partition(" ")
-        code = status[:3]
-        if version not in {"HTTP/1.1", "HTTP/1.0"} or not (code.isascii() and code.isdigit()):
+        version, code, *_ = *first.split(" ", 2), ""
+        if version not in {"HTTP/1.1", "HTTP/1.0"} or len(code) != _STATUS_DIGITS or not _is_number(code):
             raise WireError("http.status", "What answers at the broker's address does not speak HTTP/1.1.")
         headers: dict[str, str] = {}
         for line in lines:
@@ -193,7 +199,8 @@ class ResponseReader:
         if int(code) in _INFORMATIONAL:
             return True
         self.status, self.headers = int(code), headers
-        self.reusable = version == "HTTP/1.1" and headers.get("connection", "").lower() != "close"
+        wishes = headers.get("connection", "").lower().split(",")
+        self.reusable = version == "HTTP/1.1" and "close" not in map(str.strip, wishes)
         self._frame_body(headers)
         return True
 
@@ -208,7 +215,7 @@ class ResponseReader:
                 raise WireError("http.encoding", "The broker's answer has an unknown transfer encoding.")
             self._step = self._read_chunk_size
         elif length is not None:
-            if not (length.isascii() and length.isdigit()):
+            if not _is_number(length) or len(length) > _MAX_LENGTH_DIGITS:
                 raise WireError("http.length", "The broker's answer has a malformed length.")
             self._remaining = int(length)
             self._step = self._read_counted
@@ -230,15 +237,13 @@ class ResponseReader:
         return False
 
     def _read_chunk_size(self) -> bool:
-        line, separator, rest = self._buffer.partition(b"\r\n")
-        if not separator:
-            if len(line) > MAX_HEAD_BYTES:
-                raise WireError("http.chunk", "The broker's answer has a malformed chunk.")
+        line = self._take_line()
+        if line is None:
             return False
         digits = line.partition(b";")[0].strip()
         if not digits or digits.strip(b"0123456789abcdefABCDEF"):
             raise WireError("http.chunk", "The broker's answer has a malformed chunk.")
-        self._buffer, self._remaining = rest, int(digits, 16)
+        self._remaining = int(digits, 16)
         self._step = self._read_chunk if self._remaining else self._read_trailer
         return True
 
@@ -260,12 +265,21 @@ class ResponseReader:
         return True
 
     def _read_trailer(self) -> bool:
-        line, separator, rest = self._buffer.partition(b"\r\n")
-        if not separator:
+        line = self._take_line()
+        if line is None:
             return False
-        self._buffer = rest
         self.complete = not line
         return True
+
+    def _take_line(self) -> bytes | None:
+        """The next line of the chunks' framing; None while it has not all arrived."""
+        line, separator, rest = self._buffer.partition(b"\r\n")
+        if len(line) > MAX_HEAD_BYTES:
+            raise WireError("http.chunk", "The broker's answer has a malformed chunk.")
+        if not separator:
+            return None
+        self._buffer = rest
+        return line
 
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:

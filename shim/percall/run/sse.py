@@ -5,6 +5,10 @@ from __future__ import annotations
 from percall.errors import WireError
 from percall.rpc.frames import LineReader
 
+_MAX_RETRY_DIGITS = 18
+_SHORTEST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.1, 3600.0
+"""A server may neither have the shim ask without a pause nor sleep for years."""
+
 
 class Event:
     """One event. `data` and `id` are None where the event has no such line; `retry` is in seconds, None if not said."""
@@ -53,8 +57,8 @@ class EventParser:
             self._event.kind = value.decode(errors="replace")
         elif name == b"id" and b"\0" not in value:
             self._event.id = value.decode(errors="replace")
-        elif name == b"retry" and value.isdigit():
-            self._event.retry = int(value) / 1000
+        elif name == b"retry" and value.isdigit() and len(value) <= _MAX_RETRY_DIGITS:
+            self._event.retry = min(max(int(value) / 1000, _SHORTEST_RETRY_SECONDS), _LONGEST_RETRY_SECONDS)
 
     def _end(self, events: list[Event]) -> None:
         event, self._event = self._event, Event()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 
 import pytest
 
 from percall.errors import BrokerUnreachable, UsageError, WireError
-from percall.http1 import Address, Connection, ResponseReader, connect, not_a_brokers, request_head
+from percall.http1 import MAX_HEAD_BYTES, Address, Connection, ResponseReader, connect, not_a_brokers, request_head
 
 CHUNKED = (
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: y\r\n\r\n5;a=b\r\nhello\r\n6\r\n world\r\n0\r\nT: t\r\n\r\n"
@@ -32,15 +33,30 @@ def test_answers_are_read_across_any_borders(answer: bytes, status: int, body: b
     [
         b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: " + b"9" * 19 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: " + b"9" * 5000 + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: +5\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: \xb2\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length : 5\r\n\r\n",
         b"HTTP/1.1 200 OK\r\na: b\n c: d\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\na: b\r c: d\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\na\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n: a\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n a: b\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0x5\r\nhello\r\n",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhelloXX0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n;a=b\r\nhello\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5;" + b"x" * 70_000,
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\nt: " + b"x" * 70_000,
         b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"SSH-2.0 200 OK\r\n\r\n",
+        b"HTTP/1.1 OK\r\n\r\n",
+        b"HTTP/1.1 20\r\n\r\n",
+        b"HTTP/1.1 2000 OK\r\n\r\n",
+        "HTTP/1.1 20² OK\r\n\r\n".encode("latin-1"),
         b"HTTP/1.1 200 OK\r\nx: " + b"y" * 70_000,
     ],
 )
@@ -49,11 +65,42 @@ def test_an_answer_that_could_be_read_in_two_ways_is_refused(answer: bytes) -> N
         ResponseReader().feed(answer)
 
 
-def test_an_answer_that_is_cut_short_is_no_answer() -> None:
+@pytest.mark.parametrize("code", ["200", "200 ", "200 OK", "200 All is well"])
+def test_a_status_needs_no_reason(code: str) -> None:
     reader = ResponseReader()
-    reader.feed(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhel")
+    reader.feed(f"HTTP/1.1 {code}\r\ncontent-length: 0\r\n\r\n".encode())
+    assert (reader.status, reader.complete, reader.reusable) == (200, True, True)
+
+
+def test_a_header_that_comes_twice_is_read_as_its_last_line() -> None:
+    reader = ResponseReader()
+    reader.feed(b"HTTP/1.1 204 No Content\r\nX: a\r\nx: b\r\n\r\n")
+    assert reader.headers == {"x": "b"}
+
+
+def test_a_head_of_just_the_longest_size_is_read() -> None:
+    start = b"HTTP/1.1 204 No Content\r\nx: "
+    for more, taken in ((0, True), (1, False)):
+        with contextlib.nullcontext() if taken else pytest.raises(WireError):
+            ResponseReader().feed(start + b"y" * (MAX_HEAD_BYTES - len(start) + more) + b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.1 20", b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhel", CHUNKED[:-2], CHUNKED[:-9]]
+)
+def test_an_answer_that_is_cut_short_is_no_answer(answer: bytes) -> None:
+    reader = ResponseReader()
+    reader.feed(answer)
+    assert reader.untouched is (answer == b"")
     with pytest.raises(BrokerUnreachable):
         reader.feed_eof()
+
+
+def test_an_answer_that_came_whole_is_touched_although_nothing_is_buffered() -> None:
+    reader = ResponseReader()
+    reader.feed(b"HTTP/1.1 204 No Content\r\n\r\n")
+    assert not reader.untouched
+    reader.feed_eof()  # a connection may end after it
 
 
 @pytest.mark.parametrize(
@@ -61,6 +108,7 @@ def test_an_answer_that_is_cut_short_is_no_answer() -> None:
     [
         b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\nConnection: Close\r\ncontent-length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nConnection: x-hop, close\r\ncontent-length: 2\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\n\r\nok",
     ],
 )
@@ -83,17 +131,28 @@ def test_an_address_says_what_the_proof_is_bound_to() -> None:
     assert Address.parse("https://b.example/p/").url("/v1/calls") == "https://b.example/p/v1/calls"
     assert Address.parse("https://b.example:8443").authority == "b.example:8443"
     assert Address.parse("http://[::1]:80").authority == "[::1]"
+    assert Address.parse("https://b.example:65535").port == 65535
+
+
+@pytest.mark.parametrize(("url", "has_proxy"), [("https://b.example", True), ("http://127.0.0.1", False)])
+def test_a_proxy_is_on_the_way_to_a_broker_over_tls_alone(url: str, has_proxy: bool) -> None:
+    assert (Address.parse(url, "http://proxy.example:3128").proxy is not None) is has_proxy
 
 
 @pytest.mark.parametrize(
     "url",
     [
         "b.example",
+        "https",
         "ftp://b",
+        "ftp://127.0.0.1",
         "http://b.example",
         "https://u@b",
         "https://b:x",
         "https://b/?q",
+        "https://b/#f",
+        "https://b:²",
+        f"https://b:{'9' * 5000}",
         "https://",
         "https://b:70000",
     ],
@@ -103,9 +162,16 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
         Address.parse(url)
 
 
-def test_a_line_break_never_gets_into_a_request() -> None:
+@pytest.mark.parametrize("value", ["a\r\nb: c", "a\rb", "a\nb"])
+def test_a_line_break_never_gets_into_a_request(value: str) -> None:
     with pytest.raises(WireError):
-        request_head(Address.parse("https://b"), "GET", "/", [("x", "a\r\nb: c")], 0)
+        request_head(Address.parse("https://b"), "GET", "/", [("x", value)], 0)
+
+
+@pytest.mark.parametrize(("method", "length", "said"), [("GET", 0, False), ("GET", 1, True), ("POST", 0, True)])
+def test_a_request_says_its_length_where_it_has_or_may_have_a_body(method: str, length: int, said: bool) -> None:
+    head = request_head(Address.parse("https://b"), method, "/", [], length)
+    assert (f"content-length: {length}".encode() in head) is said
 
 
 def test_a_blocking_connection_carries_one_request_after_another() -> None:
@@ -136,6 +202,44 @@ def test_a_blocking_connection_carries_one_request_after_another() -> None:
     connection.close()
     listening.close()
     assert seen[0] == b"POST /a HTTP/1.1\r\nhost: 127.0.0.1:%d\r\nx: y\r\ncontent-length: 5\r\n\r\nbody!" % port
+
+
+@pytest.mark.parametrize(
+    ("answer", "again"),
+    [
+        (b"HTTP/1.1 204 No Content\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhel", False),
+        (b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n", False),
+        (b"HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\n", False),
+    ],
+)
+def test_a_connection_carries_another_request_only_after_a_whole_answer_that_left_it_open(
+    answer: bytes, again: bool
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        connection = Connection(Address.parse(f"http://127.0.0.1:{listening.getsockname()[1]}"), None, 5)
+        accepted, _ = listening.accept()
+        with accepted:
+            accepted.sendall(answer)  # nothing is read before the request is sent
+            assert connection.request("GET", "/", [], [], 0).reusable is again
+        connection.close()
+
+
+def test_an_answer_that_is_longer_than_it_may_be_is_given_up() -> None:
+    for limit, body in ((5, b"hello"), (4, None)):
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            connection = Connection(Address.parse(f"http://127.0.0.1:{listening.getsockname()[1]}"), None, 5)
+            accepted, _ = listening.accept()
+            with accepted:
+                accepted.sendall(COUNTED)
+                response = connection.request("GET", "/", [], [], 0)
+                if body is None:
+                    with pytest.raises(WireError):
+                        response.read(limit)
+                else:
+                    assert response.read(limit) == body
+                    connection.close()
+            assert connection.is_stale()
 
 
 def test_a_broker_that_is_not_there_is_named() -> None:
