@@ -19,6 +19,7 @@ from harness.processes import COMMANDS, Laptop
 from harness.recipe_cases import CASES, NODE, REMOTE, TOOLS, UNLISTED, filled
 from harness.recipe_packages import node_packages, program_of
 from harness.remote import Remote
+from harness.terminal import at_a_terminal
 from harness.upstream import CANARY, Upstream
 from percall_broker import recipes
 from percall_broker.model import rules
@@ -214,6 +215,17 @@ def test_a_draft_of_a_real_package_says_what_its_recipe_says_and_is_checked(
     assert checked.returncode == 1  # its probe was a guess
     assert "recipe.unmapped" in checked.stdout
     assert "recipe.probe" in checked.stdout
+
+
+def test_what_a_package_leaves_open_a_draft_asks_at_a_terminal(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{npm.on_path()}")
+    command = ["recipe", "new", "npm:" + filled("brave-search").command[2]]
+    said, code = at_a_terminal("percall-broker", command, broker.administrator.environment, ["1", "brave.example"])
+    assert code == 0, said
+    assert 'BRAVE_API_KEY = "{key}"' in said
+    assert 'hosts = ["brave.example"]' in said
+    said, code = at_a_terminal("percall-broker", command, broker.administrator.environment, ["99"])
+    assert (code, "The list has no 99" in said) == (2, True)
 
 
 def test_a_recipe_that_is_shown_can_be_given_back(broker: Broker) -> None:

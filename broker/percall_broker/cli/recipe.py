@@ -128,9 +128,12 @@ def _chosen(question: str, options: tuple[str, ...], *, none: bool = False) -> s
     sys.stderr.write(f"{question} (a number, or what is missing here) [{'1' if shown else '0'}]: ")
     sys.stderr.flush()
     answer = sys.stdin.readline().strip() or ("1" if shown else "0")
-    if answer.isdigit():
-        return shown[int(answer) - 1] if 0 < int(answer) <= len(shown) else ""
-    return answer
+    if not answer.isdecimal():
+        return answer
+    number = int(answer)
+    if number > len(shown):
+        raise UsageError("cli.choice", f"The list has no {number}.", "Type a number of the list, or what is missing.")
+    return shown[number - 1] if number else ""
 
 
 def _harmless(environment: dict[str, str]) -> dict[str, str]:
