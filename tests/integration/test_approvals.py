@@ -128,6 +128,19 @@ def test_a_call_waits_and_passes_once_when_it_is_allowed(team: Team) -> None:
     assert asked(laptop, name="a")["id"] != waiting["id"], "one approval is one call"
 
 
+def test_a_call_that_was_allowed_was_asked_about_to_a_draft_of_policies(team: Team) -> None:
+    laptop = team.agent()
+    allow(team.lead, asked(laptop, name="replayed")["id"])
+    passed = call(laptop, name="replayed")["call"]
+
+    def difference(text: str) -> tuple[str, str] | None:
+        found = team.change("/policies/replay", {"files": {"rules.cedar": text}, "days": 1})
+        return next(((row["was"], row["would_be"]) for row in found["changed"] if row["call"] == passed), None)
+
+    assert difference(RULES) is None
+    assert difference("permit(principal, action, resource);") == ("ask", "permit")
+
+
 def test_two_hundred_attempts_on_one_approval_and_one_passes(team: Team) -> None:
     laptop = team.agent()
     waiting = asked(laptop, name="many")["id"]

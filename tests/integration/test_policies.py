@@ -220,6 +220,30 @@ def test_a_draft_holds_up_nobody_however_long_it_takes(ruled: Served) -> None:
     assert calls > 3, "while the draft was evaluated"
 
 
+def changed_by(served: Served, text: str) -> dict[str, tuple[str, str]]:
+    """What these policies would have decided otherwise, by the tool of the call, or what else was asked for."""
+    form = {"files": {"rules.cedar": text}, "days": 1}
+    found = served.administrator.administer("POST", "/v1/admin/policies/replay", form)
+    assert found["complete"]
+    return {row["tool"]: (row["was"], row["would_be"]) for row in found["changed"]}
+
+
+def test_a_limit_that_refused_a_call_is_no_difference_to_a_draft(ruled: Served) -> None:
+    laptop, _ = ruled.enrol(tools=["limited_*"])
+    apply(ruled, few := '@id("few") @limit("1/hour") permit(principal, action, resource);')
+    assert permitted(laptop, "limited_item")
+    assert refused(laptop, "limited_item")["code"] == "policy.limit"
+    assert "limited_item" not in changed_by(ruled, few)
+
+
+def test_a_prompt_whose_name_has_spaces_is_replayed_under_that_name(ruled: Served) -> None:
+    laptop, _ = ruled.enrol(prompts=["*"])
+    apply(ruled, ALL)
+    assert laptop.ask("keyed", "prompts/get", {"name": "a long name"}).json["decision"] == "permit"
+    other = 'permit(principal, action, resource) unless { resource is Prompt && resource.name == "a long name" };'
+    assert changed_by(ruled, other)["prompts/get a long name"] == ("permit", "forbid")
+
+
 def test_replay_lists_what_a_draft_would_have_decided_otherwise_and_is_recorded(ruled: Served) -> None:
     laptop, _ = ruled.enrol()
     apply(ruled, ALL)

@@ -167,6 +167,8 @@ def replay(
     found = _tried("replay", {"files": _files(folder), "days": days})
     if not as_json:
         output.write(f"{len(found['changed'])} of {found['calls']} calls would have been decided otherwise.")
+    if not found["complete"]:
+        output.aside(f"Only the oldest {found['calls']} calls were tried. For all of them: fewer --days.")
     if found["changed"] or as_json:
         output.lines(found["changed"], as_json=as_json, columns=_CHANGES, empty="")
 

@@ -34,7 +34,9 @@ _MOST_CHARACTERS = 4 * 1024 * 1024
 
 
 class Case(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """One test of policies. `policy` names one that must be among those that decided; `at` is a time, else now."""
+    """One test of policies. `policy` names one that must be among those that decided; `at` is a time, else now;
+    of UTC where it names no zone, as all times of policies are.
+    """
 
     name: str
     expect: str
@@ -91,8 +93,9 @@ def run(policies: Policies, cases: Mapping[str, list[Case]]) -> list[Result]:
 
 
 def _run(policies: Policies, evaluator: Evaluator, file: str, case: Case) -> Result:
-    moment = (case.at or datetime.now(UTC)).timestamp()
-    verdict = evaluator(policies, _asked(case), moment)
+    at = case.at or datetime.now(UTC)
+    moment = at if at.tzinfo else at.replace(tzinfo=UTC)
+    verdict = evaluator(policies, _asked(case), moment.timestamp())
     wrong = ""
     if verdict.effect != case.expect:
         wrong = f"expected {case.expect}, got {verdict.effect} ({verdict.message})"

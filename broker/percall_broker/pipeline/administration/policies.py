@@ -125,27 +125,27 @@ class PolicyBook:
     async def replay(self, by: Identity, draft: Mapping[str, str], days: int, now: float) -> Row:
         """What a draft would have decided otherwise on the calls of the last days; recorded, as arguments are read.
 
-        Calls that the grant itself refused stay refused, and are not counted. Raises InvalidInput.
+        Calls that the grant itself, a person or a limit refused stay refused, and are not counted. `complete` says whether all
+        calls of those days were tried, or the oldest MOST_REPLAYED. Raises InvalidInput.
         """
         if not 0 < days <= MOST_DAYS:
             raise InvalidInput("policy.days", f"Between 1 and {MOST_DAYS} days.")
-        differences, seen, after = [], 0, 0
+        differences, seen, after, complete = [], 0, 0, False
         since_ms = int((now - days * 86400) * 1000)
         async with self._trials.begun(draft) as trial:
             await self._ledger.append(changes.reading(by, "policy.replay", days=days))
-            while seen < MOST_REPLAYED:
+            while seen < MOST_REPLAYED and not complete:
                 rows = await self._ledger.fetch("calls_to_replay", since_ms=since_ms, after=after, limit=_PAGE)
-                decided = [row for row in rows if row["decision"] != "forbid" or row["reason"].startswith("policy.")]
+                decided = [row for row in rows if _is_judged(row)]
                 seen += len(decided)
                 calls = [(await self._recorded(row), row["time_ms"] / 1000) for row in decided]
                 for row, verdict in zip(decided, await trial.verdicts(calls), strict=True):
-                    was = "permit" if row["decision"] == "permit" else _effect(row["reason"])
+                    was = _effect(row)
                     if verdict.effect != was:
                         differences.append(_difference(row, was, verdict))
-                if len(rows) < _PAGE:
-                    break
-                after = rows[-1]["seq"]
-        return {"calls": seen, "changed": differences}
+                complete = len(rows) < _PAGE
+                after = rows[-1]["seq"] if rows else after
+        return {"calls": seen, "changed": differences, "complete": complete}
 
     async def _newest(self) -> int:
         return int((await self._ledger.fetch("newest_policies"))[0]["version"])
@@ -191,9 +191,11 @@ class PolicyBook:
         grant = await self._lookup.grant(row["grant_id"])
         method = str(entry["method"])
         kind = {"tools/call": "tool", "prompts/get": "prompt"}.get(method, "resource")
-        subjects = (row["tool"],) if kind == "tool" else tuple(row["tool"].split(" ")[1:])
         if method == "completion/complete" and "://" not in row["tool"]:
             kind = "prompt"
+        # Several resources may follow the method, and no URI has a space; a prompt's name may.
+        named = row["tool"].split(" ", 1 if kind == "prompt" else -1)[1:]
+        subjects = (row["tool"],) if kind == "tool" else tuple(named)
         arguments = self._opened(row) if kind == "tool" else b""
         return Asked(
             person=row["person"],
@@ -231,8 +233,17 @@ def _json_object(text: str) -> bytes:
     return text.encode() or b"{}"
 
 
-def _effect(reason: str) -> str:
-    return "ask" if reason == "policy.ask" else "forbid"
+def _is_judged(row: Row) -> bool:
+    """Whether it was the policies that decided a recorded call: not its grant, who said no to it, or a limit."""
+    by_policy = row["reason"].startswith("policy.") and row["reason"] != "policy.limit"
+    return by_policy or row["decision"] == "permit"
+
+
+def _effect(row: Row) -> str:
+    """What the policies said to a recorded call, before anybody answered."""
+    if row["reason"] == "policy.ask" or row["reason"].startswith("approval."):
+        return "ask"
+    return str(row["decision"])
 
 
 def _told(decision: Decision) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,6 +30,22 @@ def test_a_case_holds_or_says_what_came_instead(tmp_path: Path) -> None:
     assert held == ""
     assert wrong.startswith("expected forbid, got permit")
     assert "'other'" in other
+
+
+@pytest.mark.parametrize("at", ["2026-11-23T23:00:00", "2026-11-23T23:00:00Z", "2026-11-24T01:00:00+02:00"])
+def test_a_time_without_a_zone_is_one_of_utc_wherever_the_tests_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    (tmp_path / "a.cedar").write_text("permit(principal, action, resource) when { context.hour == 23 };")
+    (tmp_path / "a.test.toml").write_text(CASE.format("permit", f"at = {at}"))
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        (result,) = folder.run(read(folder.read_files(tmp_path), 0), folder.read_cases(tmp_path))
+    finally:
+        monkeypatch.delenv("TZ")
+        time.tzset()
+    assert result.wrong == ""
 
 
 def test_a_case_that_is_misspelt_is_no_case(tmp_path: Path) -> None:
