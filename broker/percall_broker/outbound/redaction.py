@@ -1,68 +1,32 @@
 """The key, struck out of what an upstream answers: at equal length, so that lengths and framing stay as they were.
 
-Looks for the forms in which an API may give a key back: as it is, URL-encoded, in base64 (whatever stands before it),
-in hex and escaped in JSON. A second line of defence: an upstream that splits or enciphers the key is not caught.
-Much data is first searched for all forms at once; only where one is there, form by form.
+Looks for the forms in which an API may give a key back: as it is, in hex, in base64 (whatever stands before it), each
+of them in any spelling (see `spellings`). A second line of defence: an upstream that splits or enciphers the key is not
+caught. Much data is first searched for all forms at once; only where one is there, form by form.
 """
 
 from __future__ import annotations
 
 import base64
-import json
-import re
-from urllib.parse import quote, quote_plus
 
 from ahocorasick_rs import BytesAhoCorasick, MatchKind
+
+from percall_broker.outbound.spellings import Spelt
 
 MASK = b"*"
 MIN_BASE64_BYTES = 6
 """Shorter secrets are not sought in base64: their few certain characters occur in any text."""
-_UNRESERVED = re.compile(rb"[A-Za-z0-9._~-]+")
-"""RFC 3986, section 2.3."""
 MUCH_BYTES = 64 * 1024
 """A stream that has grown to this is searched for all forms at once: to build that search costs 0.3 ms."""
 
 
 def forms(secret: bytes) -> tuple[bytes, ...]:
-    """Every form of a secret that is struck out, the longest first. SECRET, never log."""
+    """Every form of a secret that is sought, each of them in any spelling. SECRET, never log."""
     found = {secret, secret.hex().encode(), secret.hex().upper().encode()}
-    if not _UNRESERVED.fullmatch(secret):  # most keys are of characters that neither URLs nor JSON escape
-        found |= _url_forms(secret)
-        found |= _json_forms(secret)
     if len(secret) >= MIN_BASE64_BYTES:
         found |= _base64_forms(secret)
     found.discard(b"")
-    return tuple(sorted(found, key=lambda form: (-len(form), form)))
-
-
-def _url_forms(secret: bytes) -> set[bytes]:
-    upper = {quote(secret, safe="").encode(), quote(secret, safe="/").encode(), quote_plus(secret).encode()}
-    return upper | {_lower_escapes(form) for form in upper}
-
-
-def _lower_escapes(text: bytes) -> bytes:
-    head, *rest = text.split(b"%")
-    return b"%".join([head, *(part[:2].lower() + part[2:] for part in rest)])
-
-
-def _json_forms(secret: bytes) -> set[bytes]:
-    try:
-        text = secret.decode()
-    except UnicodeDecodeError:
-        return set()
-    found = set()
-    for ascii_only in (True, False):
-        escaped = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
-        for form in (escaped, escaped.replace("/", "\\/"), _html_safe(escaped)):
-            found.add(form.encode())
-    return found
-
-
-def _html_safe(escaped: str) -> str:
-    """As Go, .NET and PHP escape by default."""
-    for character in "<>&+'":
-        escaped = escaped.replace(character, f"\\u{ord(character):04x}")
-    return escaped
+    return tuple(sorted(found))
 
 
 def _base64_forms(secret: bytes) -> set[bytes]:
@@ -85,7 +49,7 @@ class Redactor:
     __slots__ = ("_any_form", "_forms", "_held", "_masked", "_seen")
 
     def __init__(self, secret: bytes) -> None:
-        self._forms = forms(secret)
+        self._forms = tuple(map(Spelt, forms(secret)))
         self._held = b""
         self._any_form: BytesAhoCorasick | None = None
         self._seen = 0
@@ -100,9 +64,11 @@ class Redactor:
         data = self._held + chunk if self._held else chunk
         self._seen += len(chunk)
         if self._any_form is None and self._seen >= MUCH_BYTES:
-            # This kind of match is the one that the library finds many bytes at a time.
-            self._any_form = BytesAhoCorasick(self._forms, matchkind=MatchKind.LeftmostLongest)
-        return self._release(data, self._undecided(data))
+            anchors = [form.anchor for form in self._forms]
+            if all(anchors):  # of punctuation alone there is none
+                # This kind of match is the one that the library finds many bytes at a time.
+                self._any_form = BytesAhoCorasick(anchors, matchkind=MatchKind.LeftmostLongest)
+        return self._release(data, min((form.undecided(data) for form in self._forms), default=len(data)))
 
     def flush(self) -> bytes:
         """The rest, at the stream's end."""
@@ -129,26 +95,9 @@ class Redactor:
         return _mask(data if until == len(data) else data[:until], spans)
 
     def _spans(self, data: bytes) -> list[tuple[int, int]]:
-        spans: list[tuple[int, int]] = []
         if self._any_form is not None and not self._any_form.find_matches_as_indexes(data):
-            return spans
-        for form in self._forms:
-            at = data.find(form)
-            while at >= 0:
-                spans.append((at, at + len(form)))
-                at = data.find(form, at + 1)
-        return spans
-
-    def _undecided(self, data: bytes) -> int:
-        """Where the longest ending that may yet become a form begins."""
-        earliest = len(data)
-        for form in self._forms:
-            at = data.find(form[:1], max(0, len(data) - len(form) + 1))
-            while 0 <= at < earliest:
-                if form.startswith(data[at:]):
-                    earliest = at
-                at = data.find(form[:1], at + 1)
-        return earliest
+            return []
+        return [span for form in self._forms for span in form.spans(data)]
 
 
 def _mask(data: bytes, spans: list[tuple[int, int]]) -> bytes:

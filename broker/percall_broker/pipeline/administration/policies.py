@@ -125,8 +125,8 @@ class PolicyBook:
     async def replay(self, by: Identity, draft: Mapping[str, str], days: int, now: float) -> Row:
         """What a draft would have decided otherwise on the calls of the last days; recorded, as arguments are read.
 
-        Calls that the grant itself, a person or a limit refused stay refused, and are not counted. `complete` says whether all
-        calls of those days were tried, or the oldest MOST_REPLAYED. Raises InvalidInput.
+        Calls that the grant itself, a person or a limit refused stay refused, and are not counted. `complete` says
+        whether all calls of those days were tried, or the oldest MOST_REPLAYED. Raises InvalidInput.
         """
         if not 0 < days <= MOST_DAYS:
             raise InvalidInput("policy.days", f"Between 1 and {MOST_DAYS} days.")
@@ -235,8 +235,8 @@ def _json_object(text: str) -> bytes:
 
 def _is_judged(row: Row) -> bool:
     """Whether it was the policies that decided a recorded call: not its grant, who said no to it, or a limit."""
-    by_policy = row["reason"].startswith("policy.") and row["reason"] != "policy.limit"
-    return by_policy or row["decision"] == "permit"
+    reason = str(row["reason"])
+    return row["decision"] == "permit" or (reason.startswith("policy.") and reason != "policy.limit")
 
 
 def _effect(row: Row) -> str:

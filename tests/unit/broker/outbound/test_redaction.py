@@ -29,6 +29,22 @@ NOT_ASCII = "schl\u00fcssel".encode()
         (KEY, b"p/q+r \\\"s'&<t>"),
         (KEY, b"p\\/q+r \\\"s'&<t>"),
         (KEY, b'p/q\\u002br \\"s\\u0027\\u0026\\u003ct\\u003e'),
+        (KEY, b"p/q\\u002Br \\u0022s\\u0027\\u0026\\u003Ct\\u003E"),  # .NET's System.Text.Json
+        (KEY, b"p/q+r \\\"s'\\u0026\\u003ct\\u003e"),  # Go's encoding/json
+        (KEY, b"p%2Fq%2Br%20%22s'%26%3Ct%3E"),  # JavaScript's encodeURIComponent
+        (KEY, b"p/q+r%20%22s%27&%3Ct%3E"),  # Go's url.PathEscape
+        (KEY, b"p/q+r &quot;s&#39;&amp;&lt;t&gt;"),  # HTML, as Python and Go
+        (KEY, b"p/q+r &quot;s&#039;&amp;&lt;t&gt;"),  # and as PHP
+        (KEY, b"p&#x2F;q&#x2b;r &#34;s&apos;&amp;&lt;t&gt;"),
+        (KEY, b"p\\/q+r \\\\\\\"s'&<t>"),  # JSON in a JSON string, as tools answer it
+        (KEY, b"p%252Fq%252Br%2520%2522s%2527%2526%253Ct%253E"),  # a URL in a URL's query
+        (b"a~b", b"a%7Eb"),  # Java's URLEncoder
+        (b"a~b", b"a~b"),
+        (b"line\nline", b"line\\nline"),
+        (b"a\xffb", b"a%ffb"),
+        ("a\U0001f511b".encode(), b"a\\uD83D\\uDD11b"),
+        (b"??>>>>", b"Pz8%2BPj4%2B"),
+        (b"??>>>>", b"Pz8\\u002BPj4\\u002b"),
         (KEY, b"702f712b7220227327263c743e"),
         (KEY, b"702F712B7220227327263C743E"),
         (NOT_ASCII, b"schl\\u00fcssel"),
