@@ -146,7 +146,8 @@ class ErrorAnswers:
     """How an error is answered, at every door: JSON with a stable code, and the challenge where one is due.
 
     `note` is told of each, and from where it came: it logs what was an attack, and says whether it was. `stranger` is
-    told of each request that tried to be authenticated and was not, and says from where it came.
+    told of each request that tried to be authenticated and was not, and of each of a version that nobody speaks, which
+    was not either; it says from where they came.
     """
 
     def __init__(
@@ -164,13 +165,13 @@ class ErrorAnswers:
     def of(self, error: BrokerError) -> tuple[int, Headers, bytes]:
         """Status, headers and body. What a stranger tried, and what we could not do, goes into the process's log."""
         stranger = isinstance(error, Unauthenticated) and error.challenge != "use_dpop_nonce" and error.tried
-        address = self._stranger() if stranger else ""
+        address = self._stranger() if stranger or error.code == "wire.version" else ""
         if self._note(error, address):
             pass
         elif stranger:
             log.warning("not authenticated", code=error.code, address=address)
         elif error.code == "wire.version":
-            log.warning("not of a version that is served", message=error.message)
+            log.warning("not of a version that is served", message=error.message, address=address)
         elif error.status >= _SERVER_ERROR:
             log.error("not answered", code=error.code, message=error.message)
         body = wire.dump({"error": {"code": error.code, "message": error.message, "next_step": error.next_step}})

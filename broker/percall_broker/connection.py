@@ -1,29 +1,144 @@
-"""uvicorn's HTTP/1.1 connection, with one difference: an answer's head goes out with the beginning of its body.
+"""uvicorn's HTTP/1.1 connection, with two differences.
 
-Two packets would wake the laptop twice for one small answer, and cost a second system call here.
+What a stranger may cost is bounded before anybody knows who it is: a request's head has a size and a time, and whoever
+has waited the longest for nothing makes room for whoever comes. And an answer's head goes out with the beginning of its
+body: two packets would wake the laptop twice for one small answer, and cost a second system call here.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import time
+from typing import Any, ClassVar
 
+import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES = 64 * 1024
+HEAD_SECONDS = 10.0
+"""Until a request's head is here: from its first byte on, and for the first one from the connection on."""
+MOST_CONNECTIONS = 16_384
+_DESCRIPTORS_EACH = 2
+"""One for itself, and one for what it has done: an upstream's connection, the store's, a body on disk."""
+_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_TOLD_SECONDS = 60.0
+
+log = structlog.get_logger()
+
+
+class Room:
+    """So many connections may be open; beyond that, the one that has waited the longest for a request ends."""
+
+    def __init__(self, most: int = MOST_CONNECTIONS) -> None:
+        self._most = most
+        self._open = 0
+        self._waiting: dict[Connection, None] = {}
+        self._told_at = -_TOLD_SECONDS
+
+    def enter(self, connection: Connection) -> None:
+        """A connection is there. Where there is no room, another one ends; this one, if all others are answered."""
+        self._open += 1
+        self._waiting[connection] = None
+        if self._open > self._most:
+            oldest = next(iter(self._waiting))
+            self.answers(oldest)
+            oldest.transport.abort()
+            self._tell()
+
+    def leave(self, connection: Connection) -> None:
+        """It has ended."""
+        self._open -= 1
+        self._waiting.pop(connection, None)
+
+    def answers(self, connection: Connection) -> None:
+        """A whole request has come; it stays until that is answered."""
+        self._waiting.pop(connection, None)
+
+    def waits(self, connection: Connection) -> None:
+        """Its request has been answered."""
+        self._waiting[connection] = None
+
+    def _tell(self) -> None:
+        if (now := time.monotonic()) - self._told_at >= _TOLD_SECONDS:
+            self._told_at = now
+            log.warning("as many connections as there may be", most=self._most)
+
+
+def most_connections() -> int:
+    """How many this process can have open; its limit of descriptors is raised for that, as far as it may be."""
+    try:
+        import resource  # noqa: PLC0415 - POSIX alone has it
+    except ImportError:
+        return MOST_CONNECTIONS
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_CONNECTIONS * _DESCRIPTORS_EACH
+    if limit != resource.RLIM_INFINITY and limit < wanted:
+        limit = wanted if most == resource.RLIM_INFINITY else min(most, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
+        return limit // _DESCRIPTORS_EACH
+    return MOST_CONNECTIONS
 
 
 class Connection(HttpToolsProtocol):
-    """One connection of a laptop."""
+    """One connection of a laptop. A subclass names the room that it shares with its server's others."""
+
+    room: ClassVar[Room]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """A laptop has connected."""
         super().connection_made(transport)
         self.transport = HeadWithBody(transport)
+        self._is_in_head = True
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = self.loop.call_later(HEAD_SECONDS, transport.abort)
+        self.room.enter(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has ended."""
+        self._has_head()
+        self.room.leave(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes have come."""
+        super().data_received(data)
+        if self._is_in_head and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self.transport.write(_TOO_LONG)
+                self.transport.close()
+            elif self._head_timer is None:
+                self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._is_in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Its head is whole."""
+        self._has_head()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """A request is whole."""
+        if not self.cycle.response_complete:
+            self.room.answers(self)
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """An answer is whole: the next thing written is a head again."""
         if isinstance(self.transport, HeadWithBody):
             self.transport.answered()
+        if not self.transport.is_closing() and not self.pipeline:
+            self.room.waits(self)
         super().on_response_complete()
+
+    def _has_head(self) -> None:
+        self._is_in_head, self._head_bytes = False, 0
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
 
 class HeadWithBody(asyncio.Transport):
@@ -61,6 +176,10 @@ class HeadWithBody(asyncio.Transport):
         """After what was written."""
         self._flush()
         self._transport.close()
+
+    def abort(self) -> None:
+        """At once."""
+        self._transport.abort()
 
     def is_closing(self) -> bool:
         """As the transport says."""

@@ -12,7 +12,7 @@ import ssl
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from percall_broker.connection import Connection
+from percall_broker.connection import Connection, Room, most_connections
 from percall_broker.model.errors import InvalidInput, Unavailable
 from percall_broker.model.peers import TrustedProxies, is_loopback
 
@@ -89,17 +89,17 @@ def check_reach(settings: Settings, address: str) -> None:
 
 def protocol(settings: Settings) -> type[asyncio.Protocol]:
     """What speaks HTTP on a connection. Without TLS, and with proxies named, those alone may connect."""
-    proxies = TrustedProxies(settings.trusted_proxies)
-    if settings.tls_cert is not None or not proxies:
-        return Connection
+    proxies = TrustedProxies(settings.trusted_proxies if settings.tls_cert is None else ())
 
-    class FromProxies(Connection):
+    class Ours(Connection):
+        room = Room(most_connections())
+
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            if self.client is None or self.client[0] not in proxies:
+            if proxies and (self.client is None or self.client[0] not in proxies):
                 transport.abort()
 
-    return FromProxies
+    return Ours
 
 
 def authority(host: str, port: int) -> str:

@@ -31,6 +31,7 @@ def plain(application: Door, **more: Any) -> uvicorn.Config:
         ws="none",
         access_log=False,
         log_config=None,
+        log_level="error",  # it would log each line that is no request, of whomever
         server_header=False,
         proxy_headers=False,
         **more,

@@ -13,6 +13,7 @@ import structlog
 import uvicorn
 
 from percall_broker.api.probes import PATH_METRICS
+from percall_broker.connection import Connection, Room
 from percall_broker.listening import authority, bound
 from percall_broker.model.errors import InvalidInput, Unavailable
 from percall_broker.model.peers import is_loopback
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from percall_broker.settings import Settings
 
 _MINIMUM_TOKEN_BYTES = 16
+_MOST_CONNECTIONS = 64
 _MAKE_ONE = "Make one that the broker alone may read: (umask 077; openssl rand -hex 32 > FILE)."
 
 log = structlog.get_logger()
@@ -72,7 +74,13 @@ def token(settings: Settings) -> bytes:
 
 async def watch(application: ProbeApplication, listener: socket.socket) -> None:
     """Serves, until it is cancelled."""
-    await _Server(plain(application, http="httptools")).serve([listener])
+    await _Server(plain(application, http=_Connection)).serve([listener])
+
+
+class _Connection(Connection):
+    """One of whoever reads the figures."""
+
+    room = Room(_MOST_CONNECTIONS)
 
 
 class _Server(uvicorn.Server):

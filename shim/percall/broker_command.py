@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from percall import edge
+from percall import edge, own_memory
 
 _OURS = {"percall", "percall_broker"}
 
@@ -19,6 +19,7 @@ def main() -> int:
 
 def _run() -> int:
     """Runs the broker's command line, or says what to install."""
+    own_memory.close()
     try:
         from percall_broker import cli  # noqa: PLC0415 - an extra that may not be there
 

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from harness.processes import COMMANDS, Client
+from harness.processes import COMMANDS, Broker, Client, command
 from harness.upstream import CANARY
 
 if TYPE_CHECKING:
-    from harness.processes import Broker
     from harness.upstream import Upstream
 
 linux_only = pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="reads /proc/PID/mem")
@@ -70,24 +69,46 @@ LOOK = (
 )
 
 
-@linux_only
-def test_no_other_process_of_the_same_user_looks_into_the_shim(broker: Broker, person: str) -> None:
-    may = [] if os.geteuid() else ["setpriv", "--bounding-set=-all"]
-    if may and shutil.which("setpriv") is None:
+@pytest.fixture
+def may() -> list[str]:
+    """What a command begins with that has no more rights than its user's."""
+    if not os.geteuid() and shutil.which("setpriv") is None:
         pytest.skip("root may look into everything, and setpriv, which could take that from it, is missing")
+    return [] if os.geteuid() else ["setpriv", "--bounding-set=-all"]
+
+
+def look(may: list[str], process: int) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*may, sys.executable, "-c", LOOK, str(process)], capture_output=True, text=True, check=False)
+
+
+@linux_only
+def test_no_other_process_of_the_same_user_looks_into_the_shim(broker: Broker, person: str, may: list[str]) -> None:
     laptop = broker.enrol(person, "keyed")
     with Client([*may, str(COMMANDS / "percall"), "run", "keyed"], laptop.environment) as client:
         client.initialize()
         assert client.call_text("get_item", {"id": 1}).startswith("200 "), "by now the shim holds its key"
         shim = psutil.Process(client.process.pid)
         (child,) = (one for one in shim.children() if "keyed.py" in " ".join(one.cmdline()))
-        looks = [
-            subprocess.run([*may, sys.executable, "-c", LOOK, str(pid)], capture_output=True, text=True, check=False)
-            for pid in (child.pid, shim.pid)
-        ]
+        looks = [look(may, pid) for pid in (child.pid, shim.pid)]
         assert looks[0].returncode == 0, f"the test itself must be able to look: {looks[0].stderr}"
         assert "PermissionError" in looks[1].stderr
         assert not looks[1].stdout
+
+
+@linux_only
+def test_no_other_process_of_the_same_user_looks_into_the_broker_or_finds_its_core(
+    tmp_path: Path, may: list[str]
+) -> None:
+    broker = Broker(tmp_path)
+    command("percall-broker", "init", "--administrator", "root", environment=broker.environment)
+    serve = [*may, str(COMMANDS / "percall-broker"), "serve", "--listen", "127.0.0.1:0"]
+    with subprocess.Popen(serve, stdout=subprocess.PIPE, env=broker.environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"listening on ")
+        found = look(may, process.pid)
+        process.terminate()
+    assert "PermissionError" in found.stderr
+    assert not found.stdout
 
 
 @linux_only

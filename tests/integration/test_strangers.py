@@ -96,6 +96,21 @@ def test_who_fails_too_often_is_turned_away_and_devices_at_the_same_address_are_
         assert b'"address": "127.0.0.1"' in b"".join(broker.stderr.text)
 
 
+def test_who_speaks_a_version_that_nobody_does_is_turned_away_before_it_fills_the_log(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    with Served(tmp_path) as broker:
+        broker.add_server("keyed", keyed_entry(upstream.url), CANARY)
+        laptop, _ = broker.enrol()
+        stranger = SigningLaptop(broker.url)
+        codes = [stranger.exchange("GET", wire.PATH_SESSION, b"", {"Percall-Wire": "9"}).code for _ in range(150)]
+        assert codes[:100] == ["wire.version"] * 100
+        assert "request.rate" in codes[100:]
+        assert laptop.call("keyed", "get_item")["decision"] == "permit"
+        broker.stop()
+        assert b"".join(broker.stderr.text).count(b"not of a version that is served") == codes.count("wire.version")
+
+
 def test_a_browser_that_is_signed_in_is_shut_out_by_nobody_else_at_its_address(tmp_path: Path) -> None:
     with Served(tmp_path) as broker:
         browser = ConsoleBrowser.signed_in(SigningLaptop.of_person(broker.url, broker.local_invite("ada")))

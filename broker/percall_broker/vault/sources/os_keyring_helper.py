@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import sys
 
+from percall import own_memory
 from percall.errors import IdentityError
 from percall.identity import keyring_os
 
 
 def main() -> None:
     """Reads `{"item", "text"?}`: with a text, keeps it; without, answers with what is kept."""
+    own_memory.close()
     asked = json.load(sys.stdin)
     item = f"percall-broker {asked['item']}"
     answer: dict[str, object]
