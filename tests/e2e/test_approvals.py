@@ -52,11 +52,22 @@ def asking(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(scope="module")
-def lead(asking: Broker) -> SigningLaptop:
+def root(asking: Broker) -> SigningLaptop:
+    """An administrator who is a person: no automation makes an approver."""
+    made = command("percall-broker", "invite", "root", "--json", environment=asking.environment)
+    return SigningLaptop.of_person(asking.url, str(json.loads(made.stdout)["invite"]))
+
+
+@pytest.fixture(scope="module")
+def lead(asking: Broker, root: SigningLaptop) -> SigningLaptop:
     made = asking.administrator.administer("person", "invite", "lea", "--json")
     laptop = SigningLaptop.of_person(asking.url, str(json.loads(made.stdout)["invite"]))
-    asking.administrator.administer("group", "add", "leads", "lea")
+    join_the_leads(root, "lea")
     return laptop
+
+
+def join_the_leads(root: SigningLaptop, name: str) -> None:
+    root.administer("POST", "/v1/admin/groups/leads/join", {"people": [name]})
 
 
 def waiting(lead: SigningLaptop, person: str) -> dict[str, Any]:
@@ -281,10 +292,10 @@ def person_at_a_terminal(asking: Broker, folder: Path, *command: str) -> Laptop:
 
 
 def test_a_person_reads_and_answers_at_a_terminal_and_an_agent_without_one_does_not(
-    asking: Broker, person: str, tmp_path: Path
+    asking: Broker, root: SigningLaptop, person: str, tmp_path: Path
 ) -> None:
     approver = person_at_a_terminal(asking, tmp_path / "approver", "person", "invite", "tess")
-    asking.administrator.administer("group", "add", "leads", "tess")
+    join_the_leads(root, "tess")
     laptop = asking.enrol(person, "keyed", tools="get_*,create_*")
 
     def listed() -> list[str]:
@@ -329,11 +340,11 @@ def test_a_person_reads_and_answers_at_a_terminal_and_an_agent_without_one_does_
 
 
 def test_whoever_of_a_machine_may_answer_does_whichever_login_is_the_newest(
-    asking: Broker, person: str, tmp_path: Path
+    asking: Broker, root: SigningLaptop, person: str, tmp_path: Path
 ) -> None:
     """As where the administrator, a lead and a user are one machine, and a grant of it has ended."""
     machine = person_at_a_terminal(asking, tmp_path / "machine", "person", "invite", f"{person}-lead")
-    asking.administrator.administer("group", "add", "leads", f"{person}-lead")
+    join_the_leads(root, f"{person}-lead")
     made = json.loads(
         command("percall-broker", "invite", f"{person}-root", "--json", environment=asking.environment).stdout
     )

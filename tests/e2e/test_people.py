@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.processes import Broker, Laptop, automation_invite, keyed_entry, wait_for
+from harness.processes import Broker, Laptop, automation_invite, command, keyed_entry, wait_for
+from harness.signing import SigningLaptop
 from harness.upstream import CANARY
 
 if TYPE_CHECKING:
@@ -214,6 +215,13 @@ def test_two_grants_that_fit_and_differ_are_both_named(broker: Broker, person: s
         assert client.call_text("get_item").startswith("200 ")
 
 
+def brake_lifted_by_a_person(broker: Broker) -> None:
+    assert "by a person" in refused(broker.administrator, "unfreeze", "--all", administer=True)
+    invite = command("percall-broker", "invite", "ada", "--json", environment=broker.environment).stdout
+    ada = SigningLaptop.of_person(broker.url, json.loads(invite)["invite"])
+    ada.administer("POST", "/v1/admin/freezes/lift", {"kind": "all"})
+
+
 @pytest.mark.parametrize("kind", ["person", "device", "server", "all"])
 def test_a_freeze_is_read_in_the_client_and_lifted_in_the_same_session(
     broker: Broker, upstream: Upstream, person: str, kind: str
@@ -237,7 +245,10 @@ def test_a_freeze_is_read_in_the_client_and_lifted_in_the_same_session(
             assert "odd calls at night" in say(broker, "freeze")
             assert "odd calls at night" in laptop.run("status").stdout
         finally:
-            say(broker, "unfreeze", f"--{kind}", *name)
+            if kind == "all":
+                brake_lifted_by_a_person(broker)
+            else:
+                say(broker, "unfreeze", f"--{kind}", *name)
         wait_for(lambda: not client.call("get_item").get("isError"), "the session goes on")
 
 

@@ -214,7 +214,7 @@ class Events:
         self._connection = laptop.connection()
         self._connection.request("GET", wire.PATH_EVENTS, headers=laptop.headers("GET", wire.PATH_EVENTS, b""))
         self._answer = self._connection.getresponse()
-        assert self._answer.status == 200, self._answer.read()
+        self.status = self._answer.status
 
     def __enter__(self) -> Self:
         return self

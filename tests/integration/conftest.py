@@ -9,6 +9,7 @@ import signal
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
@@ -107,6 +108,16 @@ class Served:
         """An administrator's invite, made on the broker's machine."""
         done = command("percall-broker", "invite", name, "--json", environment=self.environment)
         return str(json.loads(done.stdout)["invite"])
+
+    @cached_property
+    def person(self) -> SigningLaptop:
+        """An administrator who is a person, and there."""
+        return SigningLaptop.of_person(self.url, self.local_invite("warden"))
+
+    def lift(self, kind: str = "all", name: str = "") -> None:
+        """Lifts a freeze; that of everything as a person, since no automation does."""
+        administrator = self.person if kind == "all" else self.administrator
+        administrator.administer("POST", "/v1/admin/freezes/lift", {"kind": kind, "name": name})
 
     def past_the_broker(self, statement: str) -> None:
         """Changes its records, and has it look: as if time had passed, for which no test waits."""

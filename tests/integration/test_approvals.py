@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.processes import automation_invite
 from harness.receiver import Receiver
 from harness.signing import SigningLaptop, call_message
 from percall import wire
@@ -61,7 +62,7 @@ def approver(served: Served, name: str, *groups: str) -> SigningLaptop:
     made = served.administrator.administer("POST", "/v1/admin/grants", form)
     laptop = SigningLaptop.of_person(served.url, made["invite"])
     for group in groups:
-        served.administrator.administer("POST", f"/v1/admin/groups/{group}/join", {"people": [name]})
+        served.person.administer("POST", f"/v1/admin/groups/{group}/join", {"people": [name]})
     return laptop
 
 
@@ -126,6 +127,15 @@ def test_a_call_waits_and_passes_once_when_it_is_allowed(team: Team) -> None:
     assert (passed["decision"], bool(passed["credential"])) == ("permit", True)
     assert shown(team.lead, waiting["id"])["used_by"] == passed["call"]
     assert asked(laptop, name="a")["id"] != waiting["id"], "one approval is one call"
+
+
+def test_an_automation_makes_nobody_an_approver(team: Team) -> None:
+    people = SigningLaptop.enrolled(team.served.url, automation_invite(team.served.environment, may="people,grants"))
+    people.administer("POST", "/v1/admin/people/mallory/invite")
+    for group in ("leads", "safety"):
+        answer = people.send("POST", f"/v1/admin/groups/{group}/join", b'{"people":["mallory"]}')
+        assert answer.code == "automation.approvers"
+    assert people.administer("POST", "/v1/admin/groups/others/join", {"people": ["mallory"]})["joined"] == ["mallory"]
 
 
 def test_a_call_that_was_allowed_was_asked_about_to_a_draft_of_policies(team: Team) -> None:

@@ -42,7 +42,7 @@ def person(served: Served, name: str, *groups: str) -> ConsoleBrowser:
     made = served.administrator.administer("POST", "/v1/admin/grants", form)
     laptop = SigningLaptop.of_person(served.url, made["invite"])
     for group in groups:
-        served.administrator.administer("POST", f"/v1/admin/groups/{group}/join", {"people": [name]})
+        served.person.administer("POST", f"/v1/admin/groups/{group}/join", {"people": [name]})
     return ConsoleBrowser.signed_in(laptop, enrol=True)
 
 

@@ -11,13 +11,15 @@ import pytest
 
 from harness.processes import automation_invite, wait_for
 from harness.signing import SigningLaptop
+from integration.conftest import Served
 from percall import wire
 from percall.proof import DeviceKey
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.signing import Answer
     from harness.upstream import Upstream
-    from integration.conftest import Served
 
 ADMIN = "/v1/admin"
 
@@ -239,6 +241,17 @@ def test_an_automation_for_people_alone_lets_no_grant_wait(served: Served) -> No
     assert [row["grant"] for row in both.administer("POST", f"{ADMIN}/people/lone/invite")["waiting"]] == [grant]
 
 
+def test_an_automation_for_people_alone_gives_nobody_a_group_s_grants(served: Served) -> None:
+    people = SigningLaptop.enrolled(served.url, automation_invite(served.environment, may="people"))
+    people.administer("POST", f"{ADMIN}/people/mina/invite")
+    people.administer("POST", f"{ADMIN}/groups/readers/join", {"people": []})
+    change(served, "/groups/readers/grants", {"servers": {"keyed": {"tools": ["get_*"]}}})
+    join = ("POST", f"{ADMIN}/groups/readers/join", wire.dump({"people": ["mina"]}))
+    assert people.send(*join).code == "automation.area"
+    both = SigningLaptop.enrolled(served.url, automation_invite(served.environment, may="people,grants"))
+    assert both.send(*join).json["joined"] == ["mina"]
+
+
 def test_a_new_agent_s_key_must_show_itself_and_nobody_else_s_grant_is_picked_up(served: Served) -> None:
     laptop, _ = served.enrol()
     name = person_of(served)
@@ -352,9 +365,10 @@ def test_a_freeze_refuses_the_next_call_and_the_next_request_until_it_is_lifted(
     assert "frozen already, by admin" in again.json["error"]["message"]
     assert [row["kind"] for row in served.administrator.administer("GET", f"{ADMIN}/freezes")] == [kind]
 
-    change(served, "/freezes/lift", {"kind": kind, "name": names[kind]})
+    served.lift(kind, names[kind])
     assert code_of(laptop) == "permit"
-    assert refused(served, "/freezes/lift", {"kind": kind, "name": names[kind]}).code == "freeze.state"
+    twice = refused(served, "/freezes/lift", {"kind": kind, "name": names[kind]}).code
+    assert twice == ("automation.brake" if kind == "all" else "freeze.state")
 
 
 def test_a_suspended_server_is_refused_for_all_until_it_is_resumed(served: Served, upstream: Upstream) -> None:
@@ -390,14 +404,19 @@ def test_an_open_stream_is_cut(served: Served, upstream: Upstream, how: str) -> 
             assert broken is not None or answer.result().status != 200, "the answer breaks off, or never began"
         finally:
             if how not in {"remove", "suspend"}:
-                change(served, "/freezes/lift", frozen)
+                served.lift(**frozen)
     assert not [line for line in served.stderr.text if b'"level": "error"' in line], "it is no fault"
 
 
 # --- administrators ---------------------------------------------------------------------------------------------------
 
 
-def test_the_last_administrator_is_neither_removed_nor_suspended_frozen_or_revoked(served: Served) -> None:
+def test_the_last_administrator_is_neither_removed_nor_suspended_frozen_or_revoked(tmp_path: Path, server: str) -> None:
+    with Served(tmp_path, server) as served:
+        check_the_last_administrator(served)
+
+
+def check_the_last_administrator(served: Served) -> None:
     ada = SigningLaptop.of_person(served.url, served.local_invite("ada"))
     session = ada.send("GET", wire.PATH_SESSION).json
     ways = [
@@ -445,5 +464,7 @@ def test_a_freeze_of_everything_leaves_administrators_able_to_lift_it(served: Se
     change(served, "/freezes", {"kind": "all"})
     assert code_of(laptop) == "broker.frozen"
     assert served.administrator.send("GET", wire.PATH_SESSION).json["state"] == "active"
-    change(served, "/freezes/lift", {"kind": "all"})
+    assert refused(served, "/freezes/lift", {"kind": "all"}).code == "automation.brake"
+    assert code_of(laptop) == "broker.frozen"
+    served.lift()
     assert code_of(laptop) == "permit"

@@ -77,7 +77,7 @@ def test_a_group_that_is_asked_and_in_which_nobody_could_answer_is_told(ruled: S
     rules = ALL + '@ask("no-such") permit(principal, action == Action::"tools/call", resource);'
     assert apply(ruled, rules)["nobody_in"] == ["no-such"]
     person = ruled.invite("keyed")["person"]
-    ruled.administrator.administer("POST", "/v1/admin/groups/no-such/join", {"people": [person]})
+    ruled.person.administer("POST", "/v1/admin/groups/no-such/join", {"people": [person]})
     assert apply(ruled, rules)["nobody_in"] == []
     ruled.administrator.administer("POST", f"/v1/admin/people/{person}/suspend")
     assert apply(ruled, rules)["nobody_in"] == ["no-such"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from fastapi import FastAPI
 from harness.processes import automation_invite
 from harness.signing import Answer, SigningLaptop, presence_signer
 from percall import wire
-from percall.proof import base64url, digest
+from percall.proof import DeviceKey, base64url, digest
 from percall_broker.api import admin
 from percall_broker.model.records import AREAS
 from percall_broker.pipeline.administration import Administration
@@ -170,6 +171,20 @@ def test_guesses_are_counted(served: Served) -> None:
     codes = [invite_for(guesser, "eve").code for _ in range(MOST_WRONG + 1)]
     assert codes == ["presence.wrong"] * MOST_WRONG + ["presence.wait"]
     assert invite_for(cy, "eve").code == "presence.wait", "the right one is not looked at either: it would tell"
+
+
+def test_no_agent_shuts_its_own_person_out_by_guessing(served: Served) -> None:
+    """Else one that was talked into something keeps the only administrator from revoking it."""
+    cy = SigningLaptop.of_person(served.url, served.local_invite("cyra"))
+    made = cy.administer("POST", "/v1/admin/grants", {"person": "cyra", "servers": SCOPE, "agent": "cursor"})
+    assert made["grant"]
+    cursor = DeviceKey(os.urandom(32))
+    (claimed,) = cy.claim("cursor", key=cursor).json["enrolled"]
+    guesser = SigningLaptop(served.url, cursor, claimed["token"], presence=presence_signer("a guess"))
+    key = wire.dump(wire.encode(presence_signer("mine now").key))
+    codes = [guesser.send("PUT", wire.PATH_PRESENCE, key).code for _ in range(MOST_WRONG + 1)]
+    assert codes == ["presence.wrong"] * MOST_WRONG + ["presence.wait"]
+    assert cy.administer("POST", f"/v1/admin/grants/{made['grant']}/revoke")["state"] == "revoked"
 
 
 def test_a_device_signature_sets_and_changes_no_passphrase(served: Served, ada: SigningLaptop) -> None:

@@ -17,6 +17,7 @@ from harness.signing import SigningLaptop, egress_message
 from harness.upstream import CANARY
 from integration.replicas import replicas
 from percall import wire
+from percall_broker.api.events import MOST_STREAMS
 
 if TYPE_CHECKING:
     from harness.upstream import Upstream
@@ -233,6 +234,26 @@ def test_the_event_stream_tells_of_a_change_within_a_second(served: Served) -> N
             session, seconds = events.timed()
             assert session["state"] == state
             assert seconds < 1
+
+
+def test_one_grant_has_a_bound_of_event_streams_and_gets_a_place_back_with_each_that_ends(served: Served) -> None:
+    laptop, _ = served.enrol()
+    other, _ = served.enrol()
+    with contextlib.ExitStack() as stack:
+        streams = [stack.enter_context(laptop.events()) for _ in range(MOST_STREAMS)]
+        assert {stream.status for stream in streams} == {200}
+        with laptop.events() as refused:
+            assert refused.status == 429
+        with other.events() as events:
+            assert events.next()["state"] == "active"
+        with streams[0]:
+            pass
+        wait_for(lambda: has_a_place(laptop), "the broker notices")
+
+
+def has_a_place(laptop: SigningLaptop) -> bool:
+    with laptop.events() as events:
+        return events.status == 200
 
 
 def test_an_open_answer_of_an_upstream_is_cut_within_a_second_of_a_revocation(

@@ -259,7 +259,7 @@ class Permissions(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1000))
     def lift(self, which: int) -> None:
         kind, name = sorted(self._world.frozen)[which % len(self._world.frozen)]
-        assert self._change("/freezes/lift", {"kind": kind, "name": name})
+        self._served.lift(kind, name)
         self._world.frozen.remove((kind, name))
 
     @rule(verb=st.sampled_from(["suspend", "resume", "resume"]))
@@ -578,7 +578,7 @@ class Permissions(RuleBasedStateMachine):
     def teardown(self) -> None:
         """The record tells the same story. What stops others is lifted."""
         for kind, name in sorted(self._world.frozen):
-            self._change("/freezes/lift", {"kind": kind, "name": name})
+            self._served.lift(kind, name)
         self._change("/servers/keyed/resume", may_be_so="server.state")
         self._put_entry(0)
         if self._world.asks:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from percall import wire
 from percall_broker.asgi import read_body, signed_request
-from percall_broker.model.errors import Unavailable
+from percall_broker.model.errors import TooMany, Unavailable
 
 if TYPE_CHECKING:
     from percall_broker.asgi import Message, Receive, Send
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
     from percall_broker.pipeline.signed import Signed
 
 HEARTBEAT_SECONDS = 15.0
+MOST_STREAMS = 256
+"""Of one grant: a shim for each server in each window of a client. Each change has every stream read its session."""
 _HEADERS = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]
 
 
 class EventsDoor:
-    """The stream. One for each shim that runs; `open` says how many there are."""
+    """The stream, one for each shim that runs."""
 
     def __init__(
         self, signed: Signed, sessions: Sessions, changes: Changes, nonces: Nonces, approvals: Requests
@@ -38,23 +41,33 @@ class EventsDoor:
         self._sessions = sessions
         self._changes = changes
         self._nonces = nonces
-        self.open = 0
+        self._open: Counter[str] = Counter()
+
+    @property
+    def open(self) -> int:
+        """How many there are."""
+        return self._open.total()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """One stream, until the laptop or the broker goes away. Raises BrokerError before anything is answered."""
         body = await read_body(receive, 0)
-        identity = await self._signed.identify_once(signed_request(scope, body), time.time())
-        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        self.open += 1
-        telling = asyncio.create_task(self._tell(identity.grant.id, send))
-        leaving = asyncio.create_task(_left(receive))
+        grant = (await self._signed.identify_once(signed_request(scope, body), time.time())).grant.id
+        if self._open[grant] >= MOST_STREAMS:
+            raise TooMany("events.many", f"{MOST_STREAMS} shims of this grant run already.", "End some of them.")
+        self._open[grant] += 1
         try:
-            await asyncio.wait((telling, leaving), return_when=asyncio.FIRST_COMPLETED)
+            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            telling = asyncio.create_task(self._tell(grant, send))
+            leaving = asyncio.create_task(_left(receive))
+            try:
+                await asyncio.wait((telling, leaving), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                leaving.cancel()
+                telling.cancel()
+                await asyncio.gather(telling, leaving, return_exceptions=True)
         finally:
-            self.open -= 1
-            leaving.cancel()
-            telling.cancel()
-            await asyncio.gather(telling, leaving, return_exceptions=True)
+            self._open[grant] -= 1
+            self._open = +self._open  # without those that have none any more
         await send({"type": "http.response.body", "body": b""})
 
     async def _tell(self, grant: str, send: Send) -> None:

@@ -92,7 +92,7 @@ class Signed:
         identity = await self.administrator(request, now)  # 1 to 3
         with naming(identity):
             if not identity.grant.automation:
-                await self._presence.require(identity.grant.person, request, identity.jti, now)  # 4
+                await self._present(identity, request, now)  # 4
                 return replace(identity, presence="passphrase")
             if area not in identity.grant.may:  # 4
                 raise Forbidden(
@@ -108,7 +108,7 @@ class Signed:
         with naming(identity):
             if identity.grant.automation:
                 raise Forbidden("automation.presence", "An automation has no presence and no keys of its own.")
-            key = await self._presence.require(identity.grant.person, request, identity.jti, now)  # 4
+            key = await self._present(identity, request, now)  # 4
             return replace(identity, presence="passphrase"), key
 
     async def standing(self, request: SignedRequest, now: float) -> Identity:
@@ -123,6 +123,10 @@ class Signed:
         except Unauthenticated as error:
             error.grant = token.grant
             raise
+
+    async def _present(self, identity: Identity, request: SignedRequest, now: float) -> str:
+        grant = identity.grant
+        return await self._presence.require(grant.person, request, identity.jti, now, guesser=grant.device)
 
 
 class naming:  # noqa: N801 - read in a `with`

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MOST_WRONG = 5
 WRONG_SECONDS = 15 * 60
-"""So many wrong signatures in so long a time, and the person's next ones are not even looked at."""
+"""So many wrong signatures in so long a time, and the next ones of whoever guessed are not even looked at."""
 
 
 class Presence:
@@ -31,17 +31,19 @@ class Presence:
     def __init__(self, store: Store, public_url: str) -> None:
         self._store = store
         self._public_url = public_url
-        self._wrong: dict[str, list[float]] = {}
+        self._wrong: dict[tuple[str, str], list[float]] = {}
 
     async def stretch_of(self, person: str) -> wire.Stretch | None:
         """How a person's presence key is derived; None where they have none. Raises Unavailable."""
         row = await self._key_of(person)
         return None if row is None else wire.Stretch(row["kind"], row["salt"], row["passes"], row["memory_bytes"])
 
-    async def require(self, person: str, request: SignedRequest, jti: str, now: float) -> str:
+    async def require(self, person: str, request: SignedRequest, jti: str, now: float, *, guesser: str) -> str:
         """The person's public key, when it has signed this request. Raises Forbidden, Unavailable.
 
-        `jti` is the id of the request's proof, which has been checked.
+        `jti` is the id of the request's proof, which has been checked. `guesser` is whose wrong signatures are counted
+        together: a device key's thumbprint, or the grant that an invite is for. Counted for the person, any agent of
+        theirs could shut them out, and with them whoever would stop it.
         """
         row = await self._key_of(person)
         if row is None:
@@ -56,21 +58,21 @@ class Presence:
                 "This needs a person's presence: the device's signature alone changes nothing.",
                 "Run the command at a terminal, where it asks for your passphrase.",
             )
-        recent = [at for at in self._wrong.get(person, ()) if at > now - WRONG_SECONDS]
+        recent = [at for at in self._wrong.get((person, guesser), ()) if at > now - WRONG_SECONDS]
         if len(recent) >= MOST_WRONG:
             raise Forbidden(
                 "presence.wait",
-                f"The passphrase of {person} was wrong {MOST_WRONG} times.",
+                f"The passphrase of {person} was wrong {MOST_WRONG} times from here.",
                 f"Wait {int(recent[0] + WRONG_SECONDS - now) // 60 + 1} minutes, then try again.",
             )
         url = self._public_url + request.path
         text = wire.presence_text(request.method, url, request.body_digest, jti)
         if not presence.holds(row["public_key"], text, request.presence):
-            self._wrong[person] = [*recent, now]
+            self._wrong[person, guesser] = [*recent, now]
             raise Forbidden(
                 "presence.wrong", "The passphrase is wrong. Nothing was changed.", "Try again, with the right one."
             )
-        self._wrong.pop(person, None)
+        self._wrong.pop((person, guesser), None)
         return str(row["public_key"])
 
     async def _key_of(self, person: str) -> Row | None:

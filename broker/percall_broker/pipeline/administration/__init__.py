@@ -47,10 +47,11 @@ class Administration:
     def over(cls, store: Store, ledger: Ledger, vault: Vault, lookup: Lookup, arguments: SealedArguments) -> Self:
         """All of them over one store and the ledger of its changes."""
         grants = Grants(ledger)
+        policies = PolicyBook(ledger, lookup, arguments)
         return cls(
             people=People(ledger, grants),
             devices=Devices(ledger),
-            groups=Groups(ledger),
+            groups=Groups(ledger, policies),
             freezes=Freezes(ledger),
             grants=grants,
             servers=Servers(ledger, vault),
@@ -59,5 +60,5 @@ class Administration:
             record=Record(store, arguments),
             webhooks=WebhookEndpoints(ledger, vault),
             review=Review(ledger, grants),
-            policies=PolicyBook(ledger, lookup, arguments),
+            policies=policies,
         )

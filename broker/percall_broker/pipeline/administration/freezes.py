@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from percall_broker.log import changes
-from percall_broker.model.errors import Conflict, InvalidInput, NotFound
+from percall_broker.model.errors import Conflict, Forbidden, InvalidInput, NotFound
 from percall_broker.pipeline.administration.devices import find_device
 from percall_broker.pipeline.administration.grants import refuse_automation
 from percall_broker.pipeline.administration.ledger import keeping_an_administrator, last_administrator
@@ -55,9 +55,13 @@ class Freezes:
 
     async def lift(self, by: Identity, kind: str, named: str) -> Row:
         """Lifts a freeze. Raises InvalidInput, NotFound; Conflict when it is not frozen; Forbidden to an automation,
-        where it may give an administrator's grants back.
+        where it may give an administrator's grants back, and of everything: whoever pulls that brake may mean them.
         """
         name, shown = await self._named(kind, named)
+        if kind == "all" and by.grant.automation:
+            raise Forbidden(
+                "automation.brake", "A freeze of everything is lifted by a person.", "An administrator can do it."
+            )
         if kind in {"person", "device"}:
             person = named if kind == "person" else (await find_device(self._ledger, name))["person"]
             await refuse_automation(self._ledger, by, person)

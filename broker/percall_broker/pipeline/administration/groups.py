@@ -10,7 +10,7 @@ import msgspec
 
 from percall_broker.log import changes
 from percall_broker.log.canonical import canonical
-from percall_broker.model.errors import Conflict, InvalidInput, NotFound
+from percall_broker.model.errors import Conflict, Forbidden, InvalidInput, NotFound
 from percall_broker.model.names import check_name
 from percall_broker.pipeline.administration.grants import check_scopes, unknown_server
 from percall_broker.store.protocol import Row, Statement
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from percall_broker.model.records import Identity
     from percall_broker.pipeline.administration.ledger import Ledger
+    from percall_broker.pipeline.administration.policies import PolicyBook
 
 PREFIX = "gg_"
 """What the id of a group's grant begins with."""
@@ -32,8 +33,9 @@ Scopes = dict[str, dict[str, list[str]]]
 class Groups:
     """The groups. `by` is None where a sign-in maps them. Every method raises Unavailable when the store cannot."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, policies: PolicyBook) -> None:
         self._ledger = ledger
+        self._policies = policies
 
     async def listed(self) -> list[Row]:
         """Every group, with how many members and grants it has."""
@@ -57,9 +59,11 @@ class Groups:
 
     async def join(self, by: Identity | None, name: str, people: Sequence[str]) -> Row:
         """Makes people members of a group, which may be new. Raises InvalidInput; NotFound for somebody unknown;
-        Conflict when nobody has joined.
+        Conflict when nobody has joined; Forbidden to an automation that would give grants or make approvers by it.
         """
         check_name(name, "group")
+        if by is not None and by.grant.automation:
+            await self._refuse_automation(by, name)
         if not people and await self._ledger.fetch("known_group", name=name):
             raise Conflict("group.exists", f"There is a group {name!r} already.", "Name people who join it.")
         now = int(time.time())
@@ -169,6 +173,21 @@ class Groups:
                 "grant.unknown", f"There is no grant {identifier!r} of a group, or it is ended.", "See: group show."
             )
         return {"group_grant": identifier, "state": "revoked", "ended_grants": len(done[1])}
+
+    async def _refuse_automation(self, by: Identity, name: str) -> None:
+        """Who may add people decides with it what they may do. Raises Forbidden."""
+        if "grants" not in by.grant.may and await self._ledger.fetch("list_group_grants", group_name=name):
+            raise Forbidden(
+                "automation.area",
+                f"The automation {by.grant.person} may change no grants, and the group {name!r} has some.",
+                "An administrator can do it, or make an automation grant that may.",
+            )
+        if name in await self._policies.asked():
+            raise Forbidden(
+                "automation.approvers",
+                f"The group {name!r} answers for calls, and an automation makes nobody one of them.",
+                "An administrator does that, at a terminal.",
+            )
 
     async def _stranger(self, people: Sequence[str]) -> NotFound:
         known = {row["name"] for row in await self._ledger.fetch("list_persons", now=0) if row["state"] != "removed"}

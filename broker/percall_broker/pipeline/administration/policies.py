@@ -89,6 +89,10 @@ class PolicyBook:
             raise Conflict("policy.changed", "Somebody applied others meanwhile.", "Look at them, then apply again.")
         return {**await self.show(version + 1), "nobody_in": await self._nobody_in(policies)}
 
+    async def asked(self) -> frozenset[str]:
+        """The groups that the policies in force ask."""
+        return _asked(await self._lookup.policies(await self._newest()))
+
     async def listed(self) -> list[Row]:
         """The versions, newest first; 0 is what ships with the broker."""
         rows: list[Row] = [dict(row) for row in await self._ledger.fetch("list_policies")]
@@ -151,7 +155,7 @@ class PolicyBook:
         return int((await self._ledger.fetch("newest_policies"))[0]["version"])
 
     async def _nobody_in(self, policies: Policies) -> list[str]:
-        asked = sorted({one.ask for one in policies.policies.values() if one.ask})
+        asked = sorted(_asked(policies))
         members = [await self._ledger.fetch("list_members", group_name=group) for group in asked]
         return [
             group
@@ -221,6 +225,10 @@ class PolicyBook:
             return self._arguments.open(row["call"], bytes(row["sealed"]))
         except Unavailable:
             return b""
+
+
+def _asked(policies: Policies) -> frozenset[str]:
+    return frozenset(one.ask for one in policies.policies.values() if one.ask)
 
 
 def _json_object(text: str) -> bytes:
