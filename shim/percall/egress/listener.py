@@ -10,6 +10,7 @@ import contextlib
 import os
 import socket
 from threading import Lock, Thread
+from time import sleep
 from typing import TYPE_CHECKING
 
 from percall.egress import ways
@@ -29,6 +30,7 @@ MAX_CONNECTIONS = 256
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _SECRET_BYTES = 24
 _PROXY_USER = "percall"
+_PAUSE_SECONDS = 0.05
 
 
 class Listener:
@@ -122,28 +124,40 @@ class Listener:
             self._conversations.pop(conversation, None)
 
     def _accept(self, listening: socket.socket) -> None:
+        """Takes connections until `close`, whatever this process has run out of meanwhile."""
         while not self._is_closed:
             try:
                 connection, _ = listening.accept()
             except OSError:
-                return
-            from percall.egress.conversation import Conversation  # noqa: PLC0415 - loads h11, at the first request
-
-            conversation = Conversation(self, connection)
-            with self._lock:
-                is_full = len(self._conversations) >= MAX_CONNECTIONS
-                strangers = (one for one in self._conversations if not one.is_admitted) if is_full else ()
-                stranger = next(iter(strangers), None)
-                if stranger is not None:  # whoever has shown nothing makes room, the first one first
-                    del self._conversations[stranger]
-                if not is_full or stranger is not None:
-                    self._conversations[conversation] = None
-            if stranger is not None:
-                stranger.cut()
-            elif is_full:
-                _turn_away(connection)
+                sleep(_PAUSE_SECONDS)  # a descriptor will be free again; or `close` woke us
                 continue
+            try:
+                self._take(connection)
+            except (ImportError, OSError, RuntimeError):  # no descriptor to load a module with, or no thread
+                connection.close()  # the child may try again
+
+    def _take(self, connection: socket.socket) -> None:
+        from percall.egress.conversation import Conversation  # noqa: PLC0415 - loads h11, at the first request
+
+        conversation = Conversation(self, connection)
+        with self._lock:
+            is_full = len(self._conversations) >= MAX_CONNECTIONS
+            strangers = (one for one in self._conversations if not one.is_admitted) if is_full else ()
+            stranger = next(iter(strangers), None)
+            if stranger is not None:  # whoever has shown nothing makes room, the first one first
+                del self._conversations[stranger]
+            if not is_full or stranger is not None:
+                self._conversations[conversation] = None
+        if stranger is not None:
+            stranger.cut()
+        elif is_full:
+            _turn_away(connection)
+            return
+        try:
             Thread(target=conversation.run, name="percall-egress-connection", daemon=True).start()
+        except RuntimeError:
+            self.left(conversation)
+            raise
 
 
 def _turn_away(connection: socket.socket) -> None:

@@ -52,6 +52,23 @@ def test_where_no_socket_is_left_the_start_says_so(stage: Stage) -> None:
     assert (caught.value.code, "Too many open files" in caught.value.message) == ("egress.port", True)
 
 
+def test_a_process_that_has_run_out_of_descriptors_takes_connections_again_once_it_has_some(
+    opened: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = opened.listen()
+    assert ask(listener)[0] == 200
+    failed = threading.Event()
+
+    def pause(_seconds: float) -> None:
+        failed.set()
+
+    monkeypatch.setattr("percall.egress.listener.sleep", pause)
+    with socket.socket() as waiting, limited(resource.RLIMIT_NOFILE, 0):
+        waiting.connect(("127.0.0.1", listener.port))
+        assert failed.wait(20), "it cannot be accepted"
+    assert ask(listener)[0] == 200
+
+
 def test_a_credential_is_shown_once(opened: Stage) -> None:
     listener = opened.listen()
     ask(listener)
