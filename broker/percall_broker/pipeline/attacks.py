@@ -81,6 +81,7 @@ class Attacks:
         self._own_id = own_id
         self._bucket = 0
         self._counts: dict[tuple[str, str], int] = {}
+        self._unannounced: set[tuple[str, str]] = set()
         self._over: list[tuple[int, dict[tuple[str, str], int]]] = []
         self._writing: set[asyncio.Task[None]] = set()
 
@@ -120,16 +121,18 @@ class Attacks:
     def _turn(self, now: float) -> None:
         bucket = int(now) // BUCKET_SECONDS
         if bucket != self._bucket:
-            repeated = {kind: count for kind, count in self._counts.items() if count > 1}
-            if repeated:
-                self._over = [*self._over[-1:], (self._bucket, repeated)]
-            self._bucket, self._counts = bucket, {}
+            to_tell = {kind: count for kind, count in self._counts.items() if count > 1 or kind in self._unannounced}
+            if to_tell:
+                self._over = [*self._over[-1:], (self._bucket, to_tell)]
+            self._bucket, self._counts, self._unannounced = bucket, {}, set()
 
     async def _tell(self, kind: tuple[str, str], bucket: int, address: str) -> None:
         try:
             await self._write(kind, bucket, 1, address)
         except Unavailable as error:
-            # The refusal stands; it is in the process's log, and counted again when the bucket is over.
+            # The refusal stands; it is in the process's log, and told when the bucket is over.
+            if bucket == self._bucket:
+                self._unannounced.add(kind)
             log.warning("attack not announced", reason=kind[0], code=error.code)
 
     async def _write(self, kind: tuple[str, str], bucket: int, count: int, address: str = "") -> None:
