@@ -146,7 +146,7 @@ class EgressDoor:
             body_length=length,
             has_body=length > 0 or head.method in _BODY_METHODS,
         )
-        body = spool.pieces() if outgoing.body is None else in_one_piece(outgoing.body)
+        body = spool.body_pieces() if outgoing.body is None else in_one_piece(outgoing.body)
         redactor = Redactor(permitted.key)
         start = time.perf_counter()
         sending = self._upstream.send(

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from percall import wire
+from percall_broker.held import MEMORY_BYTES, Held
 from percall_broker.model.errors import UpstreamFailed
-from percall_broker.relay.held import MEMORY_BYTES, Held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,7 @@ class EventReader:
             found = _blank_line(self._buffer, start, known)
         del self._buffer[:start]
         if len(self._buffer) > MEMORY_BYTES:
-            self._held = self._held or Held()
+            self._held = self._held or Held("the server's answer")
             self._held.add(self._buffer[:-_LONGEST_BLANK_LINE])
             del self._buffer[:-_LONGEST_BLANK_LINE]
             if self._held.size > MAX_EVENT_BYTES:

@@ -18,6 +18,7 @@ from percall import wire
 from percall.errors import WireError
 from percall.rpc import frames, refusals
 from percall_broker.asgi import ClientGone
+from percall_broker.held import Held
 from percall_broker.model.errors import BrokerError, NotFound, TooMany, UpstreamFailed
 from percall_broker.outbound.redaction import Redactor
 from percall_broker.outbound.streams import Leaving, StreamCut, ended_by_leaving
@@ -25,7 +26,6 @@ from percall_broker.outbound.upstream import in_one_piece
 from percall_broker.pipeline.relay import Place, of_open_call
 from percall_broker.relay import heads
 from percall_broker.relay.events import EventReader, message_event, read_event
-from percall_broker.relay.held import Held
 from percall_broker.relay.watch import Watch
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Exchange:
         self, permitted: Permitted, watch: Watch, came: UpstreamAnswer, headers: list[tuple[bytes, bytes]]
     ) -> None:
         redactor = Redactor(permitted.key)
-        with Held() as held:
+        with Held("the server's answer") as held:
             async for piece in came.body:
                 held.add(redactor.feed(piece))
                 if held.size > wire.MAX_FRAME_BYTES:

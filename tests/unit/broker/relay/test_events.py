@@ -7,8 +7,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from percall_broker.held import Held
 from percall_broker.relay.events import EventReader, read_event
-from percall_broker.relay.held import Held
 
 ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 TEXTS = st.text("ab: {}\"'ä", max_size=12).map(str.encode)
