@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -111,6 +112,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CertifiedProv
         "grace": {"email": "grace@example.com", "groups": ["engineering"]},
         "heidi": {"email": "heidi@example.com", "groups": []},
         "ivan": {"email": "ivan@example.com", "groups": ["engineering"]},
+        "mona": {"email": "mona@example.com", "groups": ["engineering"]},
         "judy": {"email": "judy@example.com", "groups": ["engineering"]},
         "ada": {"email": "ada@example.com", "groups": ["engineering"]},
     }
@@ -256,6 +258,16 @@ def test_a_code_is_taken_once_and_only_with_its_verifier(signing_in: Served) -> 
 
 
 @pytest.mark.node
+@pytest.mark.node
+def test_agents_that_sign_in_at_once_all_get_in(signing_in: Served) -> None:
+    assert sign_in(signing_in, "mona").status == 200
+    for _ in range(3):
+        signing_in.administrator.administer("POST", "/v1/admin/groups/devs/leave", {"people": ["mona@example.com"]})
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda _: sign_in(signing_in, "mona"), range(4)))
+        assert [answer.status for answer in answers] == [200] * 4, [answer.body for answer in answers]
+
+
 def test_a_sign_in_that_has_lapsed_stops_every_grant_of_that_person_and_a_new_one_brings_them_back(
     signing_in: Served,
 ) -> None:

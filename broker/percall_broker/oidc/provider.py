@@ -11,6 +11,7 @@ import contextlib
 import re
 import time
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -27,6 +28,8 @@ from percall_broker.model.rules import is_loopback_name
 from percall_broker.oidc import id_token
 
 if TYPE_CHECKING:
+    import ssl
+
     from pydantic import SecretStr
 
     from percall_broker.oidc.id_token import Account
@@ -139,7 +142,9 @@ async def _answered(method: str, url: str, headers: dict[str, str], body: str) -
     try:
         async with (
             asyncio.timeout(_TIMEOUT_SECONDS),  # over all: a provider that drips is one that hangs
-            httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=_TIMEOUT_SECONDS) as http,
+            httpx.AsyncClient(
+                trust_env=False, follow_redirects=False, timeout=_TIMEOUT_SECONDS, verify=_trusted()
+            ) as http,
             http.stream(method, url, headers={**headers, **_PLAIN}, content=body.encode() or None) as answer,
         ):
             data = await _bounded(answer, url)
@@ -155,6 +160,12 @@ async def _answered(method: str, url: str, headers: dict[str, str], body: str) -
     if answer.status_code == _OK:
         raise _failed("form", f"{url} answers with no JSON object.")
     return answer.status_code, {}
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Whose certificates are believed: read once, which takes the time of a hundred calls."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 async def _bounded(answer: httpx.Response, url: str) -> bytes:

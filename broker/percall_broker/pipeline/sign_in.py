@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from percall import wire
@@ -149,13 +150,17 @@ class SignIn:
         return {here for theirs, here in self._groups_here.items() if theirs in account.groups}
 
     async def _take_groups(self, person: str, account: Account) -> None:
-        """Joins and leaves the groups that the provider rules; others are the administrators'."""
+        """Joins and leaves the groups that the provider rules; others are the administrators'. Another sign-in of the
+        same person may do so at the same time.
+        """
         wanted = self._mapped(account)
         member = {row["name"] for row in await self._ledger.fetch("groups_of", person=person)}
         for group in sorted(wanted - member):
-            await self._groups.join(None, group, [person])
+            with contextlib.suppress(Conflict):  # joined meanwhile
+                await self._groups.join(None, group, [person])
         for group in sorted((set(self._groups_here.values()) - wanted) & member):
-            await self._groups.leave(None, group, [person])
+            with contextlib.suppress(Conflict):  # left meanwhile
+                await self._groups.leave(None, group, [person])
 
 
 def _require_active(person: str, state: str) -> None:
