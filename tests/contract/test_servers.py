@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.statements import administration, call, changed, freeze, outcome
+from percall_broker.pipeline.administration.record import Record
 from percall_broker.store import Statement
 
 if TYPE_CHECKING:
@@ -112,6 +113,21 @@ async def test_a_call_is_listed_in_its_order_with_its_outcome_alone(store: Store
     ]  # fmt: skip
     rest = await store.fetch("calls_after", seq=first[-1]["seq"], limit=2)
     assert [(row["call"], row["outcome"]) for row in rest] == [("c", "done")]
+
+
+async def test_who_follows_the_calls_looks_again_at_those_before_which_another_may_yet_be_committed(
+    store: Store,
+) -> None:
+    await store.append(call("old", time_ms=1000), call("new", time_ms=60_000))
+    arguments: Any = None  # none are opened
+    record = Record(store, arguments)
+    after, rows = await record.calls_after(0, now=61)
+    assert [row["call"] for row in rows] == ["old", "new"]
+    assert after == rows[0]["seq"]
+    again, rows = await record.calls_after(after, now=62.001)
+    assert [row["call"] for row in rows] == ["new"]
+    assert again == rows[0]["seq"]
+    assert await record.calls_after(again, now=70) == (again, [])
 
 
 @pytest.mark.usefixtures("another")

@@ -313,6 +313,14 @@ def test_the_tail_follows_calls_as_they_are_decided(broker: Broker, form: list[s
         row = json.loads(line) if form else dict(zip(COLUMNS, line.decode().split(), strict=True))
         assert (row["person"], row["decision"], row["reason"]) == (person, "forbid", "grant.tool")
         assert "delete_item" in broker.administrator.administer("log", "show", row["call"]).stdout
+        with laptop.client("keyed") as client:
+            client.initialize()
+            client.call("get_item", {"id": 1})
+        out.until(b"get_item")
+        tail.terminate()
+        tail.wait(10)
+        told = [each for each in b"".join(out.text).decode().splitlines() if row["call"] in each]
+        assert len(told) == 1, "looked at again, and told once"
     finally:
         tail.terminate()
         tail.wait(10)

@@ -161,12 +161,15 @@ def changes(
 def tail(as_json: Json = False) -> None:
     """Calls as they are decided, until you stop it."""
     pause = threading.Event()
+    shown: set[str] = set()
     with administrator() as client:
         after = client.json("GET", under("tail"))["seq"]
         while True:
             answer = client.json("GET", under("tail"), query={"after": str(after)})
             after = answer["seq"]
-            for row in answer["calls"]:
+            fresh = [row for row in answer["calls"] if row["call"] not in shown]
+            shown = {row["call"] for row in answer["calls"]}
+            for row in fresh:
                 if as_json:
                     output.one(row, as_json=True)
                 else:

@@ -1,6 +1,7 @@
 """Routes of the record: calls, changes, and one call's story."""
 
 # No postponed annotations here: FastAPI reads them, and `By` below is local.
+import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
@@ -54,8 +55,8 @@ def router(record: Record, administrator: Administrator, reader: Administrator) 
     async def tail(by: By, after: int = -1) -> dict[str, Any]:  # noqa: ARG001
         if after < 0:
             return {"seq": await record.last_seq(), "calls": []}
-        rows = await record.calls_after(after)
-        return {"seq": rows[-1]["seq"] if rows else after, "calls": rows}
+        seq, rows = await record.calls_after(after, time.time())
+        return {"seq": seq, "calls": rows}
 
     @routes.get("/calls/{call}")
     async def story(by: By, call: str) -> dict[str, Any]:  # noqa: ARG001

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from percall_broker.model.records import Identity
     from percall_broker.store.protocol import Row, Store
 
+_MOST_AFTER = 500
+_LATE_SECONDS = 2.0
+"""How much later than others a call may be committed that was numbered before them, as PostgreSQL does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Filters:
@@ -58,10 +62,13 @@ class Record:
         of_key = int(bool(filters.secret_owner or filters.secret_version))
         return await self._store.fetch("list_calls", **parameters, of_key=of_key, now=int(time.time()))
 
-    async def calls_after(self, seq: int, limit: int = 500) -> list[Row]:
-        """Calls recorded after a row of the log, oldest first; each with its `seq`."""
-        rows = await self._store.fetch("calls_after", seq=seq, limit=limit)
-        return [{"seq": row["seq"], **call_row(row)} for row in rows]
+    async def calls_after(self, seq: int, now: float) -> tuple[int, list[Row]]:
+        """Calls recorded after a row of the log, oldest first; each with its `seq`. And after which row to look next
+        time: the newest ones come again then, since others that were numbered before them may yet be committed.
+        """
+        rows = await self._store.fetch("calls_after", seq=seq, limit=_MOST_AFTER)
+        settled = [row["seq"] for row in rows if row["time_ms"] < (now - _LATE_SECONDS) * 1000]
+        return max(settled, default=seq), [{"seq": row["seq"], **call_row(row)} for row in rows]
 
     async def changes(self, since_ms: int, until_ms: int, limit: int) -> list[Row]:
         """What administrators changed and read, newest first. A change made on the broker's machine has no person."""
