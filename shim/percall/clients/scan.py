@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from percall.clients.pasted import key_in
 from percall.errors import PercallError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from percall.clients.servers import ConfiguredServer
 
@@ -79,13 +80,17 @@ class Scan:
             exposed = os.name == "posix" and bool(mode & (stat.S_IRGRP | stat.S_IROTH))
             self._add(found, origin, others_may_read=exposed)
 
-    def add_text(self, client: Client, file: Path, text: str, commit: str) -> None:
-        """The servers of a file as it once was; what cannot be read there is nobody's concern any more."""
+    def add_text(self, client: Client, file: Path, text: str, first_commit: Callable[[], str]) -> None:
+        """The servers of a file as it once was; what cannot be read there is nobody's concern any more.
+
+        `first_commit` is asked where something is found alone: it goes through all of the history.
+        """
         try:
             found = servers.in_text(client, file, text)
         except PercallError:
             return
-        self._add([server for server in found if server.secrets], HISTORY, commit=commit)
+        if pasted := [server for server in found if server.secrets]:
+            self._add(pasted, HISTORY, commit=first_commit())
 
     def add_copy(self, client: Client, file: Path) -> None:
         """The servers with a pasted key of a copy that a client made; one that cannot be read harms nobody."""
@@ -137,8 +142,7 @@ def of_folder(folder: Path, home: Path) -> Scan:
         for client in clients_of(original(path)):
             scan.add_file(client, file, BACKUP)
     try:
-        for client, path, commit, text in _history(folder):
-            scan.add_text(client, folder / path, text, commit)
+        _add_history(scan, folder)
     except UsageError as error:  # what was found elsewhere is told all the same
         scan.unread_history = error
     seen = {one.server.file for one in scan.findings}
@@ -154,15 +158,15 @@ def _files_below(folder: Path) -> Iterator[Path]:
         yield from (Path(place, name) for name in sorted(files))
 
 
-def _history(folder: Path) -> Iterator[tuple[Client, str, str, str]]:
-    """Each version of a client's file in any branch's history: the client, its path, the commit, the text."""
+def _add_history(scan: Scan, folder: Path) -> None:
+    """Each version of a client's file in any branch's history. Raises UsageError."""
     with git_history.opened(folder) as history:
         if history is None:
             return
         for version, path in history.versions(lambda path: bool(_clients_that_may_have_it(path))):
-            text, commit = history.text(version), history.first_commit(version)
+            text = history.text(version)
             for client in _clients_that_may_have_it(path):
-                yield client, str(PurePosixPath(path)), commit, text
+                scan.add_text(client, folder / PurePosixPath(path), text, partial(history.first_commit, version))
 
 
 def _clients_that_may_have_it(path: str) -> list[Client]:
