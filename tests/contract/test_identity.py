@@ -92,9 +92,6 @@ async def test_who_administers_is_a_person_whose_grant_may_still_be_used(people:
     names = ("alice", "ada", "eve", "sue", "nora")
     administrating = {name for name in names if await people.fetch("administrates", person=name)}
     assert administrating == {"ada", "sue"}, "a suspended grant may be resumed"
-    assert [row["person"] for row in await people.fetch("list_automations")] == ["nora"]
-    await people.transact(Statement("set_grant_state", {"id": "robot", "state": "suspended"}))
-    assert await people.fetch("list_automations") == []
 
 
 async def test_a_presence_key_is_added_once_and_changed_only_from_the_one_it_is(people: Store) -> None:

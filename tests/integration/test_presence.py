@@ -353,6 +353,9 @@ def test_an_administrators_session_shows_every_automation_and_an_automations_its
     session = wire.decode(wire.Session, ada.send("GET", wire.PATH_SESSION).json)
     assert wire.Automation("admin", AREAS) in session.automations
     assert session.stretch is not None
+    automation_invite(served.environment, may="webhooks")
+    session = wire.decode(wire.Session, ada.send("GET", wire.PATH_SESSION).json)
+    assert wire.Automation("admin", ("webhooks",)) in session.automations, "also one that nobody has enrolled yet"
     only = automation(served, "servers")
     own = wire.decode(wire.Session, only.send("GET", wire.PATH_SESSION).json)
     assert (own.automation, own.automations, own.stretch) == (True, (wire.Automation("admin", ("servers",)),), None)

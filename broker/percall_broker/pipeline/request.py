@@ -129,7 +129,8 @@ class RequestPipeline:
         key = await self._vault.unseal_for_call(carried.secret, carried.version)  # 5
         await self._require_standing(identity.grant, server, now)
         steps.done("unseal")
-        deadline = self._calls[calls[0]]["deadline_ms"] / 1000 if calls else now + server.entry.deadline_seconds
+        call = await self._call(calls[0]) if calls else None
+        deadline = call["deadline_ms"] / 1000 if call else now + server.entry.deadline_seconds
         return Permitted(identity, server, calls, deadline, key)
 
     async def _require_standing(self, grant: Grant, server: Server, now: float) -> None:

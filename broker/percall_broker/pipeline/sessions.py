@@ -38,6 +38,5 @@ class Sessions:
             return (wire.Automation(grant.person, grant.may),)
         if not grant.administrator:
             return ()
-        rows = await self._store.fetch("list_automations")
-        standing = (row for row in rows if not row["expires_at"] or row["expires_at"] > now)
-        return tuple(wire.Automation(row["person"], areas_of(row["may"])) for row in standing)
+        rows = await self._store.fetch("automations", now=int(now))
+        return tuple(wire.Automation(row["person"], areas_of(row["may"])) for row in rows)

@@ -228,7 +228,9 @@ class PostgresStore:
             except (psycopg.Error, ValueError) as error:
                 raise _translated(error) from error
             finally:
-                if connection is not None and not connection.closed:
+                if connection is not None and self._closed:
+                    await connection.close()
+                elif connection is not None and not connection.closed:
                     self._idle.append(connection)
 
     @contextlib.contextmanager

@@ -110,8 +110,10 @@ class Authority:
         # OpenSSL reads a key only from a file; this one lives for a moment, in a folder that only we may enter.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            os.write(descriptor, self._leaf.encode())
-            os.close(descriptor)
+            try:
+                os.write(descriptor, self._leaf.encode())
+            finally:
+                os.close(descriptor)
             context.load_cert_chain(path)
         finally:
             os.unlink(path)  # noqa: PTH108 - pathlib costs start-up time

@@ -34,7 +34,3 @@ DELETE FROM vouched_device_keys WHERE person = :person
 -- name: administrates(person)
 -- Whether a person holds an administrator's grant that may still be used.
 SELECT id FROM grants WHERE person = :person AND administrator = 1 AND automation = 0 AND state <> 'revoked' LIMIT 1
-
--- name: list_automations()
-SELECT person, may, expires_at FROM grants WHERE automation = 1 AND state = 'active' AND device IS NOT NULL
-ORDER BY person, id

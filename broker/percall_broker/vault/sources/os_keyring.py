@@ -87,9 +87,11 @@ class KeyringKeys:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 said, _ = await process.communicate(json.dumps(asked).encode())
         except TimeoutError:
-            process.kill()
-            await process.wait()
             raise Sealed("keys.source_down", "The keyring does not answer.", "Unlock it.") from None
+        finally:
+            if process.returncode is None:  # it hangs, or nobody waits for its answer any more
+                process.kill()
+                await process.wait()
         try:
             answer: dict[str, Any] = json.loads(said)
         except ValueError:
