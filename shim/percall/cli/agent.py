@@ -8,7 +8,7 @@ import typer
 
 from percall import home
 from percall.cli import output
-from percall.errors import PercallError, UsageError
+from percall.errors import BrokerRefusal, PercallError, UsageError
 from percall.identity import claims, keyrings
 
 if TYPE_CHECKING:
@@ -23,16 +23,19 @@ agents = typer.Typer(
 
 @agents.command("list")
 def list_agents(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object an agent and broker.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object an agent, broker and person.")] = False,
 ) -> None:
     """Show the agents that have a login here. What they may use is as the broker last said."""
-    rows = [_row(agent, broker, logins) for (agent, broker), logins in sorted(_by_agent().items())]
+    rows = [_row(*key, logins) for key, logins in sorted(_by_agent().items())]
     if as_json:
         for row in rows:
             output.say_json(row)
     elif rows:
-        shown = [(str(row["agent"]), str(row["broker"]), ", ".join(row["servers"]) or "-") for row in rows]
-        output.table([("agent", "broker", "servers"), *shown])
+        shown = [
+            (str(row["agent"]), str(row["broker"]), str(row["person"]), ", ".join(row["servers"]) or "-")
+            for row in rows
+        ]
+        output.table([("agent", "broker", "person", "servers"), *shown])
     else:
         output.say("No agents. Run `percall login URL --invite CODE`.")
 
@@ -43,52 +46,75 @@ def remove(
     local: Annotated[bool, typer.Option("--local", help="Forget it here although its broker cannot be asked.")] = False,
 ) -> None:
     """End an agent's grants. They end at the broker, and its key and grants are deleted from this device."""
-    mine = {broker: logins for (agent, broker), logins in _by_agent().items() if agent == name}
+    mine = {key: logins for key, logins in sorted(_by_agent().items()) if key[0] == name}
     if not mine:
-        known = ", ".join(sorted({agent for agent, _ in _by_agent()})) or "none"
+        known = ", ".join(sorted({agent for agent, _, _ in _by_agent()})) or "none"
         raise UsageError(
             "agent.unknown", f"There is no agent {name!r} on this device (known: {known}).", "See: percall agent list."
         )
-    for broker, logins in sorted(mine.items()):
-        ended = _end(broker, logins, local=local)
-        for login in logins:
+    failed: list[PercallError] = []
+    for (_, broker, person), logins in mine.items():
+        ended, failure = _end(logins)
+        for login in logins if local else ended:
             keyrings.of(login).delete(login.grant)
             home.forget_login(login.grant)
-        output.say(f"Agent {name} is removed at {broker}: {ended}")
+        whose = f"Agent {name} of {person}"
+        if failure is None:
+            told = f"{output.counted(len(ended), 'grant')} ended; key and grants are deleted here."
+            output.say(f"{whose} is removed at {broker}: {told}")
+        elif local:
+            standing = output.counted(len(logins) - len(ended), "grant")
+            output.say(
+                f"{whose} is deleted here alone ({failure.message}). At {broker}, {standing} may still stand: tell your"
+                " administrator."
+            )
+        else:
+            failed.append(failure)
+    for failure in failed[1:]:
+        output.say_error(str(failure))
+    if failed:
+        raise _with_way_out(failed[0])
 
 
-def _end(broker: str, logins: list[Login], *, local: bool) -> str:
-    """One key holds all of them, unless an earlier one was lost: any that signs will do."""
-    failure: PercallError | None = None
-    ended: list[str] = []
+def _end(logins: list[Login]) -> tuple[list[Login], PercallError | None]:
+    """One person's logins that have ended at their broker, and the first problem of the others. One key holds all of
+    them, unless an earlier one was lost: what any signs ends the others of its key.
+    """
+    ended: set[str] = set()
+    failed: dict[str, PercallError] = {}
     for login in logins:
         if login.grant in ended:
             continue
         try:
-            ended += claims.leave(login).ended
+            ended |= {login.grant, *claims.leave(login).ended}
         except PercallError as error:
-            failure = failure or error
-    if failure is None or ended:
-        return f"{output.counted(len(ended), 'grant')} ended; key and grants are deleted here."
-    if not local:
-        raise failure
-    return f"deleted here alone ({failure.message}). Its grants still stand at {broker}: tell your administrator."
+            failed[login.grant] = error
+    failure = next((error for grant, error in failed.items() if grant not in ended), None)
+    return [login for login in logins if login.grant in ended], failure
 
 
-def _by_agent() -> dict[tuple[str, str], list[Login]]:
-    found: dict[tuple[str, str], list[Login]] = {}
+def _with_way_out(failure: PercallError) -> PercallError:
+    """Names the option for a broker that cannot be asked; one that has refused had its reason."""
+    if not isinstance(failure, BrokerRefusal):
+        failure.next_step = f"{failure.next_step} To forget it here alone: add --local.".lstrip()
+    return failure
+
+
+def _by_agent() -> dict[tuple[str, str, str], list[Login]]:
+    """By agent, broker and person: administrator and user may share a machine."""
+    found: dict[tuple[str, str, str], list[Login]] = {}
     for login in home.logins():
-        found.setdefault((login.agent, login.broker), []).append(login)
+        found.setdefault((login.agent, login.broker, login.person), []).append(login)
     return found
 
 
-def _row(agent: str, broker: str, logins: list[Login]) -> dict[str, list[str] | str]:
+def _row(agent: str, broker: str, person: str, logins: list[Login]) -> dict[str, list[str] | str]:
     sessions = [home.session(login.grant) for login in logins]
     servers = {granted.entry.name for session in sessions if session for granted in session.servers}
     return {
         "agent": agent,
         "broker": broker,
-        "person": logins[0].person,
+        "person": person,
         "grants": [login.grant for login in logins],
         "servers": sorted(servers),
     }
