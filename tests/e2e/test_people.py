@@ -94,6 +94,20 @@ def test_a_further_grant_waits_and_status_picks_it_up(broker: Broker, second: st
         assert client.call_text("get_item").startswith("200 ")
 
 
+def test_a_grant_that_names_no_agent_goes_to_the_one_that_status_names(
+    broker: Broker, second: str, person: str
+) -> None:
+    laptop = broker.enrol(person, "keyed")
+    again = json.loads(say(broker, "person", "invite", person, "--json"))["invite"]
+    laptop.login(broker.url, again, "--agent", "cursor")
+    say(broker, "grant", "create", person, "--server", second, "--tools", "get_*")
+    assert "agent cursor, at" in laptop.run("status", "--agent", "cursor").stdout
+    assert {(row["agent"], server["name"]) for row in logins(laptop) for server in row["servers"]} == {
+        ("default", "keyed"),
+        ("cursor", second),
+    }
+
+
 def test_what_grant_create_prints_is_what_the_person_types(broker: Broker, person: str, tmp_path: Path) -> None:
     """Word for word: an invite that names an agent would be spent on nothing."""
     said = say(broker, "grant", "create", person, "--server", "keyed", "--tools", "get_*", "--agent", "claude-code")

@@ -45,7 +45,9 @@ def create(
     expires: Annotated[
         str, typer.Option(help="How long it holds: 30d, 12h, 15m; never unless given.", metavar="TIME")
     ] = "",
-    agent: Annotated[str, typer.Option(help="Only for this agent; else the one named at login.", metavar="NAME")] = "",
+    agent: Annotated[
+        str, typer.Option(help="Only for this agent; else for whichever picks it up.", metavar="NAME")
+    ] = "",
     administrator_grant: Annotated[
         bool, typer.Option("--administrator", help="A grant that administers this broker, and makes no calls.")
     ] = False,

@@ -69,12 +69,12 @@ def pick_up(broker: str, agent: str | None = None) -> tuple[Enrolment, ...]:
     )
 
 
-def pick_up_everywhere(logins: Sequence[Login]) -> list[Enrolment]:
-    """What waits at the brokers of these logins. One that cannot be asked is passed over."""
+def pick_up_everywhere(logins: Sequence[Login], agent: str | None = None) -> list[Enrolment]:
+    """What waits at the brokers of these logins, as `pick_up`. One that cannot be asked is passed over."""
     came: list[Enrolment] = []
     for broker in dict.fromkeys(login.broker for login in logins):
         with contextlib.suppress(PercallError):
-            came += pick_up(broker)
+            came += pick_up(broker, agent)
     return came
 
 

@@ -26,7 +26,8 @@ class Standing:
 
 
 def picked_up(agent: str | None = None) -> list[Enrolment]:
-    """What waited for this device, and is a login from now on. A broker that cannot be asked is passed over.
+    """What waited for this device, and is a login from now on; for `agent`, if one is named, also what names none. A
+    broker that cannot be asked is passed over.
 
     Raises UsageError where there is no login (of this agent, if one is named).
     """
@@ -34,7 +35,7 @@ def picked_up(agent: str | None = None) -> list[Enrolment]:
     if not logins:
         raise home.no_login("status.no_login", agent)
     keyrings.ask(logins)
-    return claims.pick_up_everywhere(logins)
+    return claims.pick_up_everywhere(logins, agent)
 
 
 def of_all(agent: str | None = None) -> list[Standing]:
