@@ -225,16 +225,49 @@ def test_a_parameter_with_a_default_need_not_be_given() -> None:
     assert own.environment["GITLAB_API_URL"] == "{listener:https://git.acme.example}/api/v4"
 
 
-@pytest.mark.parametrize("table", ["a = 1", "a = {}x", "a = { meaning = 1 }", "a = { sense = 'x' }"])
+@pytest.mark.parametrize(
+    ("recipe", "name", "value", "host"),
+    [
+        ("atlassian", "site", "https://acme.atlassian.net", "acme.atlassian.net"),
+        ("atlassian", "site", "acme.atlassian.net/jira", "acme.atlassian.net"),
+        ("gitlab", "host", "https://git.acme.example:8443/api", "git.acme.example:8443"),
+        ("gitlab", "host", "https://", "HOST"),
+        ("sentry", "host", "robin@sentry.io", "HOST"),
+    ],
+)
+def test_a_parameter_that_is_a_host_takes_no_address(recipe: str, name: str, value: str, host: str) -> None:
+    others = ATLASSIAN if recipe == "atlassian" else {}
+    with pytest.raises(InvalidInput, match=f"{name!r} is a host") as refused:
+        recipes.fill(recipes.text_of(recipe), {**others, name: value})
+    assert refused.value.next_step.endswith(f"--set {name}={host}")
+
+
+def test_a_host_may_have_a_port() -> None:
+    own = entry_file.read(recipes.fill(recipes.text_of("gitlab"), {"host": "git.acme.example:8443"}))
+    assert own.hosts == ("https://git.acme.example:8443",)
+
+
+@pytest.mark.parametrize(
+    "table", ["a = 1", "a = {}x", "a = { meaning = 1 }", "a = { sense = 'x' }", "a = { kind = 'x' }"]
+)
 def test_parameters_of_another_form_are_refused(table: str) -> None:
     with pytest.raises(InvalidInput):
         recipes.parameters(f"[parameters]\n{table}\n\n[server]\n")
 
 
-@pytest.mark.parametrize("site", ['a"\nhosts = ["evil.example', "a{key}", "", "a b", "x" * 300])
-def test_a_parameter_cannot_break_out_of_its_string(site: str) -> None:
-    with pytest.raises(InvalidInput):
-        recipes.fill(recipes.text_of("atlassian"), {**ATLASSIAN, "site": site})
+@pytest.mark.parametrize(
+    ("email", "refused"),
+    [
+        ('a"\nhosts = ["evil.example', r"may not contain '\\n', .* '=', '\['"),
+        ("a{key}", "may not contain '{', '}'"),
+        ("", "needs email"),
+        ("a b", "may not contain ' '"),
+        ("x" * 300, "longer than 200"),
+    ],
+)
+def test_a_parameter_cannot_break_out_of_its_string_and_is_told_what_is_wrong_with_it(email: str, refused: str) -> None:
+    with pytest.raises(InvalidInput, match=refused):
+        recipes.fill(recipes.text_of("atlassian"), {**ATLASSIAN, "email": email})
 
 
 @pytest.mark.parametrize("name", recipes.names())
