@@ -27,6 +27,7 @@ _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LAUNCH = re.compile(r"(npm|pypi|docker|program):[A-Za-z0-9@._/-]{1,200}|https?://[!-~]{1,500}")
 _KEY_NAME = re.compile(r"[A-Za-z_-][A-Za-z0-9_-]*")
 _METHODS = re.compile(r"[A-Z]+(,[A-Z]+)*")
+_EXPECTED = {str: "a text", int: "a number", bool: "true or false", list: "a list", dict: "a table"}
 _SLOT_KINDS = ("header", "basic", "query", "json", "form")
 # A key in one of these would change how a message is framed, or whose it is.
 _TAKEN = frozenset({
@@ -46,6 +47,8 @@ def read(text: str, *, connect: dict[str, str] | None = None) -> Entry:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput("entry.toml", f"The entry is not TOML: {error}.") from None
+    except RecursionError:
+        raise InvalidInput("entry.toml", "The entry cannot be read: it is nested too deeply.") from None
     root = _Table(document, "")
     server, key, egress = root.table("server"), root.table("key"), root.table("egress")
     startup, defaults, probe = root.table("startup"), root.table("defaults"), root.table("probe")
@@ -92,7 +95,7 @@ class _Table:
 
     def __init__(self, members: dict[str, Any], place: str) -> None:
         self._members = dict(members)
-        self._place = place
+        self.place = place
 
     def __bool__(self) -> bool:
         return bool(self._members)
@@ -100,11 +103,11 @@ class _Table:
     def _take(self, name: str, kind: type, default: Any) -> Any:
         value = self._members.pop(name, default)
         if type(value) is not kind:
-            raise _wrong(self.path(name), f"a {kind.__name__} is expected")
+            raise _wrong(self.path(name), f"{_EXPECTED[kind]} is expected")
         return value
 
     def path(self, name: str) -> str:
-        return f"{self._place}.{name}" if self._place else name
+        return f"{self.place}.{name}" if self.place else name
 
     def text(self, name: str, *, required: bool = False) -> str:
         value: str = self._take(name, str, "")
@@ -120,7 +123,7 @@ class _Table:
     def texts(self, name: str, *, required: bool = False) -> tuple[str, ...]:
         values: list[Any] = self._take(name, list, [])
         if any(type(value) is not str or not value for value in values):
-            raise _wrong(self.path(name), "each must be a string that is not empty")
+            raise _wrong(self.path(name), "each must be a text that is not empty")
         if required and not values:
             raise _wrong(self.path(name), "it is missing")
         for value in values:
@@ -131,7 +134,7 @@ class _Table:
         values: dict[str, Any] = self._take(name, dict, {})
         for variable, value in values.items():
             if type(value) is not str or not _VARIABLE.fullmatch(variable):
-                raise _wrong(f"{self.path(name)}.{variable}", "a variable's name, and a string, are expected")
+                raise _wrong(f"{self.path(name)}.{variable}", "a variable's name, and a text, are expected")
             self._check_text(f"{name}.{variable}", value)
         return values
 
@@ -221,10 +224,10 @@ def _probe(table: _Table) -> Probe | None:
     tool, arguments = table.text("tool", required=True), table.text("arguments") or "{}"
     try:
         fits = type(json.loads(arguments)) is dict
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter: it is nested too deeply
         fits = False
     if not fits:
-        raise _wrong(table.path("arguments"), "it must be a JSON object, in a string")
+        raise _wrong(table.path("arguments"), "it must be a JSON object, in a text")
     return Probe(tool, arguments)
 
 
@@ -247,7 +250,7 @@ def _request(text: str, place: str) -> RequestRule:
 def _slot(table: _Table) -> Slot:
     kinds = [kind for kind in _SLOT_KINDS if kind in table._members]  # noqa: SLF001 - the same module
     if len(kinds) != 1:
-        raise _wrong(table.path(""), f"a slot is one of {', '.join(_SLOT_KINDS)}")
+        raise _wrong(table.place, f"a slot is one of {', '.join(_SLOT_KINDS)}")
     kind = kinds[0]
     name, form = table.text(kind, required=True), table.text("format") or "{key}"
     if form.count("{key}") != 1 or (kind != "header" and form != "{key}"):
@@ -293,7 +296,9 @@ def _check_relay(entry: Entry) -> None:
     for slot in entry.slots:
         if slot.kind not in {"header", "query"}:
             raise _wrong("key.slot", "a remote server's key goes into a header or the query")
-        if slot.kind == "query" and slot.name in dict(parse_qsl(parse_url(entry.url).query or "")):
+        if slot.kind == "query" and slot.name in dict(
+            parse_qsl(parse_url(entry.url).query or "", keep_blank_values=True)
+        ):
             raise _wrong("key.slot", f"server.url has the parameter {slot.name!r} already")
         if slot.kind == "header" and slot.name.lower().startswith(_TAKEN_PREFIXES):
             raise _wrong("key.slot", f"the header {slot.name!r} has a meaning of its own")
@@ -318,7 +323,9 @@ def _check_templates(name: str, value: str, entry: Entry) -> None:
                 raise _wrong(place, f"{template} is none of {{key}}, {{proxy}} and {{listener:ORIGIN}}")
         elif "base-url" not in entry.ways:
             raise _wrong(place, "{listener:ORIGIN} needs the way in base-url")
-        elif parse_url(listened[1]).origin not in entry.hosts:
+        elif "*" in listened[1]:
+            raise _wrong(place, f"{template} must name one host, without *")
+        elif _origin(listened[1], place) not in entry.hosts:
             raise _wrong(place, f"{listened[1]} is none of egress.hosts")
 
 

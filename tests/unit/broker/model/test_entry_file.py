@@ -112,9 +112,12 @@ def test_a_loopback_http_host_may_be_named_and_any_other_http_host_may_not() -> 
     [
         ("deadline_seconds = 30", "deadline_second = 30", "server.deadline_second: there is no such setting"),
         ("deadline_seconds = 30", "deadline_seconds = 0", "server.deadline_seconds"),
-        ("deadline_seconds = 30", "deadline_seconds = true", "server.deadline_seconds"),
+        ("deadline_seconds = 30", "deadline_seconds = true", "server.deadline_seconds: a number is"),
+        ("sampling = true", "sampling = 1", "server.sampling: true or false is expected"),
+        ('title = "A tracker"', "title = 1", "server.title: a text is expected"),
         ('title = "A tracker"', "", "server.title: it is missing"),
-        ('command = ["npx", "-y", "tracker@1.0.0"]', 'command = "npx tracker"', "server.command"),
+        ('command = ["npx", "-y", "tracker@1.0.0"]', 'command = "npx tracker"', "server.command: a list is expected"),
+        ("[startup]", "[[startup]]", "startup: a table is expected"),
         ('delivery = "egress"', 'delivery = "magic"', "server.delivery"),
         ('delivery = "egress"', 'delivery = "none"', "server.delivery"),
         ("[startup]", "[start_up]", "start_up: there is no such setting"),
@@ -122,6 +125,12 @@ def test_a_loopback_http_host_may_be_named_and_any_other_http_host_may_not() -> 
         ("trk_{random:24}", "trk_{key}{random:24}", "key.placeholder: only {random:N}"),
         ('TRACKER_TOKEN = "{key}"', 'TRACKER_TOKEN = "{secret}"', "server.environment.TRACKER_TOKEN"),
         ("{listener:https://api.tracker.example}", "{listener:https://evil.example}", "server.environment.TRACKER_URL"),
+        (
+            "{listener:https://api.tracker.example}",
+            "{listener:api/v4}",
+            "TRACKER_URL: 'api/v4' is not an origin",
+        ),
+        ("{listener:https://api.tracker.example}", "{listener:*.files.tracker.example}", "one host, without *"),
         ('ways = ["base-url", "preload"]', 'ways = ["preload"]', "server.environment.TRACKER_URL"),
         ('ways = ["base-url", "preload"]', 'ways = ["base-url", "magic"]', "egress.ways"),
         ('header = "Authorization"', 'header = "Bad Header"', "key.slot[0].header"),
@@ -133,7 +142,8 @@ def test_a_loopback_http_host_may_be_named_and_any_other_http_host_may_not() -> 
         ('"tracker@1.0.0"]', '"tracker\\u0000@1.0.0"]', "server.command: it holds a NUL"),
         ("trk_{random:24}", "trk_{random:24}\\n", "key.placeholder: it is of ASCII letters"),
         ("trk_{random:24}", "trk_{random:24}'", "key.placeholder: it is of ASCII letters"),
-        ('header = "Authorization"', 'header = "A"\nquery = "q"', "key.slot[0]"),
+        ('header = "Authorization"', 'header = "A"\nquery = "q"', "key.slot[0]: a slot is one of header"),
+        ('header = "Authorization"', 'heeder = "Authorization"', "key.slot[0]: a slot is one of header"),
         ('format = "Bearer {key}"', 'format = "Bearer"', "key.slot[0].format"),
         ('json = "/api_key"', 'json = "api_key"', "key.slot[1].json"),
         ('json = "/api_key"', 'basic = "passphrase"', "key.slot[1].basic"),
@@ -159,6 +169,10 @@ def test_a_mistake_is_answered_with_its_place(said: str, instead: str, place: st
     [
         ('[probe]\ntool = "get_me"\narguments = "[]"', "probe.arguments: it must be a JSON object"),
         ('[probe]\ntool = "get_me"\narguments = "{"', "probe.arguments: it must be a JSON object"),
+        (
+            f'[probe]\ntool = "get_me"\narguments = \'{{"a": {"[" * 50_000}\'',
+            "probe.arguments: it must be a JSON object",
+        ),
         ('[probe]\narguments = "{}"', "probe.tool: it is missing"),
         ('[recognise]\nlaunches = ["tracker-mcp"]', "recognise.launches"),
         ('[recognise]\nkeys = ["A B"]', "recognise.keys"),
@@ -175,6 +189,13 @@ def test_a_mistake_in_probe_or_recognition_is_answered_with_its_place(table: str
 def test_what_is_no_toml_is_refused() -> None:
     with pytest.raises(InvalidInput, match="not TOML"):
         entry_file.read("[server")
+    with pytest.raises(InvalidInput, match="nested too deeply"):
+        entry_file.read(f"a = {'[' * 50_000}")
+
+
+def test_a_listener_may_be_named_by_its_host_alone() -> None:
+    bare = entry_file.read(WHOLE.replace("{listener:https://api.tracker.example}", "{listener:api.tracker.example}"))
+    assert bare.environment["TRACKER_URL"] == "{listener:api.tracker.example}"
 
 
 @pytest.mark.parametrize(
@@ -218,6 +239,13 @@ def test_an_entry_that_was_written_reads_as_the_same_entry(text: str) -> None:
     written = entry_text.written(entry)
     assert entry_file.read(written) == entry
     assert visible_lines(written) == written, "as it is seen, so it is"
+
+
+@pytest.mark.parametrize("query", ["key=x", "key=", "key", "v=1&k%65y="])
+def test_an_address_that_has_the_keys_parameter_already_is_refused(query: str) -> None:
+    text = REMOTE.replace("/mcp", f"/mcp?{query}").replace('header = "Authorization"', 'query = "key"')
+    with pytest.raises(InvalidInput, match="has the parameter 'key' already"):
+        entry_file.read(text.replace('format = "Bearer {key}"\n', ""))
 
 
 def test_what_is_recognised_is_written_too() -> None:
