@@ -7,7 +7,7 @@ import io
 import os
 import sys
 
-from percall.errors import PercallError, plain
+from percall.errors import PercallError, UsageError, plain
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def guarded(program: str, command: Callable[[], int]) -> int:
             stream.reconfigure(errors="backslashreplace")  # whatever a terminal or a file cannot take is spelt out
     try:
         try:
+            _check_arguments()
             return command()
         finally:
             sys.stdout.flush()
@@ -40,6 +41,19 @@ def guarded(program: str, command: Callable[[], int]) -> int:
         return _report_system(program, error)
     except Exception as error:  # noqa: BLE001 - the outermost edge
         return _report_fault(program, error)
+
+
+def _check_arguments() -> None:
+    """Raises UsageError for a byte that is not UTF-8: Python makes half a surrogate pair of it, and no request, file or
+    signature of ours takes one.
+    """
+    for number, argument in enumerate(sys.argv[1:], 1):
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise UsageError(
+                "usage.text", f"Argument {number} holds a byte that is not UTF-8.", "Write it anew, in UTF-8."
+            ) from None
 
 
 def _open_standard_streams() -> None:

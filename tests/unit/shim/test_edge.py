@@ -52,6 +52,22 @@ def test_what_the_outputs_encoding_does_not_have_is_spelt_out() -> None:
     assert (done.stdout, done.stderr) == ("zoë \\u27e8U+202E\\u27e9\n".encode("latin-1"), b"")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        (b"percall", b"log", b"--server", b"\xdc"),
+        (b"percall", b"run", b"--agent", b"\xdc", b"github"),
+        (b"percall-broker", b"server", b"show", b"\xdc"),
+        (b"percall-broker", b"log", b"list", b"--person=\xdc"),
+    ],
+)
+def test_an_argument_that_is_not_utf_8_is_refused_before_anything_takes_it(command: tuple[bytes, ...]) -> None:
+    done = subprocess.run([bytes(COMMANDS / command[0].decode()), *command[1:]], capture_output=True, check=False)
+    number = next(number for number, argument in enumerate(command) if b"\xdc" in argument)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert f"Argument {number} holds a byte that is not UTF-8. [usage.text]" in done.stderr.decode()
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
 @pytest.mark.parametrize(
     "command", [("percall", "--help"), ("percall-broker", "--help"), ("percall-broker", "recipe", "list")]
