@@ -177,6 +177,6 @@ def test_spans_without_the_extra_are_refused_with_how_to_install_it(upstream: Up
     environment = Broker(tmp_path / "broker").environment | {"PYTHONPATH": str(tmp_path)}
     command("percall-broker", "init", environment=environment)
     done = command("percall-broker", "serve", "--traces-endpoint", upstream.url, environment=environment, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "pip install 'percall[broker,otel]'" in done.stderr
     assert "Traceback" not in done.stderr

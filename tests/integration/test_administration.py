@@ -58,7 +58,7 @@ def test_init_refuses_a_folder_that_is_in_use_and_leaves_nothing_behind_when_it_
     broker: Broker, tmp_path: Path
 ) -> None:
     again = command("percall-broker", "init", environment=broker.environment, check=False)
-    assert again.returncode == 1
+    assert again.returncode == 2
     assert "already" in again.stderr
     elsewhere = {**broker.environment, "PERCALL_BROKER_HOME": str(tmp_path / "new")}
     failed = command(

@@ -165,7 +165,7 @@ def test_figures_off_loopback_want_a_token(tmp_path: Path) -> None:
         served.stop()
         told = ("serve", "--listen", "127.0.0.1:0", "--metrics-listen", "0.0.0.0:0")
         done = command("percall-broker", *told, environment=served.environment, check=False)
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert re.search(r"can be reached from elsewhere.*\n.*--metrics-token-file", done.stderr)
         absent = command(
             "percall-broker", *told, "--metrics-token-file", str(token), environment=served.environment, check=False
@@ -178,7 +178,7 @@ def test_figures_off_loopback_want_a_token(tmp_path: Path) -> None:
             done = command(
                 "percall-broker", *told, "--metrics-token-file", str(token), environment=served.environment, check=False
             )
-            assert done.returncode == 1
+            assert done.returncode == 2
             assert said in done.stderr
     token.unlink()
     token.touch(0o600)

@@ -6,14 +6,18 @@
 
 from __future__ import annotations
 
-from percall.errors import PercallError
+from percall.errors import PercallError, UsageError
 from percall_broker.cli.root import application
-from percall_broker.model.errors import BrokerError
+from percall_broker.model.errors import BrokerError, Conflict, InvalidInput, NotFound
 
 
 def main() -> None:
-    """Runs the command line. Raises PercallError, as which the broker's own errors go on to the outermost edge."""
+    """Runs the command line. Raises PercallError, as which the broker's own errors go on to the outermost edge;
+    UsageError where they are about what was written here.
+    """
     try:
         application()
+    except (InvalidInput, NotFound, Conflict) as error:
+        raise UsageError(error.code, error.message, error.next_step) from None
     except BrokerError as error:
         raise PercallError(error.code, error.message, error.next_step) from None
