@@ -79,9 +79,9 @@ def milliseconds(value: float) -> str:
     return f"{value / 1000:.1f} s" if value < 60_000 else f"{value / 60_000:.1f} min"  # noqa: PLR2004 - a minute
 
 
-def number(value: float) -> str:
-    """A count, with thin spaces between thousands."""
-    return f"{value:,}".replace(",", "\u2009")
+def number(value: float) -> Markup:
+    """A count, with thin spaces between thousands, which are ours: in a text they would be named."""
+    return Markup("\u2009").join(f"{value:,}".split(","))
 
 
 def _shown(value: Any) -> Any:
