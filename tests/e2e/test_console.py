@@ -13,10 +13,10 @@ from harness.signing import SigningLaptop
 from percall import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Route
 
 pytestmark = pytest.mark.skipif(not PROGRAM.exists(), reason=MISSING)
 
@@ -296,6 +296,47 @@ def test_a_page_that_is_out_of_date_changes_nothing_and_loads_anew_by_the_same_k
     opened.page.get_by_role("button", name="Resume").first.wait_for()
     assert broker.rows("person", "show", person)[0]["state"] == "suspended"
     assert broker.rows("grant", "show", grant)[0]["own_state"] == "active"
+
+
+def lost(route: Route) -> None:
+    route.fetch()
+    route.abort("connectionreset")
+
+
+def of_a_proxy(route: Route) -> None:
+    route.fetch()
+    route.fulfill(status=504, content_type="text/html", body="<h1>504 Gateway Time-out</h1>")
+
+
+def of_a_proxy_in_json(route: Route) -> None:
+    route.fetch()
+    route.fulfill(status=200, content_type="application/json", body="{}")
+
+
+@pytest.mark.parametrize("answer", [lost, of_a_proxy, of_a_proxy_in_json])
+def test_a_change_whose_answer_is_lost_is_not_said_to_be_undone(
+    broker: Broker, opened: Window, person: str, answer: Callable[[Route], None]
+) -> None:
+    """It is asked for by hand once more only after a look at what is so."""
+    _, grant = granted(broker, person, "get_*")
+    opened.page.goto(console(opened, f"people/{person}"))
+    opened.page.route("**/console/changes", answer)
+    confirm(opened, "Revoke the grant of default")
+    opened.page.get_by_role("status").get_by_text("it is not known whether this was done").wait_for()
+    assert broker.rows("grant", "show", grant)[0]["state"] == "revoked"
+    opened.page.get_by_role("button", name="Reload").click()
+    opened.page.get_by_text("revoked", exact=True).first.wait_for()
+    opened.troubles.clear()  # the browser lists what it had no answer to
+
+
+def test_a_change_that_was_not_sent_is_said_to_be_undone(broker: Broker, opened: Window, person: str) -> None:
+    _, grant = granted(broker, person, "get_*")
+    opened.page.goto(console(opened, f"people/{person}"))
+    opened.page.route("**/console/changes/ask", lost)
+    confirm(opened, "Revoke the grant of default")
+    opened.page.get_by_role("status").get_by_text("Nothing was changed").wait_for()
+    assert broker.rows("grant", "show", grant)[0]["state"] == "active"
+    opened.troubles.clear()
 
 
 @pytest.mark.usefixtures("asking")

@@ -4,26 +4,56 @@
 (() => {
   const JSON_TYPE = "application/json";
 
-  class Refused extends Error {
+  // An error whose message is for whoever sees the page.
+  class Told extends Error {}
+
+  class Refused extends Told {
     constructor(error, status) {
       super([error.message, error.next_step].filter(Boolean).join(" "));
-      this.isOutOfDate = status === 404 || status === 409;
+      this.isFailure = status >= 500;
+      this.offersReload = status === 404 || status === 409;
+    }
+  }
+
+  // Nothing came back, or something else's answer: a proxy's, where the broker is away.
+  class Unanswered extends Told {
+    constructor() {
+      super("The broker does not answer. Nothing was changed.");
+    }
+  }
+
+  class Unknown extends Told {
+    constructor() {
+      super("The broker's answer did not come back: it is not known whether this was done. Look at it anew.");
+      this.offersReload = true;
     }
   }
 
   async function post(path, value) {
-    const answer = await fetch(path, {
+    const options = {
       method: "POST",
       headers: { "Content-Type": JSON_TYPE, Accept: JSON_TYPE },
       body: JSON.stringify(value ?? {}),
       credentials: "same-origin",
-    });
-    const told = await answer.json().catch(() => ({}));
-    if (!answer.ok) {
-      if (answer.status === 401 && document.body.classList.contains("signed-in")) location.reload();
-      throw new Refused(told.error ?? { code: "console.failed", message: "The broker does not answer. Nothing was changed." }, answer.status);
+    };
+    const answer = await fetch(path, options).catch(() => null);
+    const told = await answer?.json().catch(() => null);
+    if (answer?.ok && told) return told;
+    if (!told?.error?.code) throw new Unanswered();
+    if (answer.status === 401 && document.body.classList.contains("signed-in")) location.reload();
+    throw new Refused(told.error, answer.status);
+  }
+
+  // A request that does something. It may have been done whatever became of its answer: only a refusal of the broker's
+  // own says that it was not.
+  async function send(path, value) {
+    try {
+      const told = await post(path, value);
+      if (told.notice ?? told.next) return told;
+    } catch (error) {
+      if (error instanceof Refused && !error.isFailure) throw error;
     }
-    return told;
+    throw new Unknown();
   }
 
   // --- notices ---
@@ -50,7 +80,7 @@
     return made;
   }
 
-  // The page shows what is so no more. Who presses the same key again looks at it anew, and decides nothing by that.
+  // The page may show what is so no more. Who presses the same key again looks at it anew, and decides nothing by that.
   function offerReload(box) {
     const again = button("Reload", () => location.reload());
     box.lastChild.before(again);
@@ -58,7 +88,7 @@
   }
 
   function explained(error) {
-    if (error instanceof Refused) return error.message;
+    if (error instanceof Told) return error.message;
     if (error?.name === "NotAllowedError" || error?.name === "AbortError") return "The passkey did not answer. Nothing was changed.";
     if (error?.name === "InvalidStateError") return "This device has a passkey of yours already.";
     return "This did not work. Nothing was changed.";
@@ -104,7 +134,7 @@
     const { id, nonce, options } = await post("/console/changes/ask", asked);
     notice("Confirm with your passkey.", "busy");
     const credential = await asserted(options);
-    const done = await post("/console/changes", { ...asked, id, nonce, credential });
+    const done = await send("/console/changes", { ...asked, id, nonce, credential });
     sessionStorage.setItem(NOTICE, done.notice);
     location.assign(location.href.split("#")[0]);
   }
@@ -113,7 +143,7 @@
     const values = fields(form);
     const { id, nonce, options } = await post("/console/passkeys/ask", { values });
     const credential = await made(options);
-    const done = await post("/console/passkeys", { values, id, nonce, credential });
+    const done = await send("/console/passkeys", { values, id, nonce, credential });
     sessionStorage.setItem(NOTICE, done.notice);
     location.reload();
   }
@@ -122,17 +152,17 @@
 
   const SIGN_IN = {
     async link() {
-      return post("/console/sign-in/link", { code });
+      return send("/console/sign-in/link", { code });
     },
     async passkey() {
       const { id, nonce, options } = await post("/console/sign-in/passkey/ask");
-      return post("/console/sign-in/passkey", { id, nonce, credential: await asserted(options) });
+      return send("/console/sign-in/passkey", { id, nonce, credential: await asserted(options) });
     },
     async provider() {
       return { next: (await post("/console/sign-in/provider/ask")).location };
     },
     async answer() {
-      return post("/console/sign-in/provider", answer);
+      return send("/console/sign-in/provider", answer);
     },
   };
 
@@ -191,7 +221,7 @@
   }
 
   async function leave(form) {
-    location.assign((await post(form.getAttribute("action"))).next);
+    location.assign((await send(form.getAttribute("action"))).next);
   }
 
   // --- forms ---
@@ -216,7 +246,7 @@
       await handler(form);
     } catch (error) {
       const box = notice(explained(error), "bad");
-      if (error.isOutOfDate) offerReload(box);
+      if (error.offersReload) offerReload(box);
     } finally {
       delete form.dataset.busy;
       for (const button of buttons) button.removeAttribute("aria-disabled");
