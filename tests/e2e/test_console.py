@@ -195,6 +195,33 @@ def test_calls_appear_as_they_happen_and_nothing_in_them_runs(broker: Broker, op
         assert opened.page.locator("img, main script").count() == 0
 
 
+def seen(one: Window, state: str) -> None:
+    """As when another tab comes before this one, or goes."""
+    one.page.evaluate(
+        """state => {
+            Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        state,
+    )
+
+
+def test_a_page_behind_others_holds_no_connection_and_misses_nothing(
+    broker: Broker, opened: Window, person: str
+) -> None:
+    """A browser has six to one host: with a stream on each, the seventh page would not load, the brake's neither."""
+    laptop, _ = granted(broker, person, "*")
+    opened.page.goto(console(opened, f"calls?person={person}"))
+    opened.page.get_by_text("Live").wait_for()
+    laptop.call("keyed", "get_first")
+    opened.page.get_by_text("get_first").wait_for()
+    with opened.page.expect_event("requestfailed", lambda request: "/console/events" in request.url):
+        seen(opened, "hidden")
+    laptop.call("keyed", "get_second")
+    seen(opened, "visible")
+    opened.page.get_by_text("get_second").wait_for()
+
+
 @pytest.mark.usefixtures("asking")
 def test_a_waiting_call_is_allowed_by_keyboard_and_its_arguments_are_only_text(
     broker: Broker, opened: Window, person: str

@@ -260,18 +260,38 @@
 
   // --- what is new ---
 
+  // Only while the page is seen: a browser has few connections to one host, and pages behind others would take them all.
   function listen() {
-    const stream = new EventSource(`/console/events?live&since=${document.getElementById("main").dataset.mark}`);
-    const tell = (name) => document.body.dispatchEvent(new CustomEvent(`${name}-changed`));
-    for (const name of ["calls", "approvals", "changes"]) stream.addEventListener(name, () => tell(name));
-    stream.addEventListener("ended", () => {
-      stream.close();
-      location.reload();
-    });
     const lamps = document.querySelectorAll("[data-live]");
-    stream.addEventListener("open", () => lamps.forEach((lamp) => lamp.classList.remove("off")));
-    stream.addEventListener("error", () => lamps.forEach((lamp) => lamp.classList.add("off")));
-    addEventListener("pagehide", () => stream.close());
+    const show = (isOn) => lamps.forEach((lamp) => lamp.classList.toggle("off", !isOn));
+    const tell = (name) => document.body.dispatchEvent(new CustomEvent(`${name}-changed`));
+    let stream = null;
+
+    function open() {
+      // With the mark of the page as it was loaded: what happened since is told, whether it was told before or not.
+      stream = new EventSource(`/console/events?live&since=${document.getElementById("main").dataset.mark}`);
+      for (const name of ["calls", "approvals", "changes"]) stream.addEventListener(name, () => tell(name));
+      stream.addEventListener("ended", () => {
+        close();
+        location.reload();
+      });
+      stream.addEventListener("open", () => show(true));
+      stream.addEventListener("error", () => show(false));
+    }
+
+    function close() {
+      stream?.close();
+      stream = null;
+    }
+
+    function attend() {
+      close();
+      if (document.visibilityState === "visible") open();
+    }
+
+    document.addEventListener("visibilitychange", attend);
+    addEventListener("pagehide", close);
+    attend();
   }
 
   document.addEventListener("DOMContentLoaded", () => {
