@@ -229,6 +229,18 @@ def test_two_grants_that_fit_and_differ_are_both_named(broker: Broker, person: s
         assert client.call_text("get_item").startswith("200 ")
 
 
+def test_an_invite_may_come_by_standard_input_where_other_users_of_the_machine_do_not_see_it(
+    broker: Broker, person: str
+) -> None:
+    made = broker.administrator.administer("grant", "create", person, "--server", "keyed", "--tools", "*", "--json")
+    laptop = Laptop(broker.folder / f"laptop-{person}")
+    login = ("login", broker.url, "--invite", "-", "--keyring", "file")
+    done = laptop.run(*login, stdin=f"{json.loads(made.stdout)['invite']}\n")
+    assert f"You are {person}" in done.stdout
+    nothing = laptop.run(*login, check=False)
+    assert (nothing.returncode, "usage.invite" in nothing.stderr) == (2, True)
+
+
 def brake_lifted_by_a_person(broker: Broker) -> None:
     assert "by a person" in refused(broker.administrator, "unfreeze", "--all", administer=True)
     invite = command("percall-broker", "invite", "ada", "--json", environment=broker.environment).stdout

@@ -6,6 +6,7 @@ import contextlib
 import platform
 import re
 import shlex
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from percall import wire
 
 _MOST_NAME_CHARACTERS = 64
+_STANDARD_INPUT = "-"
 _AGENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 """As brokers have it: a device that is known sends no name that a broker would refuse."""
 
@@ -34,7 +36,8 @@ def login(
         typer.Option(
             "--invite",
             metavar="CODE",
-            help="The administrator's one-time invite; without one, this device picks up what waits for you.",
+            help="The administrator's one-time invite, or - to read it from standard input, where other users of this "
+            "machine do not see it; without one, this device picks up what waits for you.",
         ),
     ] = "",
     agent: Annotated[
@@ -71,6 +74,8 @@ def login(
     agent = None if agent is None else _agent_name(agent)
     broker = enrolment.broker_url(url)
     came: list[enrolment.Enrolment] = []
+    if invite == _STANDARD_INPUT:
+        invite = _read_invite()
     if not invite:
         signed = sign_in.sign_in(broker, ca_file, enrol=not enrolment.has_login(broker))
         invite = (signed.invite or "") if signed else ""
@@ -99,6 +104,16 @@ def login(
             output.say_json(as_json_of(done))
         else:
             _tell(done)
+
+
+def _read_invite() -> str:
+    """The first line: whoever types it there ends it with Enter."""
+    invite = sys.stdin.readline().strip()
+    if not invite:
+        raise UsageError(
+            "usage.invite", "Standard input has no invite.", "Write it there: percall login URL --invite -"
+        )
+    return invite
 
 
 def _name(option: str, text: str) -> str:
