@@ -70,7 +70,7 @@ def verify_head(jws: str, *, method: str, url: str, token_digest: str | None, no
 
     # 5. This request: method, URL, grant.
     if claims.get("htm") != method or claims.get("htu") != url:
-        raise _refused("request", "The proof was made for another request.", "Is the broker's public URL right?")
+        raise _other_request(claims.get("htu"), url)
     if claims.get("ath") != token_digest or ("ath" in claims) != (token_digest is not None):
         raise _refused("token", "The proof was made for another grant token.")
 
@@ -141,6 +141,22 @@ def _object(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _refused("json", "A part of the proof is not a JSON object.")
     return value
+
+
+def _other_request(said: object, url: str) -> Unauthenticated:
+    """Names the broker's public URL to whoever has asked it by another of its names."""
+    ours = _origin(url)
+    return _refused(
+        "request",
+        "The proof was made for another request.",
+        "Does something on the way change requests?"
+        if isinstance(said, str) and _origin(said) == ours
+        else f"This broker is reached at {ours}: log in there. If that is wrong, mend its --public-url.",
+    )
+
+
+def _origin(url: str) -> str:
+    return "/".join(url.split("/", 3)[:3])
 
 
 def _other_time(issued_at: object, now: float) -> Unauthenticated:

@@ -185,6 +185,21 @@ def test_a_claim_that_is_not_this_requests_is_refused(changes: dict[str, Any], c
     assert refused(made(claims=CLAIMS | changes)) == code
 
 
+@pytest.mark.parametrize(
+    ("changes", "next_step"),
+    [
+        ({"htu": "https://localhost:8711/v1/calls"}, "This broker is reached at https://broker.example: log in there."),
+        ({"htu": [URL]}, "This broker is reached at https://broker.example: log in there."),
+        ({"htu": "https://broker.example/proxied/v1/calls"}, "Does something on the way change requests?"),
+        ({"htm": "GET"}, "Does something on the way change requests?"),
+    ],
+)
+def test_whoever_asks_a_broker_by_another_of_its_names_is_told_its_own(changes: dict[str, Any], next_step: str) -> None:
+    with pytest.raises(Unauthenticated) as caught:
+        verified(made(claims=CLAIMS | changes))
+    assert caught.value.next_step.startswith(next_step)
+
+
 @pytest.mark.parametrize("name", ["htm", "htu", "content_digest", "ath", "iat", "jti"])
 def test_a_missing_claim_is_refused(name: str) -> None:
     assert refused(made(claims={n: v for n, v in CLAIMS.items() if n != name})).startswith("proof.")
