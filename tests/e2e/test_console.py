@@ -222,6 +222,19 @@ def test_a_page_behind_others_holds_no_connection_and_misses_nothing(
     opened.page.get_by_text("get_second").wait_for()
 
 
+@pytest.mark.parametrize("status", [429, 502])
+def test_a_page_whose_stream_was_refused_asks_again(broker: Broker, opened: Window, person: str, status: int) -> None:
+    """As by a proxy, while the broker starts anew."""
+    laptop, _ = granted(broker, person, "*")
+    opened.page.route("**/console/events*", lambda route: route.fulfill(status=status), times=2)
+    opened.page.goto(console(opened, f"calls?person={person}"))
+    opened.page.locator(".live.off").wait_for()
+    opened.page.locator(".live:not(.off)").wait_for()
+    laptop.call("keyed", "get_item")
+    opened.page.get_by_text("get_item").wait_for()
+    opened.troubles.clear()  # the browser lists the refusals
+
+
 @pytest.mark.usefixtures("asking")
 def test_a_waiting_call_is_allowed_by_keyboard_and_its_arguments_are_only_text(
     broker: Broker, opened: Window, person: str

@@ -260,12 +260,17 @@
 
   // --- what is new ---
 
+  const SHORTEST_PAUSE_MS = 1000;
+  const LONGEST_PAUSE_MS = 30_000;
+
   // Only while the page is seen: a browser has few connections to one host, and pages behind others would take them all.
   function listen() {
     const lamps = document.querySelectorAll("[data-live]");
     const show = (isOn) => lamps.forEach((lamp) => lamp.classList.toggle("off", !isOn));
     const tell = (name) => document.body.dispatchEvent(new CustomEvent(`${name}-changed`));
     let stream = null;
+    let pause = SHORTEST_PAUSE_MS;
+    let again = 0;
 
     function open() {
       // With the mark of the page as it was loaded: what happened since is told, whether it was told before or not.
@@ -275,11 +280,21 @@
         close();
         location.reload();
       });
-      stream.addEventListener("open", () => show(true));
-      stream.addEventListener("error", () => show(false));
+      stream.addEventListener("open", () => {
+        show(true);
+        pause = SHORTEST_PAUSE_MS;
+      });
+      stream.addEventListener("error", () => {
+        show(false);
+        // A browser asks again where a connection broke; where something was answered, as a proxy's 502, it gives up.
+        if (stream?.readyState !== EventSource.CLOSED) return;
+        again = setTimeout(attend, pause);
+        pause = Math.min(2 * pause, LONGEST_PAUSE_MS);
+      });
     }
 
     function close() {
+      clearTimeout(again);
       stream?.close();
       stream = null;
     }
