@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from harness.processes import automation_invite
 from harness.signing import Answer, SigningLaptop, presence_signer
@@ -32,11 +32,15 @@ READINGS = {
 """What changes nothing, save that some record that they were read: the exceptions."""
 
 
+def nobody(_request: Request, _area: str = "") -> Any:
+    """Who asks, of routes that are only looked at."""
+
+
 def routes() -> set[tuple[str, str]]:
     """Every route of the administrator's door, by method and path: also those that somebody adds tomorrow."""
     subjects = Administration(**dict.fromkeys(Administration.__dataclass_fields__, UNUSED))
     application = FastAPI()
-    application.include_router(admin.router(subjects, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED))
+    application.include_router(admin.router(subjects, UNUSED, UNUSED, UNUSED, nobody, nobody))
     paths = application.openapi()["paths"]
     return {(method.upper(), path) for path, methods in paths.items() for method in methods}
 
@@ -49,6 +53,11 @@ SCOPE = {"keyed": {"tools": ["get_*"]}}
 def ada(served: Served) -> SigningLaptop:
     """An administrator who has a passphrase; `ada.presence` is as if she typed it each time."""
     return SigningLaptop.of_person(served.url, served.local_invite("ada"))
+
+
+@pytest.fixture(scope="module")
+def ordinary(served: Served) -> SigningLaptop:
+    return served.enrol()[0]
 
 
 def as_an_agent(person: SigningLaptop) -> SigningLaptop:
@@ -68,6 +77,16 @@ def invite_for(laptop: SigningLaptop, person: str, **more: Any) -> Answer:
 
 def test_the_attack_below_knows_routes() -> None:
     assert len(CHANGING) >= 6
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(routes()))
+def test_no_route_answers_somebody_who_administers_nothing(
+    served: Served, ordinary: SigningLaptop, method: str, path: str
+) -> None:
+    """Whoever added it, and whatever it takes."""
+    place = re.sub(r"\{\w+\}", "1", path)
+    assert ordinary.send(method, place, b"" if method == "GET" else b"{}").code == "grant.administrator"
+    assert SigningLaptop(served.url).exchange(method, place, b"", {"Percall-Wire": "1"}).code == "grant.missing"
 
 
 @pytest.mark.parametrize(("method", "path"), CHANGING)

@@ -2,13 +2,14 @@
 
 FastAPI reads the forms; each route hands one thing to `pipeline.administration`. A module for each subject, which is
 given who asks: for a GET an administrator, for anything else also the person's presence, or an automation that may
-change the subject's area. So a route that is added needs presence, whether or not its author thought of it.
+change the subject's area. That is asked of a subject as a whole, so that a route that is added needs it, whether or not
+its author thought of it.
 """
 
 # No postponed annotations here: FastAPI reads those of `asks`.
 from collections.abc import Awaitable, Callable
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 
 from percall_broker.api.admin import (
     devices,
@@ -58,20 +59,28 @@ def router(
         return asks
 
     routes = APIRouter(prefix="/v1/admin")
-    routes.include_router(people.router(administration.people, asking("people")))
-    routes.include_router(devices.router(administration.devices, asking("people")))
-    routes.include_router(groups.router(administration.groups, asking("people")))
-    routes.include_router(groups.grants_router(administration.groups, asking("grants")))
-    routes.include_router(freezes.router(administration.freezes, asking("people")))
-    routes.include_router(grants.router(administration.grants, asking("grants")))
-    routes.include_router(servers.router(administration.servers, asking("servers")))
-    routes.include_router(servers.keys_router(administration.servers, asking("secrets")))
-    routes.include_router(keys.router(administration.keys, asking("secrets")))
-    routes.include_router(pins.router(administration.pins, asking("servers")))
-    routes.include_router(record.router(administration.record, asking(""), reader))
-    routes.include_router(policies.router(administration.policies, asking("policies"), reader))
-    routes.include_router(webhooks.router(administration.webhooks, sending, asking("webhooks")))
-    routes.include_router(status.router(at_a_glance, asking("")))
-    routes.include_router(review.router(administration.review, asking("grants")))
-    routes.include_router(passkeys.router(presence, asking("")))
+
+    def include(who: Administrator, *subjects: APIRouter) -> None:
+        for subject in subjects:
+            routes.include_router(subject, dependencies=[Depends(who)])
+
+    who = asking("people")
+    include(who, people.router(administration.people, who), devices.router(administration.devices, who))
+    include(who, groups.router(administration.groups, who), freezes.router(administration.freezes, who))
+    who = asking("grants")
+    include(who, grants.router(administration.grants, who), groups.grants_router(administration.groups, who))
+    include(who, review.router(administration.review, who))
+    who = asking("servers")
+    include(who, servers.router(administration.servers, who), pins.router(administration.pins, who))
+    who = asking("secrets")
+    include(who, servers.keys_router(administration.servers, who), keys.router(administration.keys))
+    who = asking("webhooks")
+    include(who, webhooks.router(administration.webhooks, sending, who))
+    who = asking("policies")
+    include(who, policies.router(administration.policies, who))
+    who = asking("")
+    include(who, passkeys.router(presence, who), status.router(at_a_glance))
+    # What is read, though it is no GET.
+    include(reader, record.router(administration.record, reader))
+    include(reader, policies.trials_router(administration.policies, reader))
     return routes

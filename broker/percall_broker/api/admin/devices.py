@@ -19,10 +19,10 @@ class DeviceForm(Form):
 def router(devices: Devices, administrator: Administrator) -> APIRouter:
     """The routes under /devices."""
     routes = APIRouter(prefix="/devices")
-    By = Annotated[Identity, Depends(administrator)]  # noqa: N806 - a type
+    By = Annotated[Identity, Depends(administrator)]
 
     @routes.get("")
-    async def listed(by: By, person: str = "") -> list[dict[str, Any]]:  # noqa: ARG001 - to be asked is to be authorised
+    async def listed(person: str = "") -> list[dict[str, Any]]:
         return await devices.listed(person)
 
     @routes.post("/revoke")

@@ -41,10 +41,10 @@ _STATES = {"suspend": "suspended", "resume": "active", "revoke": "revoked"}
 def router(grants: Grants, administrator: Administrator) -> APIRouter:
     """The routes under /grants."""
     routes = APIRouter(prefix="/grants")
-    By = Annotated[Identity, Depends(administrator)]  # noqa: N806 - a type
+    By = Annotated[Identity, Depends(administrator)]
 
     @routes.get("")
-    async def listed(by: By) -> list[dict[str, Any]]:  # noqa: ARG001 - to be asked is to be authorised
+    async def listed() -> list[dict[str, Any]]:
         return await grants.listed()
 
     @routes.post("")
@@ -61,7 +61,7 @@ def router(grants: Grants, administrator: Administrator) -> APIRouter:
         return made(await grants.create(by, new))
 
     @routes.get("/{identifier}")
-    async def show(by: By, identifier: str) -> dict[str, Any]:  # noqa: ARG001
+    async def show(identifier: str) -> dict[str, Any]:
         return await grants.show(identifier)
 
     @routes.post("/{identifier}/{verb}")

@@ -13,10 +13,10 @@ from percall_broker.pipeline.console.presence import PasskeyPresence
 def router(presence: PasskeyPresence, administrator: Administrator) -> APIRouter:
     """The routes under /passkeys. They are made in the console alone."""
     routes = APIRouter(prefix="/passkeys")
-    By = Annotated[Identity, Depends(administrator)]  # noqa: N806 - a type
+    By = Annotated[Identity, Depends(administrator)]
 
     @routes.get("")
-    async def listed(by: By, person: str = "") -> list[dict[str, Any]]:  # noqa: ARG001
+    async def listed(person: str = "") -> list[dict[str, Any]]:
         return await presence.listed(person)
 
     @routes.delete("/{identifier}")

@@ -15,14 +15,14 @@ from percall_broker.pipeline.administration.people import People
 def router(people: People, administrator: Administrator) -> APIRouter:
     """The routes under /people."""
     routes = APIRouter(prefix="/people")
-    By = Annotated[Identity, Depends(administrator)]  # noqa: N806 - a type
+    By = Annotated[Identity, Depends(administrator)]
 
     @routes.get("")
-    async def listed(by: By) -> list[dict[str, Any]]:  # noqa: ARG001 - to be asked is to be authorised
+    async def listed() -> list[dict[str, Any]]:
         return await people.listed()
 
     @routes.get("/{name}")
-    async def show(by: By, name: str) -> dict[str, Any]:  # noqa: ARG001
+    async def show(name: str) -> dict[str, Any]:
         return await people.show(name)
 
     @routes.post("/{name}/invite")

@@ -21,10 +21,10 @@ class PinsForm(Form):
 def router(pins: ToolPins, administrator: Administrator) -> APIRouter:
     """The routes under /servers/NAME/pins."""
     routes = APIRouter(prefix="/servers/{name}/pins")
-    By = Annotated[Identity, Depends(administrator)]  # noqa: N806 - a type
+    By = Annotated[Identity, Depends(administrator)]
 
     @routes.get("")
-    async def listed(by: By, name: str) -> list[dict[str, Any]]:  # noqa: ARG001
+    async def listed(name: str) -> list[dict[str, Any]]:
         return await pins.listed(name)
 
     @routes.post("")

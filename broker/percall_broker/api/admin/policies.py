@@ -2,10 +2,9 @@
 
 # No postponed annotations here: FastAPI reads them, and `By` below is local.
 import time
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends
 from pydantic import Field
 
 from percall_broker.api.admin.forms import Administrator, Form
@@ -41,33 +40,38 @@ class ReplayForm(Form):
     days: int = 7
 
 
-def router(
-    policies: PolicyBook, administrator: Administrator, reader: Callable[[Request], Awaitable[Identity]]
-) -> APIRouter:
-    """The routes under /policies. To explain and to replay changes nothing, so that reading is enough."""
+def router(policies: PolicyBook, administrator: Administrator) -> APIRouter:
+    """The routes under /policies that show them and put them into force."""
     routes = APIRouter(prefix="/policies")
-    By = Annotated[Identity, Depends(administrator)]  # noqa: N806 - a type
-    Reader = Annotated[Identity, Depends(reader)]  # noqa: N806 - a type
+    By = Annotated[Identity, Depends(administrator)]
 
     @routes.get("")
-    async def listed(by: By) -> list[dict[str, Any]]:  # noqa: ARG001
+    async def listed() -> list[dict[str, Any]]:
         return await policies.listed()
 
     @routes.get("/{version}")
-    async def show(by: By, version: int) -> dict[str, Any]:  # noqa: ARG001
+    async def show(version: int) -> dict[str, Any]:
         return await policies.show(version)
 
     @routes.post("")
     async def apply(by: By, form: PoliciesForm) -> dict[str, Any]:
         return await policies.apply(by, form.files, form.message, form.expected)
 
+    return routes
+
+
+def trials_router(policies: PolicyBook, reader: Administrator) -> APIRouter:
+    """The routes that say what policies would do: to explain and to replay changes nothing, so reading is enough."""
+    routes = APIRouter(prefix="/policies")
+    By = Annotated[Identity, Depends(reader)]
+
     @routes.post("/explain")
-    async def explain(by: Reader, form: QuestionForm) -> dict[str, Any]:  # noqa: ARG001
+    async def explain(form: QuestionForm) -> dict[str, Any]:
         question = Question(form.person, form.agent, form.server, form.tool, form.arguments, form.draft)
         return await policies.explain(question, time.time())
 
     @routes.post("/replay")
-    async def replay(by: Reader, form: ReplayForm) -> dict[str, Any]:
+    async def replay(by: By, form: ReplayForm) -> dict[str, Any]:
         return await policies.replay(by, form.files, form.days, time.time())
 
     return routes

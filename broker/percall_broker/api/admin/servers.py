@@ -48,10 +48,10 @@ class KeyEndForm(Form):
 def router(servers: Servers, administrator: Administrator) -> APIRouter:
     """The routes under /servers, without those of keys."""
     routes = APIRouter(prefix="/servers")
-    By = Annotated[Identity, Depends(administrator)]  # noqa: N806 - a type
+    By = Annotated[Identity, Depends(administrator)]
 
     @routes.get("")
-    async def listed(by: By) -> list[dict[str, Any]]:  # noqa: ARG001
+    async def listed() -> list[dict[str, Any]]:
         return await servers.listed()
 
     @routes.post("")
@@ -60,11 +60,11 @@ def router(servers: Servers, administrator: Administrator) -> APIRouter:
         return await servers.add(by, form.name, form.entry, form.connect, secret, form.expires_at)
 
     @routes.get("/{name}")
-    async def show(by: By, name: str) -> dict[str, Any]:  # noqa: ARG001
+    async def show(name: str) -> dict[str, Any]:
         return await servers.show(name)
 
     @routes.get("/{name}/entry")
-    async def entry(by: By, name: str) -> dict[str, Any]:  # noqa: ARG001
+    async def entry(name: str) -> dict[str, Any]:
         return await servers.entry(name)
 
     @routes.put("/{name}")
@@ -90,7 +90,7 @@ def router(servers: Servers, administrator: Administrator) -> APIRouter:
 def keys_router(servers: Servers, keeper: Administrator) -> APIRouter:
     """The routes of shared keys; `keeper` is who may change keys."""
     routes = APIRouter(prefix="/servers/{name}")
-    By = Annotated[Identity, Depends(keeper)]  # noqa: N806 - a type
+    By = Annotated[Identity, Depends(keeper)]
 
     @routes.post("/key")
     async def rotate_key(by: By, name: str, form: SecretForm) -> dict[str, Any]:

@@ -22,10 +22,10 @@ class WebhookForm(Form):
 def router(endpoints: WebhookEndpoints, webhooks: Webhooks, administrator: Administrator) -> APIRouter:
     """The routes under /webhooks."""
     routes = APIRouter(prefix="/webhooks")
-    By = Annotated[Identity, Depends(administrator)]  # noqa: N806 - a type
+    By = Annotated[Identity, Depends(administrator)]
 
     @routes.get("")
-    async def listed(by: By) -> list[dict[str, Any]]:  # noqa: ARG001
+    async def listed() -> list[dict[str, Any]]:
         return await endpoints.listed()
 
     @routes.post("")
@@ -38,7 +38,7 @@ def router(endpoints: WebhookEndpoints, webhooks: Webhooks, administrator: Admin
         return {"webhook": webhook, "state": "removed"}
 
     @routes.post("/{webhook}/test")
-    async def test(by: By, webhook: str) -> dict[str, Any]:  # noqa: ARG001
+    async def test(webhook: str) -> dict[str, Any]:
         return await webhooks.test(webhook)
 
     return routes
