@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import psycopg
@@ -24,27 +24,99 @@ pytestmark = pytest.mark.anyio
 on_postgresql = pytest.mark.parametrize("location", ["postgresql"], indirect=True)
 
 
-def kill_connections(location: str) -> None:
+def kill_connections(location: str, but: int = 0) -> None:
+    """Ends all sessions in a database, save one; each is over when this returns."""
     with psycopg.connect(location, autocommit=True) as connection:
         connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND pid <> %s",
+            (but,),
         )
 
 
 @on_postgresql
 async def test_a_lost_connection_refuses_what_was_under_way_and_is_replaced(store: Store, location: str) -> None:
     assert (await store.append(call("before")))[0]
-    await store.fetch("read_epoch")
-    await asyncio.to_thread(kill_connections, location)
-    lost = await asyncio.gather(*(store.append(call(f"lost{n}")) for n in range(5)), return_exceptions=True)
-    assert [type(result) for result in lost] == [Unavailable] * 5
-    with pytest.raises(Unavailable):
-        await store.fetch("read_epoch")
+    async with await psycopg.AsyncConnection.connect(location) as locking:
+        await locking.execute("LOCK TABLE log IN ACCESS EXCLUSIVE MODE")
+        waiting: list[Any] = [store.append(call(f"lost{n}")) for n in range(5)]
+        waiting.append(asyncio.create_task(store.transact(call("lost too"))))
+        await two_wait(locking)
+        await locking.execute(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_locks WHERE NOT granted AND relation = 'log'::regclass"
+        )
+        lost = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(result) for result in lost] == [Unavailable] * 6
     assert (await store.append(call("after")))[0]
     assert await store.fetch("read_epoch")
     rows = await store.fetch("list_log", after=0, limit=10)
     assert [row["id"] for row in rows] == ["before", "after"]
+
+
+async def two_wait(locking: psycopg.AsyncConnection) -> None:
+    """Until two sessions wait for the log, which this one has locked."""
+    waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'log'::regclass"
+    while len(await (await locking.execute(waiting)).fetchall()) < 2:
+        pass
+
+
+@on_postgresql
+async def test_connections_that_the_server_has_closed_meanwhile_refuse_nothing(store: Store, location: str) -> None:
+    """As one does whose sessions may be idle for a quarter of an hour."""
+    assert (await store.append(call("before")))[0]
+    await asyncio.gather(*(store.fetch("read_epoch") for _ in range(4)))
+    await asyncio.to_thread(kill_connections, location)
+    done = await asyncio.gather(
+        store.append(call("after")),
+        store.transact(Statement("advance_epoch")),
+        *(store.fetch("read_epoch") for _ in range(6)),
+    )
+    assert all(done)
+
+
+@on_postgresql
+async def test_a_server_that_takes_no_writes_is_asked_anew_until_one_does(store: Store, location: str) -> None:
+    """As while a standby takes over, to which the database's address leads for a moment."""
+    name = urlsplit(location).path[1:]
+    assert (await store.append(call("before")))[0]
+    async with await psycopg.AsyncConnection.connect(location, autocommit=True) as administrator:
+        await administrator.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        await asyncio.to_thread(kill_connections, location, administrator.info.backend_pid)
+        for _ in range(2):
+            refused = await asyncio.gather(
+                store.append(call("refused")), store.fetch("read_epoch"), return_exceptions=True
+            )
+            assert [getattr(one, "code", one) for one in refused] == ["store.read_only"] * 2
+        await administrator.execute("SET default_transaction_read_only = off")
+        await administrator.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    assert (await store.append(call("after")))[0]
+    assert await store.fetch("read_epoch")
+
+
+@on_postgresql
+async def test_a_connection_whose_server_takes_no_writes_any_more_is_given_up(store: Store) -> None:
+    assert (await store.append(call("before")))[0]
+    await store.fetch("read_epoch")
+    connections = [store._writer, *store._idle]  # type: ignore[attr-defined]  # as a primary that steps down does
+    for connection in connections:
+        await connection.execute("SET default_transaction_read_only = on")
+    for write in (store.append(call("refused")), store.transact(call("refused"))):
+        with pytest.raises(Unavailable):
+            await write
+    assert (await store.append(call("after")))[0]
+    assert await store.transact(call("after too"))
+
+
+@on_postgresql
+async def test_long_readings_leave_a_place_to_what_must_not_wait(store: Store, location: str) -> None:
+    async with await psycopg.AsyncConnection.connect(location) as locking:
+        await locking.execute("LOCK TABLE log IN ACCESS EXCLUSIVE MODE")
+        listings = [asyncio.create_task(store.fetch("calls_after", seq=0, limit=1)) for _ in range(8)]
+        await two_wait(locking)
+        async with asyncio.timeout(5):
+            assert await store.fetch("read_epoch")
+        await locking.rollback()
+        assert await asyncio.gather(*listings) == [[]] * 8
 
 
 class Network:

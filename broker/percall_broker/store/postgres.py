@@ -12,12 +12,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg.errors import ConnectionTimeout, DeadlockDetected, SerializationFailure
+from psycopg.errors import ConnectionTimeout, DeadlockDetected, ReadOnlySqlTransaction, SerializationFailure
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.numeric import Int8Dumper
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 4
 """Connections for readings and transactions, beside the one that writes the groups."""
+LONG_AT_ONCE = 2
+"""How many of them long readings may have: a listing of the log takes seconds, and a revocation waits for none."""
 CONNECT_TIMEOUT_SECONDS = 5
 READING_SECONDS = 5.0
 """How long a reading waits for its rows."""
@@ -75,6 +78,7 @@ class PostgresStore:
         self._writer: Connection | None = None
         self._idle: list[Connection] = []
         self._places = asyncio.Semaphore(CONNECTIONS)
+        self._long_places = asyncio.Semaphore(LONG_AT_ONCE)
         self._group: list[_Waiting] = []
         self._drain: asyncio.Task[None] | None = None
         self._down_until = 0.0
@@ -93,9 +97,10 @@ class PostgresStore:
     async def fetch(self, name: str, /, **parameters: Any) -> list[Row]:
         """The rows of a reading statement."""
         query = self._queries[name]
-        async with self._connection(LONG_SECONDS if query.long else READING_SECONDS) as connection:
-            cursor = await connection.execute(query.sql, parameters, prepare=True)
-            return await cursor.fetchall()
+        if not query.long:
+            return await self._read(query.sql, parameters, READING_SECONDS)
+        async with self._long_places:
+            return await self._read(query.sql, parameters, LONG_SECONDS)
 
     def append(self, *statements: Statement) -> asyncio.Future[Results]:
         """Writes that are committed when this is awaited; all that wait for the writer share one commit."""
@@ -173,7 +178,7 @@ class PostgresStore:
             position = end
 
     async def _commit(self, statements: Iterable[Statement]) -> Results:
-        if self._writer is None or self._writer.closed:
+        if self._writer is None or not await _is_usable(self._writer):
             self._writer = await self._connect()
         connection = self._writer
         with self._answering(connection, WRITING_SECONDS):
@@ -183,11 +188,16 @@ class PostgresStore:
                     cursors = [await self._send(connection, statement) for statement in statements]
                     await connection.execute("COMMIT")
                 return [await _rows(cursor) for cursor in cursors]
-            except BaseException:
-                await _roll_back(connection)
+            except BaseException as error:
+                await _roll_back(connection, error)
                 raise
 
     # --- transactions and readings ------------------------------------------------------------------------------------
+
+    async def _read(self, sql: str, parameters: dict[str, Any], seconds: float) -> list[Row]:
+        async with self._connection(seconds) as connection:
+            cursor = await connection.execute(sql, parameters, prepare=True)
+            return await cursor.fetchall()
 
     async def _transact(self, statements: tuple[Statement, ...]) -> Results | None:
         async with self._connection(WRITING_SECONDS) as connection:
@@ -217,12 +227,16 @@ class PostgresStore:
                 raise _silent()
             connection: Connection | None = None
             try:
-                connection = self._idle.pop() if self._idle else await self._connect()
-                if connection.closed:
-                    connection = await self._connect()
+                while self._idle and connection is None:
+                    kept = self._idle.pop()
+                    connection = kept if await _is_usable(kept) else None
+                connection = connection or await self._connect()
                 with self._answering(connection, seconds):
                     try:
                         yield connection
+                    except psycopg.Error as error:
+                        await _roll_back(connection, error)
+                        raise
                     finally:
                         await _roll_back(connection)
             except (psycopg.Error, ValueError) as error:
@@ -274,19 +288,44 @@ class PostgresStore:
         connection.prepared_max = _MAX_PREPARED
         await connection.execute(_SETTINGS)
         # Held by every connection for as long as it lives, so that no schema changes under a statement.
-        cursor = await connection.execute("SELECT pg_try_advisory_lock_shared(%s) AS held", (SERVED,))
+        cursor = await connection.execute(
+            "SELECT pg_try_advisory_lock_shared(%s) AS held, current_setting('transaction_read_only') AS read_only",
+            (SERVED,),
+        )
         row = await cursor.fetchone()
         if row is None or not row["held"]:
             await connection.close()
             raise Unavailable("store.migrating", "The store is being migrated or restored.", "Wait until that is done.")
+        if row["read_only"] == "on":
+            # A standby, while another server takes over: what was read there might be old, and stay so.
+            await connection.close()
+            raise Unavailable(
+                "store.read_only", "The store takes no writes.", "Is the URL that of PostgreSQL's primary?"
+            )
 
 
 async def _rows(cursor: psycopg.AsyncCursor[DictRow]) -> list[Row]:
     return await cursor.fetchall() if cursor.description is not None else []
 
 
-async def _roll_back(connection: Connection) -> None:
-    """Leaves no transaction open; what cannot be rolled back is closed, which has the same effect."""
+async def _is_usable(connection: Connection) -> bool:
+    """Whether a connection that nobody uses is open at its other end too, as far as this one has heard."""
+    if connection.closed:
+        return False
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    if not waiting.poll(0):
+        return True
+    await connection.close()  # what comes on it unasked is its end, or the reason for that
+    return False
+
+
+async def _roll_back(connection: Connection, error: BaseException | None = None) -> None:
+    """Leaves no transaction open; what cannot be rolled back is closed, which has the same effect. What leads to a
+    server that takes no writes any more is closed too.
+    """
+    if isinstance(error, ReadOnlySqlTransaction):
+        await connection.close()
     if connection.closed or connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
         return
     try:
