@@ -6,6 +6,7 @@ answers is shown to whoever asked.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -39,7 +40,8 @@ def _bound() -> None:
     if sys.platform != "win32":
         import resource  # noqa: PLC0415 - POSIX alone has it
 
-        os.nice(10)
+        with contextlib.suppress(OSError):  # a service's filter of system calls may not let it
+            os.nice(10)
         resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -97,3 +99,18 @@ async def test_whoever_stops_asking_leaves_no_process_behind() -> None:
         await task
     async with trials.begun(DRAFT) as begun:
         assert await begun.verdicts([]) == []
+
+
+def test_a_process_that_may_not_be_nice_tries_policies_all_the_same() -> None:
+    """As under a service manager's filter of system calls."""
+    script = (
+        "import os\n"
+        "def nice(_):\n    raise PermissionError\n"
+        "os.nice = nice\n"
+        "from percall_broker.policy import trial_process\n"
+        "trial_process._bound()\n"
+        "import resource\n"
+        "print(resource.getrlimit(resource.RLIMIT_CPU)[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 0
