@@ -30,6 +30,8 @@ from percall_broker.model.rules import is_loopback_name, parse_origin
 FILE = "settings.toml"
 _SECRETS = {"database", "oidc_client_secret"}
 _OTHERS = 0o077
+POSTGRESQL = ("postgresql://", "postgres://")
+"""How a PostgreSQL database's URL begins."""
 _SETTINGS = "docs/reference/percall-broker.md lists every setting."
 
 
@@ -86,6 +88,14 @@ class Settings(BaseSettings):
     aws_kms_key: str = ""
     aws_region: str = ""
     aws_kms_endpoint: str = ""
+
+    @field_validator("database")
+    @classmethod
+    def _postgresql(cls, value: SecretStr) -> SecretStr:
+        """Else it would be taken for a file's name, in whatever folder this is, with the password in it."""
+        if value.get_secret_value() and not value.get_secret_value().startswith(POSTGRESQL):
+            raise ValueError("not a PostgreSQL URL, such as postgresql://percall@db.example.com/percall")
+        return value
 
     @field_validator("public_url")
     @classmethod

@@ -40,6 +40,8 @@ def refused() -> BrokerError:
         (f'oidc_days = "{CANARY}"'.encode(), "oidc_days: Input should be a valid integer"),
         (b'public_url = "https://a.example/b"', "public_url: 'https://a.example/b' is not an origin: it has a path."),
         (b'trusted_proxies = "300.1.1.1"', "trusted_proxies: '300.1.1.1' is no address or network."),
+        (f'database = "host=db password={CANARY}"'.encode(), "database: not a PostgreSQL URL, such as"),
+        (f'database = "postgresql+psycopg://u:{CANARY}@db/percall"'.encode(), "database: not a PostgreSQL URL"),
         (b'oidc_issuer = "https://login.example"', "oidc_client_id and oidc_client_secret are needed."),
         (f'oidc_client_secret = ["{CANARY}"]'.encode(), "oidc_client_secret: Input should be a valid string."),
     ],
