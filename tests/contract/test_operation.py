@@ -91,6 +91,19 @@ async def test_one_replica_sends_to_an_endpoint_until_its_claim_has_run_out(stor
     assert await claimed(store, "a", "two", NOW + 100)
 
 
+async def test_a_pause_or_a_claim_of_a_clock_that_has_been_put_right_since_holds_up_nothing(store: Store) -> None:
+    await store.transact(endpoint("paused"), endpoint("taken"))
+    await store.transact(*event("e"))
+    day = 24 * 3600 * 1000
+    assert await claimed(store, "paused", "one")
+    tried = {"id": "paused", "attempts": 3, "retry_at": NOW + day, "problem": "refused"}
+    await changed(store, "settle_webhook", **tried, sender="one")
+    assert await claimed(store, "taken", "one", NOW + day)
+    assert await due(store, "two") == ["paused", "taken"]
+    assert await claimed(store, "paused", "two")
+    assert await claimed(store, "taken", "two")
+
+
 async def test_what_could_long_not_be_delivered_is_forgotten(store: Store) -> None:
     await store.transact(endpoint("a"), *event("old", time_ms=9), *event("new", time_ms=10))
     assert len(await changed(store, "purge_deliveries", before_ms=10)) == 1

@@ -54,16 +54,19 @@ SELECT w.id, w.origin, w.format, w.created_at, w.created_by, w.attempts, w.retry
 FROM webhooks w WHERE w.state = 'active' ORDER BY w.created_at, w.id
 
 -- name: due_webhooks(sender, now_ms)
--- Endpoints for which something waits, whose pause is over, and that no other replica is sending to.
+-- Endpoints for which something waits, whose pause is over, and that no other replica is sending to. A pause or a claim
+-- longer than there are was made by a clock that has been put right since.
 SELECT w.id FROM webhooks w
-WHERE w.state = 'active' AND w.retry_at <= :now_ms AND (w.sender = :sender OR w.sender_until <= :now_ms)
+WHERE w.state = 'active' AND (w.retry_at <= :now_ms OR w.retry_at > :now_ms + 7200000)
+  AND (w.sender = :sender OR w.sender_until <= :now_ms OR w.sender_until > :now_ms + 3600000)
   AND EXISTS (SELECT 1 FROM deliveries d WHERE d.webhook = w.id)
 ORDER BY w.id
 
 -- name: claim_webhook(id, sender, now_ms, until_ms)
 -- One replica sends to an endpoint, so that order holds. No row: another one does, or its pause is not over.
 UPDATE webhooks SET sender = :sender, sender_until = :until_ms
-WHERE id = :id AND state = 'active' AND retry_at <= :now_ms AND (sender = :sender OR sender_until <= :now_ms)
+WHERE id = :id AND state = 'active' AND (retry_at <= :now_ms OR retry_at > :now_ms + 7200000)
+  AND (sender = :sender OR sender_until <= :now_ms OR sender_until > :now_ms + 3600000)
 RETURNING attempts
 
 -- name: next_deliveries(webhook)
