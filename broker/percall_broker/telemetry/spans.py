@@ -7,6 +7,8 @@ loses spans and holds up nothing. Attributes are stable codes, ids of the record
 from __future__ import annotations
 
 import logging
+import math
+import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -49,8 +51,9 @@ class Spans:
         logging.getLogger("opentelemetry").propagate = False
         resource = Resource.create({SERVICE_NAME: "percall-broker", SERVICE_VERSION: __version__})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        exporter = _Exporter(endpoint=endpoint.rstrip("/").removesuffix(_PATH) + _PATH, timeout=EXPORT_SECONDS)
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        url = endpoint.rstrip("/").removesuffix(_PATH) + _PATH
+        self._exporter = _Exporter(endpoint=url, timeout=EXPORT_SECONDS)
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("percall_broker", __version__)
 
     def begin(self, name: str, parent: str | None) -> Steps:
@@ -58,7 +61,8 @@ class Spans:
         return _TracedSteps(self._tracer, name, parent)
 
     def close(self) -> None:
-        """Sends what is left."""
+        """Sends what is left, as far as the collector takes it soon: nobody waits for the end of a broker."""
+        self._exporter.ends_at = time.monotonic() + EXPORT_SECONDS
         self._provider.shutdown()
 
 
@@ -100,9 +104,11 @@ class _Exporter(OTLPSpanExporter):
     """Says in the broker's own log when spans are lost, once for as long as it lasts."""
 
     _failing = False
+    ends_at = math.inf
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        result = super().export(spans)
+        is_over = time.monotonic() >= self.ends_at
+        result = SpanExportResult.FAILURE if is_over else super().export(spans)
         failed = result is not SpanExportResult.SUCCESS
         if failed != self._failing:
             self._failing = failed
