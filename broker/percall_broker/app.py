@@ -342,7 +342,9 @@ class _Server(server.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._broker.changes.close()
         self._broker.streams.close()
+        grace = asyncio.get_running_loop().call_later(server.GRACE_SECONDS, self._broker.streams.end)
         await super().shutdown(sockets)
+        grace.cancel()
 
 
 async def _cut_streams(broker: Broker) -> None:

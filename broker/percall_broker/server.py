@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from percall_broker.settings import Settings
 
 KEEP_ALIVE_SECONDS = 300
-_SHUTDOWN_SECONDS = 5
+GRACE_SECONDS = 4
+"""How long what is under way may go on once the broker ends; then it is told so."""
+_SHUTDOWN_SECONDS = GRACE_SECONDS + 1
+_ENDING = [signal.Signals[name] for name in ("SIGTERM", "SIGINT", "SIGHUP") if name in signal.Signals.__members__]
 
 
 def plain(application: Door, **more: Any) -> uvicorn.Config:
@@ -56,12 +59,12 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT ask it to end."""
+        """Ask it to end: SIGTERM, SIGINT and, where there is one, SIGHUP, as of a terminal that closes."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _ENDING:
             loop.add_signal_handler(number, self.handle_exit, number, None)
         try:
             yield
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in _ENDING:
                 loop.remove_signal_handler(number)

@@ -129,7 +129,8 @@ class EgressDoor:
         except (TimeoutError, StreamCut):
             raise Forbidden(
                 "request.cut",
-                "Cut off: its call was answered or too late, or its grant or key was revoked, suspended or frozen.",
+                "Cut off: its call was answered or too late, its grant or key was revoked, suspended or frozen, or the "
+                "broker ended.",
                 "The upstream may have got it: look there before it is tried again.",
             ) from None
 

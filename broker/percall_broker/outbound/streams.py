@@ -73,6 +73,11 @@ class OpenStreams:
         for scope in self._endless:
             end_now(scope)
 
+    def end(self) -> None:
+        """What has not finished by now ends too."""
+        for use in self.uses():
+            self.cut(use)
+
     def cut(self, use: Use) -> int:
         """Ends all that is under way for a use. How many were cut."""
         cut = self._open.pop(use, set())

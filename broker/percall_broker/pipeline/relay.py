@@ -255,7 +255,9 @@ class RelayPipeline:
             self._settled(permitted.identity, seen)
 
     async def why_cut(self, permitted: Permitted) -> BrokerError:
-        """Why what was permitted may not go on, by a fresh reading: the grant, the server, else the deadline."""
+        """Why what was permitted may not go on, by a fresh reading: the grant, the server, the deadline; else since the
+        broker is ending.
+        """
         try:
             grant = await self._lookup.grant(permitted.identity.grant.id, fresh=True)
             server = await self._lookup.server(permitted.server.name, fresh=True)
@@ -267,10 +269,13 @@ class RelayPipeline:
             refusal = refusal or gone_key(grant, server, permitted.use.owner)
         if refusal is not None:
             return Forbidden(refusal.code, refusal.message, refusal.next_step)
+        if permitted.deadline is not None and permitted.deadline <= time.time():
+            late = refusals.DEADLINE_PASSED
+            return Forbidden(late.code, late.message, late.next_step)
+        ending = "The broker is ending, so this was cut off."
         if permitted.deadline is None:
-            return Unavailable("broker.ending", "The broker is ending, so this was cut off.", "Try again in a moment.")
-        late = refusals.DEADLINE_PASSED
-        return Forbidden(late.code, late.message, late.next_step)
+            return Unavailable("broker.ending", ending, "Try again in a moment.")
+        return Unavailable("broker.ending", f"{ending} {refusals.UNKNOWN}", refusals.LOOK)
 
     async def __call__(self, asked: Asked, said: Message | None, forward: Forward) -> None:
         """The rest. Raises BrokerError where no answer has begun."""
