@@ -77,7 +77,7 @@ def test_a_damaged_file_of_one_agent_is_told_and_the_others_are_looked_at(broker
         (laptop.home / "percall" / kind / f"{logins[agent]}.json").write_text("{")
     told = examined(laptop, "--no-start", code=2)
     assert [one["code"] for one in told if one["state"] == "problem"] == ["home.damaged"] * 2
-    assert of(told, "grant")["about"] == "agent default"
+    assert of(told, "grant")["about"] == f"agent default, {logins['default']}"
     told = examined(laptop, "--no-start", code=2)
     assert "logins/" in of(told, "login")["message"], "the broker's word has mended the session"
     with laptop.client("keyed") as client:
@@ -180,6 +180,33 @@ def test_of_a_server_that_is_named_its_own_grants_are_told_and_an_end_that_leave
     told = [one["message"] for one in examined(laptop, "keyed", code=0) if one["check"] == "grant"]
     assert len(told) == 2
     assert any(message.endswith("; another one goes on.") for message in told)
+
+
+def test_a_grant_that_ended_is_named_and_no_problem_once_another_goes_on_in_its_place(
+    broker: Broker, person: str
+) -> None:
+    laptop = broker.enrol(person, "keyed")
+    (login,) = map(json.loads, laptop.run("status", "--json").stdout.splitlines())
+    broker.administrator.administer("grant", "revoke", login["grant"])
+    found = of(examined(laptop, "--no-start", code=6), "grant")
+    assert (found["state"], found["about"]) == ("problem", f"agent default, {login['grant']}")
+    refused = laptop.run("status", "--json", check=False)
+    assert (refused.returncode, json.loads(refused.stdout)["refusal"]["code"]) == (6, "grant.revoked")
+    laptop.login(broker.url, broker.invite(person, "keyed", tools="get_*"))
+    told = [one["message"] for one in examined(laptop, code=0) if one["check"] == "grant"]
+    assert told == ["It covers keyed.", "This agent's grant is revoked. Another one goes on."]
+    assert "is revoked. Another one goes on." in laptop.run("status").stdout
+    broker.administrator.administer("server", "suspend", "keyed")
+    try:
+        refused = laptop.run("status", "--json", check=False)
+    finally:
+        broker.administrator.administer("server", "resume", "keyed")
+    newest = json.loads(refused.stdout.splitlines()[0])
+    assert (refused.returncode, newest["refusal"], newest["servers"][0]["refusal"]["code"]) == (
+        6,
+        None,
+        "server.suspended",
+    )
 
 
 def test_nothing_that_a_project_s_file_says_is_run(laptop: Laptop, tmp_path: Path) -> None:

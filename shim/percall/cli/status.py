@@ -12,13 +12,13 @@ from percall import home
 from percall.adoption import records
 from percall.cli import output
 from percall.cli.login import tell_what_waited
-from percall.errors import IdentityError, PercallError, UsageError, word
+from percall.errors import BrokerRefusal, IdentityError, PercallError, UsageError, word
 from percall.identity import keyrings, passphrase, standings, unlocking
 
 if TYPE_CHECKING:
     from percall import wire
     from percall.home import Login
-    from percall.identity.standings import Standing
+    from percall.identity.standings import Granted, Standing
 
 
 def status(
@@ -27,7 +27,7 @@ def status(
 ) -> None:
     """Show who you are and what you may use. Asks the broker, and says what is wrong where it does not answer.
 
-    Ends with the code of the first problem, 0 when there is none.
+    Ends with the code of the first problem, 0 when there is none. What another grant of the agent makes good is none.
     """
     with contextlib.suppress(UsageError):  # `percall undo` tells what is wrong with one
         records.erase_old(time.time())
@@ -35,16 +35,24 @@ def status(
     if not as_json:
         tell_what_waited(came)
     all_of_them = standings.of_all(agent)
+    granted = [(one.login, one.session) for one in all_of_them if one.session and not one.error]
     said: set[str] = set()
     for standing in all_of_them:
         if as_json:
             output.say_json(_as_json(standing))
         else:
-            _tell(standing, said)
-    raise typer.Exit(next((standing.error.exit_code for standing in all_of_them if standing.error), 0))
+            _tell(standing, said, granted)
+    raise typer.Exit(next(filter(None, (_exit_code(standing, granted) for standing in all_of_them)), 0))
 
 
-def _tell(standing: Standing, said: set[str]) -> None:
+def _exit_code(standing: Standing, granted: list[Granted]) -> int:
+    if standing.error is not None:
+        return standing.error.exit_code
+    missed = standing.session is not None and standings.is_missed(standing.login, standing.session, granted)
+    return BrokerRefusal.exit_code if missed else 0
+
+
+def _tell(standing: Standing, said: set[str], granted: list[Granted]) -> None:
     """One login. `said` are the keyring's errors that were told with another: it is one for all of them."""
     login, session, error = standing.login, standing.session, standing.error
     locked = error if isinstance(error, IdentityError) else None
@@ -61,17 +69,20 @@ def _tell(standing: Standing, said: set[str]) -> None:
         return
     old = "" if error is None else " (as last seen)"
     output.say(f"  grant    {session.grant}: {_role(session)}{session.state}{old}, {output.expiry(session.expires_at)}")
-    _tell_refusal(session.refusal)
+    if session.refusal is not None and standings.is_replaced(login, session, granted):
+        output.say(f"           {session.refusal.message} Another one goes on.")
+    else:
+        _tell_refusal(session.refusal)
     if not session.automation:
         known = "set" if session.stretch else "not set: nothing can be changed in your name"
         output.say(f"  presence passphrase {known}")
     for automation in session.automations:
         output.say(f"  automation {automation.name}: may change {', '.join(automation.may) or 'nothing'}")
-    for granted in session.servers:
-        entry = granted.entry
-        output.say(f"  server   {entry.name}: {entry.label}; tools {', '.join(granted.tools) or 'none'}")
-        _tell_refusal(granted.refusal or granted.key_refusal)
-        if granted.key == "own":
+    for server in session.servers:
+        entry = server.entry
+        output.say(f"  server   {entry.name}: {entry.label}; tools {', '.join(server.tools) or 'none'}")
+        _tell_refusal(server.refusal or server.key_refusal)
+        if server.key == "own":
             output.say("           with your own key")
         if not home.accepts(login.broker, entry):
             output.say(f"           its command is not accepted on this device: see `percall trust {word(entry.name)}`")
@@ -123,6 +134,7 @@ def _as_json(standing: Standing) -> dict[str, object]:
         "unlocked_until": _unlocked_until(login),
         "state": session.state if session else "",
         "expires_at": session.expires_at if session else 0,
+        "refusal": output.error(session.refusal if session else None),
         "administrator": bool(session and session.administrator),
         "presence": bool(session and session.stretch),
         "automation": bool(session and session.automation),
@@ -135,6 +147,7 @@ def _as_json(standing: Standing) -> dict[str, object]:
                 "tools": list(granted.tools),
                 "key": granted.key,
                 "trusted": home.accepts(login.broker, granted.entry),
+                "refusal": output.error(granted.refusal or granted.key_refusal),
             }
             for granted in (session.servers if session else ())
         ],

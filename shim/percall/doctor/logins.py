@@ -12,6 +12,7 @@ from percall.doctor.finding import ok, problem, warning
 from percall.errors import BrokerRefusal, PercallError, UsageError, word
 from percall.identity import keyrings, proxies
 from percall.identity.client import SignedClient, named_failures, open_http
+from percall.identity.standings import is_outlasted, is_replaced
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from percall.doctor.finding import Finding
     from percall.home import Login
     from percall.identity import Identity
+    from percall.identity.standings import Granted
 
 _PATH_ALIVE = "/healthz"
 _MOST_APART_SECONDS = 60
@@ -27,8 +29,6 @@ _MOST_APART_SECONDS = 60
 _UNEASY_APART_SECONDS = 20
 _SOON_SECONDS = 7 * 86400
 _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"))
-
-_Granted = tuple["Login", "wire.Session"]
 
 
 def findings(logins: Sequence[Login], servers: Collection[str] = ()) -> Iterator[Finding]:
@@ -44,7 +44,7 @@ def findings(logins: Sequence[Login], servers: Collection[str] = ()) -> Iterator
         )
         yield problem("login", "", error)
     seen: set[tuple[str, str, str]] = set()
-    granted: list[_Granted] = []
+    granted: list[Granted] = []
     for login in logins:
         held, found = _keyring(login)
         yield found
@@ -59,13 +59,18 @@ def findings(logins: Sequence[Login], servers: Collection[str] = ()) -> Iterator
                 granted.append((login, client.session()))
             home.save_session(granted[-1][1])
         except PercallError as error:
-            yield problem("grant", _about(login), error)
+            yield problem("grant", _about_grant(login), error)
     for login, session in granted:
         yield from _grant(login, session, granted, servers)
 
 
 def _about(login: Login) -> str:
     return f"agent {login.agent}"
+
+
+def _about_grant(login: Login) -> str:
+    """Which of an agent's grants; one that has ended can be told from those that stand."""
+    return f"{_about(login)}, {login.grant}"
 
 
 def _keyring(login: Login) -> tuple[Identity | None, Finding]:
@@ -167,19 +172,22 @@ def _left(until: float) -> str:
 
 
 def _grant(
-    login: Login, session: wire.Session, granted: Sequence[_Granted], servers: Collection[str]
+    login: Login, session: wire.Session, granted: Sequence[Granted], servers: Collection[str]
 ) -> Iterator[Finding]:
-    about = _about(login)
+    about = _about_grant(login)
     shown = [one for one in session.servers if not servers or one.entry.name in servers]
     if session.servers and not shown:
         return
     if session.refusal is not None:
         refusal = session.refusal
-        yield problem("grant", about, BrokerRefusal(refusal.code, refusal.message, refusal.next_step))
+        if is_replaced(login, session, granted):
+            yield ok("grant", about, f"{refusal.message} Another one goes on.")
+        else:
+            yield problem("grant", about, BrokerRefusal(refusal.code, refusal.message, refusal.next_step))
         return
     covered = f"It covers {', '.join(one.entry.name for one in session.servers) or 'no server'}."
     ends_soon = 0 < session.expires_at < time.time() + _SOON_SECONDS
-    ending = [one.entry.name for one in shown if not _outlived(login, session, granted, one.entry.name)]
+    ending = [one.entry.name for one in shown if not is_outlasted(login, session, granted, one.entry.name)]
     if ends_soon and (ending or not session.servers):
         yield warning(
             "grant",
@@ -193,23 +201,12 @@ def _grant(
     else:
         yield ok("grant", about, "It administers." if session.administrator else covered)
     for one in shown:
-        yield from _server(login, one, about)
+        yield from _server(login, one)
 
 
-def _outlived(login: Login, session: wire.Session, granted: Sequence[_Granted], server: str) -> bool:
-    """Whether another grant of the same agent covers the server for longer."""
-    return any(
-        (other.broker, other.agent) == (login.broker, login.agent)
-        and theirs.refusal is None
-        and (not theirs.expires_at or theirs.expires_at > session.expires_at)
-        and any(one.entry.name == server for one in theirs.servers)
-        for other, theirs in granted
-    )
-
-
-def _server(login: Login, granted: wire.GrantedServer, about: str) -> Iterator[Finding]:
+def _server(login: Login, granted: wire.GrantedServer) -> Iterator[Finding]:
     """What stands in the way of a server that is granted, whether or not a client has it."""
-    name = granted.entry.name
+    about, name = _about(login), granted.entry.name
     refusal = granted.refusal or granted.key_refusal
     if refusal is not None:
         yield warning("grant", f"{about}, {name}", refusal.message, refusal.next_step, code=refusal.code)

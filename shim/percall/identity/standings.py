@@ -11,9 +11,14 @@ from percall.identity import claims, keyrings
 from percall.identity.client import SignedClient
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from percall import wire
     from percall.home import Login
     from percall.identity.enrolment import Enrolment
+
+Granted = tuple["Login", "wire.Session"]
+"""A login, and what its broker has just said of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,49 @@ class Standing:
     login: Login
     session: wire.Session | None
     error: PercallError | None
+
+
+def is_missed(login: Login, session: wire.Session, granted: Sequence[Granted]) -> bool:
+    """Whether the broker refuses this grant, or a server of it, and no other of its agent goes on in its place.
+
+    A key that is still to be given refuses nothing of that: as with a command to accept, it is the person's own to do.
+    """
+    if session.refusal is not None:
+        return not is_replaced(login, session, granted)
+    working = {
+        server.entry.name for other in _standing(login, granted) for server in other.servers if server.refusal is None
+    }
+    return not working >= _names(session)
+
+
+def is_replaced(login: Login, session: wire.Session, granted: Sequence[Granted]) -> bool:
+    """Whether this grant is stopped, and others of its agent cover all that it did."""
+    others = _standing(login, granted)
+    if session.refusal is None or not others:
+        return False
+    if session.administrator and not any(other.administrator for other in others):
+        return False
+    return set().union(*map(_names, others)) >= _names(session)
+
+
+def is_outlasted(login: Login, session: wire.Session, granted: Sequence[Granted], server: str) -> bool:
+    """Whether another grant of the same agent covers the server for longer."""
+    ends = [other.expires_at for other in _standing(login, granted) if server in _names(other)]
+    return any(not end or end > session.expires_at for end in ends)
+
+
+def _standing(login: Login, granted: Sequence[Granted]) -> list[wire.Session]:
+    """Those of a login's agent that stand; its own, too, if it does."""
+    holder = (login.broker, login.person, login.agent)
+    return [
+        session
+        for other, session in granted
+        if (other.broker, other.person, other.agent) == holder and session.refusal is None
+    ]
+
+
+def _names(session: wire.Session) -> set[str]:
+    return {server.entry.name for server in session.servers}
 
 
 def picked_up(agent: str | None = None) -> list[Enrolment]:
