@@ -298,10 +298,10 @@ def find_server(name: str, agent: str | None, *, any_grant: bool = False) -> Fou
     """The login of `agent` (`default` when none is given) whose grant covers the server.
 
     A grant that is active comes before one that was suspended, revoked or has expired: the shim starts with the latter
-    too, so that its refusals can say why. Of active grants that allow the same, the one that ends last is taken; one
-    that allows more than the others for a while (as `percall request` makes them) comes before them; others that differ
-    are for the person to tell apart, unless `any_grant` will do. Raises UsageError, naming what was found
-    and where it looked.
+    too, so that its refusals can say why. Of active grants, one that allows all that the others do is taken, whether it
+    ends before them (as `percall request` makes them) or after; of several such, the one that ends last. Others that
+    differ are for the person to tell apart, unless `any_grant` will do. Raises UsageError, naming what was found and
+    where it looked.
     """
     wanted = agent or DEFAULT_AGENT
     here = all_granted()
@@ -318,21 +318,19 @@ def find_server(name: str, agent: str | None, *, any_grant: bool = False) -> Fou
             "Log in to one of them under another agent: `percall login URL --invite CODE --agent NAME`; or end what is "
             "over: percall agent remove.",
         )
-    widening = [item for item in usable if all(_widens(item, other) for other in usable if other is not item)]
-    if len({_allowed(item) for item in usable}) > 1 and not widening and not any_grant:
+    covering = [item for item in usable if all(_covers(item, other) for other in usable)]
+    if usable and not covering and not any_grant:
         raise UsageError(
             "run.ambiguous",
             f"Agent {wanted!r} has several grants for the server {name!r}: {' and '.join(map(_told, usable))}.",
             "Ask your administrator to revoke all but one: percall-broker grant revoke GRANT; then: percall status.",
         )
-    return (widening or usable or found)[0]
+    return (covering or usable or found)[0]
 
 
-def _widens(item: Found, other: Found) -> bool:
-    """Whether it allows more than the other does, and ends before it."""
-    own, theirs = _allowed(item), _allowed(other)
-    covers = own != theirs and all(set(less) <= set(more) for more, less in zip(own, theirs, strict=True))
-    return covers and _ends(item) < _ends(other)
+def _covers(item: Found, other: Found) -> bool:
+    """Whether it names all the patterns that the other does."""
+    return all(set(less) <= set(more) for more, less in zip(_allowed(item), _allowed(other), strict=True))
 
 
 def _ends(item: Found) -> float:
@@ -340,8 +338,7 @@ def _ends(item: Found) -> float:
 
 
 def _allowed(item: Found) -> tuple[tuple[str, ...], ...]:
-    granted = item.granted
-    return tuple(tuple(sorted(patterns)) for patterns in (granted.tools, granted.prompts, granted.resources))
+    return item.granted.tools, item.granted.prompts, item.granted.resources
 
 
 def _told(item: Found) -> str:

@@ -214,7 +214,7 @@ def test_two_grants_that_fit_and_differ_are_both_named(broker: Broker, person: s
     with laptop.client("keyed") as client:
         client.initialize()
         assert client.call_text("get_item").startswith("200 "), "two that allow the same are one"
-    say(broker, "grant", "create", person, "--server", "keyed", "--tools", "get_*,create_*")
+    say(broker, "grant", "create", person, "--server", "keyed", "--tools", "get_item,create_*")
     laptop.run("status")
     said = refused(laptop, "run", "keyed")
     for row in logins(laptop):
