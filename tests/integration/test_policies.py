@@ -199,7 +199,11 @@ def test_explain_says_what_would_happen_and_which_policy_decides(ruled: Served) 
         {"person": "other", "servers": {"keyed": {"tools": ["get_*"]}}, "agent": "cursor", "expires_at": 0},
     )
     other = post(ruled, "/explain", {**question, "person": made["person"]})
-    assert other.json["error"]["next_step"] == "Ask for the agent cursor."
+    assert other.json["error"]["next_step"] == "Add --agent cursor."
+    ruled.administrator.administer("POST", f"/v1/admin/grants/{made['grant']}/revoke")
+    ended = post(ruled, "/explain", {**question, "person": made["person"]}).json["error"]
+    assert ended["message"].endswith("with the agent 'default'. That of cursor is revoked.")
+    assert ended["next_step"] == "See: percall-broker grant list."
 
 
 def test_a_draft_holds_up_nobody_however_long_it_takes(ruled: Served) -> None:

@@ -14,6 +14,7 @@ from percall_broker.crypto.proofs import digest
 from percall_broker.log import changes
 from percall_broker.log.canonical import canonical
 from percall_broker.model.errors import Conflict, InvalidInput, NotFound, Unavailable
+from percall_broker.model.standing import state_of
 from percall_broker.policy import BUILT_IN, Asked, Evaluator
 from percall_broker.policy.trial import Trials
 from percall_broker.stages.approval import refused_for_good
@@ -113,7 +114,7 @@ class PolicyBook:
         server = await self._lookup.server(question.server, fresh=True)
         if server is None or server.state == "removed":
             raise NotFound("server.unknown", f"There is no server {question.server!r}.")
-        grant = await self._grant_of(question)
+        grant = await self._grant_of(question, now)
         arguments = _json_object(question.arguments)
         asked = Frame("tools/call", "tool", (question.tool,), digest(arguments), arguments)
         version = 0 if question.draft else server.policy_version
@@ -170,21 +171,25 @@ class PolicyBook:
             (verdict,) = await trial.verdicts([call])
         return verdict
 
-    async def _grant_of(self, question: Question) -> Grant:
+    async def _grant_of(self, question: Question, now: float) -> Grant:
         rows = await self._ledger.fetch("list_grants")
         theirs = [row for row in rows if row["person"] == question.person and not row["administrator"]]
-        others = set()
+        others: dict[str, str] = {}
         for row in sorted(theirs, key=lambda row: row["state"] != "active"):
             grant = await self._lookup.grant(row["id"], fresh=True)
             if grant is None or question.server not in grant.servers:
                 continue
             if row["agent"] in {question.agent, ""}:
                 return grant
-            others.add(row["agent"])
+            if others.get(row["agent"]) != "active":
+                others[row["agent"]] = state_of(grant, now)
+        standing = sorted(agent for agent, state in others.items() if state == "active")
+        stopped = (f" That of {agent} is {state}." for agent, state in sorted(others.items()) if state != "active")
         raise NotFound(
             "grant.unknown",
-            f"{question.person} has no grant for {question.server} with the agent {question.agent!r}.",
-            f"Ask for the agent {' or '.join(sorted(others))}." if others else "See: percall-broker grant list.",
+            f"{question.person} has no grant for {question.server} with the agent {question.agent!r}."
+            + "".join(stopped),
+            f"Add --agent {' or --agent '.join(standing)}." if standing else "See: percall-broker grant list.",
         )
 
     async def _recorded(self, row: Row) -> Asked:
