@@ -370,18 +370,35 @@ def _require_readable(agent: str, brokers: set[str]) -> None:
 
 def _unknown_server(name: str, agent: str, here: list[Found]) -> UsageError:
     place = folder()
-    mine = {item.granted.entry.name for item in here if item.login.agent == agent}
-    others = {item.login.agent for item in here if item.granted.entry.name == name}
+    others = [item for item in here if item.granted.entry.name == name]
     if others:
-        flag = " or ".join(f"--agent {word(other)}" for other in sorted(others))
-        return UsageError("run.unknown_server", f"Server {name!r} is not granted to agent {agent!r}.", f"Add {flag}.")
+        return _granted_to_others(name, agent, others)
     if not logins():
         return UsageError("run.no_login", f"No login in {place}.", f"{_LOGIN} Or set {VARIABLE} to the right folder.")
-    known = f"known there: {', '.join(sorted(mine))}" if mine else "no server is known there"
+    mine = {item.granted.entry.name for item in here if item.login.agent == agent}
+    theirs = {(item.granted.entry.name, item.login.agent) for item in here if item.login.agent != agent}
+    servers = ", ".join([*sorted(mine), *(f"{server} of agent {other}" for server, other in sorted(theirs))])
+    known = f"known there: {servers}" if servers else "no server is known there"
     return UsageError(
         "run.unknown_server",
         f"No server {name!r} for agent {agent!r} in {place} ({known}).",
         "Check the name; `percall status` asks the broker again. For a further server, ask your administrator.",
+    )
+
+
+def _granted_to_others(name: str, agent: str, others: list[Found]) -> UsageError:
+    """Names the agents with which it would run; where there is none, why the newest grant does not."""
+    message = f"Server {name!r} is not granted to agent {agent!r}"
+    usable = sorted({item.login.agent for item in others if may_run(item)})
+    if usable:
+        flag = " or ".join(f"--agent {word(other)}" for other in usable)
+        return UsageError("run.unknown_server", f"{message}.", f"Add {flag}.")
+    refusal = others[0].session.refusal or others[0].granted.refusal
+    why = refusal.message if refusal else "That grant has expired."
+    return UsageError(
+        "run.unknown_server",
+        f"{message}, and was to agent {others[0].login.agent!r}: {why}",
+        "Ask your administrator for another grant, then: percall status.",
     )
 
 

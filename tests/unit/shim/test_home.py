@@ -132,12 +132,37 @@ def test_an_unknown_server_is_answered_with_those_that_are_known_and_the_place(p
     with pytest.raises(UsageError, match="known there: github") as caught:
         home.find_server("githb", None)
     assert str(place) in caught.value.message
+    log_in("g1", agent="claude")
+    with pytest.raises(UsageError, match="known there: github of agent claude"):
+        home.find_server("githb", None)
 
 
 def test_a_server_of_another_agent_is_answered_with_the_option_to_add() -> None:
     log_in("g1", agent="claude")
     with pytest.raises(UsageError, match="--agent claude"):
         home.find_server("github", None)
+
+
+@pytest.mark.parametrize(
+    ("state", "expires_at", "refusal", "why"),
+    [
+        ("revoked", 0, wire.Refusal("grant.revoked", "This agent's grant is revoked."), "grant is revoked."),
+        ("active", 1, None, "That grant has expired."),
+    ],
+)
+def test_an_agent_whose_own_grant_for_it_has_ended_is_not_suggested(
+    state: str, expires_at: int, refusal: wire.Refusal | None, why: str
+) -> None:
+    log_in("g1", agent="claude", state=state, expires_at=expires_at)
+    session = home.session("g1")
+    assert session is not None
+    home.save_session(dataclasses.replace(session, refusal=refusal))
+    with pytest.raises(UsageError, match=f"was to agent 'claude': .*{why}") as caught:
+        home.find_server("github", "cursor")
+    assert "--agent" not in caught.value.next_step
+    log_in("g2", agent="vscode")
+    with pytest.raises(UsageError, match=r"Add --agent vscode\.$"):
+        home.find_server("github", "cursor")
 
 
 def test_another_agent_s_name_is_one_word_of_what_is_to_be_added() -> None:
