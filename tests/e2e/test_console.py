@@ -482,7 +482,7 @@ def test_signing_in_leads_to_no_page_but_the_consoles(opened: Window, kept: str)
     assert opened.page.url == console(opened, "")
 
 
-def test_a_passkey_signs_in_and_a_session_that_ends_leaves_the_page(
+def test_a_passkey_signs_in_and_a_session_that_ends_leaves_the_page_but_for_what_was_typed(
     broker: Broker, browser: Browser, ada: SigningLaptop
 ) -> None:
     assert ada.token, "she stays, so that there is an administrator"
@@ -492,5 +492,16 @@ def test_a_passkey_signs_in_and_a_session_that_ends_leaves_the_page(
         one.page.get_by_role("button", name="Sign out").click()
         one.page.get_by_role("button", name="Sign in with a passkey").click()
         one.page.get_by_role("heading", name="Overview").wait_for()
-        broker.administrator.administer("person", "remove", "bea")
+        one.page.goto(console(one, "policies"))
+        one.page.get_by_label("Draft, Cedar").fill("permit(principal, action, resource);")
+        with window(browser) as another:
+            another.context.add_cookies([{**cookie} for cookie in one.context.cookies()])  # type: ignore[typeddict-item]
+            another.page.goto(console(one, "calls"))
+            broker.administrator.administer("person", "remove", "bea")
+            another.page.get_by_role("heading", name="Sign in").wait_for()
+        one.page.get_by_text("You are not signed in any more").wait_for()
+        assert one.page.get_by_label("Draft, Cedar").input_value() == "permit(principal, action, resource);"
+        one.page.get_by_role("button", name="Replay").click()
+        one.page.get_by_text("You are not signed in any more").wait_for()
+        one.page.get_by_role("button", name="Reload").click()
         one.page.get_by_role("heading", name="Sign in").wait_for()

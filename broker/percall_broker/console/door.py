@@ -143,10 +143,10 @@ class ConsoleDoor:
         if names.get(b"accept", b"").startswith(b"application/json"):
             return Response(body, status, {name.decode(): value.decode() for name, value in headers})
         is_stranger = isinstance(error, Unauthenticated)
-        if b"hx-request" in names:
-            # The sign-in page would not fit where the part goes: have the browser load the page anew.
-            again = {"HX-Refresh": "true"} if is_stranger else {}
-            return HTMLResponse(rendering.page("part_error.html", error=error), status, again)
+        if (
+            b"hx-request" in names
+        ):  # of a 401 our script makes the sign-in page, which would not fit where the part goes
+            return HTMLResponse(rendering.page("part_error.html", error=error), status)
         name = "sign_in.html" if is_stranger else "error.html"
         context: dict[str, Any] = {"error": error}
         if is_stranger:

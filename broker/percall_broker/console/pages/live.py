@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from percall_broker.console import security
 from percall_broker.console.asking import Pages
-from percall_broker.model.errors import BrokerError, TooMany
+from percall_broker.model.errors import BrokerError, TooMany, Unauthenticated
 from percall_broker.pipeline.console.figures import Mark
 from percall_broker.pipeline.console.sessions import Session
 
@@ -41,9 +41,11 @@ def router(pages: Pages) -> APIRouter:
                 # The stream ends with the session, which it does not keep from growing idle.
                 await console.sessions.of(token, time.time(), touch=False)
                 newest = await console.figures.mark()
-            except BrokerError:
+            except Unauthenticated:
                 yield b"event: ended\ndata: \n\n"
                 return
+            except BrokerError:
+                return  # the session may well stand: the page asks again
             names = _news(known, newest)
             known, now = newest, time.monotonic()
             if names or now - told_at > _HEARTBEAT_SECONDS:

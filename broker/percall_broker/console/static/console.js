@@ -40,7 +40,7 @@
     const told = await answer?.json().catch(() => null);
     if (answer?.ok && told) return told;
     if (!told?.error?.code) throw new Unanswered();
-    if (answer.status === 401 && document.body.classList.contains("signed-in")) location.reload();
+    if (answer.status === 401 && document.body.classList.contains("signed-in")) ended();
     throw new Refused(told.error, answer.status);
   }
 
@@ -86,6 +86,23 @@
     box.lastChild.before(again);
     again.focus();
   }
+
+  // The session has ended, and the page would be the sign-in: at once, but for what somebody has typed into it.
+  let isEdited = false;
+  let isLeaving = false;
+  function ended() {
+    const words = "You are not signed in any more. Keep what you typed before you load the page anew.";
+    if (isEdited) offerReload(notice(words, "bad"));
+    else if (!isLeaving) location.reload();
+  }
+  document.addEventListener("input", () => {
+    isEdited = true;
+  });
+  document.addEventListener("htmx:before:response", (event) => {
+    if (event.detail.ctx.response.status !== 401) return;
+    event.preventDefault();
+    ended();
+  });
 
   function explained(error) {
     if (error instanceof Told) return error.message;
@@ -221,6 +238,8 @@
   }
 
   async function leave(form) {
+    isEdited = false;
+    isLeaving = true; // to the sign-in by itself, and from there to the first page
     location.assign((await send(form.getAttribute("action"))).next);
   }
 
@@ -278,7 +297,7 @@
       for (const name of ["calls", "approvals", "changes"]) stream.addEventListener(name, () => tell(name));
       stream.addEventListener("ended", () => {
         close();
-        location.reload();
+        ended();
       });
       stream.addEventListener("open", () => {
         show(true);
