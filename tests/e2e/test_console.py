@@ -235,6 +235,31 @@ def test_a_page_whose_stream_was_refused_asks_again(broker: Broker, opened: Wind
     opened.troubles.clear()  # the browser lists the refusals
 
 
+def test_what_is_new_takes_neither_the_focus_nor_what_is_open_nor_a_click_under_way(
+    broker: Broker, opened: Window, person: str
+) -> None:
+    laptop, _ = granted(broker, person, "*")
+    call = laptop.call("keyed", "get_first")["call"]
+    opened.page.goto(console(opened, f"calls?person={person}"))
+    row = opened.page.locator("tr", has_text="get_first")
+    row.get_by_role("link").focus()
+    pressed = row.get_by_role("link").element_handle()
+    opened.page.get_by_text("Live").wait_for()
+    laptop.call("keyed", "get_second")
+    opened.page.get_by_text("get_second").wait_for()
+    assert opened.page.evaluate("document.activeElement.closest('tr').textContent.includes('get_first')")
+    assert pressed is not None
+    assert pressed.evaluate("link => link.isConnected"), "a click is one where it begins and ends on the same element"
+    opened.page.goto(console(opened, f"calls/{call}"))
+    details = opened.page.get_by_text("Details").first
+    details.click()
+    opened.page.get_by_text("grant.tool").first.wait_for()
+    laptop.settle(call)
+    opened.page.get_by_text("The tool answered.").wait_for()
+    assert opened.page.evaluate("document.activeElement.textContent") == "Details"
+    opened.page.get_by_text("device key").wait_for()
+
+
 @pytest.mark.usefixtures("asking")
 def test_a_waiting_call_is_allowed_by_keyboard_and_its_arguments_are_only_text(
     broker: Broker, opened: Window, person: str

@@ -145,8 +145,9 @@
   }
 
   async function change(form) {
-    if (!(await confirmed(form))) return;
+    // As it was pressed: while words are read, the page may show something else in the form's place.
     const { action, subject, shown, ...values } = fields(form);
+    if (!(await confirmed(form))) return;
     const asked = { action, subject, shown, values };
     const { id, nonce, options } = await post("/console/changes/ask", asked);
     notice("Confirm with your passkey.", "busy");
