@@ -39,6 +39,27 @@ async def test_every_statement_is_understood(location: str) -> None:
                 sqlite.execute(f"EXPLAIN {query.sql}", _Nothing())
 
 
+BY_ITS_INDEX = {
+    "overdue_calls": "log_deadline", "count_open": "log_deadline", "calls_with_arguments": "log_call_time",
+    "calls_by_bucket": "log_call_time", "durations_by_bucket": "log_call_time", "most_called_tools": "log_call_time",
+    "list_changes": "log_kind_id", "list_calls": "SCAN c", "calls_after": "INTEGER PRIMARY KEY (rowid>?)",
+}  # fmt: skip
+"""By what SQLite finds the rows of the log: never by going through all calls there are for those of a minute."""
+
+
+async def test_what_is_asked_of_a_long_log_is_found_by_its_index(tmp_path: Path) -> None:
+    await migrate(tmp_path / "store")
+    with closing(connect(tmp_path / "store")) as sqlite:
+        plans = {
+            name: " ".join(
+                row[3] for row in sqlite.execute(f"EXPLAIN QUERY PLAN {load('sqlite')[name].sql}", _Nothing())
+            )
+            for name in BY_ITS_INDEX
+        }
+    assert {name: plan for name, plan in plans.items() if BY_ITS_INDEX[name] not in plan} == {}
+    assert not [plan for name, plan in plans.items() if name != "list_changes" and "log_kind_id (kind=?);" in plan]
+
+
 @pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
 def test_two_statements_of_one_name_are_refused(dialect: str, tmp_path: Path) -> None:
     (tmp_path / "again.sql").write_text("-- name: read_grant(id)\nSELECT :id\n")

@@ -143,8 +143,22 @@ def _sqlite(path: Path, *, reading: bool) -> Iterator[Offline]:
         raise Unavailable("store.migration", f"The store {path} failed: {error}. Nothing was changed.") from error
 
 
+# https://sqlite.org/fileformat2.html#stat1tab: rows, and how many share the first column, the first two, and so on.
+_LOG_STATISTICS = """
+ANALYZE migrations;
+DELETE FROM sqlite_stat1;
+INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
+    ('log', 'log_kind_id', '1000000 250000 1'), ('log', 'log_call', '250000 4'),
+    ('log', 'log_call_time', '250000 1'), ('log', 'log_deadline', '250000 1'), ('log', 'log_unknown', '1000 1')
+"""
+
+
 class _Sqlite:
-    words = {"{sequence}": "INTEGER PRIMARY KEY AUTOINCREMENT", "{bytes}": "BLOB"}  # noqa: RUF012 - never written to
+    words = {  # noqa: RUF012 - never written to
+        "{sequence}": "INTEGER PRIMARY KEY AUTOINCREMENT",
+        "{bytes}": "BLOB",
+        "{log_statistics}": _LOG_STATISTICS,
+    }
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -219,6 +233,7 @@ class _Postgresql:
     words = {  # noqa: RUF012 - never written to
         "{sequence}": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
         "{bytes}": "BYTEA",
+        "{log_statistics}": "ANALYZE log",
     }
 
     def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
