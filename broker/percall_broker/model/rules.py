@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from percall.rpc import gate
 from percall_broker.model.errors import InvalidInput
 from percall_broker.model.records import Decision
 
@@ -187,14 +188,9 @@ def _path_pattern(glob: str) -> re.Pattern[str]:
     return re.compile("".join(pieces), re.DOTALL)
 
 
-@lru_cache(maxsize=4096)
-def _name_pattern(glob: str) -> re.Pattern[str]:
-    return re.compile(".*".join(re.escape(part) for part in glob.split("*")), re.DOTALL)
-
-
 def name_matches(patterns: tuple[str, ...], name: str) -> bool:
     """Whether one of the patterns, in which `*` stands for anything, covers a tool's name."""
-    return any(_name_pattern(pattern).fullmatch(name) for pattern in patterns)
+    return any(gate.matches(pattern, name) for pattern in patterns)
 
 
 def rule_allows(rule: RequestRule, method: str, target: Target) -> bool:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from percall.errors import WireError
 
 DEFAULT_PORTS = {"https": 443, "http": 80}
-_HOST = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,62})\.?)+|\[[0-9a-f:.]{2,45}\]")
+# A stranger's text is tried on it, so no part of it can be read in two ways: else a few letters take hours.
+_HOST = re.compile(r"[a-z0-9_][a-z0-9_-]{0,62}(?:\.[a-z0-9_][a-z0-9_-]{0,62})*\.?|\[[0-9a-f:.]{2,45}\]")
 _MAX_HOST_LENGTH = 253
 _MAX_PORT = 65535
 

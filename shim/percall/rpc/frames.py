@@ -7,7 +7,6 @@ from JSON-RPC's only in case, batches, a carriage return inside (some servers ta
 from __future__ import annotations
 
 import json
-import math
 import os
 
 from percall import wire
@@ -24,6 +23,7 @@ MODERN = "io.modelcontextprotocol/protocolVersion"
 """The member of `params._meta` that each request of the 2026-07-28 revision carries."""
 _TRACEPARENT_CHARACTERS = 55
 _MOST_DIGITS = 16
+_MOST_ID = 1e300
 _KEPT_OF_DROPPED = 4096
 CLIENT_INFO = "io.modelcontextprotocol/clientInfo"
 INITIALIZED = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
@@ -176,7 +176,8 @@ def id_key(frame_id: Any) -> str | tuple[float] | None:
     """
     if isinstance(frame_id, str):
         return (int(frame_id),) if _is_number(frame_id) else frame_id
-    if isinstance(frame_id, (int, float)) and not isinstance(frame_id, bool) and math.isfinite(frame_id):
+    # Beyond that a whole number is no float, with which JSON's readers compare it.
+    if isinstance(frame_id, (int, float)) and not isinstance(frame_id, bool) and abs(frame_id) < _MOST_ID:
         return (frame_id,)
     return None
 

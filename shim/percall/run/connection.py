@@ -237,7 +237,11 @@ class Pool:
 
     def _open(self) -> None:
         self._opening += 1
-        start_new_thread(self._connect, ())
+        try:
+            start_new_thread(self._connect, ())
+        except RuntimeError:  # no thread is left, for the moment
+            failure = http1.unreachable(self.address, OSError("this machine has no thread left"))
+            self.loop.call_soon(lambda: self._failed(failure))
 
     def _connect(self) -> None:
         """In a thread: everything about a connection that may wait."""

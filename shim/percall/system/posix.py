@@ -202,7 +202,7 @@ class Process:
         self.kill()
         if self._watcher:
             os.kill(self._watcher, signal.SIGKILL)
-            os.waitpid(self._watcher, 0)
+            _reap(self._watcher)
             self._watcher = 0
             os.close(self._lifeline)
 
@@ -221,7 +221,13 @@ class Fork:
 
     def wait(self) -> None:
         """Until it has ended."""
-        os.waitpid(self._pid, 0)
+        _reap(self._pid)
+
+
+def _reap(pid: int) -> None:
+    """Wait until one of ours has ended."""
+    with suppress(ChildProcessError):  # whoever ignores SIGCHLD has the system wait for theirs, and we inherit that
+        os.waitpid(pid, 0)
 
 
 def forked(work: Callable[[], int]) -> Fork | None:

@@ -157,6 +157,10 @@ def test_one_is_one_id_however_it_is_written_and_true_is_none() -> None:
     assert [frames.id_key(text) for text in ("1" * 16, "\u00b2", "")] == ["1" * 16, "\u00b2", ""]
     assert frames.id_key(True) is None
     assert frames.id_key(float("inf")) is None
+    assert frames.id_key(float("nan")) is None
+    assert frames.id_key(10**400) is None, "no float has it"
+    assert frames.id_key(-(10**400)) is None
+    assert frames.id_key(10**200) == (10**200,)
     assert frames.id_key(None) is None
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from percall.rpc import gate
 
@@ -35,6 +38,16 @@ def test_a_pattern_is_no_regular_expression() -> None:
     assert gate.matches("*", "any\nthing")
     assert not gate.matches("get.item", "get_item")
     assert not gate.matches("get_*", "forget_item")
+
+
+@given(st.text("ab*", max_size=9), st.text("ab", max_size=9))
+def test_a_pattern_covers_what_a_shells_would(pattern: str, name: str) -> None:
+    assert gate.matches(pattern, name) is fnmatchcase(name, pattern)
+
+
+def test_a_name_that_nearly_fits_a_pattern_of_many_stars_is_refused_at_once() -> None:
+    assert not gate.matches("/*" * 12 + "/b", "/" * 1000)
+    assert not gate.matches("*a" * 20 + "b", "a" * 1000)
 
 
 @pytest.mark.parametrize(("method", "member"), gate.LISTS.items())

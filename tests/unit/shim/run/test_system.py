@@ -160,6 +160,21 @@ def send_all(descriptor: int, data: bytes) -> None:
         view = view[windows.write(descriptor, view[:10_000]) :]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no signal there tells of a child's end")
+def test_a_process_whose_client_ignores_its_childrens_ends_waits_for_its_own() -> None:
+    """A client may have SIGCHLD ignored, and whoever it starts inherits that."""
+    script = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "from percall import system\n"
+        "fork = system.forked(lambda: print('done', flush=True) or 0)\n"
+        "if fork:\n    said = fork.stdout.read()\n    fork.wait()\n    print(said.decode(), end='')\n"
+        "else:\n    print('done')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
 def test_a_child_that_does_not_end_is_killed() -> None:
     child = windows.Process("/bin/sh", ["sh", "-c", "exec sleep 600"], {"PATH": "/bin:/usr/bin"})
     assert not child.reap()
