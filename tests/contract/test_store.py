@@ -18,8 +18,8 @@ from percall_broker.store.sqlite import connect
 
 pytestmark = pytest.mark.anyio
 ALL = {
-    "person": "", "grant_id": "", "agent": "", "server": "", "tool": "", "decision": "", "since_ms": 0, "until_ms": 0,
-    "limit": 1000, "of_key": 0, "secret_owner": "", "secret_version": 0, "now": 0,
+    "person": "", "grant_id": "", "device": "", "agent": "", "server": "", "tool": "", "decision": "", "since_ms": 0,
+    "until_ms": 0, "limit": 1000, "of_key": 0, "secret_owner": "", "secret_version": 0, "now": 0,
 }  # fmt: skip
 
 
@@ -363,6 +363,7 @@ async def test_filters_narrow_the_list(store: Store) -> None:
         ({"decision": "forbid"}, ["no"]),
         ({"tool": "get_me"}, ["yes"]),
         ({"person": "bob"}, []),
+        ({"device": "another key"}, []),
         ({"since_ms": 1500}, ["no"]),
         ({"until_ms": 1500}, ["yes"]),
         ({"limit": 1}, ["no"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import pytest
 from harness.processes import keyed_entry, wait_for
 from harness.signing import SigningLaptop, call_message
 from percall import wire
-from percall.proof import digest
+from percall.proof import DeviceKey, digest
 
 if TYPE_CHECKING:
     from harness.upstream import Upstream
@@ -42,6 +43,23 @@ def test_an_unnamed_tool_is_forbidden_with_what_to_do_and_recorded(served: Serve
         "grant.tool",
         "refused",
     )
+
+
+def test_an_agent_reads_its_own_calls_also_of_a_grant_that_has_ended_and_no_other_agents(served: Served) -> None:
+    made = served.invite()
+    laptop = SigningLaptop.enrolled(served.url, made["invite"])
+    call = laptop.call("keyed", "get_item")["call"]
+    laptops = {}
+    for agent, key in (("default", laptop.key), ("cursor", DeviceKey(os.urandom(32)))):
+        form = {"person": made["person"], "servers": {"keyed": {"tools": ["get_*"]}}, "agent": agent, "expires_at": 0}
+        grant = served.administrator.administer("POST", "/v1/admin/grants", form)["grant"]
+        enrolled = laptop.claim(agent, key=key).json["enrolled"]
+        token = next(one["token"] for one in enrolled if one["session"]["grant"] == grant)
+        laptops[agent] = SigningLaptop(served.url, key, token)
+    served.administrator.administer("POST", f"/v1/admin/grants/{made['grant']}/revoke")
+    assert [row["call"] for row in laptops["default"].log()] == [call]
+    assert laptops["cursor"].log() == []
+    assert laptop.send("GET", wire.PATH_CALLS).code == "grant.revoked"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from percall_broker.pipeline.administration.record import Filters
 
 if TYPE_CHECKING:
     from percall_broker.asgi import Message, Receive, Send
+    from percall_broker.model.records import Grant
     from percall_broker.pipeline.administration.record import Record
     from percall_broker.pipeline.call import CallPipeline
     from percall_broker.pipeline.settle import Settle
@@ -81,7 +82,9 @@ class SettlementsDoor:
 
 
 class OwnCallsDoor:
-    """GET /v1/calls: the calls of the grant that asks, newest first, one JSON object a line."""
+    """GET /v1/calls: the calls of the agent that asks, newest first, one JSON object a line. They are those that its
+    device key has signed, whichever of its grants they were made with.
+    """
 
     def __init__(self, signed: Signed, record: Record) -> None:
         self._signed = signed
@@ -92,12 +95,12 @@ class OwnCallsDoor:
         body = await read_body(receive, 0)
         identity = await self._signed.identify_once(signed_request(scope, body), time.time())
         require(barred(identity.grant, time.time()))
-        rows = await self._record.calls(_filters(scope["query_string"], identity.grant.id))
+        rows = await self._record.calls(_filters(scope["query_string"], identity.grant))
         await answer(send, 200, b"".join(_encode(row) + b"\n" for row in rows), b"application/x-ndjson")
 
 
-def _filters(query: bytes, grant: str) -> Filters:
-    """The filters of a query; those of other grants cannot be named."""
+def _filters(query: bytes, grant: Grant) -> Filters:
+    """The filters of a query; nobody else's calls can be named."""
     try:
         asked = dict(parse_qsl(query.decode("ascii"), strict_parsing=True, max_num_fields=16)) if query else {}
         texts = {name: asked.pop(name) for name in ("server", "tool", "decision") if name in asked}
@@ -107,4 +110,4 @@ def _filters(query: bytes, grant: str) -> Filters:
     if asked or any(not 0 <= number < 2**53 for number in numbers.values()):
         raise InvalidInput("request.query", "The query names something other than the filters there are.")
     numbers["limit"] = min(numbers.get("limit", 1000), _MAX_ROWS)
-    return Filters(grant_id=grant, **texts, **numbers)  # type: ignore[arg-type]
+    return Filters(person=grant.person, device=grant.device, **texts, **numbers)  # type: ignore[arg-type]

@@ -76,11 +76,11 @@ def request(
 
 
 def _asked(agent: str | None) -> list[tuple[Login, wire.OwnApproval]]:
-    """Of every login. Raises PercallError when none could be asked."""
+    """Of every login that its broker answers. Raises PercallError when it answers none."""
     logins = home.logins(agent)
     if not logins:
         raise _no_login(agent)
-    answers = asked_of_each(
+    answers, _ = asked_of_each(
         logins, lambda broker: wire.decode(wire.OwnApprovals, broker.json("GET", wire.PATH_APPROVALS))
     )
     return [(login, one) for login, own in answers for one in own.approvals]

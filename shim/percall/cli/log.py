@@ -15,6 +15,7 @@ from percall.errors import UsageError, WireError
 from percall.identity.client import asked_of_each
 
 if TYPE_CHECKING:
+    from percall.home import Login
     from percall.identity.client import SignedClient
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -72,14 +73,27 @@ def milliseconds(text: str, now: float | None = None) -> int:
 
 
 def _calls(agent: str | None, query: dict[str, str]) -> list[dict[str, Any]]:
-    """The calls of every login on this device that makes calls; the first failure counts when none could be asked."""
+    """The calls of every agent on this device. Says of which there are none, since its broker did not tell them.
+
+    Raises PercallError: the first failure, when none could be asked.
+    """
     logins = home.logins(agent)
     if not logins:
         raise home.no_login("log.no_login", agent)
+    answers, failed = asked_of_each(logins, lambda broker: _read(broker, query))
     calls: dict[str, dict[str, Any]] = {}
-    for _, of_login in asked_of_each(logins, lambda broker: _read(broker, query)):
+    for _, of_login in answers:
         calls |= of_login
+    told = {_holder(login) for login, _ in answers}  # any grant of an agent tells the calls of all that it had
+    for login, error in failed:
+        if _holder(login) not in told:
+            told.add(_holder(login))
+            output.say_error(f"Without the calls of agent {login.agent} of {login.person} at {login.broker}: {error}")
     return sorted(calls.values(), key=lambda call: str(call["time"]))
+
+
+def _holder(login: Login) -> tuple[str, str, str]:
+    return login.broker, login.person, login.agent
 
 
 def _read(broker: SignedClient, query: dict[str, str]) -> dict[str, dict[str, Any]]:

@@ -201,19 +201,23 @@ class SignedClient:
         return {**headers, "content-type": media_type} if body else headers
 
 
-def asked_of_each(logins: Sequence[Login], ask: Callable[[SignedClient], T]) -> list[tuple[Login, T]]:
-    """What the broker answers each login. Raises PercallError: the first failure, when none could be asked."""
+def asked_of_each(
+    logins: Sequence[Login], ask: Callable[[SignedClient], T]
+) -> tuple[list[tuple[Login, T]], list[tuple[Login, PercallError]]]:
+    """What the broker answers each login, and why it does not. Raises PercallError: the first failure, when none could
+    be asked.
+    """
     answers: list[tuple[Login, T]] = []
-    failure: PercallError | None = None
+    failed: list[tuple[Login, PercallError]] = []
     for login in logins:
         try:
             with SignedClient.of(login) as broker:
                 answers.append((login, ask(broker)))
         except PercallError as error:
-            failure = failure or error
-    if failure and not answers:
-        raise failure
-    return answers
+            failed.append((login, error))
+    if failed and not answers:
+        raise failed[0][1]
+    return answers, failed
 
 
 def open_http(ca_file: str = "", proxy: httpx.Proxy | None = None) -> httpx.Client:

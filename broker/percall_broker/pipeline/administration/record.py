@@ -23,7 +23,7 @@ _LATE_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which calls to list; empty and 0 filter nothing. Times are in milliseconds.
+    """Which calls to list; empty and 0 filter nothing. Times are in milliseconds, `device` is a key's thumbprint.
 
     `secret_version` is one of the server's shared key, or of the key of its `secret_owner`; with an owner alone, all of
     theirs.
@@ -40,6 +40,7 @@ class Filters:
     limit: int = 1000
     secret_owner: str = ""
     secret_version: int = 0
+    device: str = ""
 
 
 class Record:

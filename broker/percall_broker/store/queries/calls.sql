@@ -208,7 +208,7 @@ INSERT INTO proofs (jti, expires_at) VALUES (:jti, :expires_at) ON CONFLICT DO N
 -- name: forget_proofs(now)
 DELETE FROM proofs WHERE expires_at < :now
 
--- name: list_calls(person, grant_id, agent, server, tool, decision, since_ms, until_ms, limit, of_key, secret_owner, secret_version, now)
+-- name: list_calls(person, grant_id, device, agent, server, tool, decision, since_ms, until_ms, limit, of_key, secret_owner, secret_version, now)
 -- Long reading. Calls with their outcomes, newest first; an empty string, or 0, filters nothing.
 -- of_key 1: only those whose requests carried this key, and requests with it that belong to no call. Then an empty
 -- secret_owner means the shared key, and secret_version 0 any version.
@@ -229,6 +229,7 @@ WHERE ((:of_key = 0 AND c.kind = 'call')
     OR (:of_key = 1 AND c.kind = 'call' AND c.id IN (SELECT u.call FROM uses u))
     OR (:of_key = 1 AND c.kind = 'request' AND c.call = '' AND c.seq IN (SELECT u.seq FROM uses u)))
   AND (:person = '' OR c.person = :person) AND (:grant_id = '' OR c.grant_id = :grant_id)
+  AND (:device = '' OR c.device = :device)
   AND (:agent = '' OR c.agent = :agent) AND (:server = '' OR c.server = :server)
   AND (:tool = '' OR c.tool = :tool) AND (:decision = '' OR c.decision = :decision)
   AND c.time_ms >= :since_ms AND (:until_ms = 0 OR c.time_ms < :until_ms)

@@ -164,6 +164,23 @@ def test_log_shows_ones_own_calls_and_nobody_elses(broker: Broker) -> None:
     assert other.run("log").stdout == "No calls.\n"
 
 
+def test_log_says_of_which_agent_it_has_no_calls_and_why(broker: Broker) -> None:
+    laptop = broker.enrol("judy", "clock")
+    with laptop.client("clock") as client:
+        client.initialize()
+        client.call("get_echo", {"text": "x"})
+    laptop.login(broker.url, broker.invite("judy", "clock", tools="get_*"))
+    _, oldest = map(json.loads, laptop.run("status", "--json").stdout.splitlines())
+    broker.administrator.administer("grant", "revoke", oldest["grant"])
+    told = laptop.run("log")
+    assert ("get_echo" in told.stdout, told.stderr) == (True, ""), "another grant of the agent tells them"
+    cursor = log_in(laptop, broker.url, further(broker, "judy"), "--agent", "cursor")["grant"]
+    broker.administrator.administer("grant", "revoke", cursor)
+    told = laptop.run("log")
+    assert "get_echo" in told.stdout
+    assert told.stderr.startswith(f"Without the calls of agent cursor of judy at {broker.url}: This agent's grant is ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
