@@ -328,6 +328,9 @@ def test_a_new_command_that_does_not_work_leaves_the_config(broker: Broker, alic
     said = alice.adopt("--yes", code=4)
     assert "left as it was" in said
     assert "The probe create_item failed" in said
+    assert "To go on without that call: --skip-probe." in said
+    assert "The broker has this key now, and your grants use it. To take it back: percall key remove broken" in said
+    assert [key["server"] for key in alice.given()] == ["broken"]
     assert path.read_text() == before
     alice.adopt("--yes", "--skip-probe")
 

@@ -119,23 +119,26 @@ class _Session:
         return names
 
     def _probe(self, tool: str, arguments: Any) -> None:
-        result = self._request("tools/call", {"name": tool, "arguments": arguments})
-        if result.get("isError"):
+        answer = self._answer("tools/call", {"name": tool, "arguments": arguments})
+        result = _object(answer.get("result"))
+        if "error" in answer or result.get("isError"):
             texts = [str(part.get("text", "")) for part in result.get("content", []) if isinstance(part, dict)]
-            raise LaunchError("handshake.probe", f"The probe {tool} failed: {' '.join(texts)[:_SHOWN_CHARACTERS]}")
+            said = _said_in(answer) or " ".join(texts)
+            raise LaunchError("handshake.probe", f"The probe {tool} failed: {said[:_SHOWN_CHARACTERS]}")
 
     def _request(self, method: str, params: Any) -> dict[str, Any]:
+        answer = self._answer(method, params)
+        if "error" in answer:
+            raise LaunchError("handshake.refused", f"{method} failed: {_said_in(answer)[:_SHOWN_CHARACTERS]}")
+        return _object(answer.get("result"))
+
+    def _answer(self, method: str, params: Any) -> dict[str, Any]:
         self._next += 1
         self._send({"jsonrpc": "2.0", "id": self._next, "method": method, "params": params})
         while True:
             frame = self._receive(method)
-            if frame.get("id") != self._next or "method" in frame:
-                continue
-            if "error" in frame:
-                message = frame["error"].get("message", "") if isinstance(frame["error"], dict) else ""
-                raise LaunchError("handshake.refused", f"{method} was refused: {str(message)[:_SHOWN_CHARACTERS]}")
-            result = frame.get("result")
-            return result if isinstance(result, dict) else {}
+            if frame.get("id") == self._next and "method" not in frame:
+                return frame
 
     def _receive(self, method: str) -> dict[str, Any]:
         try:
@@ -179,6 +182,15 @@ class _Session:
                 self._process.wait(_GRACE_SECONDS)
                 break
         self._reader.join(_GRACE_SECONDS)
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _said_in(answer: dict[str, Any]) -> str:
+    """The words of a JSON-RPC error; none where there is none."""
+    return str(_object(answer.get("error")).get("message", ""))
 
 
 def _explained(error: LaunchError, errors: Any) -> LaunchError:

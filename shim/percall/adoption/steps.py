@@ -6,8 +6,8 @@
     4  the new entry in the config, in one rename, if the config is still what was read
     5  the record says adopted
 
-Whatever stops it before step 4 leaves the config as it was, and running it again goes on. After step 4 the config is
-the new one, and the old one is in the sealed backup.
+Whatever stops it before step 4 leaves the config as it was, and running it again goes on; after step 2 the broker has
+the key, and the error says so. After step 4 the config is the new one, and the old one is in the sealed backup.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 from percall import home
 from percall.adoption import config_file, entries, handshake, records
-from percall.errors import PercallError, UsageError
+from percall.errors import PercallError, UsageError, word
 from percall.identity import keyrings, personal_keys
 from percall.identity.client import SignedClient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
     from typing import Self
 
@@ -78,8 +78,12 @@ class Adopting:
         )
         held = self._give(client, record, move)  # 2
         record = records.marked(record, key_version=held.version)
-        seen = self._try_out(move)  # 3
-        record = _rewrite(move, record, file.digest)  # 4
+        try:
+            seen = self._try_out(move)  # 3
+            record = _rewrite(move, record, file.digest)  # 4
+        except PercallError as error:
+            error.next_step = " ".join(filter(None, (error.next_step, *self._ways_on(error, record.server))))
+            raise
         records.marked(record, state="adopted")  # 5
         records.erase_unfinished(record)
         return seen
@@ -122,6 +126,14 @@ class Adopting:
                 "adopt.key_gone", f"Your key for {name} was removed at the broker meanwhile.", "Try again."
             )
         return given
+
+    def _ways_on(self, error: PercallError, server: str) -> Iterator[str]:
+        """What can be done where the broker has the key and the config is as it was."""
+        if error.code == "handshake.probe":
+            yield "To go on without that call: --skip-probe."
+        if server not in self.kept:
+            yield "The broker has this key now, and your grants use it."
+            yield f"To take it back: percall key remove {word(server)}"
 
     def _is_this_key(self, key: str, record: Adoption, version: int) -> bool:
         """Whether the broker has this very key from an earlier adoption on this device."""

@@ -94,7 +94,7 @@ def _carry_out(moves: list[Move], adopting: Adopting, tell: Callable[[str], None
             seen = adopting.carry_out(move)
         except PercallError as error:
             failed[id(move)] = error
-            tell(f"{_place(move)}: left as it was. {error}")
+            tell(f"{_place(move)}: its config is left as it was. {error}")
             continue
         probed = f", and {move.found.granted.entry.probe_tool} answered" if seen.probed else ""
         tools = output.counted(len(seen.tools), "tool")
