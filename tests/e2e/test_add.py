@@ -116,6 +116,14 @@ def test_a_projects_shared_file_gets_the_bare_name_and_nothing_of_this_machine(l
     assert laptop.run("add", "keyed", "--client", "windsurf", "--project", str(tmp_path), check=False).returncode == 2
 
 
+def test_an_entry_of_the_very_name_goes_alone_and_else_all_that_run_the_server(laptop: Laptop) -> None:
+    for name in ("items", "keyed", "more"):
+        laptop.run("add", "keyed", "--client", "cursor", "--as", name)
+    assert [row["entry"] for row in rows(laptop, "remove", "keyed", "--client", "cursor", "--dry-run")] == ["keyed"]
+    assert [row["entry"] for row in rows(laptop, "remove", "keyed", "--client", "cursor")] == ["keyed"]
+    assert [row["entry"] for row in rows(laptop, "remove", "keyed", "--client", "cursor")] == ["items", "more"]
+
+
 def test_another_servers_place_is_not_taken_and_a_moved_command_is_mended(laptop: Laptop) -> None:
     path = put(laptop, "cursor")
     before = path.read_text()

@@ -19,6 +19,8 @@ from percall.errors import PercallError, UsageError, word
 from percall.identity import claims
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from percall import wire
     from percall.clients.catalogue import Client
     from percall.clients.servers import ConfiguredServer
@@ -99,7 +101,7 @@ def add(
 
 
 def remove(
-    server: Annotated[str, typer.Argument(metavar="SERVER", help="The server, or the name that it has in the client.")],
+    server: Annotated[str, typer.Argument(metavar="SERVER", help="Its name in the client, or else the server.")],
     *,
     out_of: ClientName,
     project: Annotated[
@@ -109,21 +111,27 @@ def remove(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Take a server of Percall's out of a client's config. Its grant and its key stay as they are."""
+    """Take a server of Percall's out of a client's config. Its grant and its key stay as they are.
+
+    Where an entry has this very name, it goes alone; else every entry that runs the server.
+    """
     chosen = _client(out_of)
     where = str(project.absolute()) if project else ""
-
-    def meant(one: ConfiguredServer, of: str = where) -> bool:
-        return server in {one.percall, one.name} and one.project == of
-
     own = user_files(chosen, Path.home())
     shared = project_files(chosen, project) if project else []
-    gone = [(file, name) for file in own for name in placing.take_out(chosen, file, meant, dry_run=dry_run)]
-    gone += [
-        (file, name)
-        for file in shared
-        for name in placing.take_out(chosen, file, lambda one: meant(one, ""), dry_run=dry_run)
-    ]
+    of_file = [(file, where) for file in own] + [(file, "") for file in shared]
+
+    def taken(named: Callable[[ConfiguredServer], str]) -> list[tuple[Path, str]]:
+        gone: list[tuple[Path, str]] = []
+        for file, of in of_file:
+
+            def meant(one: ConfiguredServer, of: str = of) -> bool:
+                return (named(one), one.project) == (server, of)
+
+            gone += [(file, name) for name in placing.take_out(chosen, file, meant, dry_run=dry_run)]
+        return gone
+
+    gone = taken(lambda one: one.name) or taken(lambda one: one.percall)
     if not gone:
         places = ", ".join(map(str, [*shared, *own])) or "no file of that client is there"
         raise UsageError(
