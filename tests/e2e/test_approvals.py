@@ -332,8 +332,12 @@ def test_a_person_reads_and_answers_at_a_terminal_and_an_agent_without_one_does_
         answered("lift", approval)
         again = client.send("tools/call", {"name": "create_item", "arguments": {"name": "x", "size": 1.5}})
         wait_for(lambda: len(listed()) == 1, "it waits again")
-        answered("deny", *listed())
+        (denied,) = listed()
+        answered("deny", denied)
         assert "has denied" in client.receive(again)["result"]["content"][0]["text"]
+        said, code = at_a_terminal("percall-broker", ["approval", "deny", denied], approver.environment, [])
+        assert code == 2
+        assert "is not open any more: denied. [approval.answered]" in said
     story = asking.administrator.administer("log", "changes", "--limit", "20").stdout
     assert "approval.allow" in story
     assert "approval.lift" in story

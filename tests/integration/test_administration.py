@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.processes import COMMANDS, Broker, Laptop, Line, command, keyed_entry, wait_for
+from harness.terminal import at_a_terminal
 from percall.proof import base64url
 from percall_broker.cli.log import COLUMNS
 
@@ -286,6 +287,30 @@ def test_the_key_is_asked_for_at_a_terminal_and_not_echoed(broker: Broker) -> No
     assert process.returncode == 0, seen
     assert KEY.encode() not in seen + out
     assert json.loads(out)["server"] == "typed"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("add", "keyed", "--recipe", "github"), "There is a server 'keyed' already. [server.exists]"),
+        (("add", "a/b", "--recipe", "github"), "'a/b' cannot be the name of a server. [server.name]"),
+        (("rotate-key", "nothing"), "There is no server 'nothing'."),
+    ],
+)
+def test_no_key_is_asked_for_that_would_be_refused_whatever_it_is(
+    broker: Broker, arguments: tuple[str, ...], said: str
+) -> None:
+    shown, code = at_a_terminal("percall-broker", ["server", *arguments], broker.administrator.environment, [])
+    assert code != 0
+    assert said in shown
+    assert "Key for" not in shown
+
+
+@pytest.mark.parametrize("arguments", [("add", "short", "--recipe", "github"), ("rotate-key", "keyed")])
+def test_what_cannot_be_a_key_is_refused_before_the_broker_is_asked(broker: Broker, arguments: tuple[str, ...]) -> None:
+    shown, code = at_a_terminal("percall-broker", ["server", *arguments], broker.administrator.environment, ["abc"])
+    assert code == 2, shown
+    assert "A key has 8 to 8192 characters. [secret.length]" in shown
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]], ids=["for a person", "for a script"])

@@ -200,8 +200,10 @@ def _answer(approval: str, form: dict[str, Any], agent: str | None, *, as_json: 
         if not as_json:
             tell(row)
             output.write("")
-        if form["answer"] == "allow" and not row["answerable"]:
-            raise UsageError("approval.not_yours", row["why_not"])
+        is_open = row["state"] == "pending"
+        # Whatever else bars an allow, the arguments that cannot be shown for one, may not bar a no.
+        if not row["answerable"] and (form["answer"] == "allow" or not is_open):
+            raise UsageError("approval.not_yours" if is_open else "approval.answered", row["why_not"])
         if not as_json:
             output.write(meaning(row, form))
             if len(people) > 1:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from percall.errors import UsageError
+from percall.errors import BrokerRefusal, UsageError
 from percall.identity.prompts import hidden
 from percall_broker import recipes
 from percall_broker.cli import output, pin
@@ -19,6 +19,8 @@ from percall_broker.cli.files import text_of
 from percall_broker.cli.grant import seconds_of
 from percall_broker.cli.options import Json, ServerName
 from percall_broker.model import entry_file
+from percall_broker.model.keys import checked_key
+from percall_broker.model.names import check_name
 
 servers = typer.Typer(help="The catalogue of MCP servers, and their keys.", no_args_is_help=True)
 
@@ -68,16 +70,21 @@ def _entry_text(recipe: str, file: Path | None, given: list[str] | None) -> str:
 
 
 def _secret(name: str, *, from_stdin: bool) -> str:
-    """A key, by a hidden prompt or from standard input; never from argv, where `ps` would show it."""
-    if from_stdin:
-        return sys.stdin.read().strip("\r\n")
-    if not sys.stdin.isatty():
+    """A key, by a hidden prompt or from standard input; never from argv, where `ps` would show it.
+
+    Raises UsageError where there is none, InvalidInput for what cannot be one, before a passphrase is asked for.
+    """
+    if not from_stdin and not sys.stdin.isatty():
         raise UsageError(
             "cli.secret",
             "There is no terminal to ask for the key at.",
             "Use --secret-stdin; or, for a server that people use with keys of their own, --no-key.",
         )
-    return hidden(f"Key for {name}: ")
+    secret = sys.stdin.read().strip("\r\n") if from_stdin else hidden(f"Key for {name}: ")
+    if not secret:
+        raise UsageError("cli.secret", "No key was given.", "For a server without a shared key: --no-key.")
+    checked_key(secret.encode(errors="surrogateescape"))
+    return secret
 
 
 @servers.command()
@@ -97,12 +104,18 @@ def add(
     """Add a server. Its shared key is asked for at a prompt, and nobody can read it back."""
     text, stand_ins = _entry_text(recipe, file, given), _pairs(connect, "--connect")
     entry = entry_file.read(text, connect=stand_ins)  # a mistake is told before the key is asked for
+    check_name(name, "server")
     wanted = entry.slots and entry.key_owner != "personal" and not no_key
-    secret = _secret(name, from_stdin=secret_stdin) if wanted else ""
-    if wanted and not secret:
-        raise UsageError("cli.secret", "No key was given.", "For a server without a shared key: --no-key.")
-    form = {"name": name, "entry": text, "connect": stand_ins, "secret": secret, "expires_at": _end(key_expires)}
+    form = {"name": name, "entry": text, "connect": stand_ins, "secret": "", "expires_at": _end(key_expires)}
     with administrator() as client:
+        if any(row["server"] == name for row in client.json("GET", under("servers"))):
+            raise BrokerRefusal(
+                "server.exists",
+                f"There is a server {name!r} already.",
+                f"To change it: percall-broker server update {name}, or server rotate-key {name} for its key.",
+            )
+        if wanted:
+            form["secret"] = _secret(name, from_stdin=secret_stdin)
         row = client.json("POST", under("servers"), value=form)
     suggestion = ",".join(row["default_tools"]) or "get_*"
     text = (
@@ -213,8 +226,9 @@ def rotate_key(
 ) -> None:
     """Give a server a new shared key, or its first. Calls may run meanwhile: the next request uses it."""
     ends = _end(key_expires)
-    form = {"secret": _secret(name, from_stdin=secret_stdin), "expires_at": ends}
     with administrator() as client:
+        client.json("GET", under("servers", name))  # that there is none is told before the key is asked for
+        form = {"secret": _secret(name, from_stdin=secret_stdin), "expires_at": ends}
         row = client.json("POST", under("servers", name, "key"), value=form)
     text = f"{name} uses version {row['secret_version']} of its key from now on. Revoke the old one at its issuer."
     output.one(row, as_json=as_json, text=text)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from percall_broker.model.errors import InvalidInput
 from percall_broker.model.records import Decision
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 OWNERS = ("any", "personal", "shared")
 """Whose keys an entry allows."""
+MAX_KEY_BYTES = 8 * 1024
+MIN_KEY_BYTES = 8
+_WHOLE = "Was it copied whole, and nothing else with it?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,15 @@ class Key:
 
 
 NO_KEY = Key()
+
+
+def checked_key(secret: bytes) -> bytes:
+    """An upstream key as it will stand in a header: one line of visible ASCII. Raises InvalidInput."""
+    if not MIN_KEY_BYTES <= len(secret) <= MAX_KEY_BYTES:
+        raise InvalidInput("secret.length", f"A key has {MIN_KEY_BYTES} to {MAX_KEY_BYTES} characters.", _WHOLE)
+    if not all(0x20 <= byte <= 0x7E for byte in secret):  # noqa: PLR2004 - visible ASCII and the space
+        raise InvalidInput("secret.characters", "A key is one line of visible ASCII characters.", _WHOLE)
+    return secret
 
 
 def secret_name(person: str, server: str) -> str:

@@ -16,10 +16,9 @@ import msgspec
 from percall import wire
 from percall_broker.log import changes as log
 from percall_broker.model.errors import Conflict, Forbidden, InvalidInput, NotFound
-from percall_broker.model.keys import barred_key, places, secret_name
+from percall_broker.model.keys import barred_key, checked_key, places, secret_name
 from percall_broker.model.standing import closed
 from percall_broker.store.protocol import Statement
-from percall_broker.vault import checked_key
 
 if TYPE_CHECKING:
     from percall_broker.model.records import Grant, Identity, Server

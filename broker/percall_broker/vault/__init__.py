@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from percall_broker.vault.sources import KeyFolder, KeySource, Sealed
-from percall_broker.vault.vault import Vault, checked_key
+from percall_broker.vault.vault import Vault
 
-__all__ = ["KeyFolder", "KeySource", "Sealed", "Vault", "checked_key"]
+__all__ = ["KeyFolder", "KeySource", "Sealed", "Vault"]

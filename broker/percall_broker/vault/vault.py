@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from percall_broker.crypto import sodium
-from percall_broker.model.errors import Conflict, InvalidInput, NotFound, Unavailable
+from percall_broker.model.errors import Conflict, NotFound, Unavailable
 from percall_broker.store.protocol import Row, Statement, Store
 from percall_broker.vault.sources import Sealed, Wrapped
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 KEPT_SECONDS = 300
 """How long an unwrapped data key stays in memory, unless the settings say otherwise."""
-MAX_KEY_BYTES = 8 * 1024
-MIN_KEY_BYTES = 8
-_WHOLE = "Was it copied whole, and nothing else with it?"
 REWRAPPED_TOGETHER = 100
 """Secrets wrapped anew in one commit: short enough that no call waits for it."""
 _AT_ONCE = 16
@@ -220,15 +217,6 @@ class Vault:
             raise
         self.source_failure = None
         return data_key
-
-
-def checked_key(secret: bytes) -> bytes:
-    """An upstream key as it will stand in a header: one line of visible ASCII. Raises InvalidInput."""
-    if not MIN_KEY_BYTES <= len(secret) <= MAX_KEY_BYTES:
-        raise InvalidInput("secret.length", f"A key has {MIN_KEY_BYTES} to {MAX_KEY_BYTES} characters.", _WHOLE)
-    if not all(0x20 <= byte <= 0x7E for byte in secret):  # noqa: PLR2004 - visible ASCII and the space
-        raise InvalidInput("secret.characters", "A key is one line of visible ASCII characters.", _WHOLE)
-    return secret
 
 
 def _context(name: str, version: int, column: str) -> bytes:

@@ -13,12 +13,11 @@ from percall_broker.log.canonical import canonical
 from percall_broker.model import entry_file, entry_text
 from percall_broker.model.entry import Entry
 from percall_broker.model.errors import Conflict, InvalidInput, NotFound
-from percall_broker.model.keys import binding, secret_name
+from percall_broker.model.keys import binding, checked_key, secret_name
 from percall_broker.model.names import check_name
 from percall_broker.pipeline.administration.keys import personal_key_row
 from percall_broker.pipeline.administration.rows import frozen_row
 from percall_broker.store.protocol import Row, Statement
-from percall_broker.vault import checked_key
 
 if TYPE_CHECKING:
     from percall_broker.model.records import Identity

@@ -111,7 +111,7 @@ class Inbox:
             exact = await self.exact(row)
         except Conflict as error:
             return {**row, "arguments": {"text": None, "bytes": 0, "digest": row["digest_of_arguments"], "names": []},
-                    "answerable": False, "why_not": error.message}  # fmt: skip
+                    "answerable": False, "why_not": row["why_not"] or error.message}  # fmt: skip
         names = sorted(members(row["method"], exact))
         shown = {"text": exact.decode(), "bytes": len(exact), "digest": row["digest_of_arguments"], "names": names}
         return {**row, "arguments": shown}

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from percall_broker.model import entry_file
-from percall_broker.model.keys import NO_KEY, Key, barred_key, binding, gone_key, key_of, places
+from percall_broker.model.errors import InvalidInput
+from percall_broker.model.keys import (
+    MAX_KEY_BYTES,
+    MIN_KEY_BYTES,
+    NO_KEY,
+    Key,
+    barred_key,
+    binding,
+    checked_key,
+    gone_key,
+    key_of,
+    places,
+)
 from percall_broker.model.records import Grant, PersonalKey, Server
 
 if TYPE_CHECKING:
@@ -153,3 +165,24 @@ def test_a_binding_is_of_all_that_says_where_a_key_goes_and_of_nothing_else() ->
     assert binding(replace(plain, title="Another", command=("other",), tools=(), max_requests=1)) == binding(plain)
     two = replace(plain, hosts=("https://a.example", "https://b.example"))
     assert binding(two) == binding(replace(two, hosts=two.hosts[::-1])), "their order says nothing"
+
+
+@pytest.mark.parametrize("secret", [b"x" * MIN_KEY_BYTES, b"x" * MAX_KEY_BYTES, b"with a space ~ and all"])
+def test_a_key_is_one_line_of_visible_characters(secret: bytes) -> None:
+    assert checked_key(secret) == secret
+
+
+@pytest.mark.parametrize(
+    ("secret", "code"),
+    [
+        (b"x" * (MIN_KEY_BYTES - 1), "secret.length"),
+        (b"x" * (MAX_KEY_BYTES + 1), "secret.length"),
+        (b"two lines\nof a key", "secret.characters"),
+        (b"a key and its end\x7f", "secret.characters"),
+        ("ключ-из-букв".encode(), "secret.characters"),
+    ],
+)
+def test_what_is_no_key_is_refused(secret: bytes, code: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        checked_key(secret)
+    assert refused.value.code == code

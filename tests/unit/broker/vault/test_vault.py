@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.keeping import keep
-from percall_broker.model.errors import Conflict, InvalidInput, NotFound, Unavailable
+from percall_broker.model.errors import Conflict, NotFound, Unavailable
 from percall_broker.store import Store, migrate, open_store
 from percall_broker.vault import KeyFolder, Vault
-from percall_broker.vault.vault import MAX_KEY_BYTES, MIN_KEY_BYTES, checked_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -155,24 +154,3 @@ async def test_missing_and_damaged_keys_say_so(store: Store, keys: KeyFolder, tm
         await KeyFolder(tmp_path / "nowhere").newest()
     assert missing.value.message == f"There is no key kek-0001 in {tmp_path / 'keys'}."
     assert [c.value.code for c in (damaged, missing, nothing)] == ["keys.damaged", "keys.missing", "keys.missing"]
-
-
-@pytest.mark.parametrize("secret", [b"x" * MIN_KEY_BYTES, b"x" * MAX_KEY_BYTES, b"with a space ~ and all"])
-def test_a_key_is_one_line_of_visible_characters(secret: bytes) -> None:
-    assert checked_key(secret) == secret
-
-
-@pytest.mark.parametrize(
-    ("secret", "code"),
-    [
-        (b"x" * (MIN_KEY_BYTES - 1), "secret.length"),
-        (b"x" * (MAX_KEY_BYTES + 1), "secret.length"),
-        (b"two lines\nof a key", "secret.characters"),
-        (b"a key and its end\x7f", "secret.characters"),
-        ("ключ-из-букв".encode(), "secret.characters"),
-    ],
-)
-def test_what_is_no_key_is_refused(secret: bytes, code: str) -> None:
-    with pytest.raises(InvalidInput) as refused:
-        checked_key(secret)
-    assert refused.value.code == code
