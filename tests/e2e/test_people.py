@@ -71,7 +71,9 @@ def test_a_person_is_invited_joins_a_group_and_leaves_without_a_second_invite(
     scope = ("--server", "keyed", "--server", second, "--tools", "get_*", "--expires", "1h")
     assert "no members yet" in say(broker, "grant", "create", "--group", f"g-{person}", *scope)
     invite = json.loads(say(broker, "person", "invite", person, "--json"))
-    assert f"{person} has no device yet" in say(broker, "group", "add", f"g-{person}", person)
+    assert "to answer approvals, none is needed" in say(broker, "person", "invite", f"{person}-lead")
+    joined = say(broker, "group", "add", f"g-{person}", person)
+    assert f"{person} has no device yet. If no invite of theirs is open: percall-broker person invite" in joined
     laptop = Laptop(tmp_path / "laptop")
     said = laptop.login(broker.url, invite["invite"]).stdout
     assert f"server {second}" in said, "what waited came with the login"

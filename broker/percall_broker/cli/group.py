@@ -70,4 +70,7 @@ def remove(name: Name, people: People = None, as_json: Json = False) -> None:
 
 def without_device(people: list[str]) -> list[str]:
     """What to do for those whose grants nothing can pick up yet."""
-    return [f"{person} has no device yet: percall-broker person invite {person}" for person in people]
+    return [
+        f"{person} has no device yet. If no invite of theirs is open: percall-broker person invite {person}"
+        for person in people
+    ]

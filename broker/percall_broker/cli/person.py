@@ -41,7 +41,10 @@ def invite(name: Name, as_json: Json = False) -> None:
             "On their device: percall login URL --invite CODE",
             *(
                 waiting
-                or [f"No grant waits yet. Next: percall-broker grant create {name} --server NAME --tools 'get_*'"]
+                or [
+                    "No grant waits yet; to answer approvals, none is needed.",
+                    f"To use servers: percall-broker grant create {name} --server NAME --tools 'get_*'",
+                ]
             ),
         ]
     )
