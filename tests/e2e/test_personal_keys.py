@@ -118,9 +118,12 @@ def test_a_key_is_asked_for_only_where_it_can_be_given(broker: Broker, person: s
         assert ("Your key for" in said) == bool(typed)
     assert "percall key rotate keyed" in said
     other = broker.enrol(f"{person}-b", "keyed")
-    said, ended = at_a_terminal("percall", ["key", "add", "keyed"], other.environment, [])
-    assert (ended, "[presence.unset]" in said) == (3, True)
-    assert "Your key for" not in said
+    for command in (["key", "add", "keyed"], ["passphrase"]):
+        said, ended = at_a_terminal("percall", command, other.environment, [])
+        assert ended == 3
+        assert f"{person}-b, whose agent default this is, has set no passphrase. [presence.unset]" in said
+        assert "Name another login with --agent" in said
+        assert "Your key for" not in said
     refused = laptop.run("key", "rotate", "keyed", "--secret-stdin", stdin=NEW, check=False)
     assert "[presence.no_terminal]" in refused.stderr
 

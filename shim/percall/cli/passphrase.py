@@ -22,6 +22,7 @@ def passphrase(
     if not logins:
         raise home.no_login("passphrase.no_login", agent)
     with SignedClient.of(logins[0]) as broker:
+        presence.require_possible(broker.session())
         broker.ask_presence("Your passphrase until now: ")
         new = presence.new_at_terminal("The new one: ")
         if new is not None:

@@ -66,7 +66,7 @@ def require_givable(broker: SignedClient, server: str, verb: str) -> None:
             f"You have no key of your own for {server!r}.",
             f"To give one: percall key add {word(server)}",
         )
-    presence.require_possible(broker.session().stretch)
+    presence.require_possible(broker.session())
 
 
 def change(

@@ -90,20 +90,26 @@ def has_terminal() -> bool:
     return True
 
 
-def require_possible(stretch: wire.Stretch | None) -> None:
+def require_possible(session: wire.Session) -> None:
     """Raises IdentityError where a person has no passphrase, or there is no terminal to type it at."""
-    if stretch is None:
-        raise unset()
+    if session.stretch is None:
+        raise unset(session)
     if not has_terminal():
         raise _missing()
 
 
-def unset() -> IdentityError:
-    """Nobody has set a passphrase."""
+def unset(session: wire.Session | None = None) -> IdentityError:
+    """Nobody has set a passphrase. A machine may have several people's logins, so a session says whose it is."""
+    if session is None:
+        return IdentityError(
+            "presence.unset",
+            "You have set no passphrase, so nothing can be changed in your name.",
+            "Ask an administrator for a new invite, and log in with it at a terminal.",
+        )
     return IdentityError(
         "presence.unset",
-        "You have set no passphrase, so nothing can be changed in your name.",
-        "Ask an administrator for a new invite, and log in with it at a terminal.",
+        f"{session.person}, whose agent {session.agent} this is, has set no passphrase.",
+        "Name another login with --agent; or ask an administrator for a new invite, and log in with it at a terminal.",
     )
 
 
