@@ -30,7 +30,8 @@ def _run() -> int:
             raise
         sys.stderr.write(
             f"percall-broker: the broker's part is not installed (no {missing}). [broker.not_installed]\n"
-            "  Run `pip install 'percall[broker]'`.\n"
+            "  Install Percall with its extra `broker`: in a clone, `uv tool install '.[broker]'`, or "
+            "`pipx install --force '.[broker]'`.\n"
         )
         return 2
     return 0

@@ -97,7 +97,7 @@ def test_without_the_extra_the_broker_says_how_to_install_it(wheel: Path, tmp_pa
     assert ran(lean, "percall", "--version").startswith("percall ")
     done = subprocess.run(["percall-broker", "serve"], env=lean, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "percall[broker]" in done.stderr
+    assert "uv tool install '.[broker]'" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,6 @@ def test_without_the_brokers_part_its_command_says_how_to_install_it(tmp_path: P
         check=False,
     )
     assert done.returncode == 2
-    assert "pip install 'percall[broker]'" in done.stderr
+    assert "in a clone, `uv tool install '.[broker]'`, or `pipx install --force '.[broker]'`" in done.stderr
     assert "Traceback" not in done.stderr
     assert not folder.exists()
