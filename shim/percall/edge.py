@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _FAULT_EXIT_CODE = 1
 _INTERRUPTED_EXIT_CODE = 130
+_UNREAD_EXIT_CODE = 141  # as shells say it of what SIGPIPE has ended
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -28,6 +29,10 @@ def guarded(program: str, command: Callable[[], int]) -> int:
         try:
             _check_arguments()
             return command()
+        except SystemExit as ended:
+            if isinstance(ended.__context__, BrokenPipeError):  # typer has seen to it, and says 1
+                raise ended.__context__ from None
+            raise
         finally:
             sys.stdout.flush()
     except PercallError as error:
@@ -36,7 +41,7 @@ def guarded(program: str, command: Callable[[], int]) -> int:
         return _INTERRUPTED_EXIT_CODE
     except BrokenPipeError:
         sys.stderr.close()
-        return _FAULT_EXIT_CODE
+        return _UNREAD_EXIT_CODE
     except OSError as error:
         return _report_system(program, error)
     except Exception as error:  # noqa: BLE001 - the outermost edge

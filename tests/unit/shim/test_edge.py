@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -82,3 +83,20 @@ def test_output_that_finds_its_disk_full_is_named_and_nothing_else_is_said(comma
         f"{command[0]}: The output cannot be written: its disk is full. [system.refused]",
         "  Free some space, and run it again.",
     ]
+
+
+@pytest.mark.parametrize("command", [("percall", "--help"), ("percall", "scan"), ("percall-broker", "recipe", "list")])
+def test_output_that_nobody_reads_any_more_ends_a_command_as_it_ends_others(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [str(COMMANDS / command[0]), *command[1:]],
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        stdout=write,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
