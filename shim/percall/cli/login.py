@@ -57,7 +57,7 @@ def login(
         typer.Option(
             "--keyring",
             metavar="os|file",
-            help="Where to keep the key: the system's keyring, or a file encrypted under a passphrase.",
+            help="Where to keep the key: the system's keyring, or a file encrypted under a passphrase of its own.",
         ),
     ] = "os",
     ca_file: Annotated[
@@ -144,7 +144,7 @@ def _tell(done: enrolment.Enrolment) -> None:
     role = role if session.administrator else "grant"
     output.say(f"  {role} {session.grant}, {output.expiry(session.expires_at)}")
     made = "kept from an earlier login" if done.reused_key else "made on this device"
-    place = keyrings.named(login) if login.keyring == "os" else "a file encrypted under your passphrase"
+    place = keyrings.named(login) if login.keyring == "os" else "a file encrypted under a passphrase of its own"
     output.say(f"  device key {made}; key and grant are in the keyring ({login.keyring}: {place})")
     for granted in session.servers:
         _tell_server(done, granted)

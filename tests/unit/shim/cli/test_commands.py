@@ -267,6 +267,7 @@ def test_at_a_terminal_the_passphrase_is_asked_for_twice_and_not_shown(broker: B
     )
     assert code == 0, said
     assert "leave empty for none" in said
+    assert "(file: a file encrypted under a passphrase of its own)" in said
     assert "typed passphrase" not in said
     said, code = at_a_terminal("percall", ["status"], environment, ["typed passphrase"])
     assert (code, "reachable" in said) == (0, True), said
