@@ -156,14 +156,15 @@ def test_in_a_ci_job(broker: Broker, person: str, tmp_path: Path) -> None:
     (code,) = re.findall(r"^  (\S+)$", said, re.MULTILINE)
     runner = {name: v for name, v in Laptop(tmp_path).environment.items() if not name.startswith("PERCALL")}
     runner |= {"BROKER_URL": broker.url, "JOB_ID": person, "HOSTNAME": "runner-7", "TMPDIR": str(tmp_path)}
+    folder = tmp_path / "ci"
     once, before, in_the_job, after = (
-        block.replace("/var/lib/ci", str(tmp_path)).replace("github", "keyed") for block in blocks("ci", "sh")
+        block.replace("/var/lib/ci", str(folder)).replace("github", "keyed") for block in blocks("ci", "sh")
     )
     shell(once, {**runner, "CODE": code})
     automation = {
         **runner,
-        "PERCALL_HOME": str(tmp_path / "percall"),
-        "PERCALL_PASSPHRASE_FILE": str(tmp_path / "passphrase"),
+        "PERCALL_HOME": str(folder / "percall"),
+        "PERCALL_PASSPHRASE_FILE": str(folder / "passphrase"),
     }
     handed = shell(before, automation).strip()
     where = shell(f'{in_the_job}\necho "$PERCALL_HOME"', {**runner, "PERCALL_INVITE": handed}).splitlines()[-1]
