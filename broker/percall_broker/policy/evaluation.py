@@ -236,8 +236,8 @@ def _of_arguments(arguments: bytes) -> list[Entity]:
             pending += [(f"{path}/{_escaped(name)}", member) for name, member in value.items()]
         elif isinstance(value, list):
             pending += [(f"{path}/{index}", item) for index, item in enumerate(value)]
-            if all(isinstance(item, (str, bool, int, float)) for item in value):
-                lists[path] = [_text(item) for item in value]
+            # Whatever else is in it: else one null beside them would hide the others from a policy that forbids one.
+            lists[path] = [_text(item) for item in value]
         elif value is not None:
             texts[path] = _text(value)
             if type(value) in {int, float}:
@@ -261,7 +261,10 @@ def _decimal(value: float) -> Entity:
     return {"__extn": {"fn": "decimal", "arg": f"{rounded:f}"}}
 
 
-def _text(value: str | float) -> str:
+def _text(value: Any) -> str:
+    """A plain value as a policy compares it; what is none, by its brackets alone."""
+    if isinstance(value, (dict, list)):
+        value = type(value)()
     return value if isinstance(value, str) else json.dumps(value)
 
 

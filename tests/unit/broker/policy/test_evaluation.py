@@ -152,6 +152,15 @@ def test_a_decimal_is_to_four_places_and_nothing_else_has_one() -> None:
         assert ask(exact, n=other).effect == "forbid"
 
 
+@pytest.mark.parametrize("beside", [None, {}, {"a": ["prod"]}, [], [["x"]], 1, True, "x"])
+def test_nothing_beside_a_forbidden_member_of_a_list_hides_it_and_nothing_odd_is_an_allowed_one(beside: Any) -> None:
+    holds = 'context.lists.hasTag("l") && context.lists.getTag("l").contains("prod")'
+    assert ask(f"{ALL} forbid(principal, action, resource) when {{ {holds} }};", l=["prod", beside]).effect == "forbid"
+    alone = 'context.lists.hasTag("l") && ["ui", "bug"].containsAll(context.lists.getTag("l"))'
+    assert ask(f"permit(principal, action, resource) when {{ {alone} }};", l=["ui", "bug"]).effect == "permit"
+    assert ask(f"permit(principal, action, resource) when {{ {alone} }};", l=["ui", beside]).effect == "forbid"
+
+
 def test_the_tools_own_annotations_can_be_read_where_they_are_known() -> None:
     policy = (
         "permit(principal, action, resource) when { resource is Tool && resource has readOnly && resource.readOnly };"
