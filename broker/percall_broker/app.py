@@ -47,6 +47,7 @@ from percall_broker.api.session import EnrolmentDoor, InvitationDoor, SessionDoo
 from percall_broker.api.sign_in import SignInDoor, SignInOfferDoor
 from percall_broker.api.tools import ToolsDoor
 from percall_broker.asgi import ClientGone, ErrorAnswers, read_first, signed_request
+from percall_broker.certificate import Certificate
 from percall_broker.compose import open_broker
 from percall_broker.console.door import PATH as PATH_CONSOLE
 from percall_broker.console.door import ConsoleDoor
@@ -67,7 +68,7 @@ from percall_broker.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     import uvicorn
 
@@ -310,7 +311,11 @@ async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
             doors = build(broker, upstreams, host_names(public_url, at, origin_of(public_url)), proxies, token)
             config = server.config(doors.public, settings)
             probes.opened(doors.watching)
-            async with chores.at_work({"cut streams": partial(_cut_streams, broker)}):
+            config.load()
+            doing: dict[str, Callable[[], Awaitable[None]]] = {"cut streams": partial(_cut_streams, broker)}
+            if config.ssl and settings.tls_cert and settings.tls_key:
+                doing["certificate"] = Certificate(config.ssl, settings.tls_cert, settings.tls_key).keep
+            async with chores.at_work(doing):
                 await _Server(config, broker, lambda: ready(public_url)).serve([listener])
 
 
