@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from playwright.sync_api import expect
 
 from harness.chromium import MISSING, PROGRAM, Window, chromium, window
 from harness.processes import Broker, Laptop, command
@@ -258,6 +259,32 @@ def test_what_is_new_takes_neither_the_focus_nor_what_is_open_nor_a_click_under_
     opened.page.get_by_text("The tool answered.").wait_for()
     assert opened.page.evaluate("document.activeElement.textContent") == "Details"
     opened.page.get_by_text("device key").wait_for()
+
+
+def test_the_brake_is_shown_on_every_open_page_as_it_is(broker: Broker, ada: SigningLaptop, opened: Window) -> None:
+    """And its button does what it says, whoever pulls it meanwhile; a reason that is typed stays until then."""
+    opened.page.goto(console(opened, "health"))
+    reason = opened.page.get_by_label("Why")
+    reason.fill("a drill")
+    changes = opened.page.locator("tbody")
+    before = changes.inner_text()
+    broker.administrator.administer("server", "suspend", "keyed")
+    broker.administrator.administer("server", "resume", "keyed")
+    expect(changes).not_to_have_text(before, use_inner_text=True)
+    assert reason.input_value() == "a drill"
+    opened.page.get_by_role("button", name="Freeze everything").click()
+    words = opened.page.get_by_role("dialog")
+    words.get_by_text("Every call of everybody is refused").wait_for()
+    broker.administrator.administer("freeze", "--all", "--reason", "elsewhere")
+    opened.page.get_by_role("alert").get_by_text("elsewhere").wait_for()
+    opened.page.get_by_text("Lift the brake").wait_for()
+    words.get_by_role("button").last.click()
+    opened.page.get_by_role("status").get_by_text("This changed since the page was loaded").wait_for()
+    opened.troubles.clear()  # the browser lists the 409
+    opened.page.goto(console(opened, "people"))
+    opened.page.get_by_role("alert").get_by_text("elsewhere").wait_for()
+    ada.administer("POST", "/v1/admin/freezes/lift", {"kind": "all", "name": ""})
+    opened.page.get_by_role("alert").wait_for(state="detached")
 
 
 @pytest.mark.usefixtures("asking")

@@ -31,7 +31,7 @@ from percall_broker.strangers import Strangers
 if TYPE_CHECKING:
     from pathlib import Path
 
-READING = ("", "figures", "calls", "calls/rows", "passkeys", "events")
+READING = ("", "figures", "calls", "calls/rows", "passkeys", "events", "brake")
 POSTS = (
     "sign-in/link",
     "sign-in/passkey/ask",
@@ -125,6 +125,7 @@ def test_who_is_no_administrator_sees_and_changes_nothing_of_others(served: Serv
         "health/status",
     ):
         assert theirs.get(path).status == 403
+    assert theirs.get("brake").status == 200, "whether their own calls are refused"
     _, grant = served.enrol()
     for subject in (grant, invite["grant"]):
         assert theirs.change("grant.suspend", subject, shown(served, subject)).code == "grant.administrator"

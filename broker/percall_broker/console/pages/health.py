@@ -1,6 +1,8 @@
-"""Whether this broker can do its work, what is open, and the brake."""
+"""Whether this broker can do its work, what is open, and the brake, whose banner is on every page."""
 
 # No postponed annotations here: FastAPI reads them.
+from typing import Any
+
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
@@ -16,22 +18,25 @@ def router(pages: Pages) -> APIRouter:
     routes = APIRouter()
     broker = pages.broker
 
+    async def found() -> dict[str, Any]:
+        status = await broker.status.show()
+        changes = await broker.administration.record.changes(0, 0, MOST_CHANGES)
+        return {"status": status, "brake": shown_brake(status["freezes"]), "changes": changes}
+
     @routes.get("/health")
     async def show(request: Request) -> Response:
         session = await pages.session(request)
-        status = await broker.status.show()
-        return await pages.page(
-            request,
-            session,
-            "health.html",
-            status=status,
-            brake=shown_brake(status["freezes"]),
-            changes=await broker.administration.record.changes(0, 0, MOST_CHANGES),
-        )
+        return await pages.page(request, session, "health.html", **await found())
 
     @routes.get("/health/status")
     async def part(request: Request) -> Response:
         await pages.session(request)
-        return HTMLResponse(rendering.page("part_health.html", status=await broker.status.show()))
+        return HTMLResponse(rendering.page("part_health.html", **await found()))
+
+    @routes.get("/brake")
+    async def banner(request: Request) -> Response:
+        await pages.anybody(request)
+        freezes = await broker.administration.freezes.listed()
+        return HTMLResponse(rendering.page("part_brake.html", freezes=freezes))
 
     return routes
