@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING
 
@@ -194,6 +195,21 @@ def test_calls_appear_as_they_happen_and_nothing_in_them_runs(broker: Broker, op
     for path in ("", f"people/{person}", "servers", "health"):
         opened.page.goto(console(opened, path))
         assert opened.page.locator("img, main script").count() == 0
+
+
+@pytest.mark.usefixtures("asking")
+def test_what_waits_is_looked_at_anew_as_time_passes(broker: Broker, opened: Window, person: str) -> None:
+    """Nothing tells that a question has expired: it would stay somebody's to answer."""
+    laptop, _ = granted(broker, person, "*")
+    approval = laptop.call("keyed", "create_item", {"note": person})["approval"]["id"]
+    opened.page.clock.install()
+    for path, parts in (("approvals", ("rows", "count")), (f"approvals/{approval}", (f"{approval}/state", "count"))):
+        opened.page.goto(console(opened, path))
+        opened.page.wait_for_load_state("networkidle")
+        with contextlib.ExitStack() as looks:
+            for part in parts:
+                looks.enter_context(opened.page.expect_response(f"**/approvals/{part}?*live"))
+            opened.page.clock.fast_forward(20_000)
 
 
 def seen(one: Window, state: str) -> None:

@@ -282,6 +282,7 @@
 
   const SHORTEST_PAUSE_MS = 1000;
   const LONGEST_PAUSE_MS = 30_000;
+  const EXPIRED_MS = 20_000;
 
   // Only while the page is seen: a browser has few connections to one host, and pages behind others would take them all.
   function listen() {
@@ -291,8 +292,11 @@
     let stream = null;
     let pause = SHORTEST_PAUSE_MS;
     let again = 0;
+    let passing = 0;
 
     function open() {
+      // That a question has expired nothing tells but time.
+      passing = setInterval(() => tell("approvals"), EXPIRED_MS);
       // With the mark of the page as it was loaded: what happened since is told, whether it was told before or not.
       stream = new EventSource(`/console/events?live&since=${document.getElementById("main").dataset.mark}`);
       for (const name of ["calls", "approvals", "changes"]) stream.addEventListener(name, () => tell(name));
@@ -315,6 +319,7 @@
 
     function close() {
       clearTimeout(again);
+      clearInterval(passing);
       stream?.close();
       stream = null;
     }
