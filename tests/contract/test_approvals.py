@@ -51,7 +51,7 @@ async def test_of_two_hundred_calls_on_one_approval_one_is_recorded(leads: Store
     assert sum(one is not None for one in came) == 1
     assert await state(leads, "ap") == "used"
     filters = {"person": "", "agent": "", "server": "", "tool": "", "since_ms": 0, "until_ms": 0, "limit": 1000}
-    filters |= {"device": "", "of_key": 0, "secret_owner": "", "secret_version": 0, "now": 900}
+    filters |= {"device": "", "before": 0, "of_key": 0, "secret_owner": "", "secret_version": 0, "now": 900}
     rows = await leads.fetch("list_calls", grant_id="g", decision="permit", **filters)
     assert [(row["approval"], row["approver"]) for row in rows] == [("ap", "lea")]
 

@@ -19,7 +19,7 @@ from percall_broker.store.sqlite import connect
 pytestmark = pytest.mark.anyio
 ALL = {
     "person": "", "grant_id": "", "device": "", "agent": "", "server": "", "tool": "", "decision": "", "since_ms": 0,
-    "until_ms": 0, "limit": 1000, "of_key": 0, "secret_owner": "", "secret_version": 0, "now": 0,
+    "until_ms": 0, "before": 0, "limit": 1000, "of_key": 0, "secret_owner": "", "secret_version": 0, "now": 0,
 }  # fmt: skip
 
 
@@ -367,11 +367,22 @@ async def test_filters_narrow_the_list(store: Store) -> None:
         ({"since_ms": 1500}, ["no"]),
         ({"until_ms": 1500}, ["yes"]),
         ({"limit": 1}, ["no"]),
+        ({"before": 2}, ["yes"]),
         ({"server": "github", "agent": "default", "grant_id": "g"}, ["no", "yes"]),
     ):
         assert [row["call"] for row in await store.fetch("list_calls", **ALL | narrowed)] == expected
     assert [row["kind"] for row in await store.fetch("show_call", call="yes")] == ["call"]
     assert [row["seq"] for row in await store.fetch("list_log", after=0, limit=1)] == [1]
+
+
+async def test_pages_of_calls_hold_each_call_once_also_those_of_one_instant(store: Store) -> None:
+    await store.append(*(call(f"c{i}") for i in range(5)))
+    found: list[str] = []
+    before = 0
+    while page := await store.fetch("list_calls", **ALL | {"before": before, "limit": 2}):
+        found += [row["call"] for row in page]
+        before = page[-1]["seq"]
+    assert found == ["c4", "c3", "c2", "c1", "c0"]
 
 
 async def test_a_closed_store_says_so(store: Store) -> None:

@@ -34,8 +34,8 @@ def router(pages: Pages) -> APIRouter:
         given = {name: value for name, value in asked.items() if value}
         older = ""
         if len(rows) > _ROWS:
-            older = urlencode({**given, "before": rows[_ROWS - 1]["time_ms"]})
-        newest = not filters.until_ms
+            older = urlencode({**given, "before": rows[_ROWS - 1]["seq"]})
+        newest = not filters.before
         return {
             "rows": rows[:_ROWS],
             "asked": asked,
@@ -93,7 +93,7 @@ def _filters(query: Mapping[str, str]) -> tuple[Filters, dict[str, str]]:
     seconds = _SECONDS[_one_of(_SECONDS, "since", asked["since"])]
     before = query.get("before") or "0"
     if not (before.isascii() and before.isdecimal() and len(before) < 16):  # noqa: PLR2004
-        raise InvalidInput("calls.before", "'before' is a moment in milliseconds.")
+        raise InvalidInput("calls.before", f"No call can be filtered by before={before}.")
     filters = Filters(
         person=asked["person"],
         agent=asked["agent"],
@@ -102,7 +102,7 @@ def _filters(query: Mapping[str, str]) -> tuple[Filters, dict[str, str]]:
         grant_id=asked["grant"],
         decision=_one_of(_DECISIONS, "decision", asked["decision"]),
         since_ms=int((time.time() - seconds) * 1000) if seconds else 0,
-        until_ms=int(before),
+        before=int(before),
         limit=_ROWS + 1,
     )
     return filters, asked

@@ -26,7 +26,7 @@ class Filters:
     """Which calls to list; empty and 0 filter nothing. Times are in milliseconds, `device` is a key's thumbprint.
 
     `secret_version` is one of the server's shared key, or of the key of its `secret_owner`; with an owner alone, all of
-    theirs.
+    theirs. A page has `limit` rows; the next one begins `before` the last row's `seq`.
     """
 
     person: str = ""
@@ -41,6 +41,7 @@ class Filters:
     secret_owner: str = ""
     secret_version: int = 0
     device: str = ""
+    before: int = 0
 
 
 class Record:
@@ -55,8 +56,9 @@ class Record:
         return [call_row(row) for row in await self._listed(filters)]
 
     async def calls_with_approvals(self, filters: Filters) -> list[Row]:
-        """The same, each with the `approval_state` of its approval; empty without one, and where it is long over."""
-        return [{**call_row(row), "approval_state": row["approval_state"]} for row in await self._listed(filters)]
+        """The same, each with its `seq` and its approval's `approval_state`; empty without one, or once long over."""
+        more = ("seq", "approval_state")
+        return [{**call_row(row), **{name: row[name] for name in more}} for row in await self._listed(filters)]
 
     async def _listed(self, filters: Filters) -> list[Row]:
         parameters = {name: getattr(filters, name) for name in Filters.__dataclass_fields__}

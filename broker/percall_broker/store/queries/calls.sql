@@ -208,8 +208,9 @@ INSERT INTO proofs (jti, expires_at) VALUES (:jti, :expires_at) ON CONFLICT DO N
 -- name: forget_proofs(now)
 DELETE FROM proofs WHERE expires_at < :now
 
--- name: list_calls(person, grant_id, device, agent, server, tool, decision, since_ms, until_ms, limit, of_key, secret_owner, secret_version, now)
--- Long reading. Calls with their outcomes, newest first; an empty string, or 0, filters nothing.
+-- name: list_calls(person, grant_id, device, agent, server, tool, decision, since_ms, until_ms, before, limit, of_key, secret_owner, secret_version, now)
+-- Long reading. Calls with their outcomes, newest first; an empty string, or 0, filters nothing. The next page begins
+-- `before` the last row's seq: calls of one instant have one time, and clocks of replicas differ.
 -- of_key 1: only those whose requests carried this key, and requests with it that belong to no call. Then an empty
 -- secret_owner means the shared key, and secret_version 0 any version.
 WITH uses AS (
@@ -232,7 +233,7 @@ WHERE ((:of_key = 0 AND c.kind = 'call')
   AND (:device = '' OR c.device = :device)
   AND (:agent = '' OR c.agent = :agent) AND (:server = '' OR c.server = :server)
   AND (:tool = '' OR c.tool = :tool) AND (:decision = '' OR c.decision = :decision)
-  AND c.time_ms >= :since_ms AND (:until_ms = 0 OR c.time_ms < :until_ms)
+  AND c.time_ms >= :since_ms AND (:until_ms = 0 OR c.time_ms < :until_ms) AND (:before = 0 OR c.seq < :before)
 ORDER BY c.seq DESC LIMIT :limit
 
 -- name: last_seq()
