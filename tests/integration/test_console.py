@@ -402,13 +402,24 @@ def test_pages_of_calls_hold_each_call_once(served: Served, browser: ConsoleBrow
         assert second == made[1::-1]
 
 
-@pytest.mark.parametrize("query", ["since=bogus", "decision=maybe", "before=yesterday"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "calls?since=bogus",
+        "calls?decision=maybe",
+        "calls?before=yesterday",
+        "approvals?state=maybe",
+        "approvals?before=yesterday",
+        "approvals?state=all&before=-1",
+    ],
+)
 def test_a_filter_that_nobody_understands_is_refused_and_not_ignored(browser: ConsoleBrowser, query: str) -> None:
-    name, _, value = query.partition("=")
-    for path in ("calls", "calls/rows"):
-        answer = browser.get(f"{path}?{query}")
+    path, _, asked = query.partition("?")
+    name, _, value = asked.rpartition("&")[2].partition("=")
+    for of_it in (path, f"{path}/rows"):
+        answer = browser.get(f"{of_it}?{asked}")
         assert answer.status == 400
-        assert f"calls.{name}" in answer.body.decode()
+        assert f"{'request' if name == 'before' else path}.{name}" in answer.body.decode()
         assert value in answer.body.decode()
 
 

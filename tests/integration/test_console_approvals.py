@@ -158,6 +158,18 @@ def test_what_became_of_a_call_that_was_asked_about_is_told_where_it_is_listed(
         assert f"</svg>{words}</span>" in cell
 
 
+def test_a_page_of_earlier_questions_stays_what_it_is(ruled: Served, lead: ConsoleBrowser) -> None:
+    """The newest look anew by themselves: in their place would stand the newest again."""
+    approval = asked(agent(ruled), title="earlier")
+    newest, earlier = lead.text("approvals?state=all"), lead.text("approvals?state=all&before=999999999")
+    assert approval in newest
+    assert approval in earlier
+    for live in ('hx-get="/console/approvals/rows', "data-live"):
+        assert live in newest
+        assert live not in earlier
+    assert 'href="/console/approvals?state=all">Back to the newest' in earlier
+
+
 def test_only_who_is_asked_sees_a_question_and_answers_it(ruled: Served, lead: ConsoleBrowser) -> None:
     laptop = agent(ruled)
     approval = asked(laptop, title="private")

@@ -16,6 +16,8 @@ from percall_broker.model.errors import Forbidden, InvalidInput
 from percall_broker.pipeline.approvals.inbox import Filters
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fastapi import Request
 
     from percall_broker.compose import Broker
@@ -61,6 +63,14 @@ class Pages:
         frame = {"session": session, "has_passkey": bool(passkeys), "freezes": freezes}
         frame |= {"waiting": await self.waiting(session), "mark": request.state.mark}
         return HTMLResponse(rendering.page(name, **frame, **context))
+
+
+def place(query: Mapping[str, str]) -> int:
+    """Before which row a page of earlier ones begins; 0: it is the newest. Raises InvalidInput."""
+    before = query.get("before") or "0"
+    if not (before.isascii() and before.isdecimal() and len(before) < 16):  # noqa: PLR2004
+        raise InvalidInput("request.before", f"No page begins with before={before}.", "Begin with the newest.")
+    return int(before)
 
 
 async def form(request: Request) -> dict[str, str]:

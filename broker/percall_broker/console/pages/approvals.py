@@ -11,7 +11,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
 from percall_broker.console import rendering, story
-from percall_broker.console.asking import Pages
+from percall_broker.console.asking import Pages, place
+from percall_broker.model.errors import InvalidInput
 from percall_broker.model.marking import visible
 from percall_broker.pipeline.approvals.answers import MOST_SECONDS
 from percall_broker.pipeline.approvals.inbox import STATES, Filters
@@ -28,19 +29,17 @@ def router(pages: Pages) -> APIRouter:
 
     async def listed(request: Request, session: Session) -> dict[str, Any]:
         query = request.query_params
-        state = query.get("state", "")
-        before = query.get("before", "")
-        filters = Filters(
-            state=state if state in STATES else "pending" if state != "all" else "",
-            before=int(before) if before.isascii() and before.isdecimal() and len(before) < 16 else 0,  # noqa: PLR2004
-            limit=_ROWS + 1,
-        )
+        state = query.get("state") or "pending"
+        if state not in {*STATES, "all"}:  # ignored, it would pass for one that every question is in
+            words = ", ".join((*STATES, "all"))
+            raise InvalidInput("approvals.state", f"No approval is in the state {state}.", f"There are: {words}.")
+        filters = Filters(state="" if state == "all" else state, before=place(query), limit=_ROWS + 1)
         by = session.asking()
         rows = await inbox.listed(by, filters)
         own = {row["approval"] for row in await inbox.listed(by, Filters(state="pending", mine=True, limit=500))}
         told = [{**row, "is_mine": row["approval"] in own} for row in rows[:_ROWS]]
         older = told[-1]["seq"] if len(rows) > _ROWS else 0
-        return {"rows": told, "state": filters.state or "all", "older": older}
+        return {"rows": told, "state": state, "older": older, "newest": not filters.before}
 
     @routes.get("/approvals")
     async def show(request: Request) -> Response:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
 from percall_broker.console import rendering, story
-from percall_broker.console.asking import Pages
+from percall_broker.console.asking import Pages, place
 from percall_broker.model.errors import InvalidInput, NotFound
 from percall_broker.pipeline.administration.record import Filters
 from percall_broker.pipeline.console.sessions import Session
@@ -91,9 +91,6 @@ def _filters(query: Mapping[str, str]) -> tuple[Filters, dict[str, str]]:
     names = ("person", "agent", "server", "tool", "grant", "decision", "since")
     asked = {name: query.get(name, "") for name in names}
     seconds = _SECONDS[_one_of(_SECONDS, "since", asked["since"])]
-    before = query.get("before") or "0"
-    if not (before.isascii() and before.isdecimal() and len(before) < 16):  # noqa: PLR2004
-        raise InvalidInput("calls.before", f"No call can be filtered by before={before}.")
     filters = Filters(
         person=asked["person"],
         agent=asked["agent"],
@@ -102,7 +99,7 @@ def _filters(query: Mapping[str, str]) -> tuple[Filters, dict[str, str]]:
         grant_id=asked["grant"],
         decision=_one_of(_DECISIONS, "decision", asked["decision"]),
         since_ms=int((time.time() - seconds) * 1000) if seconds else 0,
-        before=int(before),
+        before=place(query),
         limit=_ROWS + 1,
     )
     return filters, asked
