@@ -212,6 +212,22 @@ def test_what_waits_is_looked_at_anew_as_time_passes(broker: Broker, opened: Win
             opened.page.clock.fast_forward(20_000)
 
 
+def test_filters_apply_when_they_are_all_chosen_and_going_back_shows_those_that_applied(opened: Window) -> None:
+    """With a page at each arrow key, nobody would get past the first choice by keyboard."""
+    opened.page.goto(console(opened, "calls"))
+    decision, tool = opened.page.get_by_label("Decision"), opened.page.get_by_label("Tool")
+    decision.focus()
+    for _ in range(3):
+        opened.page.keyboard.press("ArrowDown")
+    tool.fill("get_item")
+    tool.press("Enter")
+    opened.page.wait_for_url("**/calls?*tool=get_item*decision=forbid*")
+    assert decision.input_value() == "forbid"
+    opened.page.go_back()
+    opened.page.get_by_role("link", name="Clear").wait_for(state="detached")
+    assert (decision.input_value(), tool.input_value()) == ("", "")
+
+
 def seen(one: Window, state: str) -> None:
     """As when another tab comes before this one, or goes."""
     one.page.evaluate(

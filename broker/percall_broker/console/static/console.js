@@ -273,11 +273,6 @@
     }
   });
 
-  // A choice in a row of filters applies at once; a text when it is done.
-  document.addEventListener("change", (event) => {
-    if (event.target.form?.hasAttribute("data-filters")) event.target.form.requestSubmit();
-  });
-
   // --- what is new ---
 
   const SHORTEST_PAUSE_MS = 1000;
