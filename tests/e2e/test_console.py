@@ -89,6 +89,21 @@ def asking(broker: Broker, ada: SigningLaptop) -> None:
     broker.administrator.administer("policy", "apply", str(rules))
 
 
+def lost(route: Route) -> None:
+    route.fetch()
+    route.abort("connectionreset")
+
+
+def of_a_proxy(route: Route) -> None:
+    route.fetch()
+    route.fulfill(status=504, content_type="text/html", body="<h1>504 Gateway Time-out</h1>")
+
+
+def of_a_proxy_in_json(route: Route) -> None:
+    route.fetch()
+    route.fulfill(status=200, content_type="application/json", body="{}")
+
+
 def confirm(one: Window, button: str) -> None:
     """Presses it, and says yes to what it says."""
     one.page.get_by_role("button", name=button).click()
@@ -226,6 +241,26 @@ def test_filters_apply_when_they_are_all_chosen_and_going_back_shows_those_that_
     opened.page.go_back()
     opened.page.get_by_role("link", name="Clear").wait_for(state="detached")
     assert (decision.input_value(), tool.input_value()) == ("", "")
+
+
+@pytest.mark.parametrize("answer", [lost, of_a_proxy])
+def test_a_form_that_nobody_answers_says_so_and_one_that_is_pressed_twice_asks_once(
+    broker: Broker, opened: Window, person: str, answer: Callable[[Route], None]
+) -> None:
+    laptop, _ = granted(broker, person, "*")
+    call = laptop.call("keyed", "get_item")["call"]
+    opened.page.goto(console(opened, f"calls/{call}"))
+    opened.page.route("**/arguments", answer, times=1)
+    button = opened.page.get_by_role("button", name="Show the arguments")
+    button.click()
+    opened.page.get_by_role("status").get_by_text("The broker does not answer").wait_for()
+    assert opened.page.get_by_text("Gateway").count() == 0, "what a proxy says is none of the page"
+    asked: list[str] = []
+    opened.page.on("request", lambda request: asked.append(request.url))
+    button.dblclick()
+    opened.page.get_by_text("That you read them is recorded").wait_for()
+    assert len([url for url in asked if url.endswith("/arguments")]) == 1
+    opened.troubles.clear()  # the browser lists what it had no answer to
 
 
 def seen(one: Window, state: str) -> None:
@@ -420,21 +455,6 @@ def test_a_page_that_is_out_of_date_changes_nothing_and_loads_anew_by_the_same_k
     opened.page.get_by_role("button", name="Resume").first.wait_for()
     assert broker.rows("person", "show", person)[0]["state"] == "suspended"
     assert broker.rows("grant", "show", grant)[0]["own_state"] == "active"
-
-
-def lost(route: Route) -> None:
-    route.fetch()
-    route.abort("connectionreset")
-
-
-def of_a_proxy(route: Route) -> None:
-    route.fetch()
-    route.fulfill(status=504, content_type="text/html", body="<h1>504 Gateway Time-out</h1>")
-
-
-def of_a_proxy_in_json(route: Route) -> None:
-    route.fetch()
-    route.fulfill(status=200, content_type="application/json", body="{}")
 
 
 @pytest.mark.parametrize("answer", [lost, of_a_proxy, of_a_proxy_in_json])

@@ -111,6 +111,15 @@
     return "This did not work. Nothing was changed.";
   }
 
+  // htmx itself says nothing of it. What a part that looks anew by itself misses, its lamp shows.
+  for (const failure of ["htmx:error", "htmx:response:error"]) {
+    document.addEventListener(failure, (event) => {
+      const status = event.detail.ctx?.response?.status ?? 0;
+      if (!event.target.matches?.("form") || (status && status < 500)) return;
+      notice("The broker does not answer, or cannot do this now. Try again in a moment.", "bad");
+    });
+  }
+
   // --- passkeys ---
 
   async function asserted(options) {
