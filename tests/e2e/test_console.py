@@ -416,6 +416,12 @@ def test_no_page_is_wider_than_its_screen_whatever_people_and_tools_are_called(
         for path in paths:
             one.page.goto(console(opened, path))
             assert one.page.evaluate("document.documentElement.scrollWidth") == width, path
+            for page in one.page.get_by_role("navigation", name="Pages").get_by_role("link").all():
+                box = page.bounding_box()
+                assert box is not None, path
+                assert box["x"] + box["width"] <= width, (path, page.inner_text())
+            assert one.page.get_by_role("button", name="Sign out").count() == 1
+            assert one.page.get_by_role("link", name="ada can change things").count() == 1
             for control in one.page.locator("main :is(button, select, input, textarea):visible").all():
                 box = control.bounding_box()
                 assert box is not None, path
