@@ -264,6 +264,27 @@ def test_a_form_that_nobody_answers_says_so_and_one_that_is_pressed_twice_asks_o
     opened.troubles.clear()  # the browser lists what it had no answer to
 
 
+def test_a_form_that_is_pressed_before_the_script_is_there_says_so_and_signing_out_needs_none(
+    broker: Broker, browser: Browser, opened: Window, person: str
+) -> None:
+    _, grant = granted(broker, person, "get_*")
+    with window(browser, java_script_enabled=False) as one:
+        one.context.add_cookies([{**cookie} for cookie in opened.context.cookies()])  # type: ignore[typeddict-item]
+        one.page.goto(console(opened, f"people/{person}"))
+        assert "allow scripts of this address" in one.page.content()
+        one.page.get_by_role("button", name="Revoke the grant of default").click()
+        one.page.get_by_text("script had not been loaded yet").wait_for()
+        assert broker.rows("grant", "show", grant)[0]["state"] == "active"
+        one.page.goto(console(opened, "people"))
+        one.page.get_by_role("button", name="Sign out").click()
+        one.page.get_by_role("heading", name="Sign in").wait_for()
+        assert one.page.url == console(opened, "sign-in")
+        one.page.goto(console(opened, "people"))
+        one.page.get_by_role("heading", name="Sign in").wait_for()
+    opened.page.goto("about:blank")  # her session is over here, too
+    opened.troubles.clear()
+
+
 def seen(one: Window, state: str) -> None:
     """As when another tab comes before this one, or goes."""
     one.page.evaluate(

@@ -355,7 +355,7 @@ def test_each_answer_carries_the_headers(browser: ConsoleBrowser, path: str) -> 
     assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
     assert answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["referrer-policy"] == "same-origin"
     if not path.startswith("static/"):
         assert answer.headers["cache-control"] == "no-store"
 

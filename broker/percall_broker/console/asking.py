@@ -94,6 +94,12 @@ async def form(request: Request) -> dict[str, str]:
 
 async def message(request: Request) -> dict[str, Any]:
     """A JSON object. Raises InvalidInput."""
+    if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        raise InvalidInput(
+            "console.script",
+            "The page's script had not been loaded yet, and without it nothing is changed.",
+            "Go back and press again.",
+        )
     try:
         found = wire.strict_json(await request.body())
     except WireError as error:

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from percall import wire
 from percall_broker.console import rendering, security
@@ -17,7 +17,8 @@ from percall_broker.model.errors import InvalidInput
 from percall_broker.pipeline.console.presence import Change
 from percall_broker.pipeline.console.sessions import LONGEST_SECONDS, Opened
 
-_BACK = "/console/sign-in/back"
+_SIGN_IN = "/console/sign-in"
+_BACK = _SIGN_IN + "/back"
 _FLOW, _FLOW_SECONDS = "-flow", 600
 
 
@@ -63,7 +64,10 @@ def router(pages: Pages) -> APIRouter:
     @routes.post("/sign-out")
     async def leave(request: Request) -> Response:
         await console.sessions.close(security.token_of(dict(request.scope), origin))
-        return told({"next": "/console/sign-in"}, {"set-cookie": security.cookie(origin, "", 0)})
+        forget = {"set-cookie": security.cookie(origin, "", 0)}
+        if "application/json" in request.headers.get("accept", ""):
+            return told({"next": _SIGN_IN}, forget)
+        return RedirectResponse(_SIGN_IN, 303, forget)  # without the script
 
     routes.include_router(_provider_router(pages))
     return routes
