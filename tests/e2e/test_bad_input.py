@@ -220,6 +220,24 @@ def test_a_frame_that_two_parsers_could_read_differently_goes_nowhere(
     assert len(upstream.seen) == before
 
 
+def test_a_call_of_too_many_or_too_deep_arguments_fails_at_once_and_not_at_its_clients_own_deadline(
+    broker: Broker, upstream: Upstream, person: str
+) -> None:
+    laptop = broker.enrol(person, "keyed")
+    before = len(upstream.seen)
+    deep: list[object] = []
+    for _ in range(70):
+        deep = [deep]
+    with laptop.client("keyed") as client:
+        client.initialize()
+        refused = [
+            client.request("tools/call", {"name": "get_item", "arguments": {"a": value}})["error"]
+            for value in (deep, [0] * 260_000, "\ud83d")
+        ]
+    assert [error["data"]["code"] for error in refused] == ["frame.nesting", "frame.values", "frame.surrogate"]
+    assert len(upstream.seen) == before
+
+
 @pytest.mark.parametrize("identifier", ["null", "1.0", "true"])
 def test_a_gated_method_is_gated_whatever_its_id(broker: Broker, identifier: str, upstream: Upstream) -> None:
     laptop = broker.enrol("id" + identifier.replace(".", ""), "keyed")

@@ -86,9 +86,9 @@ def error_line(request_id: Any, code: int, refusal: wire.Refusal) -> bytes:
     return _line({"id": known_id, "error": {"code": code, "message": f"Percall: {refusal}", "data": data}})
 
 
-def bad_frame(error: FrameError) -> bytes:
+def bad_frame(error: FrameError, request_id: str | int | None = None) -> bytes:
     """The line that answers a frame which is refused before anything else looks at it."""
-    return error_line(None, frames.error_code(error), of_error(error))
+    return error_line(request_id, frames.error_code(error), of_error(error))
 
 
 def cancelled(request_id: Any, reason: str) -> bytes:

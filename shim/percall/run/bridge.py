@@ -113,8 +113,8 @@ class Bridge:
 
     # --- From the client ----------------------------------------------------------------------------------------------
 
-    def from_client(self, line: bytes | None) -> None:
-        """A line that the client sent; None stands for one that was too long."""
+    def from_client(self, line: bytes) -> None:
+        """A line that the client sent."""
         if self._session.holds(line):
             return
         read = intake.read(line, self._shim.client.write)

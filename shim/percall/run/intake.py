@@ -12,23 +12,25 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def read(line: bytes | None, answer: Callable[[bytes], None]) -> tuple[dict[str, Any], bytes] | None:
+def read(line: bytes, answer: Callable[[bytes], None]) -> tuple[dict[str, Any], bytes] | None:
     """The frame on a client's line, and the line without its end; None for a blank line and for one that is refused.
 
-    A `line` of None stands for one that was too long. What is refused is answered.
+    What is refused is answered.
     """
-    if line is None:
-        too_long = FrameError("frame.long", f"A frame is longer than {wire.MAX_FRAME_BYTES} bytes.")
-        answer(refusals.bad_frame(too_long))
-        return None
     line = line.removesuffix(b"\r")
     if not line or line.isspace():
         return None
     try:
         return frames.client_frame(line), line
     except FrameError as error:
-        answer(refusals.bad_frame(error))
+        answer(refusals.bad_frame(error, frames.id_of_refused(error, line, line)))
         return None
+
+
+def too_long(head: bytes, tail: bytes) -> bytes:
+    """The answer to a line that was too long, from `head` to `tail`."""
+    error = FrameError("frame.long", f"A frame is longer than {wire.MAX_FRAME_BYTES} bytes.")
+    return refusals.bad_frame(error, frames.id_of_refused(error, head, tail))
 
 
 def repeated_id(frame: dict[str, Any]) -> bytes:

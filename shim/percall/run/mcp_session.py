@@ -48,7 +48,7 @@ _DIFFERS = wire.Refusal(
 class McpSession:
     """The session. `go_on` takes each line that was held. `held_bytes`: how many bytes those have."""
 
-    def __init__(self, door: Door, go_on: Callable[[bytes | None], None]) -> None:
+    def __init__(self, door: Door, go_on: Callable[[bytes], None]) -> None:
         self.held_bytes = 0
         self._door = door
         self._go_on = go_on
@@ -57,7 +57,7 @@ class McpSession:
         self._id = ""
         self._version = ""
         self._is_promised = False  # we have answered `initialize`, since there was no server
-        self._held: deque[bytes | None] = deque()
+        self._held: deque[bytes] = deque()
         self._waiting: list[Waiting] = []
         self._errand: Fetch | None = None
         self._standing = Standing(door, self.ended)
@@ -90,12 +90,12 @@ class McpSession:
         headers = [("mcp-session-id", self._id)] if self._id else []
         return [*headers, ("mcp-protocol-version", http_headers.encoded(self._version))] if self._version else headers
 
-    def holds(self, line: bytes | None) -> bool:
+    def holds(self, line: bytes) -> bool:
         """Whether a line has to wait until the next state, which it then does."""
         if self._state not in _BETWEEN:
             return False
         self._held.append(line)
-        self.held_bytes += len(line or b"")
+        self.held_bytes += len(line)
         return True
 
     def when_open(self, opened: Callable[[], None], failed: Callable[[wire.Refusal], None]) -> None:

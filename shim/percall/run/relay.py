@@ -44,7 +44,7 @@ class Relay:
         self._opening: dict[str, Any] | None = None
         self._opened_here = False
         self._replay_id = ""
-        self._held: list[bytes | None] = []
+        self._held: list[bytes] = []
         self._has_dropped = False
 
     def connect(self, *, calls: Calls, client: Writer, known: KnownTools) -> None:
@@ -65,15 +65,15 @@ class Relay:
     @property
     def held_bytes(self) -> int:
         """How much of the client's waits for that."""
-        return sum(len(line) for line in self._held if line is not None)
+        return sum(map(len, self._held))
 
     def to_child(self, line: bytes) -> None:
         """Pass a line on to the child."""
         if self._child is not None:
             self._child.write(line + b"\n")
 
-    def from_client(self, line: bytes | None) -> None:
-        """A line that the client sent; None stands for one that was too long."""
+    def from_client(self, line: bytes) -> None:
+        """A line that the client sent."""
         if self._replay_id:
             self._held.append(line)
             return

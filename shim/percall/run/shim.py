@@ -12,6 +12,7 @@ from functools import partial
 from percall import home, system, wire
 from percall.errors import PercallError, UsageError
 from percall.rpc import frames, refusals
+from percall.run import intake
 from percall.run.approvals import Approvals
 from percall.run.broker import Broker
 from percall.run.calls import ENDED
@@ -46,8 +47,8 @@ if TYPE_CHECKING:
         def begin(self) -> None:
             """Be ready for the client's first line."""
 
-        def from_client(self, line: bytes | None) -> None:
-            """A line of the client's; None stands for one that was too long."""
+        def from_client(self, line: bytes) -> None:
+            """A line of the client's."""
 
         def granted(self, granted: wire.GrantedServer | None) -> None:
             """What the grant names of it now."""
@@ -149,7 +150,10 @@ class Shim:
         except OSError:
             data = b""
         for line in self._lines.feed(data) if data else self._lines.feed_eof():
-            self._server.from_client(line)
+            if line is None:
+                self.client.write(intake.too_long(self._lines.dropped_head, self._lines.dropped_tail))
+            else:
+                self._server.from_client(line)
         if not data:
             self._client_closed()
         elif self._server.is_behind:

@@ -84,8 +84,8 @@ class Spawned:
         if self._child is not None:
             self._attach(self._child)
 
-    def from_client(self, line: bytes | None) -> None:
-        """A line that the client sent; None stands for one that was too long."""
+    def from_client(self, line: bytes) -> None:
+        """A line that the client sent."""
         self._relay.from_client(line)
 
     def granted(self, granted: wire.GrantedServer | None) -> None:

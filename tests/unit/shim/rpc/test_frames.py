@@ -224,3 +224,28 @@ def test_a_request_s_own_traceparent_counts_before_the_environment_s(monkeypatch
     assert trace.parent({"params": []}) == other
     monkeypatch.setenv("TRACEPARENT", "x\r\nHost: evil")
     assert trace.parent({}) is None
+
+
+@pytest.mark.parametrize(
+    ("head", "tail", "frame_id"),
+    [
+        (b'{"jsonrpc":"2.0","id":"7","method":"tools/call","params":[[', b"]]}", "7"),
+        (b'{"method":"tools/call","params":{"id":5,', b'"id":5},"jsonrpc":"2.0","id":7}\r', 7),
+        (b'{ "jsonrpc" : "2.0" , "method":"tools/call", "id":-7, "params":{', b"}}", -7),
+        (b'{"params":{"id":5,', b'}, "method":"x", "id":7 }', 7),
+        (b'{"id":7,"method":"x","params":{', b'},"id":7}', 7),
+        (b'{"id":7,"method":"x","params":{', b'},"id":8}', None),
+        (b'{"id":7,"result":{"method":"x",', b"}}", None),
+        (b'{"result":{', b'},"jsonrpc":"2.0","id":7}', None),
+        (b'{"method":"x","params":{"id":5,', b'"id":5}}', None),
+        (b'{"id":"a\\u0062","method":"x","params":{', b"}}", None),
+        (b'{"x":[\r{"id":7,"method":"x","params":{', b"}}\r]}", None),
+    ],
+)
+def test_a_refused_request_is_answered_under_the_id_that_stands_at_its_ends(
+    head: bytes, tail: bytes, frame_id: object
+) -> None:
+    for code in ("frame.long", "frame.nesting", "frame.number", "frame.return", "frame.surrogate", "frame.values"):
+        assert frames.id_of_refused(FrameError(code, ""), head, tail) == frame_id
+    for code in ("frame.batch", "frame.case", "frame.duplicate", "frame.syntax", "frame.utf8"):
+        assert frames.id_of_refused(FrameError(code, ""), head, tail) is None

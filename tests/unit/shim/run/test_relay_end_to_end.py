@@ -119,6 +119,14 @@ def test_a_bad_frame_is_answered_and_goes_nowhere(laptop: Laptop, broker: SmallB
     assert len(broker.calls) == 1
 
 
+@pytest.mark.parametrize("argument", [b"NaN", b'"' + b"x" * (16 * 1024 * 1024) + b'"'], ids=["number", "long"])
+def test_a_call_whose_frame_is_refused_is_answered_under_its_own_id(laptop: Laptop, argument: bytes) -> None:
+    with laptop.client() as client:
+        client.initialize()
+        client.send_bytes(b'{"jsonrpc":"2.0","id":"x-1","method":"tools/call","params":{"a":%s}}' % argument)
+        assert client.receive("x-1")["error"]["code"] == -32600
+
+
 def test_lists_show_what_the_grant_names_and_are_private(laptop: Laptop) -> None:
     with laptop.client() as client:
         result = client.request("tools/list")["result"]
