@@ -83,7 +83,6 @@ class Broker:
 
     public_url: str
     store: Store
-    vault: Vault
     lookup: Lookup
     nonces: Nonces
     signed: Signed
@@ -129,9 +128,17 @@ async def open_broker(settings: Settings, public_url: str, metrics: Metrics) -> 
             "poll": broker.changes.poll,
             "listen": broker.changes.listen,
             "sweep": partial(_sweep, broker),
-            "look ahead": partial(_look_ahead, broker),
             "webhooks": broker.webhooks.run,
         }
+        # What ends soon is announced, what is long over forgotten: each by itself, so that none waits for another.
+        regular: dict[str, Callable[[float], Awaitable[None]]] = {
+            "expiries": broker.expiries.announce,
+            "events": broker.webhooks.purge,
+            "tasks": broker.tasks.forget,
+            "approvals": broker.approvals.forget,
+            "arguments": partial(_erase, broker),
+        }
+        running |= {name: partial(_now_and_then, name, work) for name, work in regular.items()}
         try:
             async with chores.at_work(running):
                 yield broker
@@ -203,7 +210,6 @@ async def compose(
     return Broker(
         public_url=public_url,
         store=store,
-        vault=vault,
         lookup=lookup,
         nonces=nonces,
         signed=signed,
@@ -328,17 +334,16 @@ async def _sweep(broker: Broker) -> None:
         await asyncio.sleep(SWEEP_SECONDS)
 
 
-async def _look_ahead(broker: Broker) -> None:
-    """What will expire is announced; what is over for long is forgotten, and arguments as the settings say."""
+async def _now_and_then(name: str, work: Callable[[float], Awaitable[None]]) -> None:
+    """Does something from time to time; a store that cannot be asked is asked again the next time."""
     while True:
-        now = time.time()
         try:
-            await broker.expiries.announce(now)
-            await broker.webhooks.purge(now)
-            await broker.tasks.forget(now)
-            await broker.approvals.forget(now)
-            if erased := await broker.retention.erase(now):
-                log.info("arguments erased", calls=erased)
+            await work(time.time())
         except Unavailable as error:
-            log.warning("looking ahead failed", code=error.code)
+            log.warning("not done", chore=name, code=error.code)
         await asyncio.sleep(EXPIRIES_SECONDS)
+
+
+async def _erase(broker: Broker, now: float) -> None:
+    if erased := await broker.retention.erase(now):
+        log.info("arguments erased", calls=erased)
