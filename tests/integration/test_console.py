@@ -545,6 +545,11 @@ def test_people_servers_policies_and_health_are_shown(served: Served, browser: C
     assert "ships with Percall" in browser.text("policies")
     assert "permit" in browser.text("policies/0")
     assert "store, schema and keys hold" in browser.text("health")
+    served.change(grant, "suspend")
+    latest = browser.text("health").partition("Latest changes")[2]
+    assert f"person {person} · grant {grant}" in latest
+    served.administrator.administer("POST", f"/v1/admin/people/{person}/suspend")
+    assert f"person {person}<" in browser.text("health").partition("Latest changes")[2]
     for path in ("people/nobody", "servers/none", "policies/99"):
         assert browser.get(path).status == 404
 

@@ -152,6 +152,7 @@ def test_what_became_of_a_call_that_was_asked_about_is_told_where_it_is_listed(
         words = "allowed" if state == "used" else state
         (head,) = re.findall(r"<h1.*?<section", admin.text(f"calls/{page}"), re.DOTALL)
         assert f"</svg>{words}</span>" in head
+        assert f'<a href="/console/approvals/{approval}">its approval</a>' in head
         (cell,) = re.findall(
             rf'<a href="/console/approvals/{approval}">(.*?)</a>', admin.text("calls?decision=ask"), re.DOTALL
         )

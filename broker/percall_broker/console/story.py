@@ -36,12 +36,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """The call's own row, and all steps in order. `outcome` is empty while the call is open."""
+    """The call's own row, and all steps in order. `outcome` is empty while the call is open; `approval` names what it
+    waits, or waited, for.
+    """
 
     call: dict[str, Any]
     steps: tuple[Step, ...]
     outcome: str
     duration_ms: int
+    approval: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,8 @@ def of(entries: Sequence[dict[str, Any]], approval_state: str = "") -> Story:
     outcomes = [entry for entry in entries if entry["kind"] == "outcome"]
     ended = {"forbid": "refused", "ask": became(approval_state) or "asked"}.get(str(first.get("decision")), "")
     outcome = outcomes[0]["outcome"] if outcomes else ended
-    return Story(first, steps, outcome, outcomes[0]["duration_ms"] if outcomes else 0)
+    approval = str(first.get("waits_for", "")) if approval_state else ""  # one that is long over has no page
+    return Story(first, steps, outcome, outcomes[0]["duration_ms"] if outcomes else 0, approval)
 
 
 def became(approval_state: str) -> str:

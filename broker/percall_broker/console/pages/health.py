@@ -20,7 +20,9 @@ def router(pages: Pages) -> APIRouter:
 
     async def found() -> dict[str, Any]:
         status = await broker.status.show()
-        changes = await broker.administration.record.changes(0, 0, MOST_CHANGES)
+        rows = await broker.administration.record.changes(0, 0, MOST_CHANGES)
+        whose = {row["grant"]: row["person"] for row in await broker.administration.grants.listed()}
+        changes = [{**row, "about": _about(row["details"], whose)} for row in rows]
         return {"status": status, "brake": shown_brake(status["freezes"]), "changes": changes}
 
     @routes.get("/health")
@@ -40,3 +42,13 @@ def router(pages: Pages) -> APIRouter:
         return HTMLResponse(rendering.page("part_brake.html", freezes=freezes))
 
     return routes
+
+
+def _about(details: dict[str, Any], whose: dict[str, str]) -> str:
+    """What a change was made to: its details that are a text, or several. A grant's id says nothing to people."""
+    more = {"person": whose[details["grant"]]} if details.get("grant") in whose else {}
+    texts = {
+        name: ", ".join(map(str, value)) if isinstance(value, list) else value
+        for name, value in (more | details).items()
+    }
+    return " · ".join(f"{name} {value}" for name, value in texts.items() if isinstance(value, str) and value)
