@@ -606,10 +606,18 @@ def test_every_action_goes_through_the_administrations_own_functions(served: Ser
 def test_what_cannot_be_taken_back_is_said_in_words_before_its_passkey(served: Served, browser: ConsoleBrowser) -> None:
     invite = served.invite()
     assert SigningLaptop.enrolled(served.url, invite["invite"]).token
-    paths = ("people", f"people/{invite['person']}", "people/ada", "passkeys", "servers", "servers/keyed", "health")
+    paths = (f"people/{invite['person']}", "passkeys", "servers", "servers/keyed", "health")
     forms = re.findall(
         r"<form ([^>]*data-change[^>]*)>\s*<input[^>]* value=\"([^\"]*)\"", "".join(map(browser.text, paths))
     )
+    # Of oneself, what would be taken back is: by whom else?
+    own, others = browser.text("people/ada"), browser.text("people")
+    for page in (own, others):
+        ((said, subject),) = re.findall(
+            r'data-confirm="(That is you[^"]*)">\s*<input[^>]*value="person.suspend"><input[^>]*value="(\w+)"', page
+        )
+        assert subject == "ada"
+        assert "another administrator has to resume you" in said
     words = {action: "data-confirm" in attributes for attributes, action in forms}
     final = {"person.remove", "grant.revoke", "device.revoke", "passkey.remove", "brake.freeze"}
     assert {action for action, said in words.items() if said} == final
