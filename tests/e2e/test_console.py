@@ -285,6 +285,22 @@ def test_a_form_that_is_pressed_before_the_script_is_there_says_so_and_signing_o
     opened.troubles.clear()
 
 
+def test_letters_that_run_the_other_way_reorder_nothing_beside_them(
+    broker: Broker, opened: Window, person: str
+) -> None:
+    """Such letters are text like any other, and marked nowhere; around a neutral sign they would turn what follows."""
+    laptop, _ = granted(broker, person, "*")
+    call = laptop.call("keyed", "שלום - 1")["call"]
+    for path, at in ((f"calls?person={person}", "td.tool"), (f"calls/{call}", "h1.tool")):
+        opened.page.goto(console(opened, path))
+        name, server = opened.page.locator(f"{at} bdi"), opened.page.locator(f"{at} small")
+        name.get_by_text("שלום - 1").wait_for()
+        left, right = server.bounding_box(), name.bounding_box()
+        assert left is not None
+        assert right is not None
+        assert left["x"] + left["width"] <= right["x"] + 1
+
+
 def seen(one: Window, state: str) -> None:
     """As when another tab comes before this one, or goes."""
     one.page.evaluate(
