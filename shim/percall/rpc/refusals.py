@@ -20,7 +20,7 @@ REFUSED = -31000
 _METHOD_NOT_FOUND = -32601
 _REMOVED = frozenset({"resources/subscribe", "resources/unsubscribe"})
 """Gated methods that the 2026-07-28 revision no longer has: refused in its own words."""
-_LAST = frozenset({"child.ended", "child.silent", "shim.ended"})
+_LAST = frozenset({"child.closed", "child.ended", "child.silent", "shim.ended"})
 """Refusals after which we end ourselves."""
 SAMPLING_REFUSED = wire.Refusal(
     "server.sampling",

@@ -25,6 +25,7 @@ CHILD_ENDED = 7
 _GRACE_SECONDS = 1.5
 _KILL_SECONDS = 0.5
 _LAST_WORDS_SECONDS = 0.2
+_CLOSED_SECONDS = 1.0
 _OPENING_SECONDS = 30.0
 
 
@@ -153,7 +154,7 @@ class Spawned:
         self._child = child
         self._out_ended = False
         self._lines = frames.LineReader(wire.MAX_FRAME_BYTES)
-        self._in = Writer(loop, child.stdin, lambda: None, lambda: None)
+        self._in = Writer(loop, child.stdin, lambda: self._closed(child), lambda: None)
         self._relay.resume(self._in)
         if self._relay.is_opening:
             loop.later(_OPENING_SECONDS, lambda: self._opened(child))
@@ -162,10 +163,11 @@ class Spawned:
         loop.later(0.0, self._changed)  # it may have ended before we listened for that
 
     def _ready(self, _events: int) -> None:
-        if self._child is None:
+        child = self._child
+        if child is None:
             return
         try:
-            data = system.read(self._child.stdout, READ_BYTES)
+            data = system.read(child.stdout, READ_BYTES)
         except BlockingIOError:
             return
         for line in self._lines.feed(data) if data else self._lines.feed_eof():
@@ -175,11 +177,12 @@ class Spawned:
         self._shim.connect()
         if not data:
             self._out_ended = True
-            self._shim.loop.unwatch(self._child.stdout)
+            self._shim.loop.unwatch(child.stdout)
+            self._closed(child)
             self._changed()
         elif self._shim.client.waiting > ENOUGH_WAITING:
             self._stdout_paused = True
-            self._shim.loop.unwatch(self._child.stdout)
+            self._shim.loop.unwatch(child.stdout)
 
     def _stderr_ready(self, _events: int) -> None:
         if self._child is None:
@@ -213,6 +216,16 @@ class Spawned:
             return
         how = f"exit code {child.status}" if (child.status or 0) >= 0 else f"signal {-(child.status or 0)}"
         self._give_up("child.ended", f"The server {self._name!r} ended by itself ({how}).")
+
+    def _closed(self, child: Child) -> None:
+        """The child's input or output is closed: mostly because it ends, which is told in a moment."""
+
+        def look() -> None:
+            if self._child is child and not self._is_stopping:
+                self._drop()
+                self._give_up("child.closed", f"The server {self._name!r} closed its input or output, and runs on.")
+
+        self._shim.loop.later(_CLOSED_SECONDS, look)
 
     def _opened(self, child: Child) -> None:
         """A child that was started anew has had its time to open the session that the client has."""

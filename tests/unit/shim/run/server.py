@@ -71,6 +71,13 @@ def call(identifier, name, arguments):
         return text(json.dumps(dict(os.environ)))
     if name == "grandchild":
         return text(str(subprocess.Popen(["/bin/sleep", "600"]).pid))
+    if name == "closed_output":
+        os.close(1)
+        time.sleep(600)
+    if name == "closed_input":
+        write({"jsonrpc": "2.0", "id": identifier, "result": text(name)})
+        os.close(0)
+        time.sleep(600)
     if name == "deaf":
         time.sleep(600)
     if name == "slow":

@@ -312,6 +312,19 @@ def test_a_child_that_dies_answers_its_call_and_ends_the_shim(laptop: Laptop, br
     assert [s["outcome"] for s in broker.settled] == ["unknown"]
 
 
+def test_a_child_that_closes_its_output_or_its_input_and_runs_on_is_given_up(
+    laptop: Laptop, broker: SmallBroker
+) -> None:
+    for tool, calls in (("closed_output", 1), ("closed_input", 2)):
+        with laptop.client() as client:
+            client.initialize()
+            if calls == 2:
+                assert client.call_text(tool) == tool
+            assert "[child.closed]" in client.call(tool)["content"][0]["text"]
+            assert client.process.wait(10) == 7
+    assert [settled["outcome"] for settled in broker.settled] == ["unknown", "done", "unknown"]
+
+
 @pytest.mark.parametrize("method", ["initialize", "ping"])
 def test_no_session_opens_with_a_child_that_died_before_it(laptop: Laptop, method: str) -> None:
     laptop.with_entry(command=("/bin/sh", "-c", "read line; exit 3"))
