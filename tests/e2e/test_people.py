@@ -74,6 +74,8 @@ def test_a_person_is_invited_joins_a_group_and_leaves_without_a_second_invite(
     assert "to answer approvals, none is needed" in say(broker, "person", "invite", f"{person}-lead")
     joined = say(broker, "group", "add", f"g-{person}", person)
     assert f"{person} has no device yet. If no invite of theirs is open: percall-broker person invite" in joined
+    (granted,) = [line for line in say(broker, "group", "show", f"g-{person}").splitlines() if "keyed: get_*" in line]
+    assert "1 hour" in granted
     laptop = Laptop(tmp_path / "laptop")
     said = laptop.login(broker.url, invite["invite"]).stdout
     assert f"server {second}" in said, "what waited came with the login"

@@ -219,8 +219,9 @@ def test_an_old_store_is_served_only_after_an_explicit_migration_with_a_backup(t
     done = broker("migrate", environment=environment)
     assert "0002" in done.stdout
     (backup,) = (home / "backups").iterdir()
-    checked = broker("backup", "check", str(backup), "--json", environment=environment)
-    assert json.loads(checked.stdout)["migrations"] == ["0001_initial"]
+    checked = json.loads(broker("backup", "check", str(backup), "--json", environment=environment).stdout)
+    assert checked["migrations"] == ["0001_initial"]
+    assert list(checked["rows"]) == sorted(checked["rows"])
     assert "Nothing to do" in broker("migrate", environment=environment).stdout
     served = Served(tmp_path, environment=environment)
     served.start()

@@ -15,11 +15,11 @@ from percall import wire
 from percall_broker.api.admin.forms import Form
 from percall_broker.asgi import signed_request
 from percall_broker.model.errors import InvalidInput
-from percall_broker.model.records import Identity
+from percall_broker.model.records import APPROVAL_STATES, Identity
 from percall_broker.model.standing import barred, require
 from percall_broker.pipeline.approvals import Approvals
 from percall_broker.pipeline.approvals.answers import Answer
-from percall_broker.pipeline.approvals.inbox import MOST_LISTED, STATES, Filters
+from percall_broker.pipeline.approvals.inbox import MOST_LISTED, Filters
 from percall_broker.pipeline.signed import Signed
 from percall_broker.store.protocol import Statement
 
@@ -69,8 +69,8 @@ def _routes(approvals: Approvals, looks: Any, answers: Any) -> APIRouter:
         before: Annotated[int, Query(ge=0)] = 0,
         limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 100,
     ) -> list[dict[str, Any]]:
-        if state and state not in STATES:
-            raise InvalidInput("approval.state", f"{state!r} is no state.", f"There are: {', '.join(STATES)}.")
+        if state and state not in APPROVAL_STATES:
+            raise InvalidInput("approval.state", f"{state!r} is no state.", f"There are: {', '.join(APPROVAL_STATES)}.")
         found = Filters(state, kind, person, agent, server, mine, before, limit)
         return await approvals.inbox.listed(by, found)
 

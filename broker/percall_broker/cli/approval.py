@@ -18,6 +18,7 @@ from percall_broker.cli.approvers import people_here, waiting, whose
 from percall_broker.cli.grant import seconds_of
 from percall_broker.cli.options import Json
 from percall_broker.model.marking import visible, visible_lines
+from percall_broker.model.records import APPROVAL_STATES
 
 if TYPE_CHECKING:
     from percall.identity.client import SignedClient
@@ -31,6 +32,8 @@ _SHOWN = (
     "policy_version", "separate", "wanted", "asked_at", "expires_at", "answer", "scope", "varying", "lasting",
     "lasts_until", "call", "used_by", "url", "why_not",
 )  # fmt: skip
+_ANY_STATE = "all"
+_STATES = (*APPROVAL_STATES, _ANY_STATE)
 _WATCH_SECONDS = 1.0
 _MOST_REMEMBERED = 10_000
 _ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}(?:\\u[dD][c-fC-F][0-9a-fA-F]{2})?|.)")
@@ -41,7 +44,7 @@ Agent = Annotated[str | None, typer.Option("--agent", metavar="NAME", help="As t
 @approvals.command("list")
 def list_approvals(
     state: Annotated[
-        str, typer.Option(help="pending, allowed, used, denied, ended or expired; all: any.", metavar="STATE")
+        str, typer.Option(help=f"{', '.join(APPROVAL_STATES)}; all: any of them.", metavar="STATE")
     ] = "pending",
     everybody: Annotated[
         bool, typer.Option("--all", help="Not only what you may answer: whatever you may see.")
@@ -56,9 +59,10 @@ def list_approvals(
     as_json: Json = False,
 ) -> None:
     """What waits for your answer, newest first."""
-    any_state = state == "all"
+    if state not in _STATES:
+        raise UsageError("approval.state", f"{state!r} is no state.", f"There are: {', '.join(_STATES)}.")
     query = {
-        "state": "" if any_state else state,
+        "state": "" if state == _ANY_STATE else state,
         "mine": str(not everybody and state == "pending").lower(),
         "person": person,
         "server": server,

@@ -64,7 +64,7 @@ def check(
     with Archive(file) as archive:
         if not without_keys:
             asyncio.run(_authentic(archive))
-        rows = {table.name: sum(1 for _ in found) for table, found in archive.tables()}
+        rows = dict(sorted((table.name, sum(1 for _ in found)) for table, found in archive.tables()))
         described = _described(archive.header) | {"authentic": None if without_keys else True, "rows": rows}
     held = ", ".join(f"{count} {name}" for name, count in rows.items() if count)
     proven = "whole" if without_keys else "whole, and as it was made"

@@ -22,11 +22,11 @@ _COLUMNS = ("grant", "person", "agent", "device", "state", "expires_at", "server
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
-def seconds_of(duration: str) -> int:
-    """The seconds of `30d`, `12h`, `15m` or `90s`. Raises UsageError."""
+def seconds_of(duration: str, also: str = "") -> int:
+    """The seconds of `30d`, `12h`, `15m` or `90s`. Raises UsageError, which names these and what may be said `also`."""
     found = re.fullmatch(r"([1-9]\d{0,5})([smhdw])", duration)
     if not found:
-        raise UsageError("cli.duration", f"{duration!r} is not a duration.", "Write 30d, 12h, 15m or 90s.")
+        raise UsageError("cli.duration", f"{duration!r} is not a duration.", f"Write 30d, 12h, 15m or 90s{also}.")
     return int(found[1]) * _UNITS[found[2]]
 
 

@@ -9,7 +9,7 @@ import typer
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
 from percall_broker.cli.options import Json
-from percall_broker.model.counting import counted
+from percall_broker.model.counting import counted, lasting
 
 groups = typer.Typer(help="People who are granted the same, each by a grant of their own.", no_args_is_help=True)
 
@@ -37,8 +37,12 @@ def show(name: Name, as_json: Json = False) -> None:
     columns: tuple[str, ...] = ("person", "state", "has_device", "joined_at")
     output.lines(row["members"], as_json=False, columns=columns, empty="No members.")
     output.write("")
-    columns = ("group_grant", "agent", "servers", "expires_seconds", "created_by")
-    output.lines(row["grants"], as_json=False, columns=columns, empty="Nothing is granted to it.")
+    columns = ("group_grant", "agent", "servers", "lasts", "created_by")
+    grants = [
+        {**one, "lasts": lasting(one["expires_seconds"]) if one["expires_seconds"] else "for ever"}
+        for one in row["grants"]
+    ]
+    output.lines(grants, as_json=False, columns=columns, empty="Nothing is granted to it.")
 
 
 @groups.command()

@@ -111,6 +111,8 @@ def list_calls(
     as_json: Json = False,
 ) -> None:
     """Calls with their outcomes, newest first. Of a key, also the requests that belong to no call."""
+    if as_csv and as_json:
+        raise UsageError("cli.form", "Calls are printed as CSV or as JSON.", "Say --csv or --json, not both.")
     if decision not in {"", "permit", "ask", "forbid"}:
         raise UsageError("cli.decision", f"{decision!r} is no decision.", "Write permit, ask or forbid.")
     key_server, version = _version_of(secret_version)

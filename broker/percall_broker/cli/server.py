@@ -241,7 +241,7 @@ def key_end(
     as_json: Json = False,
 ) -> None:
     """Say when the key in use ends at its issuer. You are told before. Nothing stops it here."""
-    ends = 0 if duration == "never" else _end(duration)
+    ends = 0 if duration == "never" else int(time.time()) + seconds_of(duration, "; or never")
     with administrator() as client:
         row = client.json("PUT", under("servers", name, "key", "end"), value={"expires_at": ends})
     until = output.when(ends)

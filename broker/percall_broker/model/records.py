@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 AREAS = ("people", "grants", "servers", "secrets", "policies", "webhooks")
 """What an automation may be allowed to change. `servers` decides where keys go, so it is as strong as `secrets`."""
+APPROVAL_STATES = ("pending", "allowed", "used", "denied", "ended", "expired")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import platform
 import re
 import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -72,6 +73,8 @@ def login(
     to pick up grants that wait for you, also for further agents on this device.
     """
     agent = None if agent is None else _agent_name(agent)
+    if ca_file and not Path(ca_file).exists():
+        raise UsageError("login.ca_file", f"There is no file {ca_file}.", "Give a PEM file to --ca-file.")
     broker = enrolment.broker_url(url)
     came: list[enrolment.Enrolment] = []
     if invite == _STANDARD_INPUT:

@@ -14,8 +14,9 @@ from percall_broker.console import rendering, story
 from percall_broker.console.asking import Pages, place
 from percall_broker.model.errors import InvalidInput
 from percall_broker.model.marking import visible
+from percall_broker.model.records import APPROVAL_STATES
 from percall_broker.pipeline.approvals.answers import MOST_SECONDS
-from percall_broker.pipeline.approvals.inbox import STATES, Filters
+from percall_broker.pipeline.approvals.inbox import Filters
 from percall_broker.pipeline.console.actions import VARYING, shown_approval
 from percall_broker.pipeline.console.sessions import Session
 
@@ -30,8 +31,8 @@ def router(pages: Pages) -> APIRouter:
     async def listed(request: Request, session: Session) -> dict[str, Any]:
         query = request.query_params
         state = query.get("state") or "pending"
-        if state not in {*STATES, "all"}:  # ignored, it would pass for one that every question is in
-            words = ", ".join((*STATES, "all"))
+        if state not in {*APPROVAL_STATES, "all"}:  # ignored, it would pass for one that every question is in
+            words = ", ".join((*APPROVAL_STATES, "all"))
             raise InvalidInput("approvals.state", f"No approval is in the state {state}.", f"There are: {words}.")
         filters = Filters(state="" if state == "all" else state, before=place(query), limit=_ROWS + 1)
         by = session.asking()

@@ -24,12 +24,11 @@ if TYPE_CHECKING:
     from percall_broker.store.protocol import Row
 
 MOST_LISTED = 500
-STATES = ("pending", "allowed", "used", "denied", "ended", "expired")
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which to list; empty and 0 filter nothing. `state` is one of STATES, `kind` call or grant.
+    """Which to list; empty and 0 filter nothing. `state` is one of APPROVAL_STATES, `kind` call or grant.
 
     `mine`: only those that whoever looks may answer now. A page has `limit` rows, the newest first; the next one begins
     `before` the last row's `seq`.

@@ -6,6 +6,7 @@ import io
 import json
 import time
 from contextlib import redirect_stdout
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -13,8 +14,13 @@ from hypothesis import strategies as st
 
 from percall.errors import UsageError
 from percall_broker.cli import output
+from percall_broker.cli.approval import list_approvals
 from percall_broker.cli.grant import seconds_of
-from percall_broker.cli.log import milliseconds_of
+from percall_broker.cli.log import list_calls, milliseconds_of
+from percall_broker.cli.server import key_end
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROWS = [
     {"server": "github", "title": "GitHub", "created_at": 0, "hosts": []},
@@ -112,3 +118,17 @@ def test_a_moment_is_iso_8601_in_utc_or_so_long_ago() -> None:
     with pytest.raises(UsageError, match="'yesterday' is no time") as caught:
         milliseconds_of("yesterday")
     assert "ISO 8601" in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("command", "next_step"),
+    [
+        (lambda: key_end("github", "2026-12-12"), "Write 30d, 12h, 15m or 90s; or never."),
+        (lambda: list_approvals("nope"), "There are: pending, allowed, used, denied, ended, expired, all."),
+        (lambda: list_calls(as_csv=True, as_json=True), "Say --csv or --json, not both."),
+    ],
+)
+def test_what_an_option_cannot_be_is_answered_with_all_that_it_can(command: Callable[[], None], next_step: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        command()
+    assert refused.value.next_step == next_step

@@ -249,11 +249,13 @@ def test_a_broker_under_a_private_authority_needs_the_ca_file_once(tmp_path: Pat
 
 
 def test_a_file_that_is_no_certificate_is_named(tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").write_text("not a certificate")
-    refused = Laptop(tmp_path / "l").run(
-        "login", "https://127.0.0.1:9", "--invite", "x", "--ca-file", str(tmp_path / "ca.pem"), check=False
-    )
-    assert (refused.returncode, "login.ca_file" in refused.stderr) == (2, True)
+    file = tmp_path / "ca.pem"
+    login = ("login", "https://127.0.0.1:9", "--invite", "x", "--ca-file", str(file))
+    refused = Laptop(tmp_path / "l").run(*login, check=False)
+    assert (refused.returncode, f"There is no file {file}. [login.ca_file]" in refused.stderr) == (2, True)
+    file.write_text("not a certificate")
+    refused = Laptop(tmp_path / "l").run(*login, check=False)
+    assert (refused.returncode, f"{file} holds no certificates. [login.ca_file]" in refused.stderr) == (2, True)
 
 
 def test_at_a_terminal_the_passphrase_is_asked_for_twice_and_not_shown(broker: Broker, tmp_path: Path) -> None:
