@@ -25,7 +25,7 @@ def objection(pattern: str) -> str:
     if not _AROUND.fullmatch(around):
         return "it is of ASCII letters, digits and marks that no shell reads"
     if sum(sizes) < MIN_RANDOM_CHARACTERS:
-        return f"it needs at least {MIN_RANDOM_CHARACTERS} random characters, to be unguessed"
+        return f"it must hold {{random:N}}, with N of {MIN_RANDOM_CHARACTERS} or more in all, to be unguessed"
     if len(around) + sum(sizes) > MAX_CHARACTERS:
         return f"it has {MAX_CHARACTERS} characters at most"
     return ""
