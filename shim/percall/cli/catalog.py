@@ -95,7 +95,7 @@ def _tell(offers: list[_Offer], stand: list[Standing]) -> None:
             unseen.setdefault((one.login.broker, str(one.error)), set()).add(one.login.agent)
     for (broker, error), agents in unseen.items():
         whose = f"agent{'' if len(agents) == 1 else 's'} {', '.join(sorted(agents))}"
-        output.say(f"{broker}, {whose}: as last seen, for {error}")
+        output.say(f"{broker}, {whose}: as last seen. {error}")
     if not offers:
         output.say("You may use no server yet. Ask your administrator for a grant.")
         return
