@@ -98,7 +98,7 @@ def test_at_a_terminal_a_person_chooses_among_what_the_package_names(tmp_path: P
         "from percall_broker.cli.recipe import _chosen; import sys; "
         "sys.stdout.write(_chosen('Which?', ('A_KEY', 'B_KEY'), none=True) + '|')"
     )
-    for typed, chosen in (("2", "B_KEY"), ("", "A_KEY"), ("0", ""), ("C_KEY", "C_KEY"), ("9", "")):
+    for typed, chosen in (("2", "B_KEY"), ("", "A_KEY"), ("0", ""), ("C_KEY", "C_KEY")):
         said, code = at_a_terminal(sys.executable, ["-c", script], {"PATH": "/usr/bin:/bin"}, [typed])
         assert code == 0
         assert said.rstrip().endswith(f"{chosen}|"), said
