@@ -301,6 +301,21 @@ def test_letters_that_run_the_other_way_reorder_nothing_beside_them(
         assert left["x"] + left["width"] <= right["x"] + 1
 
 
+def test_the_ring_around_what_has_the_focus_is_seen_whole(broker: Broker, opened: Window, person: str) -> None:
+    """Also in what scrolls, which cuts off what is outside of it."""
+    granted(broker, person, "*")[0].call("keyed", "get_item")
+    for path, within in ((f"calls?person={person}", ".table td a"), ("policies", ".file summary")):
+        opened.page.goto(console(opened, path))
+        opened.page.locator(within).first.focus()
+        opened.page.keyboard.press("Shift")  # what the keyboard has focused has a ring
+        assert opened.page.evaluate(
+            """() => {
+                const { outlineStyle, outlineOffset, outlineWidth } = getComputedStyle(document.activeElement);
+                return outlineStyle !== "none" && parseFloat(outlineOffset) + parseFloat(outlineWidth) <= 0;
+            }"""
+        )
+
+
 def seen(one: Window, state: str) -> None:
     """As when another tab comes before this one, or goes."""
     one.page.evaluate(

@@ -709,12 +709,32 @@ def test_headings_go_down_one_level_at_a_time_and_a_buttons_name_holds_its_words
 def test_small_print_can_be_read_on_every_surface() -> None:
     """4.5 to 1 (WCAG 2.2, 1.4.3), in both schemes."""
     style = rendering.FILES["console.css"][1].decode()
-    for scheme in re.findall(r":root \{(.*?)\}", style, re.DOTALL):
-        colours = {name: _luminance(value) for name, value in re.findall(r"--([\w-]+): #(\w{6});", scheme)}
+    for colours in _schemes(style):
         for words in ("ink", "soft", "faint", "good", "bad", "warn", "accent"):
             for surface in ("paper", "surface", "sunken"):
-                brighter, darker = sorted((colours[words], colours[surface]), reverse=True)
-                assert (brighter + 0.05) / (darker + 0.05) >= 4.5, (words, surface)
+                assert _contrast(colours[words], colours[surface]) >= 4.5, (words, surface)
+
+
+def test_a_fields_edge_can_be_seen_on_every_surface() -> None:
+    """3 to 1 (WCAG 2.2, 1.4.11)."""
+    style = rendering.FILES["console.css"][1].decode()
+    (fields,) = re.findall(r"\ninput, select, textarea \{(.*?)\}", style)
+    assert "border: 1px solid var(--edge);" in fields
+    for colours in _schemes(style):
+        for surface in ("paper", "surface", "sunken"):
+            assert _contrast(colours["edge"], colours[surface]) >= 3, surface
+
+
+def _schemes(style: str) -> list[dict[str, float]]:
+    """Each scheme's colours, as they shine: the light one's and the dark one's."""
+    schemes = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    assert len(schemes) == 2
+    return [{name: _luminance(value) for name, value in re.findall(r"--([\w-]+): #(\w{6});", one)} for one in schemes]
+
+
+def _contrast(one: float, other: float) -> float:
+    brighter, darker = sorted((one, other), reverse=True)
+    return (brighter + 0.05) / (darker + 0.05)
 
 
 def _luminance(colour: str) -> float:
