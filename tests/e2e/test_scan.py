@@ -178,6 +178,16 @@ def test_a_broken_file_is_named_with_its_line_and_the_others_are_still_read(lapt
     assert any(row["server"] == "plain" for row in rows)
 
 
+def test_a_value_that_cannot_be_read_is_named_with_its_file_and_the_others_are_still_read(laptop: Laptop) -> None:
+    put(laptop, ".continue/mcpServers/odd.yaml", "mcpServers:\n  - name: odd\n    since: 2001-13-40\n")
+    put(laptop, ".kiro/settings/mcp.json", json.dumps({"mcpServers": {"gh": SERVER}}))
+    rows = scan(laptop, code=7)
+    odd = next(row for row in rows if row["state"] == "unreadable")
+    assert (odd["client"], odd["error"]["code"]) == ("continue", "config.syntax")
+    assert "odd.yaml cannot be read. A value in it is not YAML." in odd["error"]["message"]
+    assert [row["state"] for row in rows if row.get("server") == "gh"] == ["pasted key"]
+
+
 def test_a_repository_is_read_with_its_history_and_the_clients_backups(laptop: Laptop, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     (repository / "app").mkdir(parents=True)

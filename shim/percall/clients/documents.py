@@ -150,6 +150,8 @@ def _yaml(text: str) -> Any:
         place = getattr(error, "problem_mark", None)
         where = f" (line {place.line + 1})" if place else ""
         raise UsageError("config.syntax", f"It is not YAML{where}.") from None
+    except (AttributeError, LookupError, TypeError, ValueError):  # as the library leaves them, of dates and numbers
+        raise UsageError("config.syntax", "A value in it is not YAML.") from None
 
 
 def _yaml_text(document: Any) -> str:

@@ -30,3 +30,22 @@ def test_what_nests_too_deep_or_grows_too_large_is_told(form: str, text: str) ->
     with pytest.raises(UsageError) as caught:
         documents.read(text, form)
     assert caught.value.code == "config.syntax"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: 2001-13-40",
+        "a: 2001-01-01T99:00:00",
+        "args: [-_, b]",
+        "a: " + "1" * 5000,
+        "a: !!float x",
+        "a: !!bool x",
+        "? - : b",
+        "a: !!set x",
+    ],
+)
+def test_a_value_that_yaml_s_reader_cannot_make_is_told(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        documents.read(text, YAML)
+    assert caught.value.code == "config.syntax"
