@@ -42,5 +42,9 @@ def _without_scheme(value: str) -> str:
 
 
 def _in_url(url: str) -> str:
-    found = {text for name, text in parse_qsl(urlsplit(url).query) if literal_secrets.is_secret(name, text)}
+    try:
+        query = urlsplit(url).query
+    except ValueError:  # half an IPv6 address
+        return ""
+    found = {text for name, text in parse_qsl(query) if literal_secrets.is_secret(name, text)}
     return found.pop() if len(found) == 1 else ""

@@ -35,6 +35,7 @@ def test_one_key_is_one_key_however_it_was_pasted(kind: str, name: str, value: s
     [
         ("header", "Authorization", "Basic dXNlcjpwYXNzd29yZA=="),
         ("url", "", f"https://mcp.example.com/?key={KEY}&token=other-{KEY}"),
+        ("url", "", f"https://[{KEY}"),
         ("args", "", "postgres://app:hunter22@db.example.com/app"),
     ],
 )
