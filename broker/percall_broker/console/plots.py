@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 WIDTH, HEIGHT = 480.0, 150.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 4.0, 10.0, 22.0
@@ -36,10 +37,13 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A plot over time: bars, or lines with their points. Lines are SVG paths by series."""
+    """A plot over time: bars, or lines. Lines are SVG paths by series; `points` those that no line reaches, as
+    (x, y, series).
+    """
 
     bars: tuple[Bar, ...]
     lines: tuple[tuple[str, str], ...]
+    points: tuple[tuple[float, float, str], ...]
     across: tuple[Label, ...]
     up: tuple[Label, ...]
 
@@ -68,7 +72,7 @@ def stacked(start_ms: int, bucket_ms: int, series: Sequence[tuple[str, Sequence[
         words = ", ".join(f"{counts[i]} {name}" for name, counts in series)
         title = f"{_time(start_ms + i * bucket_ms, bucket_ms)}: {words}"
         bars.append(Bar(round(LEFT + i * step + step * 0.14, 2), round(step * 0.72, 2), tuple(pieces), title))
-    return Plot(tuple(bars), (), _across(start_ms, bucket_ms, buckets), _up(end, "{:g}"))
+    return Plot(tuple(bars), (), (), _across(start_ms, bucket_ms, buckets), _up(end, _count))
 
 
 def lines(start_ms: int, bucket_ms: int, series: Sequence[tuple[str, Sequence[float | None]]]) -> Plot:
@@ -76,26 +80,36 @@ def lines(start_ms: int, bucket_ms: int, series: Sequence[tuple[str, Sequence[fl
     buckets = len(series[0][1])
     end = nice(max((value for _, values in series for value in values if value is not None), default=0))
     step = (WIDTH - LEFT - RIGHT) / buckets
-    drawn = []
+    drawn, alone = [], []
     for name, values in series:
-        path, pen_down = [], False
-        for i, value in enumerate(values):
-            if value is None:
-                pen_down = False
-                continue
-            point = f"{LEFT + (i + 0.5) * step:.2f} {_y(value, end):.2f}"
-            path.append(f"{'L' if pen_down else 'M'}{point}" + ("" if pen_down else f"L{point}"))
-            pen_down = True
+        path: list[str] = []
+        for is_known, run in groupby(enumerate(values), key=lambda one: one[1] is not None):
+            points = [(round(LEFT + (i + 0.5) * step, 2), round(_y(value or 0, end), 2)) for i, value in run]
+            if is_known and len(points) == 1:
+                alone.append((*points[0], name))
+            elif is_known:
+                path.append("M" + "L".join(f"{x:.2f} {y:.2f}" for x, y in points))
         drawn.append((name, "".join(path)))
-    return Plot((), tuple(drawn), _across(start_ms, bucket_ms, buckets), _up(end, "{:g} ms"))
+    return Plot((), tuple(drawn), tuple(alone), _across(start_ms, bucket_ms, buckets), _up(end, _duration))
 
 
 def _y(value: float, end: float) -> float:
     return HEIGHT - BOTTOM - value / end * (HEIGHT - TOP - BOTTOM)
 
 
-def _up(end: float, form: str) -> tuple[Label, ...]:
-    return tuple(Label(round(_y(end * part, end), 2), form.format(end * part)) for part in (0, 0.5, 1))
+def _up(end: float, form: Callable[[float], str]) -> tuple[Label, ...]:
+    return tuple(Label(round(_y(end * part, end), 2), form(end * part)) for part in (0, 0.5, 1))
+
+
+def _count(value: float) -> str:
+    for unit, name in ((1_000_000, "M"), (1000, "k")):
+        if value >= unit:
+            return f"{value / unit:g}{name}"
+    return f"{value:g}"
+
+
+def _duration(value: float) -> str:
+    return f"{value:g} ms" if value < 1000 else f"{value / 1000:g} s"  # noqa: PLR2004 - a second
 
 
 def _across(start_ms: int, bucket_ms: int, buckets: int) -> tuple[Label, ...]:
