@@ -301,10 +301,11 @@ def test_letters_that_run_the_other_way_reorder_nothing_beside_them(
         assert left["x"] + left["width"] <= right["x"] + 1
 
 
+@pytest.mark.usefixtures("asking")
 def test_the_ring_around_what_has_the_focus_is_seen_whole(broker: Broker, opened: Window, person: str) -> None:
-    """Also in what scrolls, which cuts off what is outside of it."""
-    granted(broker, person, "*")[0].call("keyed", "get_item")
-    for path, within in ((f"calls?person={person}", ".table td a"), ("policies", ".file summary")):
+    """Also where what scrolls cuts off what is outside of it."""
+    granted(broker, person, "*")[0].call("keyed", "create_item", {"note": person})
+    for path, within in (("approvals", ".question"), ("policies", ".file summary"), ("policies", ".file pre")):
         opened.page.goto(console(opened, path))
         opened.page.locator(within).first.focus()
         opened.page.keyboard.press("Shift")  # what the keyboard has focused has a ring

@@ -51,4 +51,6 @@ def _about(details: dict[str, Any], whose: dict[str, str]) -> str:
         name: ", ".join(map(str, value)) if isinstance(value, list) else value
         for name, value in (more | details).items()
     }
-    return " · ".join(f"{name} {value}" for name, value in texts.items() if isinstance(value, str) and value)
+    return " · ".join(
+        f"{name.replace('_', ' ')} {value}" for name, value in texts.items() if isinstance(value, str) and value
+    )
