@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _ROOT = Path(__file__).parents[2]
 _PACKAGES = (_ROOT / "shim" / "percall", _ROOT / "broker" / "percall_broker")
 FILE = _ROOT / "docs" / "reference" / "errors.md"
-_CODE = re.compile(r"(…|[a-z_]+)\.(…|[a-z_]+)")
+_CODE = re.compile(r"(…|[a-z_]+)\.(…|[a-z_][a-z0-9_]*)")
 _HEAD = """# Error codes
 
 Every error has a stable code, a sentence, and what to do next where something can be done. The code stands in brackets on standard error, as `code` in what `--json` prints, in a refused call's result and in the broker's answers, and as `reason` in the log, in figures and in events. A code keeps its meaning from version to version; its sentence may change. `…` stands for what differs: a name, a file, a number. This page is made from the sources, by `make docs`.

@@ -31,7 +31,6 @@ MORE_TOOLS = b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}'
 
 _ONE_ID = frozenset({"frame.long", "frame.nesting", "frame.number", "frame.return", "frame.surrogate", "frame.values"})
 """The rules which a frame may break and still have one id to all readers."""
-_PLAIN = rb'(-?(?:0|[1-9]\d{0,19})|"[^"\\\x00-\x1f\x80-\xff]*")'
 
 _ENVELOPE = ("jsonrpc", "id", "method", "params", "result", "error")
 _PARAMS = ("name", "arguments", "uri", "ref", "argument", "task", "taskId", "requestId", "_meta", "cursor")
@@ -196,31 +195,26 @@ def _is_number(text: str) -> bool:
 
 
 def id_of_dropped(head: bytes, tail: bytes) -> str | tuple[float] | None:
-    """`id_key` of an answer of which only the ends are here; None where its id stands in neither.
-
-    It stands before all that the server has to say, or after it, and nowhere else: in between, an id is somebody's.
-    """
-    import re  # noqa: PLC0415 - loaded long ago by the dataclasses of `wire`
-
-    own = rb'"id"\s*:\s*' + _PLAIN + rb"\s*"
-    version = rb'"jsonrpc"\s*:\s*"2\.0"\s*'
-    found = re.match(rb"\s*\{\s*(?:" + version + rb",\s*)?" + own + rb",", head) or re.search(
-        rb",\s*" + own + rb"(?:,\s*" + version + rb")?\}\s*$", tail
-    )
-    return id_key(json.loads(found[1])) if found else None
+    """`id_key` of an answer of which only the ends are here, or can be read; None where its id stands in neither."""
+    return id_key(_id_at_the_ends(head, tail, of_request=False))
 
 
 def id_of_refused(error: FrameError, head: bytes, tail: bytes) -> str | int | None:
     """The id of a client's frame that is refused, from `head` to `tail`; None where its readers could differ.
 
-    A request's alone, whose method stands beside its id: what the client answers bears an id of the server's, and the
-    client may wait for an answer under the same.
+    A request's alone: an answer of the client's bears an id of the server's, which may be one of its own as well.
     """
-    if error.code not in _ONE_ID:
-        return None
+    return _id_at_the_ends(head, tail, of_request=True) if error.code in _ONE_ID else None
+
+
+def _id_at_the_ends(head: bytes, tail: bytes, *, of_request: bool) -> str | int | None:
+    """The id of a frame, which names a method if it is a request's.
+
+    It stands before all that the frame has to say, or after it, and nowhere else: in between, an id is somebody's.
+    """
     import re  # noqa: PLC0415 - loaded long ago by the dataclasses of `wire`
 
-    plain = rb'\s*"(id|jsonrpc|method)"\s*:\s*' + _PLAIN + rb"\s*"
+    plain = rb'\s*"(id|jsonrpc|method)"\s*:\s*(-?(?:0|[1-9]\d{0,19})|"[^"\\\x00-\x1f\x80-\xff]*")\s*'
     ends = (
         re.match(rb"\s*\{(?:" + plain + rb",)*", head[:_KEPT_OF_DROPPED]),
         re.search(rb"(?:," + plain + rb")*\}\s*$", tail[-_KEPT_OF_DROPPED:]),
@@ -228,7 +222,7 @@ def id_of_refused(error: FrameError, head: bytes, tail: bytes) -> str | int | No
     members = [member for end in ends if end for member in re.findall(plain, end[0])]
     ids = {value for name, value in members if name == b"id"}
     is_request = any(name == b"method" for name, _ in members)
-    return json.loads(ids.pop()) if is_request and len(ids) == 1 else None
+    return json.loads(ids.pop()) if len(ids) == 1 and is_request is of_request else None
 
 
 def meta(frame: dict[str, Any]) -> dict[str, Any]:

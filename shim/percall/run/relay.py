@@ -26,6 +26,10 @@ _TWO_READINGS = wire.Refusal(
     "The server's answer can be read in more than one way, so it was dropped.",
     "Tell whoever makes the server.",
 )
+_NOT_UTF8 = wire.Refusal(
+    "frame.utf8", "The server's answer is not UTF-8, so it was dropped.", "Tell whoever makes the server."
+)
+_TOO_LONG = wire.Refusal("frame.long", "The server's answer was too long and was dropped.", "Ask for less.")
 
 
 class Relay:
@@ -105,13 +109,15 @@ class Relay:
         """A line that the child sent; None stands for one that was too long, from `head` to `tail`."""
         if line is None:
             self._stderr.say(f"a line of the server's was longer than {wire.MAX_FRAME_BYTES} bytes and was dropped.")
-            self._answer_too_long(frames.id_of_dropped(head, tail))
+            self._answer_dropped(frames.id_of_dropped(head, tail), _TOO_LONG)
             return
         line = line.replace(b"\r", b" ")  # between members, where alone JSON has one; some readers end a line there
         frame = frames.server_frame(line)
         if frame is None:
             if line.strip():
                 self._stderr.copy(b"percall: not a frame, on the server's stdout: " + line[:500] + b"\n")
+            if not _is_utf8(line):
+                self._answer_dropped(frames.id_of_dropped(line, line), _NOT_UTF8)
             return
         if "method" in frame:
             self._from_server(frame, line)
@@ -262,10 +268,17 @@ class Relay:
         changed = gate.filter_list(request["method"], frame.get("result"), self.granted)
         return line + b"\n" if changed is None else wire.dump({**frame, "result": changed}) + b"\n"
 
-    def _answer_too_long(self, key: Any) -> None:
+    def _answer_dropped(self, key: Any, refusal: wire.Refusal) -> None:
         """Answer in the place of what was dropped."""
-        refusal = wire.Refusal("frame.long", "The server's answer was too long and was dropped.", "Ask for less.")
         if self._calls.is_open(key):
             self._calls.answer_instead(key, refusal)
         elif key in self._requests:
             self._client.write(refusals.answer(self._requests.pop(key), refusal))
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

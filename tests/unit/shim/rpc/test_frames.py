@@ -142,6 +142,8 @@ def test_an_answer_that_may_hide_what_it_asks_is_told_from_one_that_is_only_odd(
         (b'{"result":{"content":[{"id":5,', b'"id":5}]},"jsonrpc":"2.0","id":7}\r', (7,)),
         (b'{"result":{"id":5,', b'}, "id": 7, "jsonrpc": "2.0" }', (7,)),
         (b'{"result":{"id":5,', b'"id":5}}', None),
+        (b'{"jsonrpc":"2.0","id":7,"method":"roots/list","params":{', b"}}", None),
+        (b'{"id":7,"result":{', b'},"id":8}', None),
         (b'{"id":007,"result":{', b"}}", None),
         (b'{"id":"a\\u0062","result":{', b"}}", None),
     ],

@@ -82,6 +82,11 @@ def call(identifier, name, arguments):
         time.sleep(600)
     if name == "slow":
         time.sleep(0.2)  # a tool whose call is still open when the next thing happens
+    if name == "latin":
+        answered = json.dumps({"jsonrpc": "2.0", "id": identifier, "result": text("caf\xe9")}, ensure_ascii=False)
+        sys.stdout.buffer.write(answered.encode("latin-1") + b"\n")
+        sys.stdout.buffer.flush()
+        return None
     if name == "huge":
         sys.stdout.buffer.write(
             b'{"result":{"content":[],"id":1,"x":"'

@@ -302,6 +302,14 @@ def test_an_answer_that_is_too_long_is_answered_instead(laptop: Laptop, broker: 
     assert broker.settled[0]["outcome"] == "unknown"
 
 
+def test_an_answer_that_is_not_utf_8_is_answered_instead(laptop: Laptop, broker: SmallBroker) -> None:
+    with laptop.client() as client:
+        client.initialize()
+        assert "[frame.utf8]" in client.call("latin")["content"][0]["text"]
+        assert client.call_text("echo") == "echo"
+    assert broker.settled[0]["outcome"] == "unknown"
+
+
 def test_a_child_that_dies_answers_its_call_and_ends_the_shim(laptop: Laptop, broker: SmallBroker) -> None:
     with laptop.client() as client:
         client.initialize()
