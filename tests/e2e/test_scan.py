@@ -130,11 +130,17 @@ def test_local_project_and_shared_project_servers_of_claude_code_are_found(lapto
     project = tmp_path / "work"
     project.mkdir()
     (project / ".mcp.json").write_text(json.dumps({"mcpServers": {"shared": SERVER}}))
-    put(laptop, ".claude.json", json.dumps({"projects": {str(project): {"mcpServers": {"local": SERVER}}}}))
+    nowhere = str(tmp_path / ("x" * 5000))
+    projects = {place: {"mcpServers": {"local": SERVER}} for place in (str(project), nowhere)}
+    put(laptop, ".claude.json", json.dumps({"projects": projects}))
 
     rows = scan(laptop, code=7)
 
-    assert {(row["server"], row["project"]) for row in rows} == {("local", str(project)), ("shared", "")}
+    assert {(row["server"], row["project"]) for row in rows} == {
+        ("local", str(project)),
+        ("local", nowhere),
+        ("shared", ""),
+    }
 
 
 def test_a_key_in_the_settings_of_a_clients_extension_is_found_and_left_to_its_person(laptop: Laptop) -> None:

@@ -289,7 +289,10 @@ def _inner(place: str) -> str:
 
 
 def _matches(place: str, folder: Path) -> list[Path]:
-    return [found for found in _found(place, folder) if found.is_file()]
+    try:
+        return [found for found in _found(place, folder) if found.is_file()]
+    except OSError:  # a path that no file has, such as too long a one that a client's file names as a project's
+        return []
 
 
 def _found(place: str, folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from percall.clients.catalogue import backup_files, client, clients_of, user_files, user_place
+from percall.clients.catalogue import CLIENTS, backup_files, client, clients_of, project_files, user_files, user_place
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,3 +58,9 @@ def test_the_backups_of_claude_code_are_found_where_its_folder_is(
     assert backup_files(one, tmp_path) == [tmp_path / ".claude/backups/.claude.json.backup.1"]
     monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "elsewhere"))
     assert backup_files(one, tmp_path) == [tmp_path / "elsewhere/backups/.claude.json.backup.1"]
+
+
+def test_a_project_whose_path_no_file_can_have_has_no_files(tmp_path: Path) -> None:
+    for one in CLIENTS:
+        for length in (300, 5000):
+            assert project_files(one, tmp_path / ("x" * length)) == []
