@@ -70,6 +70,15 @@ def test_an_inserted_member_is_there_and_the_others_are_too(
     assert jsonc.parse(jsonc.inserted(text, [name], value)).value == {**before, name: value}
 
 
+def test_half_a_surrogate_pair_is_written_as_the_escape_that_it_was() -> None:
+    text = '{"\\ud83d": "é", "args": ["\\ud83d"]}'
+    value = jsonc.parse(text).value
+    for edited in (jsonc.replaced(text, ["args"], value["args"]), jsonc.inserted("{}", ["\ud83d"], value)):
+        assert "\\ud83d" in edited.encode().decode()
+    assert jsonc.replaced(text, ["args"], value["args"]).count("é") == 1
+    assert jsonc.parse(jsonc.inserted("{}", ["\ud83d"], value)).value == {"\ud83d": value}
+
+
 @given(documents_with_comments(), st.data())
 def test_a_removed_member_is_gone_and_the_others_are_not(
     document: tuple[str, dict[str, Any]], data: st.DataObject

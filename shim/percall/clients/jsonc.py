@@ -127,7 +127,7 @@ def _with_member(text: str, node: Node, name: str, value: Any) -> str:
     newline = "\r\n" if "\r\n" in text else "\n"
     margin = _margin(text, node.start)
     inner = margin + _indent(text)
-    written = f"{json.dumps(name, ensure_ascii=False)}: {_written(text, value, inner)}"
+    written = f"{_json(name)}: {_written(text, value, inner)}"
     if not node.members:
         inside = text[node.start + 1 : node.end - 1].rstrip()
         return f"{text[: node.start + 1]}{inside}{newline}{inner}{written}{newline}{margin}{text[node.end - 1 :]}"
@@ -141,8 +141,17 @@ def _with_member(text: str, node: Node, name: str, value: Any) -> str:
 
 
 def _written(text: str, value: Any, margin: str) -> str:
-    lines = json.dumps(value, ensure_ascii=False, indent=_indent(text)).split("\n")
+    lines = _json(value, _indent(text)).split("\n")
     return ("\r\n" if "\r\n" in text else "\n").join(lines[:1] + [margin + line for line in lines[1:]])
+
+
+def _json(value: Any, indent: str | None = None) -> str:
+    written = json.dumps(value, ensure_ascii=False, indent=indent)
+    try:
+        written.encode()
+    except UnicodeEncodeError:  # half a surrogate pair exists as an escape alone
+        return json.dumps(value, indent=indent)
+    return written
 
 
 def _margin(text: str, at: int) -> str:
