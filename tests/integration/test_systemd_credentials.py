@@ -76,7 +76,7 @@ def test_a_unit_without_its_credential_and_one_that_others_may_read_are_refused(
     unit = tmp_path / "credentials"
     environment = Broker(tmp_path / "b").environment | {"PERCALL_BROKER_KEY_SOURCE": "systemd"}
     outside = command("percall-broker", "init", environment=environment, check=False)
-    assert (outside.returncode, "LoadCredentialEncrypted" in outside.stderr) == (1, True)
+    assert (outside.returncode, "LoadCredentialEncrypted" in outside.stderr) == (2, True)
     environment |= given(unit)
     without = command("percall-broker", "init", environment=environment, check=False)
     assert (without.returncode, "There is no key" in without.stderr) == (1, True)

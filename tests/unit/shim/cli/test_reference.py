@@ -57,7 +57,7 @@ def test_the_help_of_run_and_its_own_parser_know_the_same_options() -> None:
 
 def test_every_exit_code_is_documented() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
-    codes = {kind.exit_code for kind in kinds if issubclass(kind, errors.PercallError)} | {0, 130, FOUND_EXIT_CODE}
+    codes = {kind.exit_code for kind in kinds if issubclass(kind, errors.PercallError)} | {0, 130, 141, FOUND_EXIT_CODE}
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", REFERENCE, re.MULTILINE)} == codes
 
 
