@@ -214,6 +214,50 @@ def test_calls_appear_as_they_happen_and_nothing_in_them_runs(broker: Broker, op
 
 
 @pytest.mark.usefixtures("asking")
+def test_a_waiting_call_is_allowed_by_keyboard_and_its_arguments_are_only_text(
+    broker: Broker, opened: Window, person: str
+) -> None:
+    laptop, _ = granted(broker, person, "*")
+    opened.page.goto(console(opened, "approvals"))
+    opened.page.get_by_text("Nothing waits").wait_for()
+    assert laptop.call("keyed", "create_item", {"note": HOSTILE})["decision"] == "ask"
+    opened.page.get_by_text("yours to answer").wait_for()
+    assert opened.page.get_by_role("link", name="Approvals").inner_text().split() == [
+        "Approvals",
+        "1",
+        "waiting",
+        "for",
+        "you",
+    ]
+    press = opened.page.keyboard.press
+
+    def tab_to(words: str) -> None:
+        for _ in range(40):
+            press("Tab")
+            if opened.page.evaluate("document.activeElement.textContent.trim()").startswith(words):
+                return
+        raise AssertionError(f"the keyboard does not reach {words!r}")
+
+    opened.page.evaluate("document.getElementById('main').focus()")
+    tab_to("keyed")
+    press("Enter")
+    opened.page.get_by_role("button", name="Show the arguments").wait_for()
+    assert opened.page.get_by_role("button", name="Allow once").count() == 0
+    opened.page.evaluate("document.getElementById('main').focus()")
+    tab_to("Show the arguments")
+    press("Enter")
+    opened.page.get_by_role("button", name="Allow once").wait_for()
+    assert "<script>alert(2)</script>{{7*7}}U+202EU+200B" in opened.page.inner_text("pre.arguments >> nth=0")
+    assert opened.page.locator("img, main script").count() == 0
+    opened.page.evaluate("document.getElementById('main').focus()")
+    tab_to("Allow once")
+    press("Enter")
+    opened.page.get_by_role("status").get_by_text("is allowed").wait_for()
+    assert laptop.call("keyed", "create_item", {"note": HOSTILE})["decision"] == "permit"
+    assert laptop.call("keyed", "create_item", {"note": "another"})["decision"] == "ask"
+
+
+@pytest.mark.usefixtures("asking")
 def test_what_waits_is_looked_at_anew_as_time_passes(broker: Broker, opened: Window, person: str) -> None:
     """Nothing tells that a question has expired: it would stay somebody's to answer."""
     laptop, _ = granted(broker, person, "*")
@@ -406,50 +450,6 @@ def test_the_brake_is_shown_on_every_open_page_as_it_is(broker: Broker, ada: Sig
     opened.page.get_by_role("alert").get_by_text("elsewhere").wait_for()
     ada.administer("POST", "/v1/admin/freezes/lift", {"kind": "all", "name": ""})
     opened.page.get_by_role("alert").wait_for(state="detached")
-
-
-@pytest.mark.usefixtures("asking")
-def test_a_waiting_call_is_allowed_by_keyboard_and_its_arguments_are_only_text(
-    broker: Broker, opened: Window, person: str
-) -> None:
-    laptop, _ = granted(broker, person, "*")
-    opened.page.goto(console(opened, "approvals"))
-    opened.page.get_by_text("Nothing waits").wait_for()
-    assert laptop.call("keyed", "create_item", {"note": HOSTILE})["decision"] == "ask"
-    opened.page.get_by_text("yours to answer").wait_for()
-    assert opened.page.get_by_role("link", name="Approvals").inner_text().split() == [
-        "Approvals",
-        "1",
-        "waiting",
-        "for",
-        "you",
-    ]
-    press = opened.page.keyboard.press
-
-    def tab_to(words: str) -> None:
-        for _ in range(40):
-            press("Tab")
-            if opened.page.evaluate("document.activeElement.textContent.trim()").startswith(words):
-                return
-        raise AssertionError(f"the keyboard does not reach {words!r}")
-
-    opened.page.evaluate("document.getElementById('main').focus()")
-    tab_to("keyed")
-    press("Enter")
-    opened.page.get_by_role("button", name="Show the arguments").wait_for()
-    assert opened.page.get_by_role("button", name="Allow once").count() == 0
-    opened.page.evaluate("document.getElementById('main').focus()")
-    tab_to("Show the arguments")
-    press("Enter")
-    opened.page.get_by_role("button", name="Allow once").wait_for()
-    assert "<script>alert(2)</script>{{7*7}}U+202EU+200B" in opened.page.inner_text("pre.arguments >> nth=0")
-    assert opened.page.locator("img, main script").count() == 0
-    opened.page.evaluate("document.getElementById('main').focus()")
-    tab_to("Allow once")
-    press("Enter")
-    opened.page.get_by_role("status").get_by_text("is allowed").wait_for()
-    assert laptop.call("keyed", "create_item", {"note": HOSTILE})["decision"] == "permit"
-    assert laptop.call("keyed", "create_item", {"note": "another"})["decision"] == "ask"
 
 
 @pytest.mark.usefixtures("asking")

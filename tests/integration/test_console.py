@@ -702,8 +702,11 @@ def test_headings_go_down_one_level_at_a_time_and_a_buttons_name_holds_its_words
         for name, words in re.findall(r'<(?:a|button) [^>]*aria-label="([^"]*)"[^>]*>([^<]*)<', page):
             assert words in name, path
         found = re.findall(r'<button type="submit"[^>]*?(?: aria-label="([^"]*)")?>([^<]+)</button>', page)
-        changing = [name or words for name, words in found]
-        assert len(changing) == len(set(changing)), (path, "of what, only who sees the page can tell")
+        names = {name or words for name, words in found}
+        assert not names & {"Suspend", "Resume", "Accept", "Revoke", "Remove", "Forget"}, (
+            path,
+            "of what, nobody hears",
+        )
 
 
 def test_small_print_can_be_read_on_every_surface() -> None:
