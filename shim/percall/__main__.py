@@ -68,7 +68,26 @@ def _command(words: list[str]) -> list[str]:
 
 def main() -> int:
     """The command `percall`."""
-    return edge.guarded("percall", _dispatched)
+    return edge.guarded("percall", _somewhere)
+
+
+def _somewhere() -> int:
+    try:
+        return _dispatched()
+    except FileNotFoundError:
+        if _is_folder_there():
+            raise
+        raise UsageError("usage.folder", "This folder is gone.", "Go to another one, and run this again.") from None
+
+
+def _is_folder_there() -> bool:
+    from pathlib import Path  # noqa: PLC0415 - `percall run` starts without it
+
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _dispatched() -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.processes import Laptop
+from harness.processes import COMMANDS, Laptop
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -382,6 +382,22 @@ def test_a_pipe_in_a_repository_is_named_and_waited_for_by_nothing(laptop: Lapto
     scanned = laptop.run("scan", str(tmp_path), check=False)
     assert scanned.returncode == 2
     assert "mcp.json is no config file" in scanned.stdout
+
+
+@pytest.mark.parametrize(("command", "variables"), [("scan", {}), ("run keyed", {"PERCALL_HOME": "here"})])
+def test_a_folder_that_is_gone_is_told(laptop: Laptop, tmp_path: Path, command: str, variables: dict[str, str]) -> None:
+    (tmp_path / "gone").mkdir()
+    script = f'cd "$1" && rmdir "$1" && exec "$0" {command}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script, str(COMMANDS / "percall"), str(tmp_path / "gone")],
+        env=laptop.environment | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "This folder is gone. [usage.folder]" in done.stderr
 
 
 def test_a_machine_without_any_server_says_so(laptop: Laptop) -> None:
