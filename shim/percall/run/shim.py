@@ -18,7 +18,7 @@ from percall.run.broker import Broker
 from percall.run.calls import ENDED
 from percall.run.events import EventStream
 from percall.run.loop import READ, Loop
-from percall.run.streams import READ_BYTES, Stderr, Writer
+from percall.run.streams import ENOUGH_WAITING, READ_BYTES, Stderr, Writer
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Shim:
                 self._server.from_client(line)
         if not data:
             self._client_closed()
-        elif self._server.is_behind:
+        elif self._is_behind():
             self.loop.unwatch(self._stdin)
             self.loop.later(_LOOK_AGAIN_SECONDS, self._resume_stdin)
 
@@ -165,10 +165,14 @@ class Shim:
             return
         if self._is_client_deaf():  # its end of file may stand behind what is not read now
             self._client_gone()
-        elif self._server.is_behind:
+        elif self._is_behind():
             self.loop.later(_LOOK_AGAIN_SECONDS, self._resume_stdin)
         else:
             self._listen_to_client()
+
+    def _is_behind(self) -> bool:
+        """Whether so much waits for the server, or for a client that does not read, that no more should be read."""
+        return self._server.is_behind or self.client.waiting > ENOUGH_WAITING
 
     def _client_closed(self) -> None:
         """End of the client's input: what it asked for is answered, then the server is told."""
