@@ -6,8 +6,8 @@ from percall.errors import WireError
 from percall.rpc.frames import LineReader
 
 _MAX_RETRY_DIGITS = 18
-_SHORTEST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.1, 3600.0
-"""A server may neither have the shim ask without a pause nor sleep for years."""
+_SHORTEST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 1.0, 3600.0
+"""A server may neither have the shim, and the broker with it, ask many times a second nor sleep for years."""
 
 
 class Event:

@@ -36,9 +36,9 @@ def test_an_id_with_a_null_is_none() -> None:
 @pytest.mark.parametrize(
     ("said", "seconds"),
     [
-        (b"0", 0.1),
-        (b"99", 0.1),
-        (b"250", 0.25),
+        (b"0", 1.0),
+        (b"999", 1.0),
+        (b"1250", 1.25),
         (b"3600001", 3600.0),
         (b"9" * 18, 3600.0),
         (b"9" * 19, None),
