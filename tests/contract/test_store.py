@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from harness import database
 from harness.statements import SEEDS, call, outcome, redemption, request, seeds, startup
 from percall_broker.model.errors import Conflict, InvalidInput, Unavailable
 from percall_broker.pipeline.retention import Retention
@@ -72,7 +73,7 @@ async def test_a_store_written_by_the_first_schema_keeps_its_grants_and_their_ca
 
 async def test_a_store_without_its_schema_is_not_opened(postgresql: str, tmp_path: Path) -> None:
     (tmp_path / "empty.db").touch()
-    for place in (str(tmp_path / "none.db"), str(tmp_path / "empty.db"), postgresql):
+    for place in (str(tmp_path / "none.db"), str(tmp_path / "empty.db"), database.new(postgresql)):
         with pytest.raises(Unavailable) as caught:
             await open_store(place)
         assert caught.value.code in {"store.missing", "store.schema"}
