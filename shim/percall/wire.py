@@ -120,11 +120,12 @@ def strict_json(data: bytes) -> Any:
     except (ValueError, RecursionError):
         raise WireError("json.syntax", "The bytes are not JSON.") from None
     if "\\" in text and ("\\ud" in text or "\\uD" in text):  # the one character is found many times faster
-        _check_surrogates(value)
+        check_surrogates(value)
     return value
 
 
-def _check_surrogates(value: Any) -> None:
+def check_surrogates(value: Any) -> None:
+    """Raises WireError where a string of the value holds half of a surrogate pair, which has no UTF-8."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:

@@ -120,6 +120,30 @@ def only_reading(frame: Any) -> dict[str, Any]:
     return frame
 
 
+def list_answer(line: bytes) -> tuple[Any, bytes]:
+    """A list that a server answers with, and its line, in the one reading that it has; without the entries that hold
+    half of a surrogate pair, for which many a reader refuses the others too. Raises WireError.
+    """
+    try:
+        return wire.strict_json(line), line
+    except WireError as error:
+        frame = json.loads(line) if error.code == "json.surrogate" else None  # which is looked for last
+        if not isinstance(frame, dict) or not isinstance(frame.get("result"), dict):
+            raise
+    result = frame["result"].items()
+    kept = {name: list(filter(_is_whole, value)) if isinstance(value, list) else value for name, value in result}
+    line = wire.dump({**frame, "result": kept})
+    return wire.strict_json(line), line
+
+
+def _is_whole(value: Any) -> bool:
+    try:
+        wire.check_surrogates(value)
+    except WireError:
+        return False
+    return True
+
+
 def error_code(error: FrameError) -> int:
     """JSON-RPC's own code for a frame that is refused."""
     return PARSE_ERROR if error.code in {"frame.syntax", "frame.utf8"} else INVALID_REQUEST

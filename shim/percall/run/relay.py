@@ -162,7 +162,8 @@ class Relay:
         frame: dict[str, Any] = {}
         listed = None
         with suppress(WireError, FrameError, KeyError):
-            frame = frames.only_reading(wire.strict_json(line))
+            listing, line = frames.list_answer(line)
+            frame = frames.only_reading(listing)
             listed = tools.listed(frame["result"]) if request["method"] == tools.METHOD else []
         if listed is None:
             self._client.write(refusals.answer(request, _TWO_READINGS))

@@ -251,3 +251,19 @@ def test_a_refused_request_is_answered_under_the_id_that_stands_at_its_ends(
         assert frames.id_of_refused(FrameError(code, ""), head, tail) == frame_id
     for code in ("frame.batch", "frame.case", "frame.duplicate", "frame.syntax", "frame.utf8"):
         assert frames.id_of_refused(FrameError(code, ""), head, tail) is None
+
+
+def test_of_a_list_only_the_entries_with_half_a_character_are_left_out() -> None:
+    line = b'{"id":1,"result":{"tools":[{"name":"a"},{"name":"b","x":["\\ud83d"]},{"\\ude00":1}],"nextCursor":"c"}}'
+    read, written = frames.list_answer(line)
+    assert read == json.loads(written) == {"id": 1, "result": {"tools": [{"name": "a"}], "nextCursor": "c"}}
+    whole = b'{"id":1, "result":{"tools":[{"name":"\\ud83d\\ude00"}]}}'
+    assert frames.list_answer(whole) == (json.loads(whole), whole)
+    for other in (
+        b'{"result":{"nextCursor":"\\ud83d"}}',
+        b'{"result":"\\ud83d"}',
+        b'["\\ud83d"]',
+        b'{"result":{"tools":["\\ud83d"],"tools":[]}}',
+    ):
+        with pytest.raises(WireError):
+            frames.list_answer(other)

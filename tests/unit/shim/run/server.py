@@ -104,6 +104,8 @@ def answer(frame, line):
         return call(identifier, params.get("name"), params.get("arguments") or {})
     if method == "subscriptions/listen":
         return None  # until it is cancelled
+    if method == "tools/list" and params.get("cursor") == "half":
+        return {"tools": [{"name": "get_half", "description": "\ud83d"}, {"name": "get_item"}]}
     if method == "tools/list":
         return {"tools": [{"name": name} for name in ("echo", "delete_all")], "cacheScope": "public", "extra": [1.50]}
     if method == "prompts/list":
