@@ -129,6 +129,7 @@ def test_a_shim_and_a_broker_of_neighbouring_versions_work_together(
 
         alice = Laptop(tmp_path / "alice").environment
         local.run("percall", "login", url, "--invite", made["invite"], *enrol, environment=alice)
+        assert "alice" in local.run("percall", "status", environment=alice)
         with Client([str(local.bin / "percall"), "run", "keyed"], local.environment(alice)) as client:
             client.initialize()
             assert client.call_text("get_item", {"id": 7}).startswith("200 ")
@@ -136,7 +137,6 @@ def test_a_shim_and_a_broker_of_neighbouring_versions_work_together(
             central.run("percall-broker", "grant", "revoke", made["grant"], environment=administrator)
             assert "grant.revoked" in client.call_text("get_item", {"id": 8})
         assert upstream.with_real_key() == ["GET /items/7"]
-        assert "alice" in local.run("percall", "status", environment=alice)
         listed = central.run("percall-broker", "log", "list", "--json", environment=administrator)
         assert {json.loads(line)["outcome"] for line in listed.splitlines()} == {"done", "refused"}
     finally:

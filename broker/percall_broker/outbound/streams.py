@@ -36,13 +36,13 @@ class Leaving:
 
 
 class OpenStreams:
-    """Which grants have requests under way, at which servers. One event loop."""
+    """Which grants have requests under way, at which servers. `is_ending`: the broker is. One event loop."""
 
     def __init__(self) -> None:
         self._open: dict[Use, set[asyncio.Timeout]] = {}
         self._calls: dict[asyncio.Timeout, set[str]] = {}
         self._endless: set[asyncio.Timeout] = set()
-        self._closed = False
+        self.is_ending = False
 
     def uses(self) -> tuple[Use, ...]:
         """What has something under way."""
@@ -69,7 +69,7 @@ class OpenStreams:
 
     def close(self) -> None:
         """The broker ends: what would never end by itself ends now, the rest may finish."""
-        self._closed = True
+        self.is_ending = True
         for scope in self._endless:
             end_now(scope)
 
@@ -94,7 +94,7 @@ class OpenStreams:
         Where it belongs to calls, it ends with the last of them. Raises StreamCut for an endless one of a broker that
         is ending.
         """
-        if endless and self._closed:
+        if endless and self.is_ending:
             raise StreamCut
         scopes = self._open.setdefault(use, set())
         scopes.add(scope)

@@ -254,9 +254,9 @@ class RelayPipeline:
             seen.outcome = "done"
             self._settled(permitted.identity, seen)
 
-    async def why_cut(self, permitted: Permitted) -> BrokerError:
-        """Why what was permitted may not go on, by a fresh reading: the grant, the server, the deadline; else since the
-        broker is ending.
+    async def why_cut(self, permitted: Permitted, *, is_ending: bool) -> BrokerError:
+        """Why what was permitted may not go on, by a fresh reading: the grant, the server, a broker that ends, else the
+        deadline.
         """
         try:
             grant = await self._lookup.grant(permitted.identity.grant.id, fresh=True)
@@ -269,13 +269,13 @@ class RelayPipeline:
             refusal = refusal or gone_key(grant, server, permitted.use.owner)
         if refusal is not None:
             return Forbidden(refusal.code, refusal.message, refusal.next_step)
-        if permitted.deadline is not None and permitted.deadline <= time.time():
-            late = refusals.DEADLINE_PASSED
-            return Forbidden(late.code, late.message, late.next_step)
         ending = "The broker is ending, so this was cut off."
         if permitted.deadline is None:
             return Unavailable("broker.ending", ending, "Try again in a moment.")
-        return Unavailable("broker.ending", f"{ending} {refusals.UNKNOWN}", refusals.LOOK)
+        if is_ending:
+            return Unavailable("broker.ending", f"{ending} {refusals.UNKNOWN}", refusals.LOOK)
+        late = refusals.DEADLINE_PASSED
+        return Forbidden(late.code, late.message, late.next_step)
 
     async def __call__(self, asked: Asked, said: Message | None, forward: Forward) -> None:
         """The rest. Raises BrokerError where no answer has begun."""

@@ -90,7 +90,7 @@ class Exchange:
                 if leaving.has_left:
                     raise ClientGone from None
                 seen.outcome = seen.outcome or "unknown"
-                raise await self._pipeline.why_cut(permitted) from None
+                raise await self._pipeline.why_cut(permitted, is_ending=self._streams.is_ending) from None
         except ClientGone:
             if self._resumable and not watch.answered:
                 seen.outcome = ""
