@@ -11,7 +11,7 @@ from percall_broker.model.errors import InvalidInput
 
 segments = st.sampled_from(["a", "b", "ab", "a.b", "a-b"])
 paths = st.lists(segments, max_size=4).map(lambda parts: "/" + "/".join(parts))
-globs = st.lists(st.sampled_from(["a", "b", "*", "**", "a*", "*b"]), max_size=4).map(
+globs = st.lists(st.sampled_from(["a", "b", "*", "**", "a*", "*b", "a*b*", "**b"]), max_size=5).map(
     lambda parts: "/" + "/".join(parts)
 )
 
@@ -33,6 +33,12 @@ def test_a_glob_matches_what_its_slow_reading_matches(glob: str, path: str) -> N
     rule = RequestRule(("GET",), "https://api.example.com", glob)
     target = rules.parse_url(f"https://api.example.com{path}")
     assert rules.rule_allows(rule, "GET", target) is slow(glob, path)
+
+
+def test_a_long_path_that_nearly_fits_a_rule_of_many_stars_is_refused_at_once() -> None:
+    assert not rules.path_matches("/**/a/**/a/**/a/**/b", "/a" * 10_000)
+    assert not rules.path_matches("/" + "*a" * 12 + "b", "/" + "a" * 20_000)
+    assert rules.path_matches("/**/a/*/**", "/a" * 10_000)
 
 
 @given(url=st.text(alphabet="htps:/.@%2ef5c0\\#?[]a*-é \n", max_size=40).map(lambda rest: "https://" + rest))

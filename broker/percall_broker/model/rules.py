@@ -18,6 +18,8 @@ from percall_broker.model.errors import InvalidInput
 from percall_broker.model.records import Decision
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from percall_broker.model.entry import Entry, RequestRule, ToolRule
 
 MAX_URL_LENGTH = 32 * 1024
@@ -175,17 +177,43 @@ def origin_matches(pattern: str, target: Target) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _path_pattern(glob: str) -> re.Pattern[str]:
-    """`**` stands for anything, `*` for characters of one segment; a segment that is only `*` is never empty."""
-    pieces = []
+def _path_parts(glob: str) -> tuple[str, ...]:
+    """A path's glob in parts: text, `**`, `*`, and `/*` for a `*` that is a whole segment."""
+    parts: list[str] = []
     for segment in re.split(r"(\*\*|/)", glob):
-        if segment == "**":
-            pieces.append(".*")
-        elif segment == "*":
-            pieces.append("[^/]+")
+        parts += ["/*"] if segment == "*" else [segment] if segment == "**" else re.split(r"(\*)", segment)
+    return tuple(part for part in parts if part)
+
+
+def path_matches(glob: str, path: str) -> bool:
+    """Whether a rule's glob covers a path: `**` stands for anything, `*` for characters of one segment; a segment that
+    is only `*` is never empty.
+
+    All places are followed at once that a part may end at, so that a long path which nearly fits takes no longer.
+    """
+    places: Sequence[int] = (0,)
+    for part in _path_parts(glob):
+        if part == "**":
+            places = range(places[0], len(path) + 1)
+        elif part in {"*", "/*"}:
+            places = _within_segments(path, places, least=len(part) - 1)
         else:
-            pieces.append("[^/]*".join(re.escape(part) for part in segment.split("*")))
-    return re.compile("".join(pieces), re.DOTALL)
+            places = [at + len(part) for at in places if path.startswith(part, at)]
+        if not places:
+            return False
+    return places[-1] == len(path)
+
+
+def _within_segments(path: str, places: Sequence[int], *, least: int) -> list[int]:
+    """Where some characters, or at `least` so many, may end that begin at these places and hold no slash."""
+    found: list[int] = []
+    end = -1
+    for at in places:
+        if at > end:
+            end = path.find("/", at)
+            end = len(path) if end < 0 else end
+            found += range(at + least, end + 1)
+    return found
 
 
 def name_matches(patterns: tuple[str, ...], name: str) -> bool:
@@ -202,7 +230,7 @@ def rule_allows(rule: RequestRule, method: str, target: Target) -> bool:
     if method not in rule.methods or not origin_matches(rule.origin, target):
         return False
     path = unquote(_ESCAPED_SLASH.sub("%252F", target.path), encoding="latin-1")
-    return _path_pattern(rule.path).fullmatch(path) is not None
+    return path_matches(rule.path, path)
 
 
 def match(entry: Entry, tools: tuple[str, ...], method: str, url: str | Target) -> Decision:  # noqa: PLR0911 - each answer has its reason
