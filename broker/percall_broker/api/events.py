@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 HEARTBEAT_SECONDS = 15.0
 MOST_STREAMS = 256
 """Of one grant: a shim for each server in each window of a client. Each change has every stream read its session."""
+_READING_AT_ONCE = 2
+"""Of all streams: what must not wait, calls and what cuts them, reads the same store."""
 _HEADERS = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]
 
 
@@ -42,6 +44,7 @@ class EventsDoor:
         self._changes = changes
         self._nonces = nonces
         self._open: Counter[str] = Counter()
+        self._reading = asyncio.Semaphore(_READING_AT_ONCE)
 
     @property
     def open(self) -> int:
@@ -82,8 +85,9 @@ class EventsDoor:
                 nonce = fresh
                 events.append(_event(b"nonce", wire.dump({"nonce": fresh.decode()})))
             try:
-                session = await self._sessions.of(grant, now)
-                answered = await self._approvals.answered(grant, answered_ms)
+                async with self._reading:
+                    session = await self._sessions.of(grant, now)
+                    answered = await self._approvals.answered(grant, answered_ms)
             except Unavailable:
                 return
             if session is None:
