@@ -94,20 +94,6 @@ async def test_a_server_that_takes_no_writes_is_asked_anew_until_one_does(store:
 
 
 @on_postgresql
-async def test_a_connection_whose_server_takes_no_writes_any_more_is_given_up(store: Store) -> None:
-    assert (await store.append(call("before")))[0]
-    await store.fetch("read_epoch")
-    connections = [store._writer, *store._idle]  # type: ignore[attr-defined]  # as a primary that steps down does
-    for connection in connections:
-        await connection.execute("SET default_transaction_read_only = on")
-    for write in (store.append(call("refused")), store.transact(call("refused"))):
-        with pytest.raises(Unavailable):
-            await write
-    assert (await store.append(call("after")))[0]
-    assert await store.transact(call("after too"))
-
-
-@on_postgresql
 async def test_long_readings_leave_a_place_to_what_must_not_wait(store: Store, location: str) -> None:
     async with await psycopg.AsyncConnection.connect(location) as locking:
         await locking.execute("LOCK TABLE log IN ACCESS EXCLUSIVE MODE")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg.errors import ConnectionTimeout, DeadlockDetected, ReadOnlySqlTransaction, SerializationFailure
+from psycopg.errors import ConnectionTimeout, DeadlockDetected, SerializationFailure
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.numeric import Int8Dumper
 
@@ -188,8 +188,8 @@ class PostgresStore:
                     cursors = [await self._send(connection, statement) for statement in statements]
                     await connection.execute("COMMIT")
                 return [await _rows(cursor) for cursor in cursors]
-            except BaseException as error:
-                await _roll_back(connection, error)
+            except BaseException:
+                await _roll_back(connection)
                 raise
 
     # --- transactions and readings ------------------------------------------------------------------------------------
@@ -234,9 +234,6 @@ class PostgresStore:
                 with self._answering(connection, seconds):
                     try:
                         yield connection
-                    except psycopg.Error as error:
-                        await _roll_back(connection, error)
-                        raise
                     finally:
                         await _roll_back(connection)
             except (psycopg.Error, ValueError) as error:
@@ -320,12 +317,8 @@ async def _is_usable(connection: Connection) -> bool:
     return False
 
 
-async def _roll_back(connection: Connection, error: BaseException | None = None) -> None:
-    """Leaves no transaction open; what cannot be rolled back is closed, which has the same effect. What leads to a
-    server that takes no writes any more is closed too.
-    """
-    if isinstance(error, ReadOnlySqlTransaction):
-        await connection.close()
+async def _roll_back(connection: Connection) -> None:
+    """Leaves no transaction open; what cannot be rolled back is closed, which has the same effect."""
     if connection.closed or connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
         return
     try:
