@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import percall.wire
-from percall_broker.model.errors import Unauthenticated, Unavailable
+from percall_broker.model.errors import Unauthenticated
 from percall_broker.pipeline.attacks import BUCKET_SECONDS, KNOWN, Attacks, is_attack
+from percall_broker.stages.lookup import Lookup
+from percall_broker.store import Statement, migrate, open_store
 from percall_broker.telemetry.metrics import Metrics
-
-if TYPE_CHECKING:
-    from percall_broker.store.protocol import Statement
 
 BROKER = Path(__file__).parents[4] / "broker" / "percall_broker"
 SAID = [path.read_text(encoding="utf-8") for path in BROKER.rglob("*.py")]
@@ -40,30 +40,25 @@ def test_every_code_of_an_attack_is_known_to_the_figures() -> None:
     assert all(is_attack(code) for code in KNOWN)
 
 
-class StoreThatFails:
-    """Appends nothing until it is told to; keeps what it appended."""
-
-    def __init__(self) -> None:
-        self.fails = True
-        self.written: list[Statement] = []
-
-    async def append(self, *statements: Statement) -> None:
-        if self.fails:
-            raise Unavailable("store.full", "The disk of the store is full.")
-        self.written += statements
-
-
 @pytest.mark.anyio
-async def test_an_attack_that_could_not_be_told_at_once_is_told_later_though_it_came_once() -> None:
-    store: Any = StoreThatFails()
-    lookup: Any = None  # nobody's grant was shown
-    attacks = Attacks(store, lookup, Metrics(), "this replica")
-    assert attacks.note(Unauthenticated("invite.unknown", "There is no such invite."))
-    await attacks.close()
-    store.fails = False
+async def test_an_attack_that_could_not_be_told_at_once_is_told_later_though_it_came_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("percall_broker.store.sqlite.LOCKED_SECONDS", 0.0)
+    await migrate(tmp_path / "store")
+    store = await open_store(tmp_path / "store")
+    endpoint = {"id": "w", "origin": "https://here", "format": "json", "created_at": 1, "created_by": "ada"}
+    await store.append(Statement("add_webhook", endpoint))
+    attacks = Attacks(store, Lookup(store), Metrics(), "this replica")
+    with closing(sqlite3.connect(tmp_path / "store")) as another:
+        another.execute("BEGIN IMMEDIATE")
+        assert attacks.note(Unauthenticated("invite.unknown", "There is no such invite."))
+        await attacks.close()
+    assert await store.fetch("next_deliveries", webhook="w") == []
     later = time.time() + BUCKET_SECONDS
-    await attacks.flush(later)
-    told = [json.loads(one.parameters["body"])["data"] for one in store.written if "body" in one.parameters]
-    assert [(one["reason"], one["times"]) for one in told] == [("invite.unknown", 1)]
-    await attacks.flush(later + BUCKET_SECONDS)
-    assert len([one for one in store.written if "body" in one.parameters]) == 1, "and once"
+    for now in (later, later + BUCKET_SECONDS):
+        await attacks.flush(now)
+    (told,) = await store.fetch("next_deliveries", webhook="w")
+    assert json.loads(told["body"])["data"]["reason"] == "invite.unknown"
+    assert json.loads(told["body"])["data"]["times"] == 1
+    await store.close()
