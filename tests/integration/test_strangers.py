@@ -32,6 +32,14 @@ def alone(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield running
 
 
+@pytest.fixture
+def counting(upstream: Upstream, tmp_path: Path) -> Iterator[Served]:
+    """A broker of a test's own, which has counted nothing yet."""
+    with Served(tmp_path) as running:
+        running.add_server("keyed", keyed_entry(upstream.url), CANARY)
+        yield running
+
+
 def begun(laptop: SigningLaptop, path: str, headers: dict[str, str], length: int) -> str:
     """The code of the answer to a request of which only the beginning is ever sent."""
     connection = laptop.connection()
@@ -76,39 +84,31 @@ def test_an_administrators_form_has_a_bound(alone: Served) -> None:
     assert (answer.status, answer.code) == (400, "request.size")
 
 
-def test_who_fails_too_often_is_turned_away_and_devices_at_the_same_address_are_not(
-    upstream: Upstream, tmp_path: Path
-) -> None:
-    with Served(tmp_path) as broker:
-        broker.add_server("keyed", keyed_entry(upstream.url), CANARY)
-        laptop, _ = broker.enrol()
-        stranger = SigningLaptop(broker.url)
-        statuses = [stranger.enrol("a guess").status for _ in range(120)]
-        assert set(statuses[:100]) == {401}
-        assert 429 in statuses[100:]
-        turned_away = next(a for a in (stranger.enrol("a guess") for _ in range(10)) if a.status == 429)
-        assert (turned_away.code, turned_away.headers["retry-after"]) == ("request.rate", "1")
-        assert laptop.call("keyed", "get_item")["decision"] == "permit"
+def test_who_fails_too_often_is_turned_away_and_devices_at_the_same_address_are_not(counting: Served) -> None:
+    laptop, _ = counting.enrol()
+    stranger = SigningLaptop(counting.url)
+    statuses = [stranger.enrol("a guess").status for _ in range(120)]
+    assert set(statuses[:100]) == {401}
+    assert 429 in statuses[100:]
+    turned_away = next(a for a in (stranger.enrol("a guess") for _ in range(10)) if a.status == 429)
+    assert (turned_away.code, turned_away.headers["retry-after"]) == ("request.rate", "1")
+    assert laptop.call("keyed", "get_item")["decision"] == "permit"
 
-        thief = SigningLaptop(broker.url, DeviceKey(os.urandom(32)), laptop.token, laptop.nonce)
-        assert thief.ask("keyed", "tools/call", {"name": "get_item"}).code == "proof.device", "counted apart"
-        broker.stop()
-        assert b'"address": "127.0.0.1"' in b"".join(broker.stderr.text)
+    thief = SigningLaptop(counting.url, DeviceKey(os.urandom(32)), laptop.token, laptop.nonce)
+    assert thief.ask("keyed", "tools/call", {"name": "get_item"}).code == "proof.device", "counted apart"
+    counting.stop()
+    assert b'"address": "127.0.0.1"' in b"".join(counting.stderr.text)
 
 
-def test_who_speaks_a_version_that_nobody_does_is_turned_away_before_it_fills_the_log(
-    upstream: Upstream, tmp_path: Path
-) -> None:
-    with Served(tmp_path) as broker:
-        broker.add_server("keyed", keyed_entry(upstream.url), CANARY)
-        laptop, _ = broker.enrol()
-        stranger = SigningLaptop(broker.url)
-        codes = [stranger.exchange("GET", wire.PATH_SESSION, b"", {"Percall-Wire": "9"}).code for _ in range(150)]
-        assert codes[:100] == ["wire.version"] * 100
-        assert "request.rate" in codes[100:]
-        assert laptop.call("keyed", "get_item")["decision"] == "permit"
-        broker.stop()
-        assert b"".join(broker.stderr.text).count(b"not of a version that is served") == codes.count("wire.version")
+def test_who_speaks_a_version_that_nobody_does_is_turned_away_before_it_fills_the_log(counting: Served) -> None:
+    laptop, _ = counting.enrol()
+    stranger = SigningLaptop(counting.url)
+    codes = [stranger.exchange("GET", wire.PATH_SESSION, b"", {"Percall-Wire": "9"}).code for _ in range(150)]
+    assert codes[:100] == ["wire.version"] * 100
+    assert "request.rate" in codes[100:]
+    assert laptop.call("keyed", "get_item")["decision"] == "permit"
+    counting.stop()
+    assert b"".join(counting.stderr.text).count(b"not of a version that is served") == codes.count("wire.version")
 
 
 def test_a_browser_that_is_signed_in_is_shut_out_by_nobody_else_at_its_address(tmp_path: Path) -> None:
