@@ -93,7 +93,7 @@ class Stage:
         stack.callback(broker.communicate)
         stack.callback(broker.terminate)
         self.url = broker.stdout.readline().split("listening on ")[1].strip() if broker.stdout else ""
-        areas = "people,grants,servers"  # a program's grant, as far as the examples need it
+        areas = "people,grants,servers,loopback"  # a program's grant, as far as the examples need it
         made = ran(central, "percall-broker", "invite", "stage", "--automation", "--may", areas, "--json")
         self._administrator = self.login("administrator", json.loads(made)["invite"])
 

@@ -251,8 +251,8 @@ def main() -> None:
         broker_url = story.start(story.broker_side, *serve)[0].removeprefix("listening on ")
         say(f"    listening on {broker_url}")
         say("    A person types a passphrase for each change. Nobody types here, so the demo says who it is:")
-        say("    an automation, made on the broker's machine, that may change servers and grants and nothing else.")
-        words = ("percall-broker", "invite", "demo", "--automation", "--may", "servers,grants")
+        say("    an automation, which may change grants and servers, those of the broker's own machine too.")
+        words = ("percall-broker", "invite", "demo", "--automation", "--may", "servers,grants,loopback")
         typed(*words)
         invite = json.loads(story.run(story.broker_side, *words, "--json"))["invite"]
         typed("percall login", broker_url, "--invite … --keyring file")

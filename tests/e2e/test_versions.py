@@ -109,7 +109,7 @@ def test_a_shim_and_a_broker_of_neighbouring_versions_work_together(
     home = {"HOME": str(tmp_path), "PERCALL_BROKER_HOME": str(tmp_path / "broker")}
     invite = json.loads(central.run("percall-broker", "init", "--json", environment=home))["invite"]
     if broker_is == "new":  # a person's changes would want a terminal
-        areas = ("--automation", "--may", "grants,servers,secrets")
+        areas = ("--automation", "--may", "grants,servers,secrets,loopback")
         made = central.run("percall-broker", "invite", "robot", *areas, "--json", environment=home)
         invite = json.loads(made)["invite"]
     command = [str(central.bin / "percall-broker"), "serve", "--listen", "127.0.0.1:0"]

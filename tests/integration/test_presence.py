@@ -6,12 +6,13 @@ import dataclasses
 import json
 import os
 import re
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi import FastAPI, Request
 
-from harness.processes import automation_invite
+from harness.processes import automation_invite, keyed_entry
 from harness.signing import Answer, SigningLaptop, presence_signer
 from percall import wire
 from percall.proof import DeviceKey, base64url, digest
@@ -328,6 +329,37 @@ def test_an_automation_changes_its_areas_alone(served: Served) -> None:
     assert nothing.send("DELETE", "/v1/admin/servers/none").code == "automation.area"
     assert nothing.send("GET", "/v1/admin/servers").status == 200
     assert only.send("DELETE", "/v1/admin/servers/none").code == "server.unknown"
+
+
+def test_an_automation_sends_the_broker_to_its_own_machine_only_where_it_may(served: Served) -> None:
+    local, public = "http://127.0.0.1:8200", "https://api.example.com"
+    only, trusted = automation(served, "servers", "webhooks"), automation(served, "servers", "webhooks", "loopback")
+
+    def asked(by: SigningLaptop, method: str, path: str, form: dict[str, Any]) -> str:
+        answer = by.send(method, f"/v1/admin/{path}", json.dumps(form).encode())
+        return "" if answer.status == HTTPStatus.OK else answer.code
+
+    def add(by: SigningLaptop, name: str, entry: str, **connect: str) -> str:
+        form = {"name": name, "entry": entry, "secret": "a key of the automation", "connect": connect}
+        return asked(by, "POST", "servers", form)
+
+    def update(entry: str, **connect: str) -> str:
+        return asked(only, "PUT", "servers/named-local", {"entry": entry, "connect": connect})
+
+    before = state(served)
+    remote = f'[server]\ntitle = "Vault"\ndelivery = "relay"\nurl = "{local}/mcp"\n[[key.slot]]\nheader = "X-Key"\n'
+    assert add(only, "vault", keyed_entry(local)) == "automation.loopback"
+    assert add(only, "vault", keyed_entry(public), **{public: local}) == "automation.loopback", "through a stand-in"
+    assert add(only, "vault", remote) == "automation.loopback"
+    assert asked(only, "POST", "webhooks", {"url": f"{local}/v1/sys/seal"}) == "automation.loopback"
+    assert state(served) == before
+
+    assert add(only, "named-public", keyed_entry(public)) == ""
+    assert add(trusted, "named-local", keyed_entry(local)) == ""
+    assert update(keyed_entry(local, attribution="shared")) == "", "which names nothing new there"
+    assert update(keyed_entry("http://127.0.0.1:8201")) == "automation.loopback"
+    assert update(keyed_entry(public), **{public: local}) == "", "nor does this"
+    assert asked(trusted, "POST", "webhooks", {"url": f"{local}/hook"}) == ""
 
 
 def test_an_automation_makes_no_administrators_and_no_automations(served: Served, ada: SigningLaptop) -> None:

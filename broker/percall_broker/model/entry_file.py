@@ -16,7 +16,7 @@ from percall import placeholder
 from percall_broker.model.entry import Entry, Probe, Recognition, RequestRule, Slot, ToolRule
 from percall_broker.model.errors import InvalidInput
 from percall_broker.model.keys import OWNERS
-from percall_broker.model.rules import is_loopback_name, origin_matches, parse_origin, parse_url
+from percall_broker.model.rules import is_loopback_name, loopback_origins, origin_matches, parse_origin, parse_url
 
 DELIVERIES = ("egress", "relay", "none")
 WAYS = ("base-url", "preload", "proxy")
@@ -335,12 +335,12 @@ def label(entry: Entry) -> str:
         return "no key"
     if entry.delivery == "relay":
         parts = ["key stays in the broker" if entry.slots else "no key", "remote"]
-        return "; ".join([*parts, *(["loopback upstream"] if is_loopback_name(parse_url(entry.url).host) else [])])
-    parts = ["key stays in the broker"]
-    if not entry.tools:
-        parts.append("requests are not told apart by tool")
-    if entry.attribution == "shared":
-        parts.append("requests are attributed to all open calls")
-    if any(is_loopback_name(parse_url(host.replace("*.", "")).host) for host in entry.hosts):
+    else:
+        parts = ["key stays in the broker"]
+        if not entry.tools:
+            parts.append("requests are not told apart by tool")
+        if entry.attribution == "shared":
+            parts.append("requests are attributed to all open calls")
+    if loopback_origins(entry):
         parts.append("loopback upstream")
     return "; ".join(parts)

@@ -9,8 +9,10 @@ if TYPE_CHECKING:
     from percall_broker.model.entry import Entry
 
 
-AREAS = ("people", "grants", "servers", "secrets", "policies", "webhooks")
-"""What an automation may be allowed to change. `servers` decides where keys go, so it is as strong as `secrets`."""
+AREAS = ("people", "grants", "servers", "secrets", "policies", "webhooks", "loopback")
+"""What an automation may be allowed to change. `servers` decides where keys go, so it is as strong as `secrets`.
+`loopback` lets `servers` and `webhooks` name what listens on the broker's own machine.
+"""
 APPROVAL_STATES = ("pending", "allowed", "used", "denied", "ended", "expired")
 
 

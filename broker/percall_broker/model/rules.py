@@ -168,6 +168,13 @@ def is_loopback_name(host: str) -> bool:
     return host == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
+def loopback_origins(entry: Entry) -> frozenset[str]:
+    """The places on the broker's own machine to which an entry sends requests, stand-ins among them."""
+    places = [*entry.hosts, *entry.connect.values(), *([entry.url] if entry.url else [])]
+    targets = [parse_url(place.replace("*.", "")) for place in places]
+    return frozenset(target.origin for target in targets if is_loopback_name(target.host))
+
+
 def origin_matches(pattern: str, target: Target) -> bool:
     """Whether an entry's origin (in normal form) covers a target. `*.` stands for one label or more, never for none."""
     scheme, _, authority = pattern.partition("://")

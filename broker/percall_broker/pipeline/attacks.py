@@ -30,6 +30,7 @@ MANY = ("many", "")
 _CODES = frozenset(
     {
         "automation.administrators",
+        "automation.loopback",
         "credential.binding",
         "credential.invalid",
         "device.other",

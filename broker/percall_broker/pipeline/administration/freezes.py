@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from percall_broker.log import changes
 from percall_broker.model.errors import Conflict, Forbidden, InvalidInput, NotFound
+from percall_broker.pipeline.administration.automations import refuse_automation
 from percall_broker.pipeline.administration.devices import find_device
-from percall_broker.pipeline.administration.grants import refuse_automation
 from percall_broker.pipeline.administration.ledger import keeping_an_administrator, last_administrator
 from percall_broker.store.protocol import Row, Statement
 

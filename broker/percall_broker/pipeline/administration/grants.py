@@ -16,6 +16,7 @@ from percall_broker.model.errors import Conflict, Forbidden, InvalidInput, NotFo
 from percall_broker.model.names import check_name
 from percall_broker.model.records import AREAS
 from percall_broker.model.standing import is_waiting, state_of
+from percall_broker.pipeline.administration.automations import refuse_automation
 from percall_broker.pipeline.administration.ledger import keeping_an_administrator, last_administrator
 from percall_broker.stages.lookup import grant_of_row
 from percall_broker.store.protocol import Row, Statement
@@ -187,18 +188,6 @@ def _check_automation(new: NewGrant) -> None:
         raise InvalidInput("grant.areas", "Areas are for an automation; a person's presence is for all of them.")
     if new.automation and (new.administrator or new.servers):
         raise InvalidInput("grant.automation", "An automation's grant is for nothing else: no servers, no person.")
-
-
-async def refuse_automation(ledger: Ledger, by: Identity | None, person: str, *, administers: bool = False) -> None:
-    """An automation makes no administrator and no automation, and gives neither anything back; nor does it make an
-    invite that an administrator's name stands on. Raises Forbidden.
-    """
-    if by is not None and by.grant.automation and (administers or await ledger.fetch("administrates", person=person)):
-        raise Forbidden(
-            "automation.administrators",
-            "An automation makes no administrators, no automations and no invites for them, and lets none back in.",
-            "An administrator does that, at a terminal.",
-        )
 
 
 async def unknown_server(ledger: Ledger, named: Collection[str]) -> NotFound:

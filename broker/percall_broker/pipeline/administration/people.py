@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from percall_broker.log import changes
 from percall_broker.model.errors import BrokerError, Conflict, NotFound
-from percall_broker.pipeline.administration.grants import grant_row, refuse_automation
+from percall_broker.pipeline.administration.automations import refuse_automation
+from percall_broker.pipeline.administration.grants import grant_row
 from percall_broker.pipeline.administration.keys import personal_key_row
 from percall_broker.pipeline.administration.ledger import keeping_an_administrator, last_administrator
 from percall_broker.pipeline.administration.rows import device_row, frozen_row

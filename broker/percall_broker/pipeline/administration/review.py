@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from percall_broker.log import changes
 from percall_broker.model.errors import Conflict, InvalidInput
-from percall_broker.pipeline.administration.grants import refuse_automation
+from percall_broker.pipeline.administration.automations import refuse_automation
 from percall_broker.store.protocol import Row, Statement
 
 if TYPE_CHECKING:

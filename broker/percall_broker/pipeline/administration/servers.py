@@ -15,6 +15,8 @@ from percall_broker.model.entry import Entry
 from percall_broker.model.errors import Conflict, InvalidInput, NotFound
 from percall_broker.model.keys import binding, checked_key, secret_name
 from percall_broker.model.names import check_name
+from percall_broker.model.rules import loopback_origins
+from percall_broker.pipeline.administration.automations import refuse_loopback
 from percall_broker.pipeline.administration.keys import personal_key_row
 from percall_broker.pipeline.administration.rows import frozen_row
 from percall_broker.store.protocol import Row, Statement
@@ -38,10 +40,11 @@ class Servers:
         """A server of the catalogue, with its shared key where one is given: until there is one, people use their own.
 
         `expires_at` is when that key ends at its issuer, in seconds; 0 where nobody said.
-        Raises InvalidInput, Conflict.
+        Raises InvalidInput, Conflict; Forbidden to an automation that may not name what is on this machine.
         """
         check_name(name, "server")
         entry = entry_file.read(text, connect=connect)
+        refuse_loopback(by, loopback_origins(entry))
         if expires_at and not secret:
             raise InvalidInput("server.key", "There is no key whose end could be said.", "Give the key too, or no end.")
         _check_takes_shared(entry, name, given=bool(secret))
@@ -59,9 +62,10 @@ class Servers:
         return await self.show(name)
 
     async def update(self, by: Identity, name: str, text: str, connect: dict[str, str]) -> Row:
-        """Replaces an entry; its key stays. Raises InvalidInput, NotFound."""
+        """Replaces an entry; its key stays. Raises InvalidInput, NotFound; Forbidden as `add`."""
         before = await self.show(name)
         entry = entry_file.read(text, connect=connect)
+        refuse_loopback(by, loopback_origins(entry) - loopback_origins(await self._entry(name)))
         if before["secret_version"] and not entry.slots:
             raise InvalidInput(
                 "server.key",

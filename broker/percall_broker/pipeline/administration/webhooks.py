@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from percall_broker.crypto.webhooks import new_secret
 from percall_broker.log import changes
 from percall_broker.model.errors import Conflict, InvalidInput
+from percall_broker.model.rules import is_loopback_name
 from percall_broker.outbound.posting import checked
+from percall_broker.pipeline.administration.automations import refuse_loopback
 from percall_broker.pipeline.webhooks import SECRET_VERSION, sealed_form, secret_name, unknown
 from percall_broker.store.protocol import Row, Statement
 
@@ -33,11 +35,13 @@ class WebhookEndpoints:
 
     async def add(self, by: Identity, url: str, form: str = "json") -> Row:
         """A new endpoint, with its signing key; `form` is one of FORMS. Raises InvalidInput, Conflict when there are
-        too many.
+        too many, Forbidden to an automation that may not name what is on this machine.
         """
         if form not in FORMS:
             raise InvalidInput("webhook.format", f"{form!r} is no format.", f"There are: {', '.join(FORMS)}.")
-        origin = checked(url).origin
+        target = checked(url)
+        origin = target.origin
+        refuse_loopback(by, {origin} if is_loopback_name(target.host) else ())
         if len(await self.listed()) >= MAX_WEBHOOKS:
             raise Conflict("webhook.many", f"There are {MAX_WEBHOOKS} webhooks already.", "Remove one first.")
         webhook, key = "wh_" + secrets.token_urlsafe(_ID_BYTES), new_secret()

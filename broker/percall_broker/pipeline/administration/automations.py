@@ -1,0 +1,37 @@
+"""What an automation may not do in areas that it may change, since more than the area hangs on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from percall_broker.model.errors import Forbidden
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from percall_broker.model.records import Identity
+    from percall_broker.pipeline.administration.ledger import Ledger
+
+
+async def refuse_automation(ledger: Ledger, by: Identity | None, person: str, *, administers: bool = False) -> None:
+    """An automation makes no administrator and no automation, and gives neither anything back; nor does it make an
+    invite that an administrator's name stands on. Raises Forbidden.
+    """
+    if by is not None and by.grant.automation and (administers or await ledger.fetch("administrates", person=person)):
+        raise Forbidden(
+            "automation.administrators",
+            "An automation makes no administrators, no automations and no invites for them, and lets none back in.",
+            "An administrator does that, at a terminal.",
+        )
+
+
+def refuse_loopback(by: Identity, origins: Collection[str]) -> None:
+    """An automation sends the broker to what listens on the broker's own machine (a vault's agent, a database's page)
+    only where its area `loopback` says so. Raises Forbidden.
+    """
+    if origins and by.grant.automation and "loopback" not in by.grant.may:
+        raise Forbidden(
+            "automation.loopback",
+            f"The automation {by.grant.person} may not name what is on the broker's own machine: {min(origins)}.",
+            "An administrator can do it, or make an automation grant that may change loopback too.",
+        )
