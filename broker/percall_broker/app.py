@@ -53,7 +53,7 @@ from percall_broker.console.door import PATH as PATH_CONSOLE
 from percall_broker.console.door import ConsoleDoor
 from percall_broker.console.security import token_of
 from percall_broker.egress.door import EgressDoor
-from percall_broker.listening import authority, host_names, listening
+from percall_broker.listening import authority, host_names, listening, tls_context
 from percall_broker.model.errors import BrokerError, InvalidInput, NotFound, Unavailable
 from percall_broker.model.keys import barred_key, gone_key
 from percall_broker.model.peers import TrustedProxies
@@ -291,10 +291,11 @@ def serve(settings: Settings) -> None:
 
 async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
     logs.configure()
-    token = watching.token(settings)
+    token, tls = watching.token(settings), tls_context(settings)
+    config = partial(server.config, settings=settings, tls=tls)
     with alone(settings.home), listening(settings) as listener, watching.watched(settings) as watched:
         address = listener.getsockname()
-        scheme = "https" if settings.tls_cert else "http"
+        scheme = "http" if tls is None else "https"
         at = f"{scheme}://{authority(address[0], address[1])}"
         public_url = settings.public_url or at
         metrics = Metrics()
@@ -303,20 +304,18 @@ async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
             if watched is not None:  # from now on: it is while the broker cannot work that it is watched
                 await stack.enter_async_context(chores.at_work({"watching": partial(watching.watch, probes, watched)}))
             opening = partial(open_broker, settings, public_url, metrics)
-            broker = await sealed.opened(stack, opening, settings, listener)
+            broker = await sealed.opened(stack, opening, config, listener)
             if broker is None:
                 return
             upstreams = await stack.enter_async_context(_upstreams())
             proxies = TrustedProxies(settings.trusted_proxies)
             doors = build(broker, upstreams, host_names(public_url, at, origin_of(public_url)), proxies, token)
-            config = server.config(doors.public, settings)
             probes.opened(doors.watching)
-            config.load()
             doing: dict[str, Callable[[], Awaitable[None]]] = {"cut streams": partial(_cut_streams, broker)}
-            if config.ssl and settings.tls_cert and settings.tls_key:
-                doing["certificate"] = Certificate(config.ssl, settings.tls_cert, settings.tls_key).keep
+            if tls and settings.tls_cert and settings.tls_key:
+                doing["certificate"] = Certificate(tls, settings.tls_cert, settings.tls_key).keep
             async with chores.at_work(doing):
-                await _Server(config, broker, lambda: ready(public_url)).serve([listener])
+                await _Server(config(doors.public), broker, lambda: ready(public_url)).serve([listener])
 
 
 @contextlib.asynccontextmanager

@@ -1,22 +1,32 @@
 """uvicorn's HTTP/1.1 connection, with two differences.
 
-What a stranger may cost is bounded before anybody knows who it is: a request's head has a size and a time, and whoever
-has waited the longest for nothing makes room for whoever comes. And an answer's head goes out with the beginning of its
-body: two packets would wake the laptop twice for one small answer, and cost a second system call here.
+What a stranger may cost is bounded before anybody knows who it is: a TLS handshake and a request's head have a time,
+the head has a size, and whoever has waited the longest for nothing makes room for whoever comes. And an answer's head
+goes out with the beginning of its body: two packets would wake the laptop twice for one small answer, and cost a second
+system call here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+try:
+    from uvloop.loop import SSLProtocol  # type: ignore[attr-defined]  # its stubs leave it out
+except ImportError:  # not on every system
+    from asyncio.sslproto import SSLProtocol
+if TYPE_CHECKING:
+    import ssl
+
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 10.0
-"""Until a request's head is here: from its first byte on, and for the first one from the connection on."""
+"""Until a request's head is here: from its first byte on, and for the first one from the connection on. As long may the
+handshake take that comes before it.
+"""
 MOST_CONNECTIONS = 16_384
 _DESCRIPTORS_EACH = 2
 """One for itself, and one for what it has done: an upstream's connection, the store's, a body on disk."""
@@ -31,30 +41,30 @@ class Room:
 
     def __init__(self, most: int = MOST_CONNECTIONS) -> None:
         self._most = most
-        self._open = 0
-        self._waiting: dict[Connection, None] = {}
+        self._open: set[Connection | Handshake] = set()
+        self._waiting: dict[Connection | Handshake, None] = {}
         self._told_at = -_TOLD_SECONDS
 
-    def enter(self, connection: Connection) -> None:
+    def enter(self, connection: Connection | Handshake) -> None:
         """A connection is there. Where there is no room, another one ends; this one, if all others are answered."""
-        self._open += 1
+        self._open.add(connection)
         self._waiting[connection] = None
-        if self._open > self._most:
+        if len(self._open) > self._most:
             oldest = next(iter(self._waiting))
             self.answers(oldest)
             oldest.transport.abort()
             self._tell()
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: Connection | Handshake) -> None:
         """It has ended."""
-        self._open -= 1
+        self._open.discard(connection)
         self._waiting.pop(connection, None)
 
-    def answers(self, connection: Connection) -> None:
+    def answers(self, connection: Connection | Handshake) -> None:
         """A whole request has come; it stays until that is answered."""
         self._waiting.pop(connection, None)
 
-    def waits(self, connection: Connection) -> None:
+    def waits(self, connection: Connection | Handshake) -> None:
         """Its request has been answered."""
         self._waiting[connection] = None
 
@@ -83,6 +93,8 @@ class Connection(HttpToolsProtocol):
     """One connection of a laptop. A subclass names the room that it shares with its server's others."""
 
     room: ClassVar[Room]
+    handshake: Handshake | None = None
+    """What has its place in the room until it is made."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """A laptop has connected."""
@@ -91,6 +103,8 @@ class Connection(HttpToolsProtocol):
         self._is_in_head = True
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = self.loop.call_later(HEAD_SECONDS, transport.abort)
+        if self.handshake is not None:
+            self.room.leave(self.handshake)
         self.room.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -139,6 +153,29 @@ class Connection(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+class Handshake(SSLProtocol):  # type: ignore[misc]  # as uvloop's stubs have it
+    """TLS around a connection: what the event loop makes of `ssl=`, with a place in the room from the beginning. A
+    server hears of a connection only once it has shaken hands, and never of one that does not.
+    """
+
+    def __init__(self, connection: Connection, context: ssl.SSLContext) -> None:
+        loop = asyncio.get_running_loop()
+        super().__init__(loop, connection, context, None, server_side=True, ssl_handshake_timeout=HEAD_SECONDS)
+        self._room = connection.room
+        connection.handshake = self
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Somebody has connected."""
+        super().connection_made(transport)
+        self.transport = transport
+        self._room.enter(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has ended, with the connection in it or without."""
+        self._room.leave(self)
+        super().connection_lost(exc)
 
 
 class HeadWithBody(asyncio.Transport):

@@ -12,7 +12,7 @@ import ssl
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from percall_broker.connection import Connection, Room, most_connections
+from percall_broker.connection import Connection, Handshake, Room, most_connections
 from percall_broker.model.errors import InvalidInput, Unavailable
 from percall_broker.model.peers import TrustedProxies, is_loopback
 
@@ -30,7 +30,6 @@ _UNSPECIFIED = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, never
 @contextlib.contextmanager
 def listening(settings: Settings) -> Iterator[socket.socket]:
     """A bound socket. Raises InvalidInput for what cannot be or must not be, Unavailable when it is taken."""
-    check_tls(settings)
     with bound(settings.listen, lambda address: check_reach(settings, address)) as listener:
         yield listener
 
@@ -54,15 +53,18 @@ def bound(listen: str, check: Callable[[str], None]) -> Iterator[socket.socket]:
         yield listener
 
 
-def check_tls(settings: Settings) -> None:
-    """Raises InvalidInput where certificate and key are not both there, or do not belong together."""
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """The listener's certificate and key; None where it speaks no TLS. Raises InvalidInput where not both are there, or
+    they do not belong together.
+    """
     if settings.tls_cert is None and settings.tls_key is None:
-        return
+        return None
     if settings.tls_cert is None or settings.tls_key is None:
         raise InvalidInput("serve.tls", "TLS needs a certificate and its key.", "Give --tls-cert and --tls-key.")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         # An encrypted key would have OpenSSL ask at a terminal, which a service has not.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key, password="")
+        context.load_cert_chain(settings.tls_cert, settings.tls_key, password="")
     except OSError as error:
         reason = getattr(error, "reason", None) or error.strerror or type(error).__name__
         raise InvalidInput(
@@ -70,6 +72,7 @@ def check_tls(settings: Settings) -> None:
             f"TLS cannot be set up with {settings.tls_cert} and {settings.tls_key}: {reason}.",
             "Both are PEM files, the key without a passphrase and the certificate's own.",
         ) from None
+    return context
 
 
 def check_reach(settings: Settings, address: str) -> None:
@@ -87,9 +90,11 @@ def check_reach(settings: Settings, address: str) -> None:
         )
 
 
-def protocol(settings: Settings) -> type[asyncio.Protocol]:
-    """What speaks HTTP on a connection. Without TLS, and with proxies named, those alone may connect."""
-    proxies = TrustedProxies(settings.trusted_proxies if settings.tls_cert is None else ())
+def protocol(settings: Settings, tls: ssl.SSLContext | None) -> Callable[..., asyncio.BaseProtocol]:
+    """Makes what speaks on a connection: HTTP, within TLS where there is a context for it. Without, and with proxies
+    named, those alone may connect.
+    """
+    proxies = TrustedProxies(settings.trusted_proxies if tls is None else ())
 
     class Ours(Connection):
         room = Room(most_connections())
@@ -99,7 +104,7 @@ def protocol(settings: Settings) -> type[asyncio.Protocol]:
             if proxies and (self.client is None or self.client[0] not in proxies):
                 transport.abort()
 
-    return Ours
+    return Ours if tls is None else lambda **given: Handshake(Ours(**given), tls)
 
 
 def authority(host: str, port: int) -> str:

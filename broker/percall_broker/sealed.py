@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    import uvicorn
+
     from percall_broker.asgi import Door, Message, Receive, Send
     from percall_broker.compose import Broker
-    from percall_broker.settings import Settings
 
 RETRY_SECONDS = 2.0
 CODE = "broker.sealed"
@@ -59,7 +60,7 @@ async def door(scope: Message, receive: Receive, send: Send) -> None:
 async def opened(
     stack: contextlib.AsyncExitStack,
     opening: Callable[[], contextlib.AbstractAsyncContextManager[Broker]],
-    settings: Settings,
+    config: Callable[[Door], uvicorn.Config],
     listener: socket.socket,
 ) -> Broker | None:
     """The broker, once its keys are there; meanwhile `door` answers at the listener. None: a signal came first.
@@ -70,7 +71,7 @@ async def opened(
         return await stack.enter_async_context(opening())
     except Sealed as error:
         _say(error)
-    waiting = server.Server(server.config(door, settings))
+    waiting = server.Server(config(door))
     serving = asyncio.create_task(waiting.serve([listener.dup()]))  # what it closes at its end is not the listener
     try:
         while True:

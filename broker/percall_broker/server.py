@@ -12,6 +12,7 @@ import uvicorn
 from percall_broker.listening import BACKLOG, protocol
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
 
     from percall_broker.asgi import Door
@@ -41,16 +42,14 @@ def plain(application: Door, **more: Any) -> uvicorn.Config:
     )
 
 
-def config(application: Door, settings: Settings) -> uvicorn.Config:
-    """The settings of the one that laptops reach."""
+def config(application: Door, settings: Settings, tls: ssl.SSLContext | None) -> uvicorn.Config:
+    """The settings of the one that laptops reach. TLS is our protocol's own, and nothing that uvicorn knows of."""
     return plain(
         application,
-        http=protocol(settings),
+        http=protocol(settings, tls),
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         backlog=BACKLOG,
-        ssl_certfile=settings.tls_cert,
-        ssl_keyfile=settings.tls_key,
     )
 
 

@@ -22,7 +22,18 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from harness.processes import SERVERS, Laptop, Line, UnusualBroker, free_port, keyed_entry, wait_for
+from harness.processes import (
+    COMMANDS,
+    SERVERS,
+    Broker,
+    Laptop,
+    Line,
+    UnusualBroker,
+    command,
+    free_port,
+    keyed_entry,
+    wait_for,
+)
 from harness.upstream import CANARY, Upstream
 
 if TYPE_CHECKING:
@@ -166,6 +177,30 @@ def test_a_certificate_that_does_not_hold_is_refused_with_why(tmp_path: Path) ->
     certificate, key, ca = certificates.issue("localhost", expired=True)
     with tls_server(certificate, key) as url:
         assert "has expired" in login(tmp_path, url, "--ca-file", str(ca))
+
+
+def test_connections_that_never_begin_tls_shut_nobody_out(tmp_path: Path) -> None:
+    certificate, key, ca = Certificates(tmp_path / "tls").issue("127.0.0.1")
+    environment = Broker(tmp_path).environment
+    command("percall-broker", "init", environment=environment)
+    limited = ["/bin/sh", "-c", 'ulimit -n 128; exec "$@"', "sh", str(COMMANDS / "percall-broker"), "serve"]
+    serve = ["--listen", "127.0.0.1:0", "--tls-cert", str(certificate), "--tls-key", str(key)]
+    with (
+        subprocess.Popen([*limited, *serve], env=environment, stdout=subprocess.PIPE) as broker,
+        contextlib.ExitStack() as opened,
+    ):
+        try:
+            said = Line(broker.stdout).until(b"listening on ").decode()
+            port = int(said.rpartition(":")[2])
+            for _ in range(200):
+                opened.enter_context(socket.create_connection(("127.0.0.1", port)))
+            trusted = ssl.create_default_context(cafile=ca)
+            connection = http.client.HTTPSConnection("127.0.0.1", port, context=trusted, timeout=5)
+            opened.callback(connection.close)
+            connection.request("GET", "/healthz")
+            assert connection.getresponse().status == 200
+        finally:
+            broker.kill()
 
 
 @pytest.mark.skipif(NGINX is None, reason="no nginx here: apt-get install --no-install-recommends nginx-light")

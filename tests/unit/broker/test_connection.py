@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import subprocess
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 import uvicorn
 
-from percall_broker.connection import MAX_HEAD_BYTES, Connection, HeadWithBody, Room
+from percall_broker.connection import MAX_HEAD_BYTES, Connection, Handshake, HeadWithBody, Room
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
 pytestmark = pytest.mark.anyio
 HEAD, BODY = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n", b"body"
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": find_spec("uvloop") is not None}
 
 
 class Wire(asyncio.Transport):
@@ -95,11 +98,46 @@ Opened = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 REQUEST = b"GET /whole HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
+class Tls:
+    """A server's side, and a client's that trusts it."""
+
+    def __init__(self) -> None:
+        authority = trustme.CA()
+        self.server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert("127.0.0.1").configure_cert(self.server)
+        self.client = ssl.create_default_context()
+        authority.configure_trust(self.client)
+
+
+@pytest.fixture(scope="module")
+def tls() -> Tls:
+    return Tls()
+
+
+class Serving:
+    """A server whose connections are ours."""
+
+    def __init__(self, address: tuple[str, int], tls: Tls | None, opened: AsyncExitStack) -> None:
+        self.address = address
+        self._tls = tls
+        self._opened = opened
+
+    async def __call__(self) -> Opened:
+        """A client's connection to it."""
+        return await self.connect(self._tls.client if self._tls else None)
+
+    async def connect(self, context: ssl.SSLContext | None = None) -> Opened:
+        """One with TLS or without, whatever the server speaks."""
+        reader, writer = await asyncio.open_connection(*self.address, ssl=context)
+        self._opened.callback(writer.close)
+        return reader, writer
+
+
 @asynccontextmanager
 async def served(
-    most: int = 100, finish: asyncio.Event | None = None
-) -> AsyncIterator[Callable[[], Awaitable[Opened]]]:
-    """A server whose connections are ours; what opens one to it."""
+    most: int = 100, finish: asyncio.Event | None = None, tls: Tls | None = None
+) -> AsyncIterator[Serving]:
+    """A server, and what opens a connection to it."""
 
     class Ours(Connection):
         room = Room(most)
@@ -107,17 +145,14 @@ async def served(
     config = uvicorn.Config(application, http=Ours, lifespan="off", log_config=None, log_level="error", port=0)
     config.load()
     state = uvicorn.Server(config).server_state
-    server = await asyncio.get_running_loop().create_server(
-        lambda: Ours(config=config, server_state=state, app_state={"finish": finish}), "127.0.0.1"
-    )
+
+    def arrives() -> asyncio.Protocol:
+        connection = Ours(config=config, server_state=state, app_state={"finish": finish})
+        return connection if tls is None else Handshake(connection, tls.server)
+
+    server = await asyncio.get_running_loop().create_server(arrives, "127.0.0.1")
     async with server, AsyncExitStack() as opened:
-
-        async def connect() -> Opened:
-            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-            opened.callback(writer.close)
-            return reader, writer
-
-        yield connect
+        yield Serving(server.sockets[0].getsockname(), tls, opened)
 
 
 async def answered(opened: Opened, request: bytes = REQUEST) -> bool:
@@ -131,8 +166,11 @@ async def answered(opened: Opened, request: bytes = REQUEST) -> bool:
         return False
 
 
-async def test_a_real_connection_serves_whole_and_streamed_answers_one_after_another() -> None:
-    async with served() as connect:
+@pytest.mark.parametrize("is_encrypted", [False, True])
+async def test_a_real_connection_serves_whole_and_streamed_answers_one_after_another(
+    *, is_encrypted: bool, tls: Tls
+) -> None:
+    async with served(tls=tls if is_encrypted else None) as connect:
         reader, writer = await connect()
         for path, end in (("/whole", BODY), ("/streamed", b"4\r\nbody\r\n0\r\n\r\n"), ("/whole", BODY)):
             writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
@@ -204,6 +242,55 @@ async def test_where_all_are_answered_nobody_else_comes_in() -> None:
         assert not await answered(await connect())
         finish.set()
         assert await busy[0].readexactly(len(BODY)) == BODY
+
+
+async def test_who_never_begins_tls_makes_room_too(tls: Tls) -> None:
+    async with served(most=3, tls=tls) as connect:
+        silent = [await connect.connect() for _ in range(3)]
+        inside = await connect()
+        assert await answered(inside)
+        assert await silent[0][0].read() == b""
+        assert await answered(await connect())
+        assert await answered(inside), "which has said something"
+
+
+async def test_a_handshake_that_does_not_come_is_not_waited_for(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("percall_broker.connection.HEAD_SECONDS", 0.05)
+    async with served(tls=tls) as connect:
+        assert await (await connect.connect())[0].read() == b""
+
+
+async def test_what_is_no_handshake_ends_and_leaves_its_place(tls: Tls) -> None:
+    async with served(most=1, tls=tls) as connect:
+        for _ in range(3):
+            reader, writer = await connect.connect()
+            writer.write(REQUEST)
+            with contextlib.suppress(ConnectionError):
+                assert not (await reader.read()).startswith(b"HTTP/")
+        assert await answered(await connect())
+
+
+async def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(tls: Tls) -> None:
+    async with served(tls=tls) as connect:
+        reader, writer = await connect.connect()
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        session = tls.client.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+        while True:
+            try:
+                session.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                writer.write(outgoing.read())
+                incoming.write(await reader.read(1 << 16))
+        session.write(REQUEST)
+        writer.write(outgoing.read())
+        read = b""
+        while not read.endswith(BODY):
+            incoming.write(await reader.read(1 << 16))
+            with contextlib.suppress(ssl.SSLWantReadError):
+                while True:
+                    read += session.read(1 << 16)
+        assert read.startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_process_has_as_many_connections_as_its_descriptors_allow() -> None:

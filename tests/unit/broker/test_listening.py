@@ -8,7 +8,7 @@ import pytest
 import trustme
 
 from percall_broker import settings
-from percall_broker.listening import listening
+from percall_broker.listening import listening, tls_context
 from percall_broker.model.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ def tls(tmp_path: Path) -> dict[str, Path]:
 def code_of(**told: object) -> str:
     """The code of the refusal; empty when it listens."""
     try:
-        with listening(settings.load(**told)):
+        loaded = settings.load(**told)
+        tls_context(loaded)
+        with listening(loaded):
             return ""
     except InvalidInput as error:
         return error.code
