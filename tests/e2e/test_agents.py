@@ -61,6 +61,28 @@ def test_one_key_ends_all_that_it_holds_and_what_was_over_already_goes_too(alone
     assert {row["state"] for row in alone.rows("grant", "list") if row["person"] == "bob"} == {"revoked"}
 
 
+def test_a_grant_that_is_over_is_forgotten_alone_and_the_agents_last_one_never(alone: Broker) -> None:
+    machine = alone.enrol("bob", "keyed")
+    (over,) = kept(machine)
+    alone.administrator.administer("grant", "revoke", over)
+    told = machine.run("status", check=False)
+    assert (told.returncode, "--ended" in told.stdout) == (6, False), "a new grant is picked up by this one's key"
+    assert "0 grants" in machine.run("agent", "remove", "default", "--ended").stdout
+    alone.add_server("another", keyed_entry("http://127.0.0.1:9"), CANARY)
+    alone.administrator.administer("grant", "create", "bob", "--server", "another", "--tools", "get_*")
+    told = machine.run("status", check=False)
+    assert (told.returncode, "percall agent remove default --ended" in told.stdout) == (6, True)
+    alone.stop()
+    done = machine.run("agent", "remove", "default", "--ended", check=False)
+    assert (done.returncode, len(kept(machine))) == (5, 2), "nobody can say what is over"
+    alone.start()
+    assert "1 grant that had ended" in machine.run("agent", "remove", "default", "--ended").stdout
+    (stands,) = kept(machine)
+    assert (stands != over, sealed(machine)) == (True, {stands})
+    assert machine.run("status").returncode == 0
+    assert alone.rows("grant", "show", stands)[0]["state"] == "active"
+
+
 def test_a_broker_that_is_away_keeps_the_agent_until_it_is_to_be_forgotten_here_alone(alone: Broker) -> None:
     machine = alone.enrol("bob", "keyed")
     (grant,) = kept(machine)

@@ -9,7 +9,7 @@ import typer
 from percall import home
 from percall.cli import output
 from percall.errors import BrokerRefusal, PercallError, UsageError
-from percall.identity import claims, keyrings
+from percall.identity import claims, keyrings, standings
 
 if TYPE_CHECKING:
     from percall.home import Login
@@ -44,6 +44,7 @@ def list_agents(
 def remove(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The agent.")],
     local: Annotated[bool, typer.Option("--local", help="Forget it here although its broker cannot be asked.")] = False,
+    ended: Annotated[bool, typer.Option("--ended", help="Only those that are over, while another stands.")] = False,
 ) -> None:
     """End an agent's grants. They end at the broker, and its key and grants are deleted from this device."""
     mine = {key: logins for key, logins in sorted(_by_agent().items()) if key[0] == name}
@@ -52,18 +53,19 @@ def remove(
         raise UsageError(
             "agent.unknown", f"There is no agent {name!r} on this device (known: {known}).", "See: percall agent list."
         )
+    if ended:
+        _forget_ended(name)
+        return
     failed: list[PercallError] = []
     for (_, broker, person), logins in mine.items():
-        ended, failure = _end(logins)
-        for login in logins if local else ended:
-            keyrings.of(login).delete(login.grant)
-            home.forget_login(login.grant)
+        over, failure = _end(logins)
+        _forget(logins if local else over)
         whose = f"Agent {name} of {person}"
         if failure is None:
-            told = f"{output.counted(len(ended), 'grant')} ended; key and grants are deleted here."
+            told = f"{output.counted(len(over), 'grant')} ended; key and grants are deleted here."
             output.say(f"{whose} is removed at {broker}: {told}")
         elif local:
-            standing = output.counted(len(logins) - len(ended), "grant")
+            standing = output.counted(len(logins) - len(over), "grant")
             output.say(
                 f"{whose} is deleted here alone ({failure.message}). At {broker}, {standing} may still stand: tell your"
                 " administrator."
@@ -74,6 +76,26 @@ def remove(
         output.say_error(str(failure))
     if failed:
         raise _with_way_out(failed[0])
+
+
+def _forget_ended(name: str) -> None:
+    """Of an agent that goes on, what the broker refuses for good. Nothing changes there. Raises PercallError: the first
+    problem of a login that could not be asked for.
+    """
+    all_of_them = standings.of_all(name)
+    granted = standings.granted(all_of_them)
+    past = [login for login, session in granted if standings.is_past(login, session, granted)]
+    _forget(past)
+    output.say(f"Agent {name}: {output.counted(len(past), 'grant')} that had ended, deleted here.")
+    for standing in all_of_them:
+        if standing.error is not None:
+            raise standing.error
+
+
+def _forget(logins: list[Login]) -> None:
+    for login in logins:
+        keyrings.of(login).delete(login.grant)
+        home.forget_login(login.grant)
 
 
 def _end(logins: list[Login]) -> tuple[list[Login], PercallError | None]:

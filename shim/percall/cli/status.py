@@ -35,7 +35,7 @@ def status(
     if not as_json:
         tell_what_waited(came)
     all_of_them = standings.of_all(agent)
-    granted = [(one.login, one.session) for one in all_of_them if one.session and not one.error]
+    granted = standings.granted(all_of_them)
     said: set[str] = set()
     for standing in all_of_them:
         if as_json:
@@ -69,10 +69,10 @@ def _tell(standing: Standing, said: set[str], granted: list[Granted]) -> None:
         return
     old = "" if error is None else " (as last seen)"
     output.say(f"  grant    {session.grant}: {_role(session)}{session.state}{old}, {output.expiry(session.expires_at)}")
-    if session.refusal is not None and standings.is_replaced(login, session, granted):
-        output.say(f"           {session.refusal.message} Another one goes on.")
-    else:
-        _tell_refusal(session.refusal)
+    if session.refusal is not None:
+        is_replaced = standings.is_replaced(login, session, granted)
+        more = "Another one goes on." if is_replaced else standings.next_step(login, session, granted)
+        output.say(f"           {session.refusal.message} {more}".rstrip())
     if not session.automation:
         known = "set" if session.stretch else "not set: nothing can be changed in your name"
         output.say(f"  presence passphrase {known}")

@@ -12,7 +12,7 @@ from percall.doctor.finding import ok, problem, warning
 from percall.errors import BrokerRefusal, PercallError, UsageError, word
 from percall.identity import keyrings, proxies
 from percall.identity.client import SignedClient, named_failures, open_http
-from percall.identity.standings import is_outlasted, is_replaced
+from percall.identity.standings import is_outlasted, is_replaced, next_step
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -183,7 +183,9 @@ def _grant(
         if is_replaced(login, session, granted):
             yield ok("grant", about, f"{refusal.message} Another one goes on.")
         else:
-            yield problem("grant", about, BrokerRefusal(refusal.code, refusal.message, refusal.next_step))
+            yield problem(
+                "grant", about, BrokerRefusal(refusal.code, refusal.message, next_step(login, session, granted))
+            )
         return
     covered = f"It covers {', '.join(one.entry.name for one in session.servers) or 'no server'}."
     ends_soon = 0 < session.expires_at < time.time() + _SOON_SECONDS

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from percall import home
-from percall.errors import PercallError
+from percall.errors import PercallError, word
 from percall.identity import claims, keyrings
 from percall.identity.client import SignedClient
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from percall.home import Login
     from percall.identity.enrolment import Enrolment
 
+_OVER = frozenset({"grant.revoked", "grant.expired"})
 Granted = tuple["Login", "wire.Session"]
 """A login, and what its broker has just said of it."""
 
@@ -53,6 +54,20 @@ def is_replaced(login: Login, session: wire.Session, granted: Sequence[Granted])
     return set().union(*map(_names, others)) >= _names(session)
 
 
+def is_past(login: Login, session: wire.Session, granted: Sequence[Granted]) -> bool:
+    """Whether this grant is refused for good, and its agent has another that stands: by what is left of the agent's key
+    a new grant is picked up.
+    """
+    return session.refusal is not None and session.refusal.code in _OVER and bool(_standing(login, granted))
+
+
+def next_step(login: Login, session: wire.Session, granted: Sequence[Granted]) -> str:
+    """What to do about a grant that is refused; empty for one that is not."""
+    said = session.refusal.next_step if session.refusal is not None else ""
+    forget = f"To forget it here: percall agent remove {word(login.agent)} --ended"
+    return f"{said} {forget}".strip() if is_past(login, session, granted) else said
+
+
 def is_outlasted(login: Login, session: wire.Session, granted: Sequence[Granted], server: str) -> bool:
     """Whether another grant of the same agent covers the server for longer."""
     ends = [other.expires_at for other in _standing(login, granted) if server in _names(other)]
@@ -84,6 +99,11 @@ def picked_up(agent: str | None = None) -> list[Enrolment]:
         raise home.no_login("status.no_login", agent)
     keyrings.ask(logins)
     return claims.pick_up_everywhere(logins, agent)
+
+
+def granted(standings: Sequence[Standing]) -> list[Granted]:
+    """Of these, those whose broker answered."""
+    return [(one.login, one.session) for one in standings if one.session and not one.error]
 
 
 def of_all(agent: str | None = None) -> list[Standing]:
