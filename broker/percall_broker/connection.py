@@ -1,9 +1,9 @@
 """uvicorn's HTTP/1.1 connection, with two differences.
 
 What a stranger may cost is bounded before anybody knows who it is: a TLS handshake and a request's head have a time,
-the head has a size, and whoever has waited the longest for nothing makes room for whoever comes. And an answer's head
-goes out with the beginning of its body: two packets would wake the laptop twice for one small answer, and cost a second
-system call here.
+the head has a size, few requests wait on one connection, and whoever has said or read nothing for the longest makes
+room for whoever comes. And an answer's head goes out with the beginning of its body: two packets would wake the laptop
+twice for one small answer, and cost a second system call here.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import structlog
+from httptools import HttpParserError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 try:
@@ -27,6 +28,8 @@ HEAD_SECONDS = 10.0
 """Until a request's head is here: from its first byte on, and for the first one from the connection on. As long may the
 handshake take that comes before it.
 """
+MOST_PIPELINED = 16
+"""Requests that may wait on a connection for the answer to an earlier one. No laptop sends any ahead."""
 MOST_CONNECTIONS = 16_384
 _DESCRIPTORS_EACH = 2
 """One for itself, and one for what it has done: an upstream's connection, the store's, a body on disk."""
@@ -124,8 +127,21 @@ class Connection(HttpToolsProtocol):
             elif self._head_timer is None:
                 self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
 
+    def pause_writing(self) -> None:
+        """The laptop does not read what it is sent: it waits for nothing, however long that takes."""
+        super().pause_writing()
+        self.room.waits(self)
+
+    def resume_writing(self) -> None:
+        """It reads on."""
+        super().resume_writing()
+        if not self.cycle.response_complete:
+            self.room.answers(self)
+
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """A request begins. Raises HttpParserError, which ends the connection, where too many wait already."""
+        if len(self.pipeline) >= MOST_PIPELINED:
+            raise HttpParserError
         self._is_in_head = True
         super().on_message_begin()
 

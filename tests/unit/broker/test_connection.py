@@ -15,7 +15,7 @@ import pytest
 import trustme
 import uvicorn
 
-from percall_broker.connection import MAX_HEAD_BYTES, Connection, Handshake, HeadWithBody, Room
+from percall_broker.connection import MAX_HEAD_BYTES, MOST_PIPELINED, Connection, Handshake, HeadWithBody, Room
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -79,8 +79,8 @@ async def test_an_answer_that_is_only_a_head_leaves_when_it_ends(end: Any) -> No
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
-    """Answers whole, in two pieces, or once the request's body is there."""
-    whole = scope["path"] != "/streamed"
+    """Answers whole, in two pieces or many, or once the request's body is there."""
+    whole = scope["path"] not in {"/streamed", "/large"}
     headers = [(b"content-length", b"4")] if whole else []
     if scope["path"] == "/body":
         while (await receive()).get("more_body"):
@@ -88,6 +88,8 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     if scope["path"] == "/slow":
         await scope["state"]["finish"].wait()
+    for _ in range(64 if scope["path"] == "/large" else 0):
+        await send({"type": "http.response.body", "body": bytes(1 << 20), "more_body": True})
     if not whole:
         await send({"type": "http.response.body", "body": b"first", "more_body": True})
         await asyncio.sleep(0)
@@ -231,6 +233,30 @@ async def test_who_has_waited_the_longest_makes_room_and_never_whoever_is_answer
         assert await answered(await connect())
         assert not await answered(waiting), "which never said anything"
         assert await answered(again)
+
+
+async def test_who_does_not_read_an_answer_makes_room(tls: Tls) -> None:
+    for context in (None, tls):
+        async with served(1, tls=context) as connect, asyncio.timeout(5):
+            reader, writer = await connect()
+            writer.write(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            while not await answered(await connect()):
+                pass  # until the answer is stuck, it is the newcomer who goes
+
+
+async def test_many_requests_at_once_are_refused_before_they_pile_up() -> None:
+    finish = asyncio.Event()
+    async with served(finish=finish) as connect:
+        reader, writer = await connect()
+        writer.write(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n" + REQUEST * MOST_PIPELINED)
+        await reader.readuntil(b"\r\n\r\n")
+        finish.set()
+        for _ in range(MOST_PIPELINED):
+            assert (await reader.readuntil(b"\r\n\r\n" + BODY)).endswith(BODY)
+        writer.write(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n" + REQUEST * 2 * MOST_PIPELINED)
+        assert b"HTTP/1.1 400 " in await reader.read()
 
 
 async def test_where_all_are_answered_nobody_else_comes_in() -> None:
