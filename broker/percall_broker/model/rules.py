@@ -163,9 +163,18 @@ def is_address(host: str) -> bool:
     return True
 
 
+def is_loopback_address(text: str) -> bool:
+    """Whether an address is loopback itself; one that maps it is not, though Python from 3.13 on calls it so."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return address.is_loopback and getattr(address, "ipv4_mapped", None) is None
+
+
 def is_loopback_name(host: str) -> bool:
     """Whether a host names loopback by itself, without asking a resolver."""
-    return host == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback)
+    return host == "localhost" or is_loopback_address(host)
 
 
 def loopback_origins(entry: Entry) -> frozenset[str]:

@@ -11,6 +11,7 @@ import socket
 from typing import TYPE_CHECKING, Protocol
 
 from percall_broker.model.errors import UpstreamFailed
+from percall_broker.model.rules import is_loopback_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -68,14 +69,6 @@ def is_public(address: str) -> bool:
     return all(_is_public(inner) for inner in _with_inner(parsed))
 
 
-def is_loopback(address: str) -> bool:
-    """Whether an address is loopback itself; a mapped one is not."""
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
-
-
 def _with_inner(address: Address) -> list[Address]:
     """The address, and the IPv4 addresses that translators would reach through it."""
     found: list[Address] = [address]
@@ -113,7 +106,7 @@ async def loopback_addresses(resolve: Resolver, host: str, port: int) -> Sequenc
     """The checked addresses of a loopback origin that an administrator named. Raises UpstreamFailed."""
     found = await _resolved(resolve, host, port)
     for address in found:
-        if not is_loopback(address):
+        if not is_loopback_address(address):
             raise UpstreamFailed("upstream.address", f"{host} is not loopback; http goes nowhere else.")
     return found
 

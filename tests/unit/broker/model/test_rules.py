@@ -196,3 +196,8 @@ def test_an_escaped_slash_is_read_only_where_the_entry_allows_it_and_hides_no_do
     else:
         with pytest.raises(InvalidInput):
             rules.parse_url(url, escaped_slashes=True)
+
+
+@pytest.mark.parametrize("address", ["localhost", "", "::ffff:127.0.0.1", "10.0.0.1"])
+def test_what_is_not_loopback_itself_is_not_loopback(address: str) -> None:
+    assert not rules.is_loopback_address(address)

@@ -79,6 +79,7 @@ def call(identifier, name, arguments):
         os.close(0)
         time.sleep(600)
     if name == "deaf":
+        write({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": name}})
         time.sleep(600)
     if name == "slow":
         time.sleep(0.2)  # a tool whose call is still open when the next thing happens

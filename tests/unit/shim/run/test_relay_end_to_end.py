@@ -216,6 +216,7 @@ def test_a_client_that_leaves_while_its_server_or_it_reads_nothing_leaves_nothin
         os.set_blocking(shim.stdin.fileno(), False)
         call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "deaf"}}
         os.write(shim.stdin.fileno(), json.dumps(call).encode() + b"\n")
+        assert b'"deaf"' in shim.stdout.readline()
         taken, rest, most = 0, line, 64 * 1024 * 1024
         while taken < most and select.select([], [shim.stdin], [], 2)[1]:  # until the shim has stopped reading
             written = os.write(shim.stdin.fileno(), rest)
