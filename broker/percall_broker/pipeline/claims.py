@@ -30,14 +30,13 @@ if TYPE_CHECKING:
     from percall_broker.model.records import Grant, Identity
     from percall_broker.pipeline.administration.ledger import Ledger
     from percall_broker.pipeline.sessions import Sessions
-    from percall_broker.store.protocol import Row, Store
+    from percall_broker.store.protocol import Row
 
 
 class Claims:
     """What waits for people's devices. `public_url` is the broker's configured URL, without a path."""
 
-    def __init__(self, store: Store, ledger: Ledger, tokens: GrantTokens, sessions: Sessions, public_url: str) -> None:
-        self._store = store
+    def __init__(self, ledger: Ledger, tokens: GrantTokens, sessions: Sessions, public_url: str) -> None:
         self._ledger = ledger
         self._tokens = tokens
         self._sessions = sessions
@@ -47,7 +46,7 @@ class Claims:
         """What the signer's person may pick up, and what the signer's device has. Raises Forbidden."""
         await self._check_signer(identity.grant, now)
         waiting = await self._waiting(identity.grant.person, now)
-        taken = await self._store.fetch("taken_grants", device=identity.grant.device_id, now=int(now))
+        taken = await self._ledger.fetch("taken_grants", device=identity.grant.device_id, now=int(now))
         return wire.Waiting(_told(waiting), _told(taken))
 
     async def claim(
@@ -74,7 +73,7 @@ class Claims:
         wanted = {row["agent"] for row in await self._waiting(signer.person, now)} & {"", asked.agent}
         if wanted:
             _, placed = await placing(
-                self._store, key.thumbprint, signer.person, device=signer.device_id, name=signer.device_name, now=now
+                self._ledger, key.thumbprint, signer.person, device=signer.device_id, name=signer.device_name, now=now
             )
             done = await self._ledger.change(  # 3
                 Statement("known_device_key", {"thumbprint": signer.device}, required=True),
@@ -85,7 +84,7 @@ class Claims:
             if done is None:
                 raise Conflict("claim.changing", "What waited was picked up or ended meanwhile.", "Try again.")
         enrolled = []
-        for row in await self._store.fetch("claimed_grants", **mine):  # 4
+        for row in await self._ledger.fetch("claimed_grants", **mine):  # 4
             session = await self._sessions.of(row["id"], now)
             if session is not None:
                 token = self._tokens.issue(row["id"], key.thumbprint, row["expires_at"], now)
@@ -105,11 +104,11 @@ class Claims:
         )
         if done is None:
             raise last_administrator(f"The agent {grant.agent} of {grant.person}")
-        return wire.Departed(tuple(row["id"] for row in done[1]))
+        return wire.Departed(tuple(row["id"] for row in done["revoke_grants"]))
 
     async def _check_signer(self, signer: Grant, now: float) -> None:
         require(key_barred(signer, now))
-        if not await self._store.fetch("known_device_key", thumbprint=signer.device):
+        if not await self._ledger.fetch("known_device_key", thumbprint=signer.device):
             raise Forbidden(
                 "agent.removed",
                 f"The agent {signer.agent!r} was removed from this device.",
@@ -117,7 +116,7 @@ class Claims:
             )
 
     async def _waiting(self, person: str, now: float) -> list[Row]:
-        return await self._store.fetch("waiting_grants", person=person, now=int(now))
+        return await self._ledger.fetch("waiting_grants", person=person, now=int(now))
 
 
 def _told(rows: list[Row]) -> tuple[wire.WaitingGrant, ...]:

@@ -9,14 +9,14 @@ from percall_broker.model.errors import Conflict
 from percall_broker.store.protocol import Statement
 
 if TYPE_CHECKING:
-    from percall_broker.store.protocol import Store
+    from percall_broker.pipeline.administration.ledger import Ledger
 
 _DEVICE_BYTES = 12
 _ANOTHER = "Make another key: percall login does so by itself."
 
 
 async def placing(
-    store: Store, thumbprint: str, person: str, *, device: str, name: str, now: float
+    ledger: Ledger, thumbprint: str, person: str, *, device: str, name: str, now: float
 ) -> tuple[str, tuple[Statement, ...]]:
     """The device that a key of a person's goes on, and the statements that put it there, for the caller's transaction.
 
@@ -25,13 +25,13 @@ async def placing(
 
     Raises Conflict when the key is another person's, or its device was revoked; Unavailable.
     """
-    known = await store.fetch("read_device_key", thumbprint=thumbprint)
+    known = await ledger.fetch("read_device_key", thumbprint=thumbprint)
     if known and known[0]["person"] != person:
         raise Conflict("device.other", "This device key is another person's.", _ANOTHER)
     if known and known[0]["device_state"] != "active":
         raise Conflict("device.revoked", f"The device {known[0]['device_name']!r} was revoked.", _ANOTHER)
     key = {"thumbprint": thumbprint, "person": person, "created_at": int(now)}
-    active = {row["id"] for row in await store.fetch("list_devices", person=person) if row["state"] == "active"}
+    active = {row["id"] for row in await ledger.fetch("list_devices", person=person) if row["state"] == "active"}
     place = known[0]["device"] if known else device
     if place in active:
         on = Statement("rename_device", {"id": place, "person": person, "name": name}, required=True)

@@ -28,12 +28,12 @@ from percall_broker.store.protocol import Statement
 if TYPE_CHECKING:
     from percall_broker.crypto.tokens import GrantTokens
     from percall_broker.model.records import Grant
-    from percall_broker.pipeline.changes import Changes
+    from percall_broker.pipeline.administration.ledger import Ledger
     from percall_broker.pipeline.sessions import Sessions
     from percall_broker.stages.authenticate import SignedRequest
     from percall_broker.stages.lookup import Lookup
     from percall_broker.stages.presence import Presence
-    from percall_broker.store.protocol import Row, Store
+    from percall_broker.store.protocol import Row
 
 DEVICE_EVENT = "device.enrolled"
 _MAX_DEVICE_CHARACTERS = 128
@@ -45,19 +45,17 @@ class Enrolment:
 
     def __init__(
         self,
-        store: Store,
+        ledger: Ledger,
         lookup: Lookup,
         tokens: GrantTokens,
         sessions: Sessions,
-        changes: Changes,
         presence: Presence,
         public_url: str,
     ) -> None:
-        self._store = store
+        self._ledger = ledger
         self._lookup = lookup
         self._tokens = tokens
         self._sessions = sessions
-        self._changes = changes
         self._presence = presence
         self._url = public_url + wire.PATH_ENROL
 
@@ -91,13 +89,12 @@ class Enrolment:
         vouching = await self._vouching(grant, asked, request, proof.jti, key.thumbprint, now)  # 3
         code_hash = invite["code_hash"]
         device, placed = await placing(
-            self._store, key.thumbprint, grant.person, device=asked.device_id, name=asked.device, now=now
+            self._ledger, key.thumbprint, grant.person, device=asked.device_id, name=asked.device, now=now
         )
         bound = {"id": invite["grant_id"], "device": key.thumbprint, "agent": asked.agent}
         told = {"grant": grant.id, "agent": asked.agent, "device": device, "thumbprint": key.thumbprint}
         details = {name: told[name] for name in ("grant", "device", "thumbprint")} | {"device_name": asked.device}
-        done = await self._store.transact(  # 4
-            Statement("advance_epoch"),
+        done = await self._ledger.change(  # 4
             Statement("use_invite", {"code_hash": code_hash, "now": int(now)}, required=True),
             *placed,
             Statement("bind_grant", bound, required=True),
@@ -106,12 +103,11 @@ class Enrolment:
             *events.event(DEVICE_EVENT, (grant.id, key.thumbprint), now, person=grant.person, **told),
         )
         if done is None:
-            if (await self._store.fetch("read_invite", code_hash=code_hash))[0]["used_at"]:
+            if (await self._ledger.fetch("read_invite", code_hash=code_hash))[0]["used_at"]:
                 raise Conflict(
                     "invite.used", "The invite was used meanwhile.", "Ask your administrator for a new invite."
                 )
             raise Conflict("invite.changing", "The grant, the person or the device changed meanwhile.", "Try again.")
-        self._changes.announce()
 
         token = self._tokens.issue(grant.id, key.thumbprint, grant.expires_at, now)  # 5
         session = await self._sessions.of(grant.id, now)
@@ -120,13 +116,14 @@ class Enrolment:
         return wire.Enrolled(token, session)
 
     async def _invited(self, code: str, now: float) -> tuple[Row, Grant]:
+        """An invite that can be used now, and its grant. Raises Unauthenticated, Conflict, Unavailable."""
         code_hash = hash_of_code(code)
-        invites = await self._store.fetch("read_invite", code_hash=code_hash)
+        invites = await self._ledger.fetch("read_invite", code_hash=code_hash)
         if not invites or invites[0]["used_at"]:
             raise _refused(invites[0] if invites else None)
         grant = await self._lookup.grant(invites[0]["grant_id"], fresh=True)
         if grant is not None and grant.device:
-            invites = await self._store.fetch("read_invite", code_hash=code_hash)
+            invites = await self._ledger.fetch("read_invite", code_hash=code_hash)
             if invites[0]["used_at"]:  # in between, by another device
                 raise _refused(invites[0])
             raise Conflict(
@@ -149,7 +146,7 @@ class Enrolment:
         """An administrator's passphrase is set with an administrator's invite alone, which no automation can make."""
         if grant.automation:
             return False
-        return grant.administrator or not await self._store.fetch("administrates", person=grant.person)
+        return grant.administrator or not await self._ledger.fetch("administrates", person=grant.person)
 
     async def _vouching(
         self, grant: Grant, asked: wire.Enrolment, request: SignedRequest, jti: str, thumbprint: str, now: float

@@ -50,7 +50,7 @@ class Devices:
             "name": device["name"],
             "person": device["person"],
             "state": "revoked",
-            "ended": {"grants": len(done[2])},
+            "ended": {"grants": len(done["revoke_grants"])},
             "passkeys": len(await self._ledger.fetch("list_passkeys", person=device["person"])),
         }
 

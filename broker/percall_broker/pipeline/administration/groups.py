@@ -86,11 +86,11 @@ class Groups:
         )
         if done is None:
             raise await self._stranger(people)
-        joined = [row["person"] for rows in done[2:-1:4] for row in rows]
+        joined = [row["person"] for row in done.get("add_member", [])]
         if people and not joined:
             raise Conflict("group.member", f"Already in {name}: {', '.join(people)}.")
-        waiting = sum(map(len, done[3:-1:4]))
-        return {**await self.show(name), "joined": joined, "new_grants": waiting}
+        new_grants = len(done.get("add_grants_of_members", []))
+        return {**await self.show(name), "joined": joined, "new_grants": new_grants}
 
     async def leave(self, by: Identity | None, name: str, people: Sequence[str]) -> Row:
         """Takes people out of a group, and ends the grants that came from it. Raises NotFound; Conflict when none of
@@ -106,13 +106,14 @@ class Groups:
                 Statement("touch_grants", {"person": person, "device": ""}),
             )
         ]
-        done = await self._ledger.change(*leaving, changes.change(by, "group.remove", group=name, people=list(people)))
-        left = [person for person, rows in zip(dict.fromkeys(people), (done or [])[:-1:3], strict=True) if rows]
+        recorded = changes.change(by, "group.remove", group=name, people=list(people))
+        done = await self._ledger.change(*leaving, recorded) or {}
+        left = [row["person"] for row in done.get("remove_member", [])]
         if not left:
             raise Conflict(
                 "group.member", f"Not in {name}: {', '.join(people)}.", f"See: percall-broker group show {name}"
             )
-        return {**await self.show(name), "left": left, "ended_grants": sum(map(len, (done or [])[1:-1:3]))}
+        return {**await self.show(name), "left": left, "ended_grants": len(done["end_grants_of_members"])}
 
     async def remove(self, by: Identity, name: str) -> Row:
         """Ends a group, and every grant that came from it. Raises NotFound."""
@@ -126,7 +127,7 @@ class Groups:
         )
         if done is None:
             raise NotFound("group.unknown", f"There is no group {name!r}.", "See: percall-broker group list.")
-        return {"group": name, "state": "removed", "ended_grants": len(done[0])}
+        return {"group": name, "state": "removed", "ended_grants": len(done["end_grants_of_members"])}
 
     async def grant(self, by: Identity, name: str, servers: Scopes, agent: str, expires_seconds: int) -> Row:
         """Grants something to each member, now and whenever somebody joins; each grant waits for its person's device.
@@ -157,7 +158,7 @@ class Groups:
         return {
             "group_grant": identifier,
             "group": name,
-            "grants": [{"grant": row["id"], "person": row["person"]} for row in done[-2]],
+            "grants": [{"grant": row["id"], "person": row["person"]} for row in done["add_grants_of_members"]],
             "without_device": [member["person"] for member in members if not member["has_device"]],
         }
 
@@ -172,7 +173,7 @@ class Groups:
             raise NotFound(
                 "grant.unknown", f"There is no grant {identifier!r} of a group, or it is ended.", "See: group show."
             )
-        return {"group_grant": identifier, "state": "revoked", "ended_grants": len(done[1])}
+        return {"group_grant": identifier, "state": "revoked", "ended_grants": len(done["end_grants_of_members"])}
 
     async def _refuse_automation(self, by: Identity, name: str) -> None:
         """Who may add people decides with it what they may do. Raises Forbidden."""

@@ -1,4 +1,5 @@
-"""How administrators' changes are made: each one transaction with its entry in the log and the epoch.
+"""How what others rely on is changed, by administrators and by devices: each time one transaction with its entry in the
+log and the epoch.
 
 The epoch comes first. Its row makes changes wait for one another on every engine and replica, so that what a change
 finds (a last administrator, a group's members) is still so when it is made, and no two of them lock one another out.
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
     from percall_broker.store.protocol import Row, Store
 
+    Changed = dict[str, list[Row]]
+    """What came of a change: the rows of each statement, by its name; of several of one name, the rows of all."""
+
 _EPOCH = Statement("advance_epoch")
 _ENDING = (Statement("end_approvals"), Statement("end_allowances"), Statement("ask_again"))
 """Whatever revoked a grant also ends what it was asking, and what it was allowed for a while. Whatever took somebody's
@@ -31,13 +35,17 @@ class Ledger:
         self._store = store
         self._changed = changed
 
-    async def change(self, *statements: Statement) -> list[list[Row]] | None:
-        """Makes a change; the rows of each statement, or None when a required one returned none. Raises Unavailable."""
-        done = await self._store.transact(_EPOCH, *statements, *_ENDING)
-        if done is None:
+    async def change(self, *statements: Statement) -> Changed | None:
+        """Makes a change; what came of it, or None when a required statement returned no row. Raises Unavailable."""
+        whole = (_EPOCH, *statements, *_ENDING)
+        results = await self._store.transact(*whole)
+        if results is None:
             return None
         self._changed()
-        return done[1 : len(statements) + 1]
+        done: Changed = {}
+        for statement, rows in zip(whole, results, strict=True):
+            done.setdefault(statement.name, []).extend(rows)
+        return done
 
     async def append(self, *statements: Statement) -> list[list[Row]]:
         """Writes what changes nothing that others remember, such as a reading. Raises Unavailable."""

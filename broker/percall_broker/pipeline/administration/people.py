@@ -118,7 +118,6 @@ class People:
             Statement("end_invites", {"person": name, "now": int(time.time())}),
             Statement("remove_member", {"group_name": "", "person": name}),
             Statement("remove_personal_keys", {"person": name, "server": ""}),
-            Statement("end_approvals"),
             Statement("end_lasting_answers", {"person": name}),
             Statement("remove_presence_key", {"person": name}),
             Statement("remove_passkeys", {"person": name}),
@@ -131,9 +130,19 @@ class People:
         )
         if done is None:
             raise await self._why_not(name, "removed")
-        kinds = ("grants", "devices", "invites", "groups", "keys", "approvals")
-        ended = dict(zip(kinds, map(len, done[2:8]), strict=True))
-        return {"person": name, "state": "removed", "ended": ended}
+        ended = {
+            "grants": "revoke_grants",
+            "devices": "remove_devices",
+            "invites": "end_invites",
+            "groups": "remove_member",
+            "keys": "remove_personal_keys",
+            "approvals": "end_approvals",
+        }
+        return {
+            "person": name,
+            "state": "removed",
+            "ended": {what: len(done[statement]) for what, statement in ended.items()},
+        }
 
     async def _find(self, name: str) -> Row:
         for row in await self.listed():

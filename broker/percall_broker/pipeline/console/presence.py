@@ -147,7 +147,8 @@ class PasskeyPresence:
         )
         if done is None:
             raise NotFound("passkey.unknown", "There is no such passkey.", "See: percall-broker passkey list.")
-        return {"passkey": identifier, **done[0][0]}
+        (forgotten,) = done["remove_passkey"]
+        return {"passkey": identifier, **forgotten}
 
     async def _asserted(self, change: Change, session: Session | None, credential: Row, row: Row, now: float) -> None:
         self._check_fresh(change, now)

@@ -184,7 +184,8 @@ RETURNING person
 
 -- name: remove_member(group_name, person)
 -- An empty group: all of them. No row: is no member.
-DELETE FROM group_members WHERE (:group_name = '' OR group_name = :group_name) AND person = :person RETURNING group_name
+DELETE FROM group_members WHERE (:group_name = '' OR group_name = :group_name) AND person = :person
+RETURNING group_name, person
 
 -- name: add_group_grant(id, group_name, scope, agent, expires_seconds, created_at, created_by)
 INSERT INTO group_grants (id, group_name, scope, agent, expires_seconds, state, created_at, created_by)
