@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 import psycopg
 import pytest
 
+from harness import database
 from harness.processes import wait_for
 from harness.statements import SEEDS, call
 from percall_broker.model.errors import Conflict, Unavailable
@@ -51,7 +52,8 @@ _ROWS = [
 
 def first_release(location: str) -> None:
     """A store as the first release wrote it: its one migration, and rows of each kind."""
-    assert asyncio.run(migrate(location, until=1)) == [FIRST]
+    database.of_version(location, 1)
+    assert names(location) == [FIRST]
     execute(location, *_ROWS)
 
 
@@ -108,7 +110,7 @@ def test_a_store_of_the_first_release_goes_through_all_migrations_and_works_on(l
 
 
 async def test_what_a_passkey_opened_before_sessions_knew_their_passkey_is_closed(location: str) -> None:
-    await migrate(location, until=19)
+    database.of_version(location, 19)
     into = "INSERT INTO console_sessions (token_hash, grant_id, how, may_enrol_until, created_at, seen_at, expires_at)"
     execute(
         location,
@@ -225,7 +227,7 @@ async def test_a_broker_that_is_just_leaving_is_waited_for(location: str) -> Non
 
 async def test_a_new_broker_changes_nothing_where_another_lives(location: str) -> None:
     """It may be an older version's, which serves that database again in a minute."""
-    await migrate(location, until=3)
+    database.of_version(location, 3)
     execute(
         location,
         """INSERT INTO secrets (name, version, sealed, wrapped_key, key_encryption_key, created_at)

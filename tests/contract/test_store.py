@@ -50,7 +50,7 @@ async def test_migrating_twice_changes_nothing(location: str) -> None:
 
 async def test_a_store_written_by_the_first_schema_keeps_its_grants_and_their_calls(location: str) -> None:
     """What was called a device was a key: it stays enrolled, on a device of its person's and its name."""
-    await migrate(location, until=1)
+    database.of_version(location, 1)
     await execute(
         location,
         "INSERT INTO persons (name, created_at) VALUES ('alice', 1), ('bob', 1)",

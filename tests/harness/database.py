@@ -12,6 +12,9 @@ from urllib.parse import urlsplit
 
 import psycopg
 
+from percall_broker.store import offline, schema
+from percall_broker.store.opening import apply
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -43,3 +46,11 @@ def new(server: str, like: str = "") -> str:
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}{template}".encode())
     return urlsplit(server)._replace(path=f"/{name}").geturl()
+
+
+def of_version(location: str, number: int) -> None:
+    """A store there, as the version left it whose newest migration has this number."""
+    with offline.writing(location) as work:
+        for migration in schema.known():
+            if migration.number <= number:
+                apply(work, migration)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import resource
@@ -19,13 +18,13 @@ import psycopg
 import pytest
 
 import percall_broker
+from harness import database
 from harness.openbao import openbao
 from harness.processes import COMMANDS, Broker, Line, automation_invite, command, keyed_entry, serving
 from harness.signing import SigningLaptop
 from harness.upstream import CANARY, Upstream
 from integration.conftest import Served
 from integration.test_watching import figures, figures_url, get
-from percall_broker.store import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -207,7 +206,7 @@ def test_an_old_store_is_served_only_after_an_explicit_migration_with_a_backup(t
     broker("init", environment=environment)
     store = home / "store.sqlite3"
     store.unlink()
-    asyncio.run(migrate(store, until=1))
+    database.of_version(str(store), 1)
     refused = broker("serve", "--listen", "127.0.0.1:0", environment=environment, check=False)
     assert refused.returncode == 1
     assert "percall-broker migrate" in refused.stderr

@@ -7,7 +7,6 @@ store's. No error or repr here quotes a token.
 from __future__ import annotations
 
 import json
-import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from hashlib import sha256
@@ -56,13 +55,13 @@ class GrantTokens:
         self._header = base64url.encode(b'{"alg":"Ed25519","typ":"at+jwt"}')
         self._known: OrderedDict[bytes, GrantToken] = OrderedDict()
 
-    def issue(self, grant: str, thumbprint: str, expires_at: int, now: float | None = None) -> str:
+    def issue(self, grant: str, thumbprint: str, expires_at: int, now: float) -> str:
         """A token for a grant and the device key it is bound to. `expires_at` 0: it never expires."""
         claims = {
             "aud": self._issuer,
             "cnf": {"jkt": thumbprint},
             "exp": expires_at or NEVER,
-            "iat": int(time.time() if now is None else now),
+            "iat": int(now),
             "iss": self._issuer,
             "sub": grant,
         }

@@ -78,12 +78,10 @@ class OpenStreams:
         for use in self.uses():
             self.cut(use)
 
-    def cut(self, use: Use) -> int:
-        """Ends all that is under way for a use. How many were cut."""
-        cut = self._open.pop(use, set())
-        for scope in cut:
+    def cut(self, use: Use) -> None:
+        """Ends all that is under way for a use."""
+        for scope in self._open.pop(use, ()):
             end_now(scope)
-        return len(cut)
 
     @contextmanager
     def hold(

@@ -21,7 +21,7 @@ import msgspec
 
 from percall_broker.crypto.proofs import digest
 from percall_broker.model.errors import InvalidInput
-from percall_broker.policy.evaluation import Asked, Evaluator, Verdict
+from percall_broker.policy.evaluation import Asked, Evaluator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,7 +66,6 @@ class Result:
 
     file: str
     case: Case
-    verdict: Verdict
     wrong: str
 
 
@@ -101,7 +100,7 @@ def _run(policies: Policies, evaluator: Evaluator, file: str, case: Case) -> Res
         wrong = f"expected {case.expect}, got {verdict.effect} ({verdict.message})"
     elif case.policy and case.policy not in verdict.policies:
         wrong = f"expected the policy {case.policy!r} to decide, not {', '.join(verdict.policies) or 'none'}"
-    return Result(file, case, verdict, wrong)
+    return Result(file, case, wrong)
 
 
 def _asked(case: Case) -> Asked:

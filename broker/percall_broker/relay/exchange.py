@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from percall_broker.outbound.upstream import Upstream, UpstreamAnswer
     from percall_broker.pipeline.relay import Permitted, RelayPipeline, Seen
 
-_OK, _ACCEPTED, _NO_CONTENT, _REDIRECTS, _BAD, _SERVER_ERROR = 200, 202, 204, 300, 400, 500
+_OK, _ACCEPTED, _NO_CONTENT, _BAD, _SERVER_ERROR = 200, 202, 204, 400, 500
 _NO_STATUS = 600
 _UNAUTHORIZED, _NOT_FOUND = 401, 404
 _METHOD_NOT_FOUND = -32601

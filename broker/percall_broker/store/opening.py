@@ -67,13 +67,13 @@ async def check_schema(store: Store) -> None:
         )
 
 
-async def migrate(location: str | Path, until: int = 9999) -> list[str]:
-    """Applies the migrations that are missing, up to a number, all or none; makes the file if there is none.
+async def migrate(location: str | Path) -> list[str]:
+    """Applies the migrations that are missing, all or none; makes the file if there is none.
 
     Returns the names of those applied now. Raises Unavailable: also when a broker serves a PostgreSQL store, or a newer
     version wrote it. (That no broker serves a file is for the caller to see to, with `store.lock`.)
     """
-    return await asyncio.to_thread(_migrate, str(location), until)
+    return await asyncio.to_thread(_migrate, str(location))
 
 
 async def check_unserved(location: str) -> None:
@@ -111,9 +111,9 @@ async def make(location: str) -> None:
     await asyncio.to_thread(empty_first)
 
 
-def _migrate(location: str, until: int) -> list[str]:
+def _migrate(location: str) -> list[str]:
     with offline.writing(location) as work:
-        behind = [one for one in schema.missing(offline.applied(work)) if one.number <= until]
+        behind = schema.missing(offline.applied(work))
         for migration in behind:
             apply(work, migration)
     return [migration.name for migration in behind]

@@ -58,7 +58,6 @@ class SqliteStore:
         self._writer = connect(path)
         self._group: list[_Waiting] = []
         self._locked_since: float | None = None
-        self._commits = 0
         self._log = WriteAheadLog(path)
         self._checkpoint: asyncio.Task[None] | None = None
         self._closed = False
@@ -168,7 +167,6 @@ class SqliteStore:
                 execute("ROLLBACK")
             raise
         self._locked_since = None
-        self._commits += 1
         for waiting in group:
             self._log.written(waiting.statements)
         if self._log.is_long():

@@ -30,7 +30,7 @@ def signed(
     key: DeviceKey = KEY, *, of: DeviceKey = KEY, nonce: str | None = None, path: str = "/v1/x"
 ) -> SignedRequest:
     """A request with the token of one device key, signed by another."""
-    token = TOKENS.issue("g", of.thumbprint(), 0)
+    token = TOKENS.issue("g", of.thumbprint(), 0, now=0)
     nonce = NONCES.current(time.time()) if nonce is None else nonce
     _, proof = key.proof("POST", f"{URL}{path}", token, nonce, digest(b"body"))
     return SignedRequest("POST", "/v1/x", digest(b"body"), str(wire.VERSION), f"DPoP {token}", proof)
