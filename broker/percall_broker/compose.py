@@ -17,6 +17,7 @@ from percall_broker.crypto.seals import Seals
 from percall_broker.crypto.tokens import CallCredentials, ConsoleTokens, GrantTokens, Nonces
 from percall_broker.log.arguments import SealedArguments
 from percall_broker.model.errors import InvalidInput, Unavailable
+from percall_broker.model.location import engine_at
 from percall_broker.outbound.posting import Posting
 from percall_broker.outbound.streams import OpenStreams
 from percall_broker.pipeline.administration import Administration
@@ -55,7 +56,6 @@ from percall_broker.stages.shape import Shapes
 from percall_broker.stages.tasks import Tasks
 from percall_broker.store import Statement, check_schema, open_store
 from percall_broker.store.measured import MeasuredStore
-from percall_broker.store.opening import is_postgresql
 from percall_broker.telemetry.metrics import Metrics
 from percall_broker.telemetry.steps import NoTracing
 from percall_broker.vault import Vault
@@ -294,7 +294,7 @@ def _tracing(settings: Settings) -> Tracing:
 def _running(settings: Settings | None) -> Running:
     if settings is None:
         return Running("", "")
-    return Running("postgresql" if is_postgresql(settings.location) else "sqlite", settings.key_source)
+    return Running(engine_at(settings.location), settings.key_source)
 
 
 def _provider(settings: Settings | None) -> tuple[Provider | None, Client | None, dict[str, str], int]:

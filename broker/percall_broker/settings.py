@@ -24,14 +24,13 @@ from pydantic_settings import (
 )
 
 from percall_broker.model.errors import InvalidInput, Unavailable
+from percall_broker.model.location import is_postgresql
 from percall_broker.model.peers import TrustedProxies
 from percall_broker.model.rules import is_loopback_name, parse_origin
 
 FILE = "settings.toml"
 _SECRETS = {"database", "oidc_client_secret"}
 _OTHERS = 0o077
-POSTGRESQL = ("postgresql://", "postgres://")
-"""How a PostgreSQL database's URL begins."""
 _SETTINGS = "docs/reference/percall-broker.md lists every setting."
 
 
@@ -93,7 +92,7 @@ class Settings(BaseSettings):
     @classmethod
     def _postgresql(cls, value: SecretStr) -> SecretStr:
         """Else it would be taken for a file's name, in whatever folder this is, with the password in it."""
-        if value.get_secret_value() and not value.get_secret_value().startswith(POSTGRESQL):
+        if value.get_secret_value() and not is_postgresql(value.get_secret_value()):
             raise ValueError("not a PostgreSQL URL, such as postgresql://percall@db.example.com/percall")
         return value
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
+from percall_broker.model.location import is_postgresql
 from percall_broker.store import migrate
-from percall_broker.store.opening import is_postgresql, sqlite_path
 from percall_broker.store.sqlite import connect
 from percall_broker.store.statements import load
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +32,7 @@ async def test_every_statement_is_understood(location: str) -> None:
             for query in load("postgresql").values():
                 postgresql.execute(f"EXPLAIN {query.sql}".encode(), _Nothing())
     else:
-        with closing(connect(sqlite_path(location))) as sqlite:
+        with closing(connect(Path(location))) as sqlite:
             for query in load("sqlite").values():
                 sqlite.execute(f"EXPLAIN {query.sql}", _Nothing())
 

@@ -15,8 +15,8 @@ from percall import __version__
 from percall_broker.backup import archive
 from percall_broker.crypto import sodium
 from percall_broker.model.errors import Conflict, Unavailable
+from percall_broker.model.location import engine_at
 from percall_broker.store import offline
-from percall_broker.store.opening import is_postgresql
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,9 +40,8 @@ def _create(location: str, path: Path, mac_key: bytes, wrapped: Wrapped) -> arch
         try:
             descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "wb") as file, offline.reading(location) as work:
-                engine = "postgresql" if is_postgresql(location) else "sqlite"
                 migrations = tuple(offline.applied(work).values())
-                header = archive.Header(archive.now(), __version__, engine, migrations, wrapped)
+                header = archive.Header(archive.now(), __version__, engine_at(location), migrations, wrapped)
                 tables = ((table, work.rows(table)) for table in work.tables())
                 archive.write(file, header, mac_key, tables)
                 file.flush()

@@ -12,19 +12,20 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from percall_broker.backup import archive
 from percall_broker.crypto import sodium
 from percall_broker.log import changes
 from percall_broker.model.errors import Conflict, InvalidInput
+from percall_broker.model.location import is_postgresql
 from percall_broker.store import offline, schema
-from percall_broker.store.opening import apply, is_postgresql, sqlite_path
+from percall_broker.store.opening import apply
 from percall_broker.store.protocol import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from percall_broker.vault import KeySource
 
@@ -68,7 +69,7 @@ async def restore(location: str, source: KeySource, path: Path) -> Restored:
         if is_postgresql(location):
             rows = await asyncio.to_thread(_fill, location, backup)
         else:
-            rows = await asyncio.to_thread(_fill_file, sqlite_path(location), backup)
+            rows = await asyncio.to_thread(_fill_file, Path(location), backup)
         return Restored(backup.header, rows)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from percall import wire
     from percall_broker.model.records import Identity
-    from percall_broker.store.protocol import Row, Statement, Store
+    from percall_broker.store.protocol import Results, Row, Statement, Store
     from percall_broker.telemetry.metrics import Metrics
 
 OUTCOMES = frozenset({"done", "failed", "refused", "unknown"})
@@ -52,7 +52,7 @@ class Settle:
         """Outcomes, durable when this returns. Raises InvalidInput, Unavailable."""
         await self.start(identity, settled, now)
 
-    async def _stored(self, answer: Awaitable[list[list[Row]]]) -> None:
+    async def _stored(self, answer: Awaitable[Results]) -> None:
         self._count(await answer)
 
     async def sweep(self, now: float) -> int:
@@ -73,7 +73,7 @@ class Settle:
                 self._metrics.swept(swept)
                 return swept
 
-    def _count(self, results: list[list[Row]]) -> int:
+    def _count(self, results: Results) -> int:
         """Counts the outcomes that stand: the first of each call; how many."""
         recorded = [row for rows in results for row in rows]
         for row in recorded:

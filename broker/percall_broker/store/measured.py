@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from percall_broker.store.protocol import Row, Statement, Store
+    from percall_broker.store.protocol import Results, Row, Statement, Store
     from percall_broker.telemetry.metrics import Metrics
 
 FAILURES = ("store.closed", "store.failed", "store.full", "store.locked", "store.migrating")
@@ -34,13 +34,13 @@ class MeasuredStore:
             self._metrics.store_failed(error.code)
             raise
 
-    def append(self, *statements: Statement) -> asyncio.Future[list[list[Row]]]:
+    def append(self, *statements: Statement) -> asyncio.Future[Results]:
         """As the store."""
         answer = self._store.append(*statements)
         answer.add_done_callback(partial(self._appended, perf_counter()))
         return answer
 
-    async def transact(self, *statements: Statement) -> list[list[Row]] | None:
+    async def transact(self, *statements: Statement) -> Results | None:
         """As the store."""
         start = perf_counter()
         try:
@@ -51,7 +51,7 @@ class MeasuredStore:
         self._metrics.committed(perf_counter() - start)
         return results
 
-    def _appended(self, start: float, answer: asyncio.Future[list[list[Row]]]) -> None:
+    def _appended(self, start: float, answer: asyncio.Future[Results]) -> None:
         if answer.cancelled():
             return
         error = answer.exception()

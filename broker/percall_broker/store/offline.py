@@ -10,14 +10,15 @@ import contextlib
 import sqlite3
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from percall_broker.model.errors import Unavailable
+from percall_broker.model.location import is_postgresql
 from percall_broker.store.statements import load
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
-    from pathlib import Path
 
     import psycopg
 
@@ -98,13 +99,11 @@ def applied(work: Offline) -> dict[int, str]:
 
 @contextlib.contextmanager
 def _transaction(location: str, *, reading: bool) -> Iterator[Offline]:
-    from percall_broker.store.opening import is_postgresql, sqlite_path  # noqa: PLC0415 - it imports this
-
     if is_postgresql(location):
         with _postgresql(location, reading=reading) as work:
             yield work
     else:
-        with _sqlite(sqlite_path(location), reading=reading) as work:
+        with _sqlite(Path(location), reading=reading) as work:
             yield work
 
 

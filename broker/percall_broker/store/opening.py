@@ -1,4 +1,4 @@
-"""Opens a store and brings its schema up to date; the one place that tells the engines apart by their location.
+"""Opens a store and brings its schema up to date.
 
 Importing this imports no driver but the one that is asked for.
 """
@@ -10,20 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from percall_broker.model.errors import Conflict, Unavailable
+from percall_broker.model.location import is_postgresql
 from percall_broker.store import offline, schema
 
 if TYPE_CHECKING:
     from percall_broker.store.protocol import Store
-
-
-def is_postgresql(location: str) -> bool:
-    """Whether a location names a PostgreSQL database rather than a file."""
-    return location.startswith(("postgresql://", "postgres://"))
-
-
-def sqlite_path(location: str) -> Path:
-    """The file of a location: a path, or `sqlite:///` and a path."""
-    return Path(location.removeprefix("sqlite:///"))
 
 
 async def open_store(location: str | Path, *query_folders: Path) -> Store:
@@ -31,24 +22,26 @@ async def open_store(location: str | Path, *query_folders: Path) -> Store:
 
     Raises Unavailable when it cannot be reached, or its schema is not the one that this version knows.
     """
-    place = str(location)
-    if is_postgresql(place):
+    if is_postgresql(str(location)):
         from percall_broker.store.postgres import PostgresStore  # noqa: PLC0415 - only where it is used
 
-        store: Store = await PostgresStore.connect(place, *query_folders)
+        store: Store = await PostgresStore.connect(str(location), *query_folders)
     else:
-        from percall_broker.store.sqlite import SqliteStore  # noqa: PLC0415
-
-        path = sqlite_path(place)
-        if not path.exists():
-            raise Unavailable("store.missing", f"There is no store at {path}.", "Run `percall-broker init` first.")
-        store = SqliteStore(path, *query_folders)
+        store = _in_file(Path(location), *query_folders)
     try:
         await check_schema(store)
     except BaseException:
         await store.close()
         raise
     return store
+
+
+def _in_file(path: Path, *query_folders: Path) -> Store:
+    from percall_broker.store.sqlite import SqliteStore  # noqa: PLC0415 - only where it is used
+
+    if not path.exists():
+        raise Unavailable("store.missing", f"There is no store at {path}.", "Run `percall-broker init` first.")
+    return SqliteStore(path, *query_folders)
 
 
 async def check_schema(store: Store) -> None:

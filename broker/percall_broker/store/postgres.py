@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from percall_broker.store.protocol import Row, Statement
+    from percall_broker.store.protocol import Results, Row, Statement
     from percall_broker.store.statements import Query
 
 CONNECTIONS = 4
@@ -59,7 +59,6 @@ SET default_transaction_isolation = 'read committed';
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
 """
 
-Results = list[list[dict[str, Any]]]
 Connection = psycopg.AsyncConnection[DictRow]
 
 
@@ -170,12 +169,11 @@ class PostgresStore:
                     if not waiting.answer.done():
                         waiting.answer.set_exception(_translated(error))
             return
-        position = 0
+        left = iter(results)
         for waiting in group:
-            end = position + len(waiting.statements)
+            own = [next(left) for _ in waiting.statements]
             if not waiting.answer.done():
-                waiting.answer.set_result(results[position:end])
-            position = end
+                waiting.answer.set_result(own)
 
     async def _commit(self, statements: Iterable[Statement]) -> Results:
         if self._writer is None or not await _is_usable(self._writer):

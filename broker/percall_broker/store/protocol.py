@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Row = dict[str, Any]
+Results = list[list[Row]]
+"""The rows that each of some statements returned, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +34,14 @@ class Store(Protocol):
     async def fetch(self, name: str, /, **parameters: Any) -> list[Row]:
         """The rows of a reading statement."""
 
-    def append(self, *statements: Statement) -> asyncio.Future[list[list[Row]]]:
+    def append(self, *statements: Statement) -> asyncio.Future[Results]:
         """Writes that are on their way when this returns, and durable when it is awaited; each one's RETURNING rows.
 
         The hot path: all appends of one turn of the event loop share one commit. A statement that finds its condition
         unmet returns no row, and harms neither its neighbours nor the group.
         """
 
-    async def transact(self, *statements: Statement) -> list[list[Row]] | None:
+    async def transact(self, *statements: Statement) -> Results | None:
         """All of them or none, durable when this returns; None when a required statement returned no row."""
 
     async def listen(self, told: Callable[[], None]) -> None:

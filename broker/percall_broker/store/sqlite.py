@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from percall_broker.store.protocol import Row, Statement
+    from percall_broker.store.protocol import Results, Row, Statement
     from percall_broker.store.statements import Query
 
 LOCKED_SECONDS = 2.0
@@ -36,8 +36,6 @@ _PAUSE_SECONDS = 0.02
 """Between two tries, for everything that writes nothing."""
 _FAILURES = (sqlite3.Error, ValueError, OverflowError)
 """What a statement may raise: the engine's own errors, and those of values that it cannot hold."""
-
-Results = list[list[dict[str, Any]]]
 
 
 @dataclass(slots=True)

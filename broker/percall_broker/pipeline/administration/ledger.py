@@ -16,7 +16,7 @@ from percall_broker.store.protocol import Statement
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from percall_broker.store.protocol import Row, Store
+    from percall_broker.store.protocol import Results, Row, Store
 
     Changed = dict[str, list[Row]]
     """What came of a change: the rows of each statement, by its name; of several of one name, the rows of all."""
@@ -47,7 +47,7 @@ class Ledger:
             done.setdefault(statement.name, []).extend(rows)
         return done
 
-    async def append(self, *statements: Statement) -> list[list[Row]]:
+    async def append(self, *statements: Statement) -> Results:
         """Writes what changes nothing that others remember, such as a reading. Raises Unavailable."""
         return await self._store.append(*statements)
 
