@@ -24,7 +24,7 @@ from urllib.parse import urlencode
 from harness.forking import Forked, can_run, forking
 from harness.signing import SigningLaptop
 from percall.identity import kernel_keyring
-from percall_broker.cli.grant import seconds_of
+from percall_broker.cli.times import end_of
 from percall_broker.model.records import AREAS
 
 if TYPE_CHECKING:
@@ -337,7 +337,7 @@ class Broker:
         form = {
             "person": person,
             "servers": dict.fromkeys(servers, allowed),
-            "expires_at": int(time.time()) + seconds_of(expires) if expires else 0,
+            "expires_at": end_of(expires),
         }
         return str(self.automation.administer("POST", "/v1/admin/grants", form)["invite"])
 

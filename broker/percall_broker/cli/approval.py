@@ -15,8 +15,8 @@ from percall import wire
 from percall.errors import UsageError
 from percall_broker.cli import output
 from percall_broker.cli.approvers import people_here, waiting, whose
-from percall_broker.cli.grant import seconds_of
 from percall_broker.cli.options import Json
+from percall_broker.cli.times import seconds_of
 from percall_broker.model.marking import visible, visible_lines
 from percall_broker.model.records import APPROVAL_STATES
 

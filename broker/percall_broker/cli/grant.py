@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-import time
 from typing import Annotated, Any
 
 import typer
@@ -14,20 +12,12 @@ from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
 from percall_broker.cli.group import without_device
 from percall_broker.cli.options import Areas, Automation, Json, listed, may_change
+from percall_broker.cli.times import end_of, seconds_of
 from percall_broker.model.counting import counted
 
 grants = typer.Typer(help="What one agent of one person may do.", no_args_is_help=True)
 
 _COLUMNS = ("grant", "person", "agent", "device", "state", "expires_at", "servers", "may")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-
-
-def seconds_of(duration: str, also: str = "") -> int:
-    """The seconds of `30d`, `12h`, `15m` or `90s`. Raises UsageError, which names these and what may be said `also`."""
-    found = re.fullmatch(r"([1-9]\d{0,5})([smhdw])", duration)
-    if not found:
-        raise UsageError("cli.duration", f"{duration!r} is not a duration.", f"Write 30d, 12h, 15m or 90s{also}.")
-    return int(found[1]) * _UNITS[found[2]]
 
 
 @grants.command()
@@ -72,7 +62,7 @@ def create(
         "person": person,
         "servers": servers,
         "agent": agent,
-        "expires_at": int(time.time()) + seconds_of(expires) if expires else 0,
+        "expires_at": end_of(expires),
         "administrator": administrator_grant,
         "automation": automation,
         "may": listed(may),

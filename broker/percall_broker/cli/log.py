@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -14,9 +12,10 @@ from typer.core import TyperCommand
 from percall.errors import UsageError
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
-from percall_broker.cli.grant import seconds_of
 from percall_broker.cli.names import tell_unknown
 from percall_broker.cli.options import Json
+from percall_broker.cli.times import milliseconds_of
+from percall_broker.model.moments import fine_stamp
 
 calls = typer.Typer(help="The record of every call.", no_args_is_help=True)
 
@@ -55,22 +54,6 @@ class _TakesCallId(TyperCommand):
         ids = [argument for argument in args if _HYPHENED_ID.fullmatch(argument)]
         rest = [argument for argument in args if argument not in ids]
         return super().parse_args(ctx, [*rest, "--", *ids] if ids else args)
-
-
-def milliseconds_of(moment: str) -> int:
-    """A moment: ISO 8601 (UTC unless it says otherwise), or `2h` for two hours ago. Raises UsageError."""
-    if not moment:
-        return 0
-    try:
-        parsed = datetime.fromisoformat(moment)
-    except ValueError:
-        try:
-            return int((time.time() - seconds_of(moment)) * 1000)
-        except UsageError:
-            raise UsageError(
-                "cli.time", f"{moment!r} is no time.", "Write 2026-11-23T10:00 (ISO 8601), or 2h for two hours ago."
-            ) from None
-    return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _version_of(text: str) -> tuple[str, int]:
@@ -195,16 +178,11 @@ def show(
         output.one({**story, **opened}, as_json=True)
         return
     for entry in story["entries"]:
-        output.write(f"{_moment(entry['time_ms'])}  {entry['kind']}")
+        output.write(f"{fine_stamp(entry['time_ms'])}  {entry['kind']}")
         for name, value in entry.items():
             if name in {"time_ms", "kind", "call", "grant_id"} or value in ("", [], {}):
                 continue
-            shown = _moment(value) if name == "deadline_ms" else output.told(value)
+            shown = fine_stamp(value) if name == "deadline_ms" else output.told(value)
             output.write(f"    {_NAMES.get(name, name)}: {shown}{_HEARSAY.get(name, '')}")
     if arguments:
         output.write(f"arguments: {opened['arguments'] or '(none kept)'}")
-
-
-def _moment(milliseconds: int) -> str:
-    """As `log list` has it."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

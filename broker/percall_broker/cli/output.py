@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from percall_broker.model.marking import visible, visible_lines
+from percall_broker.model.moments import in_full, to_the_minute
 
 Row = dict[str, Any]
 _WIDE = 80
@@ -58,8 +59,8 @@ def comma_separated(rows: list[Row], columns: tuple[str, ...]) -> None:
 
 
 def when(seconds: int) -> str:
-    """A moment, in a sentence. In UTC, as everything that is on record: administrators sit in more than one place."""
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds)) if seconds else "never"
+    """A moment, in a sentence; 0 is never."""
+    return in_full(seconds) if seconds else "never"
 
 
 def by_the_clock(seconds: int) -> str:
@@ -120,7 +121,7 @@ def cell(name: str, value: Any) -> str:
     if value in (None, "", [], {}):
         return "-"
     if name.endswith("_at"):
-        return time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(value)) if value else "never"
+        return f"{to_the_minute(value)}Z" if value else "never"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict) and name == "frozen":

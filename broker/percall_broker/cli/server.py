@@ -16,8 +16,8 @@ from percall_broker import recipes
 from percall_broker.cli import output, pin
 from percall_broker.cli.connection import administrator, under
 from percall_broker.cli.files import text_of
-from percall_broker.cli.grant import seconds_of
 from percall_broker.cli.options import Json, ServerName
+from percall_broker.cli.times import end_of, seconds_of
 from percall_broker.model import entry_file
 from percall_broker.model.keys import checked_key
 from percall_broker.model.names import check_name
@@ -44,11 +44,6 @@ KeyExpires = Annotated[
     str,
     typer.Option("--key-expires", help="How long it holds at its issuer, so that you are told before.", metavar="90d"),
 ]
-
-
-def _end(duration: str) -> int:
-    """When a key ends that holds for so long; 0 where nobody says."""
-    return int(time.time()) + seconds_of(duration) if duration else 0
 
 
 def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
@@ -106,7 +101,7 @@ def add(
     entry = entry_file.read(text, connect=stand_ins)  # a mistake is told before the key is asked for
     check_name(name, "server")
     wanted = entry.slots and entry.key_owner != "personal" and not no_key
-    form = {"name": name, "entry": text, "connect": stand_ins, "secret": "", "expires_at": _end(key_expires)}
+    form = {"name": name, "entry": text, "connect": stand_ins, "secret": "", "expires_at": end_of(key_expires)}
     with administrator() as client:
         if any(row["server"] == name for row in client.json("GET", under("servers"))):
             raise BrokerRefusal(
@@ -225,7 +220,7 @@ def rotate_key(
     name: ServerName, secret_stdin: SecretStdin = False, key_expires: KeyExpires = "", as_json: Json = False
 ) -> None:
     """Give a server a new shared key, or its first. Calls may run meanwhile: the next request uses it."""
-    ends = _end(key_expires)
+    ends = end_of(key_expires)
     with administrator() as client:
         client.json("GET", under("servers", name))  # that there is none is told before the key is asked for
         form = {"secret": _secret(name, from_stdin=secret_stdin), "expires_at": ends}

@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 from percall_broker.console import plots
 from percall_broker.model import marking
 from percall_broker.model.counting import counted, lasting
+from percall_broker.model.moments import in_full
 
 _FOLDER = Path(__file__).parent / "static"
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
@@ -68,8 +69,8 @@ def age(seconds: float) -> str:
 
 
 def moment(seconds: float) -> str:
-    """Date and time, in UTC."""
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds)) if seconds else ""
+    """Date and time, in UTC; nothing for 0."""
+    return in_full(seconds) if seconds else ""
 
 
 def milliseconds(value: float) -> str:

@@ -7,7 +7,7 @@ It decides nothing about the grant, and whether a `jti` is new is for the store 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import lru_cache
 from hashlib import sha256
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from percall import wire
 from percall.errors import WireError
 from percall_broker.crypto import base64url, jwk
 from percall_broker.model.errors import InvalidInput, Unauthenticated
+from percall_broker.model.moments import to_the_minute
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -163,7 +164,7 @@ def _other_time(issued_at: object, now: float) -> Unauthenticated:
     """Names both clocks: which of them is wrong only a person can tell."""
     if type(issued_at) is not int or not 0 <= issued_at < _LAST_SECOND:
         return _refused("time", "The proof does not say when it was made.")
-    theirs, ours = (datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M") for at in (issued_at, now))
+    theirs, ours = to_the_minute(issued_at), to_the_minute(now)
     apart = timedelta(minutes=round(abs(now - issued_at) / 60))
     side = "ahead of" if issued_at > now else "behind"
     return _refused(

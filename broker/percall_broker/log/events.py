@@ -7,12 +7,12 @@ and ids; never a secret, an argument, or what a stranger wrote.
 from __future__ import annotations
 
 import secrets
-import time
 from hashlib import sha256
 from typing import Any
 
 from percall_broker.crypto import base64url
 from percall_broker.log.canonical import canonical
+from percall_broker.model.moments import stamp
 from percall_broker.store.protocol import Statement
 
 _ID_BYTES = 18
@@ -23,10 +23,9 @@ def event(kind: str, key: tuple[str, ...], now: float, **data: Any) -> tuple[Sta
     identifier = "evt_" + base64url.encode(
         sha256(canonical({"kind": kind, "key": list(key)}).encode()).digest()[:_ID_BYTES]
     )
-    written = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
     token = secrets.token_urlsafe(_ID_BYTES)
     row = {"id": identifier, "type": kind, "time_ms": int(now * 1000), "token": token}
-    body = canonical({"type": kind, "timestamp": written, "data": data})
+    body = canonical({"type": kind, "timestamp": stamp(now), "data": data})
     return (
         Statement("record_event", {**row, "body": body}),
         Statement("queue_event", {"id": identifier, "token": token}),

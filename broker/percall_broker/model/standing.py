@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from percall_broker.model.errors import Forbidden
+from percall_broker.model.moments import to_the_minute
 from percall_broker.model.records import Decision
 
 if TYPE_CHECKING:
@@ -114,11 +114,10 @@ def _frozen(freeze: Freeze) -> Decision:
         "device": ("all that this device may do", "device.frozen", f"--device {freeze.name}"),
         "server": (f"the server {freeze.name!r}", "server.frozen", f"--server {freeze.name}"),
     }[freeze.kind]
-    since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(freeze.at))
     why = f": {freeze.reason}" if freeze.reason else ""
     return _refusal(
         code,
-        f"{freeze.by} froze {what} at {since}{why}.",
+        f"{freeze.by} froze {what} at {to_the_minute(freeze.at)} UTC{why}.",
         f"Wait until an administrator lifts it: percall-broker unfreeze {option}",
     )
 

@@ -21,6 +21,7 @@ import structlog
 from percall_broker.crypto import webhooks
 from percall_broker.log import slack
 from percall_broker.model.errors import BrokerError, InvalidInput, NotFound, Unavailable, UpstreamFailed
+from percall_broker.model.moments import stamp
 from percall_broker.store.protocol import Statement
 
 if TYPE_CHECKING:
@@ -98,8 +99,7 @@ class Webhooks:
         if webhook not in formats:
             raise unknown(webhook)
         identifier = "evt_" + secrets.token_urlsafe(_ID_BYTES)
-        written = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        body = json.dumps({"type": "webhook.test", "timestamp": written, "data": {"webhook": webhook}})
+        body = json.dumps({"type": "webhook.test", "timestamp": stamp(time.time()), "data": {"webhook": webhook}})
         _, problem = await self._post(webhook, identifier, body, formats[webhook])
         return {"webhook": webhook, "event": identifier, "delivered": not problem, "problem": problem}
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import cedarpy
 import msgspec
 
+from percall_broker.model.moments import stamp
 from percall_broker.model.records import Limit  # noqa: TC001 - read where verdicts are
 
 if TYPE_CHECKING:
@@ -280,7 +281,7 @@ def _context(asked: Asked, now: float) -> dict[str, Any]:
     time = dt.datetime.fromtimestamp(int(now), dt.UTC)
     return {
         **{name.lower(): {"__entity": {"type": name, "id": _CALL}} for name in _TAGGED},
-        "now": {"__extn": {"fn": "datetime", "arg": time.strftime("%Y-%m-%dT%H:%M:%SZ")}},
+        "now": {"__extn": {"fn": "datetime", "arg": stamp(int(now))}},
         "hour": time.hour,
         "weekday": _WEEKDAYS[time.weekday()],
         "client": asked.client,

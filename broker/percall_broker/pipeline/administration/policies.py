@@ -14,6 +14,7 @@ from percall_broker.crypto.proofs import digest
 from percall_broker.log import changes
 from percall_broker.log.canonical import canonical
 from percall_broker.model.errors import Conflict, InvalidInput, NotFound, Unavailable
+from percall_broker.model.moments import stamp
 from percall_broker.model.standing import state_of
 from percall_broker.policy import BUILT_IN, Asked, Evaluator
 from percall_broker.policy.trial import Trials
@@ -274,7 +275,7 @@ def _told(decision: Decision) -> Row:
 def _difference(row: Row, was: str, verdict: Verdict) -> dict[str, Any]:
     return {
         "call": row["call"],
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(row["time_ms"] / 1000)),
+        "time": stamp(row["time_ms"] / 1000),
         "person": row["person"],
         "agent": row["agent"],
         "server": row["server"],

@@ -10,6 +10,7 @@ import msgspec
 
 from percall_broker.log import changes
 from percall_broker.model.errors import NotFound
+from percall_broker.model.moments import fine_stamp
 
 if TYPE_CHECKING:
     from percall_broker.log.arguments import SealedArguments
@@ -97,14 +98,10 @@ class Record:
         return self._arguments.open(call, bytes(rows[0]["sealed"])).decode() if rows else ""
 
 
-def _written(milliseconds: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(milliseconds / 1000)) + f".{milliseconds % 1000:03}Z"
-
-
 def _change_row(entry: Row) -> Row:
     return {
         "change": entry["id"],
-        "time": _written(entry["time_ms"]),
+        "time": fine_stamp(entry["time_ms"]),
         "person": entry["person"],
         "agent": entry["agent"],
         "action": entry["action"],
@@ -119,7 +116,7 @@ def call_row(row: Row) -> Row:
     """A call as people and scripts see it."""
     return {
         "call": row["call"],
-        "time": _written(row["time_ms"]),
+        "time": fine_stamp(row["time_ms"]),
         "time_ms": row["time_ms"],
         "person": row["person"],
         "agent": row["agent"],

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from percall_broker.log import changes
 from percall_broker.model.errors import Conflict, InvalidInput
+from percall_broker.model.moments import stamp
 from percall_broker.pipeline.administration.automations import refuse_automation
 from percall_broker.store.protocol import Row, Statement
 
@@ -68,4 +68,4 @@ class Review:
 
 
 def _written(milliseconds: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(milliseconds / 1000)) if milliseconds else ""
+    return stamp(milliseconds / 1000) if milliseconds else ""

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from percall.errors import UsageError
 from percall_broker.cli import output
 from percall_broker.cli.approval import list_approvals
-from percall_broker.cli.grant import seconds_of
-from percall_broker.cli.log import list_calls, milliseconds_of
+from percall_broker.cli.log import list_calls
 from percall_broker.cli.server import key_end
+from percall_broker.cli.times import milliseconds_of, seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,6 +124,7 @@ def test_a_moment_is_iso_8601_in_utc_or_so_long_ago() -> None:
     ("command", "next_step"),
     [
         (lambda: key_end("github", "2026-12-12"), "Write 30d, 12h, 15m or 90s; or never."),
+        (lambda: key_end("github", ""), "Write 30d, 12h, 15m or 90s; or never."),  # a script's variable that is empty
         (lambda: list_approvals("nope"), "There are: pending, allowed, used, denied, ended, expired, all."),
         (lambda: list_calls(as_csv=True, as_json=True), "Say --csv or --json, not both."),
     ],
