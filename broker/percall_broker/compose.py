@@ -7,7 +7,7 @@ import contextlib
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import structlog
 
@@ -31,7 +31,6 @@ from percall_broker.pipeline.claims import Claims
 from percall_broker.pipeline.console import Console
 from percall_broker.pipeline.deciding import Deciding
 from percall_broker.pipeline.enrol import Enrolment
-from percall_broker.pipeline.expiries import LOOK_SECONDS as EXPIRIES_SECONDS
 from percall_broker.pipeline.expiries import Expiries
 from percall_broker.pipeline.outcomes import Outcomes
 from percall_broker.pipeline.own import Own
@@ -70,6 +69,7 @@ if TYPE_CHECKING:
     from percall_broker.telemetry.steps import Tracing
 
 SWEEP_SECONDS = 10.0
+NOW_AND_THEN_SECONDS = 600.0
 DAY_SECONDS = 86400
 LONGEST_LIMIT_SECONDS = DAY_SECONDS
 _ISSUER_BYTES = 16
@@ -122,7 +122,7 @@ async def open_broker(settings: Settings, public_url: str, metrics: Metrics) -> 
     Raises Unavailable; Sealed, which is one, where the source of its keys may answer later.
     """
     async with open_vault(settings, metrics) as (store, vault):
-        broker = await compose(store, vault, public_url, metrics, settings, _tracing(settings))
+        broker = await compose(store, vault, settings, public_url, metrics, _tracing(settings))
         await broker.replicas.beat()
         running: dict[str, Callable[[], Awaitable[None]]] = {
             "poll": broker.changes.poll,
@@ -167,112 +167,117 @@ async def open_vault(settings: Settings, metrics: Metrics | None = None) -> Asyn
         await store.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _OwnKeys:
+    """What is made and checked with the broker's own keys."""
+
+    tokens: GrantTokens
+    nonces: Nonces
+    credentials: CallCredentials
+    seals: Seals
+    arguments: SealedArguments
+    shapes: Shapes
+    console: ConsoleTokens
+
+    @classmethod
+    async def of(cls, vault: Vault) -> Self:
+        """Raises Unavailable."""
+        signing = await vault.own_key("signing")
+        # The issuer is the signing key itself, so that grants outlive a move to another URL.
+        issuer = f"urn:percall:{base64url.encode(sodium.public_key(signing)[:_ISSUER_BYTES])}"
+        return cls(
+            tokens=GrantTokens(signing, issuer),
+            nonces=Nonces(await vault.own_key("nonce")),
+            credentials=CallCredentials(await vault.own_key("credential")),
+            seals=Seals(await vault.own_key("sessions")),
+            arguments=SealedArguments(await vault.own_key("arguments")),
+            shapes=Shapes(await vault.own_key("shapes")),
+            console=ConsoleTokens(await vault.own_key("console")),
+        )
+
+
 async def compose(
     store: Store,
     vault: Vault,
+    settings: Settings,
     public_url: str,
     metrics: Metrics | None = None,
-    settings: Settings | None = None,
     tracing: Tracing | None = None,
 ) -> Broker:
-    """A broker over an open store. Without `settings` nobody signs in at a provider. Raises Unavailable."""
+    """A broker over an open store. Raises Unavailable."""
     metrics, tracing = metrics or Metrics(), tracing or NoTracing()
-    signing = await vault.own_key("signing")
-    # The issuer is the signing key itself, so that grants outlive a move to another URL.
-    issuer = f"urn:percall:{base64url.encode(sodium.public_key(signing)[:_ISSUER_BYTES])}"
-    tokens = GrantTokens(signing, issuer)
-    nonces = Nonces(await vault.own_key("nonce"))
-    console_tokens = ConsoleTokens(await vault.own_key("console"))
-    credentials = CallCredentials(await vault.own_key("credential"))
-    seals = Seals(await vault.own_key("sessions"))
-    arguments = SealedArguments(await vault.own_key("arguments"))
-    shapes = Shapes(await vault.own_key("shapes"))
+    keys = await _OwnKeys.of(vault)
 
+    # What is known of grants and servers; what changes it, and who hears of that.
     lookup = Lookup(store)
     changes = Changes(store, lookup)
+    ledger = Ledger(store, changes.announce)
+
+    # A call, and a request, in the order of their steps: who asks, the decision, its record, the outcome.
     presence = Presence(store, public_url)
-    sessions = Sessions(store, lookup, presence)
-    signed = Signed(store, lookup, Authenticator(tokens, nonces, public_url), presence)
-    recorder = Recorder(store, arguments.seal)
-    approving = ApprovalStage(store, shapes, public_url)
-    tasks = Tasks(store)
+    signed = Signed(store, lookup, Authenticator(keys.tokens, keys.nonces, public_url), presence)
+    approving = ApprovalStage(store, keys.shapes, public_url)
+    recorder = Recorder(store, keys.arguments.seal)
     streams = OpenStreams()
     settle = Settle(store, metrics, streams.settled)
-    ledger = Ledger(store, changes.announce)
+    deciding = Deciding(lookup, approving, recorder, metrics)
+    call = CallPipeline(signed, deciding, keys.credentials, settle, metrics, tracing)
+    request = RequestPipeline(store, signed, lookup, recorder, keys.credentials, settle, vault, metrics)
+
+    # A call of a remote server is decided and made in one.
+    tasks = Tasks(store)
     tools = Tools(ledger, lookup, signed)
     outcomes = Outcomes(settle)
+    deciding_relayed = Deciding(lookup, approving, recorder, metrics, tasks)
+    relay = RelayPipeline(
+        signed, lookup, deciding_relayed, recorder, outcomes, vault, keys.seals, tasks, tools, metrics, tracing
+    )
+
+    # What people and administrators do.
+    sessions = Sessions(store, lookup, presence)
+    administration = Administration.over(ledger, vault, lookup, keys.arguments)
+    approvals = Approvals.over(ledger, keys.arguments, keys.shapes, public_url)
+    console = Console.over(store, ledger, lookup, keys.nonces, keys.console, administration, approvals, public_url)
+    sign_in = SignIn(ledger, administration.people, administration.groups, *_provider(settings))
+
+    # How the broker itself is.
     replicas = Replicas(store, public_url)
-    administration = Administration.over(store, ledger, vault, lookup, arguments)
     readiness = Readiness(replicas.beat, partial(check_schema, store), vault)
-    key_days, arguments_days = (settings.key_days, settings.arguments_days) if settings is not None else (0, 0)
-    expiries = Expiries(store, key_days * DAY_SECONDS)
-    approvals = Approvals.over(ledger, arguments, shapes, public_url)
+    expiries = Expiries(store, settings.key_days * DAY_SECONDS)
+    running = Running(engine_at(settings.location), settings.key_source)
     return Broker(
         public_url=public_url,
         store=store,
         lookup=lookup,
-        nonces=nonces,
+        nonces=keys.nonces,
         signed=signed,
         changes=changes,
         sessions=sessions,
-        call=CallPipeline(
-            signed, Deciding(lookup, approving, recorder, metrics), credentials, settle, metrics, tracing
-        ),
-        request=RequestPipeline(store, signed, lookup, recorder, credentials, settle, vault, metrics),
-        relay=RelayPipeline(
-            signed,
-            lookup,
-            Deciding(lookup, approving, recorder, metrics, tasks),
-            recorder,
-            outcomes,
-            vault,
-            seals,
-            tasks,
-            tools,
-            metrics,
-            tracing,
-        ),
+        call=call,
+        request=request,
+        relay=relay,
         settle=settle,
         streams=streams,
         tasks=tasks,
         tools=tools,
         outcomes=outcomes,
-        claims=Claims(ledger, tokens, sessions, public_url),
-        enrol=Enrolment(ledger, lookup, tokens, sessions, presence, public_url),
+        enrol=Enrolment(ledger, lookup, keys.tokens, sessions, presence, public_url),
+        claims=Claims(ledger, keys.tokens, sessions, public_url),
         own=Own(ledger, signed),
         personal_keys=PersonalKeys(ledger, signed, lookup, vault),
+        sign_in=sign_in,
         administration=administration,
         approvals=approvals,
-        status=Status(
-            store,
-            vault,
-            _running(settings),
-            replicas,
-            readiness,
-            expiries,
-            administration.freezes,
-            administration.webhooks,
-            administration.review,
-        ),
-        sign_in=SignIn(ledger, administration.people, administration.groups, *_provider(settings)),
+        status=Status(store, vault, running, replicas, readiness, expiries, administration),
         metrics=metrics,
         tracing=tracing,
         replicas=replicas,
+        readiness=readiness,
         attacks=Attacks(store, lookup, metrics, replicas.own_id),
         expiries=expiries,
-        retention=Retention(store, arguments_days * DAY_SECONDS),
+        retention=Retention(store, settings.arguments_days * DAY_SECONDS),
         webhooks=Webhooks(store, vault, Posting(), metrics, replicas.own_id),
-        readiness=readiness,
-        console=Console.over(
-            store,
-            ledger,
-            lookup,
-            nonces,
-            console_tokens,
-            administration,
-            approvals,
-            public_url,
-        ),
+        console=console,
     )
 
 
@@ -291,15 +296,11 @@ def _tracing(settings: Settings) -> Tracing:
     return Spans(settings.traces_endpoint)
 
 
-def _running(settings: Settings | None) -> Running:
-    if settings is None:
-        return Running("", "")
-    return Running(engine_at(settings.location), settings.key_source)
-
-
-def _provider(settings: Settings | None) -> tuple[Provider | None, Client | None, dict[str, str], int]:
-    """Where people sign in, where that is configured."""
-    if settings is None or not settings.oidc_issuer:
+def _provider(settings: Settings) -> tuple[Provider | None, Client | None, dict[str, str], int]:
+    """Where people sign in, where that is configured; which of its groups are groups here, and for how many days a
+    sign-in holds.
+    """
+    if not settings.oidc_issuer:
         return None, None, {}, 1
     from percall_broker.oidc import Client, Provider  # noqa: PLC0415 - its libraries are a tenth of a start
 
@@ -341,7 +342,7 @@ async def _now_and_then(name: str, work: Callable[[float], Awaitable[None]]) -> 
             await work(time.time())
         except Unavailable as error:
             log.warning("not done", chore=name, code=error.code)
-        await asyncio.sleep(EXPIRIES_SECONDS)
+        await asyncio.sleep(NOW_AND_THEN_SECONDS)
 
 
 async def _erase(broker: Broker, now: float) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.statements import administration, call, changed, freeze, outcome
+from percall_broker.pipeline.administration.ledger import Ledger
 from percall_broker.pipeline.administration.record import Record
 from percall_broker.store import Statement
 
@@ -120,7 +121,7 @@ async def test_who_follows_the_calls_looks_again_at_those_before_which_another_m
 ) -> None:
     await store.append(call("old", time_ms=1000), call("new", time_ms=60_000))
     arguments: Any = None  # none are opened
-    record = Record(store, arguments)
+    record = Record(Ledger(store, lambda: None), arguments)
     after, rows = await record.calls_after(0, now=61)
     assert [row["call"] for row in rows] == ["old", "new"]
     assert after == rows[0]["seq"]

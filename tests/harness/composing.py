@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from percall_broker.compose import Broker, compose
+from percall_broker.settings import Settings
 from percall_broker.store import migrate, open_store
 from percall_broker.vault import KeyFolder, Vault
 
@@ -24,7 +25,7 @@ async def composed(folder: Path, location: str = "") -> AsyncIterator[Broker]:
     keys.add()
     vault = Vault(store, keys)
     try:
-        yield await compose(store, vault, "http://127.0.0.1:8765")
+        yield await compose(store, vault, Settings.model_construct(home=folder), "http://127.0.0.1:8765")
     finally:
         await vault.close()
         await store.close()

@@ -140,7 +140,7 @@ async def _new_administrator(
     from percall_broker.pipeline.administration.grants import NewGrant
 
     async with open_vault(settings) as (store, vault):
-        broker = await compose(store, vault, "http://127.0.0.1")
+        broker = await compose(store, vault, settings, "http://127.0.0.1")
         new = NewGrant(name, {}, administrator=not automation, automation=automation, may=may)
         return await broker.administration.grants.create(None, new)
 

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from percall_broker.store.protocol import Row, Store
 
 AHEAD_SECONDS = 7 * 24 * 3600
-LOOK_SECONDS = 600.0
 GRANT_EVENT = "grant.expiring"
 KEY_EVENT = "key.expiring"
 

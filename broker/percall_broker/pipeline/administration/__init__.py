@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from percall_broker.log.arguments import SealedArguments
     from percall_broker.pipeline.administration.ledger import Ledger
     from percall_broker.stages.lookup import Lookup
-    from percall_broker.store.protocol import Store
     from percall_broker.vault import Vault
 
 
@@ -44,8 +43,8 @@ class Administration:
     policies: PolicyBook
 
     @classmethod
-    def over(cls, store: Store, ledger: Ledger, vault: Vault, lookup: Lookup, arguments: SealedArguments) -> Self:
-        """All of them over one store and the ledger of its changes."""
+    def over(cls, ledger: Ledger, vault: Vault, lookup: Lookup, arguments: SealedArguments) -> Self:
+        """All of them over one ledger."""
         grants = Grants(ledger)
         policies = PolicyBook(ledger, lookup, arguments)
         return cls(
@@ -57,7 +56,7 @@ class Administration:
             servers=Servers(ledger, vault),
             keys=Keys(ledger),
             pins=ToolPins(ledger),
-            record=Record(store, arguments),
+            record=Record(ledger, arguments),
             webhooks=WebhookEndpoints(ledger, vault),
             review=Review(ledger, grants),
             policies=policies,

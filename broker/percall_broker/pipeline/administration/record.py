@@ -15,7 +15,8 @@ from percall_broker.model.moments import fine_stamp
 if TYPE_CHECKING:
     from percall_broker.log.arguments import SealedArguments
     from percall_broker.model.records import Identity
-    from percall_broker.store.protocol import Row, Store
+    from percall_broker.pipeline.administration.ledger import Ledger
+    from percall_broker.store.protocol import Row
 
 _MOST_AFTER = 500
 _LATE_SECONDS = 2.0
@@ -48,8 +49,8 @@ class Filters:
 class Record:
     """The log's readings. Every method raises Unavailable when the store cannot."""
 
-    def __init__(self, store: Store, arguments: SealedArguments) -> None:
-        self._store = store
+    def __init__(self, ledger: Ledger, arguments: SealedArguments) -> None:
+        self._ledger = ledger
         self._arguments = arguments
 
     async def calls(self, filters: Filters) -> list[Row]:
@@ -64,28 +65,28 @@ class Record:
     async def _listed(self, filters: Filters) -> list[Row]:
         parameters = {name: getattr(filters, name) for name in Filters.__dataclass_fields__}
         of_key = int(bool(filters.secret_owner or filters.secret_version))
-        return await self._store.fetch("list_calls", **parameters, of_key=of_key, now=int(time.time()))
+        return await self._ledger.fetch("list_calls", **parameters, of_key=of_key, now=int(time.time()))
 
     async def calls_after(self, seq: int, now: float) -> tuple[int, list[Row]]:
         """Calls recorded after a row of the log, oldest first; each with its `seq`. And after which row to look next
         time: the newest ones come again then, since others that were numbered before them may yet be committed.
         """
-        rows = await self._store.fetch("calls_after", seq=seq, limit=_MOST_AFTER)
+        rows = await self._ledger.fetch("calls_after", seq=seq, limit=_MOST_AFTER)
         settled = [row["seq"] for row in rows if row["time_ms"] < (now - _LATE_SECONDS) * 1000]
         return max(settled, default=seq), [{"seq": row["seq"], **call_row(row)} for row in rows]
 
     async def changes(self, since_ms: int, until_ms: int, limit: int) -> list[Row]:
         """What administrators changed and read, newest first. A change made on the broker's machine has no person."""
-        rows = await self._store.fetch("list_changes", since_ms=since_ms, until_ms=until_ms, limit=limit)
+        rows = await self._ledger.fetch("list_changes", since_ms=since_ms, until_ms=until_ms, limit=limit)
         return [_change_row(msgspec.json.decode(row["entry"])) for row in rows]
 
     async def last_seq(self) -> int:
         """The newest row of the log."""
-        return int((await self._store.fetch("last_seq"))[0]["seq"])
+        return int((await self._ledger.fetch("last_seq"))[0]["seq"])
 
     async def story(self, call: str) -> list[Any]:
         """A call from request to outcome: its entries, oldest first. Raises NotFound."""
-        rows = await self._store.fetch("show_call", call=call)
+        rows = await self._ledger.fetch("show_call", call=call)
         if not rows:
             raise NotFound("call.unknown", f"There is no call {call!r}.", "See: percall-broker log list.")
         return [msgspec.json.decode(row["entry"]) for row in rows]
@@ -93,8 +94,8 @@ class Record:
     async def read_arguments(self, by: Identity, call: str) -> str:
         """The arguments of a call, after recording that they were read. Raises NotFound."""
         await self.story(call)
-        await self._store.append(changes.reading(by, "arguments.read", call=call))
-        rows = await self._store.fetch("read_arguments", call=call)
+        await self._ledger.append(changes.reading(by, "arguments.read", call=call))
+        rows = await self._ledger.fetch("read_arguments", call=call)
         return self._arguments.open(call, bytes(rows[0]["sealed"])).decode() if rows else ""
 
 

@@ -11,9 +11,7 @@ from percall_broker.stages.lookup import areas_of
 
 if TYPE_CHECKING:
     from percall_broker.model.errors import BrokerError
-    from percall_broker.pipeline.administration.freezes import Freezes
-    from percall_broker.pipeline.administration.review import Review
-    from percall_broker.pipeline.administration.webhooks import WebhookEndpoints
+    from percall_broker.pipeline.administration import Administration
     from percall_broker.pipeline.expiries import Expiries
     from percall_broker.pipeline.readiness import Readiness
     from percall_broker.pipeline.replicas import Replicas
@@ -42,9 +40,7 @@ class Status:
         replicas: Replicas,
         readiness: Readiness,
         expiries: Expiries,
-        freezes: Freezes,
-        webhooks: WebhookEndpoints,
-        review: Review,
+        administration: Administration,
     ) -> None:
         self._store = store
         self._vault = vault
@@ -52,9 +48,7 @@ class Status:
         self._replicas = replicas
         self._readiness = readiness
         self._expiries = expiries
-        self._freezes = freezes
-        self._webhooks = webhooks
-        self._review = review
+        self._administration = administration
 
     async def show(self) -> Row:
         """Of the whole store, save `problems` and `key_source_problem`, which are this replica's own.
@@ -83,10 +77,10 @@ class Status:
             "expiring_keys": await self._expiries.keys(now),
             "open_calls": still_open["calls"],
             "unknown_outcomes_in_a_day": await self._unknown(now - DAY_SECONDS),
-            "webhooks": await self._webhooks.listed(),
+            "webhooks": await self._administration.webhooks.listed(),
             "last_backup_at": await self._last_backup(),
-            "grants_to_review": len((await self._review.show())["grants"]),
-            "freezes": await self._freezes.listed(),
+            "grants_to_review": len((await self._administration.review.show())["grants"]),
+            "freezes": await self._administration.freezes.listed(),
         }
 
     async def _unknown(self, since: float) -> int:
