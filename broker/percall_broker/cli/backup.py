@@ -85,16 +85,13 @@ def restore(file: File, as_json: Json = False) -> None:
     from percall_broker.backup import restore as restored_from
     from percall_broker.settings import load
     from percall_broker.store.lock import alone
-    from percall_broker.vault.sources.chosen import key_source
+    from percall_broker.vault.sources.chosen import opened
 
     settings = load()
 
     async def run() -> Any:
-        source = key_source(settings)
-        try:
+        async with opened(settings) as source:
             return await restored_from(settings.location, source, file)
-        finally:
-            await source.close()
 
     _make_folder(settings.home)
     with alone(settings.home):
@@ -149,26 +146,23 @@ def migrate(
 async def _create(settings: Settings, file: Path, *, recorded: bool = True) -> Header:
     from percall_broker.backup import create as make
     from percall_broker.log import changes
-    from percall_broker.vault.sources.chosen import key_source
+    from percall_broker.vault.sources.chosen import opened
 
     if recorded:  # first, so that the backup tells of itself
         await _recorded(settings, changes.change(None, "backup.create", file=file.name))
-    source = key_source(settings)
-    try:
+    async with opened(settings) as source:
         header = await make(settings.location, source, file)
-    finally:
-        await source.close()
     if recorded:  # and then that it came about
         await _recorded(settings, changes.change(None, BACKED_UP, file=file.name))
     return header
 
 
-async def _recorded(settings: Settings, *changes: Statement) -> None:
+async def _recorded(settings: Settings, *entries: Statement) -> None:
     from percall_broker.store import open_store
 
     store = await open_store(settings.location)
     try:
-        await store.append(*changes)
+        await store.append(*entries)
     finally:
         await store.close()
 
@@ -176,17 +170,15 @@ async def _recorded(settings: Settings, *changes: Statement) -> None:
 async def _authentic(archive: Archive) -> None:
     from percall_broker.backup import authentic
     from percall_broker.settings import load
-    from percall_broker.vault.sources.chosen import key_source
+    from percall_broker.vault.sources.chosen import opened
 
-    source = key_source(load())
-    try:
-        await authentic(archive, source)
-    except Unavailable as error:
-        raise Unavailable(
-            error.code, f"The file is whole, but its keys are not here: {error.message}", "Or: --without-keys."
-        ) from None
-    finally:
-        await source.close()
+    async with opened(load()) as source:
+        try:
+            await authentic(archive, source)
+        except Unavailable as error:
+            raise Unavailable(
+                error.code, f"The file is whole, but its keys are not here: {error.message}", "Or: --without-keys."
+            ) from None
 
 
 def _file_before_migration(settings: Settings) -> Path:

@@ -28,7 +28,7 @@ def administrator(agent: str | None = None) -> SignedClient:
     administering = [login for login, session in sessions if session is not None and session.administrator]
     if logins:
         # Let the broker say no to somebody who is not an administrator: it knows best.
-        return SignedClient.of(told(administering or [logins[0]]))
+        return SignedClient.of(_first(administering or logins))
     raise UsageError(
         "admin.no_login",
         f"Nobody has logged in on this machine (looked in {home.folder()}).",
@@ -52,7 +52,7 @@ def logins_here(agent: str | None) -> list[Login]:
     return found
 
 
-def told(logins: list[Login]) -> Login:
+def _first(logins: list[Login]) -> Login:
     """The first of these; where they are at several brokers, says at which one it is."""
     others = dict.fromkeys(login.broker for login in logins if login.broker != logins[0].broker)
     if others:

@@ -10,7 +10,7 @@ import typer
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
 from percall_broker.cli.names import tell_unknown
-from percall_broker.cli.options import Json
+from percall_broker.cli.options import Json, OnlyPerson
 
 passkeys = typer.Typer(help="The passkeys with which people change things in the console.", no_args_is_help=True)
 
@@ -39,9 +39,7 @@ def console(
 
 
 @passkeys.command("list")
-def list_passkeys(
-    person: Annotated[str, typer.Option(help="Only this person's.", metavar="NAME")] = "", as_json: Json = False
-) -> None:
+def list_passkeys(person: OnlyPerson = "", as_json: Json = False) -> None:
     """The passkeys, and when each was last used."""
     with administrator() as client:
         rows = client.json("GET", under("passkeys"), query={"person": person})

@@ -9,7 +9,7 @@ import typer
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
 from percall_broker.cli.names import tell_unknown
-from percall_broker.cli.options import Json
+from percall_broker.cli.options import Json, OnlyPerson
 from percall_broker.model.counting import counted
 
 devices = typer.Typer(help="The machines that people have enrolled.", no_args_is_help=True)
@@ -18,9 +18,7 @@ _COLUMNS = ("device", "person", "name", "state", "agents", "grants", "frozen", "
 
 
 @devices.command("list")
-def list_devices(
-    person: Annotated[str, typer.Option(help="Only this person's.", metavar="NAME")] = "", as_json: Json = False
-) -> None:
+def list_devices(person: OnlyPerson = "", as_json: Json = False) -> None:
     """The devices; also those that are revoked."""
     with administrator() as client:
         rows = client.json("GET", under("devices"), query={"person": person})

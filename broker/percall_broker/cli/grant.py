@@ -18,6 +18,7 @@ from percall_broker.model.counting import counted
 grants = typer.Typer(help="What one agent of one person may do.", no_args_is_help=True)
 
 _COLUMNS = ("grant", "person", "agent", "device", "state", "expires_at", "servers", "may")
+Grant = Annotated[str, typer.Argument(help="The grant's id.", metavar="GRANT")]
 
 
 @grants.command()
@@ -110,7 +111,7 @@ def list_grants(as_json: Json = False) -> None:
 
 
 @grants.command()
-def show(grant: Annotated[str, typer.Argument(help="The grant's id.", metavar="GRANT")], as_json: Json = False) -> None:
+def show(grant: Grant, as_json: Json = False) -> None:
     """One grant, whole."""
     with administrator() as client:
         output.one(client.json("GET", under("grants", grant)), as_json=as_json)
@@ -123,25 +124,19 @@ def _change(grant: str, verb: str, sentence: str, *, as_json: bool) -> None:
 
 
 @grants.command()
-def suspend(
-    grant: Annotated[str, typer.Argument(help="The grant's id.", metavar="GRANT")], as_json: Json = False
-) -> None:
+def suspend(grant: Grant, as_json: Json = False) -> None:
     """Refuse everything that it asks, until it is resumed. From the next call on."""
     _change(grant, "suspend", "is suspended: its next call is refused.", as_json=as_json)
 
 
 @grants.command()
-def resume(
-    grant: Annotated[str, typer.Argument(help="The grant's id.", metavar="GRANT")], as_json: Json = False
-) -> None:
+def resume(grant: Grant, as_json: Json = False) -> None:
     """Let a suspended grant work again."""
     _change(grant, "resume", "works again.", as_json=as_json)
 
 
 @grants.command()
-def revoke(
-    grant: Annotated[str, typer.Argument(help="The grant's id.", metavar="GRANT")], as_json: Json = False
-) -> None:
+def revoke(grant: Grant, as_json: Json = False) -> None:
     """End a grant for good. Its next call is refused, open streams are cut, its children stopped.
 
     A group's grant (gg_…) ends with all that came from it.

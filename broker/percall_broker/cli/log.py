@@ -13,7 +13,7 @@ from percall.errors import UsageError
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
 from percall_broker.cli.names import tell_unknown
-from percall_broker.cli.options import Json
+from percall_broker.cli.options import Json, OnlyPerson
 from percall_broker.cli.times import milliseconds_of
 from percall_broker.model.moments import fine_stamp
 
@@ -43,6 +43,9 @@ _HEARSAY = {
 }
 _NAMES = {"arguments": "arguments_sha256", "deadline_ms": "deadline", "device": "device_key"}
 """What stands in the story under a name that would say something else to a person."""
+Since = Annotated[str, typer.Option(help="From then on: 2026-11-23T10:00, or 2h for two hours ago.", metavar="TIME")]
+Until = Annotated[str, typer.Option(help="Until then.", metavar="TIME")]
+Limit = Annotated[int, typer.Option(help="How many at most.", min=1, max=10_000, metavar="N")]
 _HYPHENED_ID = re.compile(r"-[A-Za-z0-9_-]{21}")
 
 
@@ -70,7 +73,7 @@ def _version_of(text: str) -> tuple[str, int]:
 
 @calls.command("list")
 def list_calls(
-    person: Annotated[str, typer.Option(help="Only this person's.", metavar="NAME")] = "",
+    person: OnlyPerson = "",
     grant: Annotated[str, typer.Option(help="Only this grant's.", metavar="GRANT")] = "",
     agent: Annotated[
         str, typer.Option(help="Only this agent's: a name that its device declared.", metavar="NAME")
@@ -78,10 +81,8 @@ def list_calls(
     server: Annotated[str, typer.Option(help="Only of this server.", metavar="NAME")] = "",
     tool: Annotated[str, typer.Option(help="Only of this tool.", metavar="TOOL")] = "",
     decision: Annotated[str, typer.Option(help="Only these.", metavar="permit|ask|forbid")] = "",
-    since: Annotated[
-        str, typer.Option(help="From then on: 2026-11-23T10:00, or 2h for two hours ago.", metavar="TIME")
-    ] = "",
-    until: Annotated[str, typer.Option(help="Until then.", metavar="TIME")] = "",
+    since: Since = "",
+    until: Until = "",
     secret_version: Annotated[
         str, typer.Option(help="Only what used this version of a server's key.", metavar="SERVER@N")
     ] = "",
@@ -89,7 +90,7 @@ def list_calls(
         str,
         typer.Option(help="Only what used this person's own key; with a version, that of theirs.", metavar="PERSON"),
     ] = "",
-    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=10_000, metavar="N")] = 1000,
+    limit: Limit = 1000,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -127,11 +128,9 @@ def list_calls(
 
 @calls.command()
 def changes(
-    since: Annotated[
-        str, typer.Option(help="From then on: 2026-11-23T10:00, or 2h for two hours ago.", metavar="TIME")
-    ] = "",
-    until: Annotated[str, typer.Option(help="Until then.", metavar="TIME")] = "",
-    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=10_000, metavar="N")] = 1000,
+    since: Since = "",
+    until: Until = "",
+    limit: Limit = 1000,
     as_json: Json = False,
 ) -> None:
     """What administrators changed, newest first. And whose arguments they read."""

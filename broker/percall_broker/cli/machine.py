@@ -90,19 +90,17 @@ def _make_folder(folder: Path, database: str) -> frozenset[Path]:
 async def _first_key(settings: Settings) -> None:
     """Raises Unavailable where there is no source of keys, it does not answer, or its key cannot be used."""
     from percall_broker.crypto import sodium
-    from percall_broker.vault.sources.chosen import key_source
+    from percall_broker.vault.sources.chosen import opened
 
-    source = key_source(settings)
-    try:
-        await source.newest()
-    except Unavailable as error:
-        if error.code != "keys.missing":
-            raise
-        await source.rotate()
-    else:
-        await source.wrap(sodium.new_key(), b"init")  # found out here, while nothing has been made yet
-    finally:
-        await source.close()
+    async with opened(settings) as source:
+        try:
+            await source.newest()
+        except Unavailable as error:
+            if error.code != "keys.missing":
+                raise
+            await source.rotate()
+        else:
+            await source.wrap(sodium.new_key(), b"init")  # found out here, while nothing has been made yet
 
 
 def _clear(folder: Path, brought: frozenset[Path]) -> None:

@@ -12,6 +12,7 @@ Areas = Annotated[str, typer.Option("--may", help="What an automation may change
 Automation = Annotated[
     bool, typer.Option("--automation", help="A program's grant: it administers without anybody's passphrase.")
 ]
+OnlyPerson = Annotated[str, typer.Option("--person", help="Only this person's.", metavar="NAME")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 ServerName = Annotated[str, typer.Argument(help="The server's name, as `percall run NAME` says it.", metavar="NAME")]
 

@@ -13,6 +13,8 @@ from percall_broker.model.marking import visible, visible_lines
 from percall_broker.model.moments import in_full, to_the_minute
 
 Row = dict[str, Any]
+FAILED_EXIT_CODE = 1
+"""What a command ends with that did its work, and found that something fails."""
 _WIDE = 80
 _ID = re.compile(r"[A-Za-z0-9_-]{22}")  # 16 bytes in base64url
 _FORMULAS = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")

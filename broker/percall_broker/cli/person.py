@@ -9,6 +9,7 @@ import typer
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
 from percall_broker.cli.options import Json
+from percall_broker.model.counting import counted
 
 people = typer.Typer(help="The people, and the end of all that is one person's.", no_args_is_help=True)
 
@@ -110,6 +111,6 @@ def remove(name: Name, as_json: Json = False) -> None:
     """
     with administrator() as client:
         row = client.json("POST", under("people", name, "remove"))
-    ended = ", ".join(f"{count} {what if count != 1 else what[:-1]}" for what, count in row["ended"].items())
+    ended = ", ".join(counted(count, what.removesuffix("s")) for what, count in row["ended"].items())
     text = f"{name} is removed. Ended: {ended}. Nobody else is affected."
     output.one(row, as_json=as_json, text=text)

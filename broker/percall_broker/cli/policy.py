@@ -16,7 +16,6 @@ from percall_broker.model.counting import counted
 
 policies = typer.Typer(help="The organisation's rules, in Cedar.", no_args_is_help=True)
 
-FAILED_EXIT_CODE = 1
 _MOMENT_SECONDS = 10
 _COLUMNS = ("version", "created_at", "created_by", "message")
 _CHANGES = ("time", "person", "agent", "server", "tool", "was", "would_be", "policies")
@@ -76,7 +75,7 @@ def run_tests(folder: Folder, as_json: Json = False) -> None:
     ]
     output.lines(rows, as_json=as_json, columns=("result", "test", "file", "why"), empty="No tests.")
     if any(one.wrong for one in results):
-        raise typer.Exit(FAILED_EXIT_CODE)
+        raise typer.Exit(output.FAILED_EXIT_CODE)
 
 
 @policies.command()

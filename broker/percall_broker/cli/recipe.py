@@ -19,7 +19,6 @@ from percall_broker.recipes import asking, lint
 
 ships = typer.Typer(help="Reviewed server entries that ship with Percall.", no_args_is_help=True)
 
-FAILED_EXIT_CODE = 1
 _COLUMNS = ("recipe", "title", "label", "launch", "keys")
 Name = Annotated[str, typer.Argument(help="The recipe's name.", metavar="NAME")]
 
@@ -79,7 +78,7 @@ def check(
     found = [{"level": one.level, "code": one.code, "message": one.message} for one in lint.findings(text, known)]
     output.lines(found, as_json=as_json, columns=("level", "code", "message"), empty=f"{file}: nothing to object to.")
     if any(row["level"] == "error" for row in found):
-        raise typer.Exit(FAILED_EXIT_CODE)
+        raise typer.Exit(output.FAILED_EXIT_CODE)
 
 
 @ships.command()

@@ -59,9 +59,7 @@ def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
 def _entry_text(recipe: str, file: Path | None, given: list[str] | None) -> str:
     if bool(recipe) == bool(file):
         raise UsageError("cli.entry", "An entry comes from a recipe or from a file.", "Give --recipe or --from.")
-    if file is None:
-        return recipes.fill(recipes.text_of(recipe), _pairs(given, "--set"))
-    return recipes.fill(text_of(file), _pairs(given, "--set"))
+    return recipes.fill(text_of(file) if file else recipes.text_of(recipe), _pairs(given, "--set"))
 
 
 def _secret(name: str, *, from_stdin: bool) -> str:
@@ -113,11 +111,11 @@ def add(
             form["secret"] = _secret(name, from_stdin=secret_stdin)
         row = client.json("POST", under("servers"), value=form)
     suggestion = ",".join(row["default_tools"]) or "get_*"
-    text = (
+    told = (
         f"{name}: {row['title']} ({row['label']})\n"
         f"Next: percall-broker grant create PERSON --server {name} --tools '{suggestion}' --expires 30d"
     )
-    output.one(row, as_json=as_json, text=text)
+    output.one(row, as_json=as_json, text=told)
 
 
 @servers.command()
@@ -133,13 +131,13 @@ def update(
     text, stand_ins = _entry_text(recipe, file, given), _pairs(connect, "--connect")
     with administrator() as client:
         row = client.json("PUT", under("servers", name), value={"entry": text, "connect": stand_ins})
-    text = f"{name} is at version {row['version']} ({row['label']})."
+    told = f"{name} is at version {row['version']} ({row['label']})."
     if waiting := [key["person"] for key in row["personal_keys"] if key["moved"]]:
-        text += (
+        told += (
             f"\nKeys go elsewhere now: those of {', '.join(waiting)} are not used until their owners have seen that: "
             f"percall key confirm {name}"
         )
-    output.one(row, as_json=as_json, text=text)
+    output.one(row, as_json=as_json, text=told)
 
 
 @servers.command("list")

@@ -15,7 +15,6 @@ from percall_broker.cli.options import Json
 webhooks = typer.Typer(help="Endpoints that are told what happens.", no_args_is_help=True)
 
 _COLUMNS = ("webhook", "origin", "format", "waiting", "failed_attempts", "retry_at", "problem")
-_FAILED = 1
 Webhook = Annotated[str, typer.Argument(help="The webhook's id.", metavar="WEBHOOK")]
 
 
@@ -69,4 +68,4 @@ def send_test(webhook: Webhook, as_json: Json = False) -> None:
     said = "was delivered." if row["delivered"] else f"was not delivered: {row['problem']}"
     output.one(row, as_json=as_json, text=f"The test event {row['event']} {said}")
     if not row["delivered"]:
-        raise typer.Exit(_FAILED)
+        raise typer.Exit(output.FAILED_EXIT_CODE)

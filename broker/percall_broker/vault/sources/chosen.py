@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from percall_broker.vault.sources.folder import KeyFolder
 from percall_broker.vault.sources.several import KeySources
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from percall_broker.settings import Settings
     from percall_broker.vault.sources.protocol import KeySource
 
@@ -34,6 +37,16 @@ def key_source(settings: Settings) -> KeySource:
 
     sources["keyring:"] = KeyringKeys(settings.home)
     return KeySources(_PREFIXES[settings.key_source], sources)
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[KeySource]:
+    """The same for as long as a block lasts. Raises InvalidInput, Unavailable."""
+    source = key_source(settings)
+    try:
+        yield source
+    finally:
+        await source.close()
 
 
 def _files(settings: Settings) -> KeySource:
