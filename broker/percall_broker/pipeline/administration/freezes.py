@@ -6,7 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from percall_broker.log import changes
-from percall_broker.model.errors import Conflict, Forbidden, InvalidInput, NotFound
+from percall_broker.model.errors import Conflict, Forbidden, InvalidInput
+from percall_broker.pipeline.administration import unknown
 from percall_broker.pipeline.administration.automations import refuse_automation
 from percall_broker.pipeline.administration.devices import find_device
 from percall_broker.pipeline.administration.ledger import keeping_an_administrator, last_administrator
@@ -85,9 +86,9 @@ class Freezes:
                 raise Conflict("device.state", f"The device {named!r} is revoked already, which is more.")
             return str(device["id"]), f"The device {device['name']!r} of {device['person']}"
         if kind == "person" and not await self._ledger.fetch("known_person", name=named):
-            raise NotFound("person.unknown", f"There is no person {named!r}.", "See: percall-broker person list.")
+            raise unknown.person(named)
         if kind == "server" and not await self._ledger.fetch("known_server", name=named):
-            raise NotFound("server.unknown", f"There is no server {named!r}.", "See: percall-broker server list.")
+            raise unknown.server(named)
         return named, {"all": "Everything", "person": named, "server": f"The server {named!r}"}[kind]
 
 

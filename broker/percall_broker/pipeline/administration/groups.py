@@ -12,6 +12,7 @@ from percall_broker.log import changes
 from percall_broker.log.canonical import canonical
 from percall_broker.model.errors import Conflict, Forbidden, InvalidInput, NotFound
 from percall_broker.model.names import check_name
+from percall_broker.pipeline.administration import unknown
 from percall_broker.pipeline.administration.grants import check_scopes, unknown_server
 from percall_broker.store.protocol import Row, Statement
 
@@ -47,7 +48,7 @@ class Groups:
             if found["group"] == name:
                 break
         else:
-            raise NotFound("group.unknown", f"There is no group {name!r}.", "See: percall-broker group list.")
+            raise unknown.group(name)
         members = await self._ledger.fetch("list_members", group_name=name)
         grants = await self._ledger.fetch("list_group_grants", group_name=name)
         return {
@@ -126,7 +127,7 @@ class Groups:
             changes.change(by, "group.end", group=name),
         )
         if done is None:
-            raise NotFound("group.unknown", f"There is no group {name!r}.", "See: percall-broker group list.")
+            raise unknown.group(name)
         return {"group": name, "state": "removed", "ended_grants": len(done["end_grants_of_members"])}
 
     async def grant(self, by: Identity, name: str, servers: Scopes, agent: str, expires_seconds: int) -> Row:

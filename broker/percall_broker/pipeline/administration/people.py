@@ -6,7 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from percall_broker.log import changes
-from percall_broker.model.errors import BrokerError, Conflict, NotFound
+from percall_broker.model.errors import BrokerError, Conflict
+from percall_broker.pipeline.administration import unknown
 from percall_broker.pipeline.administration.automations import refuse_automation
 from percall_broker.pipeline.administration.grants import grant_row
 from percall_broker.pipeline.administration.keys import personal_key_row
@@ -148,7 +149,7 @@ class People:
         for row in await self.listed():
             if row["person"] == name:
                 return row
-        raise NotFound("person.unknown", f"There is no person {name!r}.", "See: percall-broker person list.")
+        raise unknown.person(name)
 
     async def _why_not(self, name: str, wanted: str) -> BrokerError:
         found = await self._find(name)

@@ -8,8 +8,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from percall_broker.log import changes
-from percall_broker.model.errors import Conflict, InvalidInput, NotFound
+from percall_broker.model.errors import Conflict, InvalidInput
 from percall_broker.model.pins import ACCEPTED, CHANGED, OLD, SEEN, written
+from percall_broker.pipeline.administration import unknown
 from percall_broker.stages.pins import difference
 from percall_broker.store.protocol import Row, Statement
 
@@ -35,7 +36,7 @@ class ToolPins:
         digest of what `difference` is from.
         """
         if not any(row["name"] == server for row in await self._ledger.fetch("list_servers")):
-            raise NotFound("server.unknown", f"There is no server {server!r}.", "See: percall-broker server list.")
+            raise unknown.server(server)
         rows = await self._ledger.fetch("list_tools", server=server)
         texts = {row["digest"]: row["definition"] for row in rows}
         bases = {row["tool"]: row["digest"] for row in sorted(rows, key=_when_pinned) if row["pinned"]}

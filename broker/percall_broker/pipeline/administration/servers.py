@@ -12,10 +12,11 @@ from percall_broker.log import changes
 from percall_broker.log.canonical import canonical
 from percall_broker.model import entry_file, entry_text
 from percall_broker.model.entry import Entry
-from percall_broker.model.errors import Conflict, InvalidInput, NotFound
+from percall_broker.model.errors import Conflict, InvalidInput
 from percall_broker.model.keys import binding, checked_key, secret_name
 from percall_broker.model.names import check_name
 from percall_broker.model.rules import loopback_origins
+from percall_broker.pipeline.administration import unknown
 from percall_broker.pipeline.administration.automations import refuse_loopback
 from percall_broker.pipeline.administration.keys import personal_key_row
 from percall_broker.pipeline.administration.rows import frozen_row
@@ -174,7 +175,7 @@ class Servers:
         for row in await self.listed():
             if row["server"] == name:
                 return row
-        raise _unknown(name)
+        raise unknown.server(name)
 
     async def entry(self, name: str) -> Row:
         """A server's entry in TOML, and the stand-ins for its hosts, which no TOML says. Raises NotFound."""
@@ -185,7 +186,7 @@ class Servers:
         for row in await self._ledger.fetch("list_servers"):
             if row["name"] == name:
                 return msgspec.json.decode(row["entry"], type=Entry)
-        raise _unknown(name)
+        raise unknown.server(name)
 
     async def _sealing(self, name: str, version: int, secret: bytes, expires_at: int = 0) -> tuple[Statement, ...]:
         sealing = await self._vault.sealing(name, version, checked_key(secret), fingerprinted=True)
@@ -193,15 +194,11 @@ class Servers:
 
     async def _change(self, name: str, *statements: Statement) -> None:
         if await self._ledger.change(*statements) is None:
-            raise _unknown(name)
+            raise unknown.server(name)
 
     async def _next_secret_version(self, name: str) -> int:
         rows = await self._ledger.fetch("newest_secret_version", name=name)
         return int(rows[0]["version"]) + 1
-
-
-def _unknown(name: str) -> NotFound:
-    return NotFound("server.unknown", f"There is no server {name!r}.", "See: percall-broker server list.")
 
 
 def _check_takes_shared(entry: Entry, name: str, *, given: bool) -> None:
