@@ -13,10 +13,9 @@ BrokerError                  answered as {"error": {"code", "message", "next_ste
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from percall.wire import Asked
+from percall import wire
 
 
 class BrokerError(Exception):
@@ -58,7 +57,7 @@ class Forbidden(BrokerError):  # noqa: N818
 
     status = 403
 
-    def __init__(self, code: str, message: str, next_step: str = "", *, approval: Asked | None = None) -> None:
+    def __init__(self, code: str, message: str, next_step: str = "", *, approval: wire.Asked | None = None) -> None:
         super().__init__(code, message, next_step)
         self.approval = approval
 
@@ -95,3 +94,29 @@ class Unavailable(BrokerError):  # noqa: N818
     """The store, a key source or the disk: nothing is decided, so nothing is allowed."""
 
     status = 503
+
+
+class Worded(Protocol):
+    """What is refused and why: an error, or a decision."""
+
+    @property
+    def code(self) -> str:
+        """Stable."""
+
+    @property
+    def message(self) -> str:
+        """A sentence."""
+
+    @property
+    def next_step(self) -> str:
+        """What to do; may be empty."""
+
+
+def refusal(said: Worded) -> wire.Refusal:
+    """The same for a laptop."""
+    return wire.Refusal(said.code, said.message, said.next_step)
+
+
+def forbidden(said: Worded) -> Forbidden:
+    """The same as an error."""
+    return Forbidden(said.code, said.message, said.next_step)

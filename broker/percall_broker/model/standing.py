@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from percall_broker.model.errors import Forbidden
+from percall_broker.model.errors import forbidden
 from percall_broker.model.moments import to_the_minute
 from percall_broker.model.records import Decision
 
@@ -42,7 +42,7 @@ def key_barred(grant: Grant, now: float) -> Decision | None:
 def require(refusal: Decision | None) -> None:
     """Raises Forbidden, in the refusal's words, where there is one."""
     if refusal is not None:
-        raise Forbidden(refusal.code, refusal.message, refusal.next_step)
+        raise forbidden(refusal)
 
 
 def closed(name: str, server: Server | None) -> Decision | None:

@@ -8,10 +8,14 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from percall_broker.model.keys import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+
+    from percall_broker.model.records import Grant, Server
 
 
 class StreamCut(Exception):  # noqa: N818 - what happened to the stream
@@ -26,6 +30,11 @@ class Use(NamedTuple):
     grant: str
     server: str
     owner: str = ""
+
+    @classmethod
+    def of(cls, grant: Grant, server: Server) -> Self:
+        """What a grant's requests to a server are a use of now."""
+        return cls(grant.id, server.name, key_of(grant, server).owner)
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from percall import wire
+from percall_broker.model.errors import refusal
 from percall_broker.model.records import Caller
 from percall_broker.pipeline.deciding import Attempt
 from percall_broker.pipeline.signed import naming
@@ -77,9 +78,8 @@ class CallPipeline:
         decided = await self._deciding(identity, attempt)  # 3, 4, 5
         call, decision, server = decided.identity.jti, decided.decision, decided.server
         if server is None:
-            refusal = wire.Refusal(decision.code, decision.message, decision.next_step)
             asking = approval.told(decision)
-            return wire.CallAnswer(call, "ask" if asking else "forbid", refusal=refusal, approval=asking)
+            return wire.CallAnswer(call, "ask" if asking else "forbid", refusal=refusal(decision), approval=asking)
         issued = credential.issue(self._credentials, decided.identity, server, asked, now)  # 6
         steps.done("issue")
         return wire.CallAnswer(call, "permit", server.entry.deadline_seconds, issued, traceparent=steps.traceparent)

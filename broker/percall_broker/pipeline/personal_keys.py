@@ -15,7 +15,7 @@ import msgspec
 
 from percall import wire
 from percall_broker.log import changes as log
-from percall_broker.model.errors import Conflict, Forbidden, InvalidInput, NotFound
+from percall_broker.model.errors import Conflict, Forbidden, InvalidInput, NotFound, refusal
 from percall_broker.model.keys import barred_key, checked_key, places, secret_name
 from percall_broker.model.standing import closed
 from percall_broker.store.protocol import Statement
@@ -162,7 +162,7 @@ class PersonalKeys:
         if refused is None and server is not None:
             refused, goes_to = barred_key(grant, server), places(server.entry)
         if refused is not None:
-            told = wire.Refusal(refused.code, refused.message, refused.next_step)
+            told = refusal(refused)
         elif not is_named:
             told = wire.Refusal("key.server", *_unnamed(name))
         return wire.PersonalKey(name, row["version"], row["created_at"], row["offered_at"], goes_to, told)

@@ -25,7 +25,7 @@ from percall import wire
 from percall.rpc import frames, gate, refusals
 from percall.rpc.tools import METHOD as TOOLS_LIST
 from percall_broker.crypto.seals import SealBroken
-from percall_broker.model.errors import BrokerError, Conflict, Forbidden, NotFound, Unavailable
+from percall_broker.model.errors import BrokerError, Conflict, Forbidden, NotFound, Unavailable, forbidden, refusal
 from percall_broker.model.keys import barred_key, gone_key, key_of
 from percall_broker.model.standing import barred, closed, require, unusable
 from percall_broker.outbound.streams import Use
@@ -161,8 +161,7 @@ class Permitted:
     @property
     def use(self) -> Use:
         """What it is a use of."""
-        grant = self.identity.grant
-        return Use(grant.id, self.server.name, key_of(grant, self.server).owner)
+        return Use.of(self.identity.grant, self.server)
 
     def answering(self, body: bytes) -> Permitted:
         """The same for an answer of ours to a request of the upstream's, in the same session."""
@@ -263,19 +262,18 @@ class RelayPipeline:
             server = await self._lookup.server(permitted.server.name, fresh=True)
         except Unavailable as error:
             return error
-        refusal = closed(permitted.server.name, server)
+        refused = closed(permitted.server.name, server)
         if grant is not None and server is not None:
-            refusal = refusal or barred(grant, time.time()) or barred_key(grant, server)
-            refusal = refusal or gone_key(grant, server, permitted.use.owner)
-        if refusal is not None:
-            return Forbidden(refusal.code, refusal.message, refusal.next_step)
+            refused = refused or barred(grant, time.time()) or barred_key(grant, server)
+            refused = refused or gone_key(grant, server, permitted.use.owner)
+        if refused is not None:
+            return forbidden(refused)
         ending = "The broker is ending, so this was cut off."
         if permitted.deadline is None:
             return Unavailable("broker.ending", ending, "Try again in a moment.")
         if is_ending:
             return Unavailable("broker.ending", f"{ending} {refusals.UNKNOWN}", refusals.LOOK)
-        late = refusals.DEADLINE_PASSED
-        return Forbidden(late.code, late.message, late.next_step)
+        return forbidden(refusals.DEADLINE_PASSED)
 
     async def __call__(self, asked: Asked, said: Message | None, forward: Forward) -> None:
         """The rest. Raises BrokerError where no answer has begun."""
@@ -405,7 +403,7 @@ def of_open_call(error: BrokerError, seen: Seen) -> BrokerError:
     """The error that ends a request; of a call that the upstream may have looked at, it says that nobody knows."""
     if not seen.call or seen.outcome != "unknown" or refusals.UNKNOWN in error.message:
         return error
-    told = refusals.of_open_call(wire.Refusal(error.code, error.message, error.next_step))
+    told = refusals.of_open_call(refusal(error))
     return type(error)(told.code, told.message, told.next_step)
 
 

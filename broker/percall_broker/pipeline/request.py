@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from percall_broker.model import rules
-from percall_broker.model.errors import BrokerError, Conflict, Forbidden
+from percall_broker.model.errors import BrokerError, Conflict, Forbidden, forbidden
 from percall_broker.model.keys import barred_key, key_of
 from percall_broker.model.records import Decision
 from percall_broker.model.standing import require, unusable
@@ -70,8 +70,7 @@ class Permitted:
     @property
     def use(self) -> Use:
         """What it is a use of."""
-        grant = self.identity.grant
-        return Use(grant.id, self.server.name, key_of(grant, self.server).owner)
+        return Use.of(self.identity.grant, self.server)
 
 
 class RequestPipeline:
@@ -304,5 +303,5 @@ def _decide(
     candidates = [(attributed_to, decision) for attributed_to, decision in ways if decision.permitted]
     if not candidates:
         _, refused = ways[0]
-        raise Forbidden(refused.code, refused.message, refused.next_step)
+        raise forbidden(refused)
     return candidates

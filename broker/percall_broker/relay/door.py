@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from percall import wire
 from percall.rpc import refusals
 from percall_broker.asgi import answer, read_body, signed_request
-from percall_broker.model.errors import BrokerError, Forbidden, InvalidInput, NotFound, Unauthenticated
+from percall_broker.model.errors import BrokerError, Forbidden, InvalidInput, NotFound, Unauthenticated, refusal
 from percall_broker.pipeline.relay import Asked
 from percall_broker.relay import heads
 from percall_broker.relay.exchange import Exchange
@@ -71,14 +71,13 @@ class RelayDoor:
 
 
 async def _refuse(send: Send, said: Message, error: BrokerError) -> None:
-    refusal = wire.Refusal(error.code, error.message, error.next_step)
     codes: dict[type[BrokerError], int] = {HeaderMismatch: HEADER_MISMATCH, MethodNotFound: METHOD_NOT_FOUND}
     if type(error) in codes:
-        await answer(send, error.status, refusals.error_line(said.id, codes[type(error)], refusal).rstrip(b"\n"))
+        await answer(send, error.status, refusals.error_line(said.id, codes[type(error)], refusal(error)).rstrip(b"\n"))
     else:
         asking = error.approval if isinstance(error, Forbidden) else None
         more = [(wire.HEADER_APPROVAL.encode(), _ascii(wire.encode(asking)))] if asking else None
-        await answer(send, 200, refusals.answer(said.value, refusal).rstrip(b"\n"), headers=more)
+        await answer(send, 200, refusals.answer(said.value, refusal(error)).rstrip(b"\n"), headers=more)
 
 
 def _ascii(members: dict[str, Any]) -> bytes:

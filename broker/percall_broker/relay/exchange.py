@@ -19,7 +19,7 @@ from percall.errors import WireError
 from percall.rpc import frames, refusals
 from percall_broker.asgi import ClientGone
 from percall_broker.held import Held
-from percall_broker.model.errors import BrokerError, NotFound, TooMany, UpstreamFailed
+from percall_broker.model.errors import BrokerError, NotFound, TooMany, UpstreamFailed, refusal
 from percall_broker.outbound.redaction import Redactor
 from percall_broker.outbound.streams import Leaving, StreamCut, ended_by_leaving
 from percall_broker.outbound.upstream import in_one_piece
@@ -258,8 +258,7 @@ class Exchange:
         """The stream has begun and cannot go on: whoever waits for an answer is told why there is none."""
         said = permitted.message
         if not watch.answered and said is not None:
-            refusal = wire.Refusal(error.code, error.message, error.next_step)
-            await self._piece(message_event(refusals.answer(said.value, refusal).rstrip(b"\n")))
+            await self._piece(message_event(refusals.answer(said.value, refusal(error)).rstrip(b"\n")))
         await self._piece(b"", more=False)
 
     # --- Towards the client -------------------------------------------------------------------------------------------

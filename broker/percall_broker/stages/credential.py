@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from percall import wire
 from percall_broker.crypto.tokens import CallCredential
-from percall_broker.model.errors import Forbidden, Unauthenticated
+from percall_broker.model.errors import Forbidden, Unauthenticated, forbidden
 
 if TYPE_CHECKING:
     from percall_broker.crypto.tokens import CallCredentials
@@ -45,7 +45,7 @@ def check(
     try:
         held = credentials.verify(text, now)
     except Unauthenticated as error:  # The signer is known; it is the call that is not shown.
-        raise Forbidden(error.code, error.message, error.next_step) from None
+        raise forbidden(error) from None
     given = (held.call, held.grant, held.thumbprint, held.server, held.tool)
     if given != (call, identity.grant.id, identity.grant.device, server, tool):
         raise Forbidden("credential.binding", "The call credential was issued for another call.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from percall import wire
 from percall_broker.model.entry_file import label
+from percall_broker.model.errors import refusal
 from percall_broker.model.keys import barred_key, key_of
 from percall_broker.model.standing import barred, closed, ends_at, state_of
 
@@ -86,5 +87,5 @@ def _whose_key(grant: Grant, server: Server) -> str:
     return "own" if key.owner else "shared"
 
 
-def _told(refusal: Decision | None) -> wire.Refusal | None:
-    return None if refusal is None else wire.Refusal(refusal.code, refusal.message, refusal.next_step)
+def _told(refused: Decision | None) -> wire.Refusal | None:
+    return None if refused is None else refusal(refused)
