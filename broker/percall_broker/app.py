@@ -79,6 +79,8 @@ if TYPE_CHECKING:
 
 MAX_RELAY_CONNECTIONS = 4096
 _MAX_FORM_BYTES = 1024 * 1024
+_LOOK_SECONDS = 0.5
+"""How long what is under way is not looked at, where nothing changes."""
 
 log = structlog.get_logger()
 
@@ -371,10 +373,11 @@ async def _cut_streams(broker: Broker) -> None:
             with contextlib.suppress(Unavailable):
                 if await broker.store.fetch("is_recorded", kind="outcome", id=call):
                     streams.settled(call)
-        await broker.changes.next(generation, 0.5)
+        await broker.changes.next(generation, _LOOK_SECONDS)
 
 
 def _ended(grant: Grant, server: Server, owner: str) -> bool:
+    """Whether what uses a server by a grant, with the key of this owner, may not go on."""
     return (
         barred(grant, time.time())
         or closed(server.name, server)

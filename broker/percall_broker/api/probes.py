@@ -19,11 +19,9 @@ from percall_broker.telemetry.metrics import CONTENT_TYPE
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from percall_broker.asgi import Message, Receive, Send
+    from percall_broker.asgi import Door, Message, Receive, Send
     from percall_broker.store.protocol import Store
     from percall_broker.telemetry.metrics import Metrics
-
-    Door = Callable[[Message, Receive, Send], Awaitable[None]]
 
 PATH_HEALTH = "/healthz"
 PATH_READY = "/readyz"

@@ -1,6 +1,7 @@
 """A call's arguments, sealed: apart from the record, which holds only their digest, so that they can be erased.
 
-Only an administrator's `log show --arguments` opens them, and that reading is recorded first.
+They are opened for an administrator who reads a call, for whoever is asked to approve it, and to try a draft of
+policies on it. That reading is recorded first.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def reading(by: Identity, action: str, *, call: str = "", server: str = "", **de
 
 
 def observation(by: Identity, action: str, *, server: str, **details: Any) -> Statement:
-    """What was seen of a server while a grant used it, such as `tool.changed`."""
+    """What was seen of a server while a grant used it, such as `tool.seen`."""
     return _entry("observed", by, action, server=server, details=details)
 
 

@@ -60,7 +60,7 @@ class Recognition:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A server entry, validated. `delivery` is egress, relay or none (others come later).
+    """A server entry, validated. `delivery` is egress, relay or none.
 
     `url` is where a remote server (relay) is; a local one has a `command`. `key_owner` says whose keys it allows: any,
     personal or shared.

@@ -2,7 +2,8 @@
 
     1  authenticate: whose grant, which device key, a nonce of ours; a replay is caught by the unique id in step 5
     2  parse the frame strictly, and digest its arguments' exact bytes
-    3  decide by the grant's patterns; the default is no
+    3  decide by the grant's patterns, and what narrows them: its key, the tools as they were accepted, the policies;
+       the default is no
     4  where the policies ask for an approval: has somebody given it? If not, they are asked, and the call waits
     5  record it durably: a permit on condition that grant, entry and approval are still those decided on; a refusal too
     6  issue the call credential

@@ -55,6 +55,11 @@ if TYPE_CHECKING:
     from percall_broker.telemetry.steps import Steps, Tracing
 
 SESSION, RESUME = "mcp-session-id", "last-event-id"
+_NEVER_SENT = frozenset({
+    "relay.many", "upstream.name", "upstream.address", "upstream.connect", "upstream.tls", "upstream.busy",
+    "upstream.request",
+})  # fmt: skip
+"""Why the door sent nothing to the upstream: such a call has failed, and nothing about it is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +352,9 @@ class RelayPipeline:
     async def _permitted(
         self, asked: Asked, said: Message | None, identity: Identity, server: Server, seen: Seen
     ) -> Permitted:
+        """5, and all that the door needs for 6 and 7. Where a call's stream is resumed, `seen` is of that call from now
+        on. Raises NotFound, Forbidden, Unavailable.
+        """
         bound = Bound(self._seals, identity, server)
         headers = dict(asked.headers)
         session = ""
@@ -405,10 +413,3 @@ def of_open_call(error: BrokerError, seen: Seen) -> BrokerError:
         return error
     told = refusals.of_open_call(refusal(error))
     return type(error)(told.code, told.message, told.next_step)
-
-
-_NEVER_SENT = frozenset({
-    "relay.many", "upstream.name", "upstream.address", "upstream.connect", "upstream.tls", "upstream.busy",
-    "upstream.request",
-})  # fmt: skip
-"""Why the door sent nothing to the upstream: such a call has failed, and nothing about it is unknown."""

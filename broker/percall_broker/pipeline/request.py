@@ -148,7 +148,7 @@ class RequestPipeline:
     ) -> tuple[Identity, Server, tuple[str, ...], Key]:
         seen = None
         for attempt in range(_ATTEMPTS):
-            # As in pipeline.call: what is remembered is good enough to permit on, never to refuse on.
+            # As in pipeline.deciding: what is remembered is good enough to permit on, never to refuse on.
             grant = await self._lookup.grant(identity.grant.id, fresh=attempt > 0) or identity.grant
             server = await self._lookup.server(head.server, fresh=attempt > 0)
             identity = renewed(identity, grant)

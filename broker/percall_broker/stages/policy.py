@@ -1,4 +1,4 @@
-"""Step 4 of a call: what the organisation's policies say of it, once the grant has said yes.
+"""Step 3 of a call, too: what the organisation's policies say of it, once the grant has said yes.
 
 The policies are those of the version that was read with the server, in one statement: a server's version rises with
 each change of policies, so that what is recorded is what was decided on.

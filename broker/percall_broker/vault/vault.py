@@ -110,7 +110,7 @@ class Vault:
             raise
 
     async def own_key(self, purpose: str) -> bytes:
-        """One of the broker's own keys (signing, nonce, credential, arguments, fingerprint), made when first asked for.
+        """One of the broker's own keys, named by what it is for; made when first asked for.
 
         Raises Unavailable.
         """
