@@ -109,7 +109,7 @@ def signed_request(scope: Message, body: bytes) -> SignedRequest:
 
 
 def signed_head(scope: Message, body_digest: str) -> SignedRequest:
-    """The same where the body is elsewhere, or, with an empty digest, still to come."""
+    """The same where the body is elsewhere, or, with an empty digest, still to come. Raises InvalidInput."""
     headers: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         if name in _ONCE:
@@ -140,6 +140,11 @@ async def answer(
         own += headers
     await send({"type": "http.response.start", "status": status, "headers": own})
     await send({"type": "http.response.body", "body": body})
+
+
+async def answer_message(send: Send, message: object) -> None:
+    """A whole answer that is a message of the wire."""
+    await answer(send, 200, wire.dump(wire.encode(message)))
 
 
 class ErrorAnswers:

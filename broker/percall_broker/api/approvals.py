@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from percall import wire
-from percall_broker.asgi import answer, read_body, read_message, signed_request
+from percall_broker.asgi import answer_message, read_body, read_message, signed_request
 from percall_broker.pipeline.signed import naming
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class OwnApprovalsDoor:
         identity = await self._signed.identify_once(signed_request(scope, body), now)
         with naming(identity):
             own = await self._requests.own(identity, now)
-        await answer(send, 200, wire.dump(wire.encode(own)))
+        await answer_message(send, own)
 
 
 class RequestDoor:
@@ -52,4 +52,4 @@ class RequestDoor:
         identity = await self._signed.identify_once(signed_request(scope, body), now)
         with naming(identity):
             asked = await self._requests.request(identity, wanted, now)
-        await answer(send, 200, wire.dump(wire.encode(asked)))
+        await answer_message(send, asked)

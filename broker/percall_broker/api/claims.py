@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from percall import wire
-from percall_broker.asgi import answer, read_body, read_message, signed_request
+from percall_broker.asgi import answer_message, read_body, read_message, signed_request
 
 if TYPE_CHECKING:
     from percall_broker.asgi import Message, Receive, Send
@@ -28,7 +28,7 @@ class WaitingDoor:
         body = await read_body(receive, 0)
         now = time.time()
         identity = await self._signed.identify_once(signed_request(scope, body), now)
-        await answer(send, 200, wire.dump(wire.encode(await self._claims.waiting(identity, now))))
+        await answer_message(send, await self._claims.waiting(identity, now))
 
 
 class ClaimDoor:
@@ -47,7 +47,7 @@ class ClaimDoor:
         introductions = [value for name, value in scope["headers"] if name == wire.HEADER_INTRODUCTION.encode()]
         introduction = introductions[0].decode("latin-1") if len(introductions) == 1 else ""
         claimed = await self._claims.claim(identity, asked, introduction, request.body_digest, now)
-        await answer(send, 200, wire.dump(wire.encode(claimed)))
+        await answer_message(send, claimed)
 
 
 class DepartureDoor:
@@ -61,4 +61,4 @@ class DepartureDoor:
         """One request. Raises BrokerError before anything is answered."""
         body = await read_body(receive, 0)
         identity = await self._signed.identify_once(signed_request(scope, body), time.time())
-        await answer(send, 200, wire.dump(wire.encode(await self._claims.leave(identity))))
+        await answer_message(send, await self._claims.leave(identity))

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from percall import wire
-from percall_broker.asgi import answer, read_body, read_parts, signed_request
+from percall_broker.asgi import answer_message, read_body, read_parts, signed_request
 
 if TYPE_CHECKING:
     from percall_broker.asgi import Message, Receive, Send
@@ -24,7 +24,7 @@ class KeysDoor:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """One request. Raises BrokerError before anything is answered."""
         body = await read_body(receive, 0)
-        await answer(send, 200, _told(await self._keys.listed(signed_request(scope, body), time.time())))
+        await answer_message(send, await self._keys.listed(signed_request(scope, body), time.time()))
 
 
 class KeyChangeDoor:
@@ -37,8 +37,5 @@ class KeyChangeDoor:
         """One request. Raises BrokerError before anything is answered."""
         body = await read_body(receive, _MAX_BYTES)
         asked, secret = read_parts(wire.KeyChange, body)
-        await answer(send, 200, _told(await self._keys.change(signed_request(scope, body), asked, secret, time.time())))
-
-
-def _told(keys: wire.PersonalKeys) -> bytes:
-    return wire.dump(wire.encode(keys))
+        changed = await self._keys.change(signed_request(scope, body), asked, secret, time.time())
+        await answer_message(send, changed)

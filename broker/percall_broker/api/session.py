@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from percall import wire
-from percall_broker.asgi import answer, read_body, read_message, signed_request
+from percall_broker.asgi import answer_message, read_body, read_message, signed_request
 from percall_broker.model.errors import Unauthenticated
 from percall_broker.stages.authenticate import check_version
 
@@ -32,7 +32,7 @@ class EnrolmentDoor:
         request = signed_request(scope, body)
         check_version(request.version)  # before an invite is spent
         enrolled = await self._enrol(asked, request, time.time())
-        await answer(send, 200, wire.dump(wire.encode(enrolled)))
+        await answer_message(send, enrolled)
 
 
 class InvitationDoor:
@@ -45,7 +45,7 @@ class InvitationDoor:
         """One request. Raises BrokerError before anything is answered."""
         asked = read_message(wire.InviteCode, await read_body(receive, _MAX_ENROLMENT_BYTES))
         invitation = await self._enrol.invitation(asked.invite, time.time())
-        await answer(send, 200, wire.dump(wire.encode(invitation)))
+        await answer_message(send, invitation)
 
 
 class SessionDoor:
@@ -63,4 +63,4 @@ class SessionDoor:
         session = await self._sessions.of(identity.grant.id, now)
         if session is None:
             raise Unauthenticated("grant.unknown", "The grant is not known here.", "Sign in again: percall login.")
-        await answer(send, 200, wire.dump(wire.encode(session)))
+        await answer_message(send, session)

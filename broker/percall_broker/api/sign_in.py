@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from percall import wire
-from percall_broker.asgi import answer, read_body, read_message
+from percall_broker.asgi import answer_message, read_body, read_message
 
 if TYPE_CHECKING:
     from percall_broker.asgi import Message, Receive, Send
@@ -24,7 +24,7 @@ class SignInOfferDoor:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:  # noqa: ARG002 - a door
         """One request. Raises BrokerError before anything is answered."""
         await read_body(receive, 0)
-        await answer(send, 200, wire.dump(wire.encode(await self._sign_in.offer())))
+        await answer_message(send, await self._sign_in.offer())
 
 
 class SignInDoor:
@@ -36,4 +36,4 @@ class SignInDoor:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:  # noqa: ARG002 - a door
         """One request. Raises BrokerError before anything is answered."""
         asked = read_message(wire.SignIn, await read_body(receive, _MAX_BYTES))
-        await answer(send, 200, wire.dump(wire.encode(await self._sign_in(asked, time.time()))))
+        await answer_message(send, await self._sign_in(asked, time.time()))

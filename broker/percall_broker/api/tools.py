@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from percall import wire
-from percall_broker.asgi import answer, read_body, read_parts, signed_request
+from percall_broker.asgi import answer_message, read_body, read_parts, signed_request
 
 if TYPE_CHECKING:
     from percall_broker.asgi import Message, Receive, Send
@@ -26,4 +26,4 @@ class ToolsDoor:
         body = await read_body(receive, _MAX_BYTES)
         report, definitions = read_parts(wire.ToolsSeen, body)
         found = await self._tools.reported(signed_request(scope, body), report, definitions, time.time())
-        await answer(send, 200, wire.dump(wire.encode(found)))
+        await answer_message(send, found)

@@ -77,7 +77,7 @@ def content_type(answer: UpstreamAnswer) -> str:
 
 
 def session_of(headers: Sequence[tuple[bytes, bytes]]) -> str:
-    """The upstream's own id of the session that an answer opens; empty when it opens none."""
+    """The upstream's own id of the session that an answer opens; empty when it opens none. Raises UpstreamFailed."""
     for name, value in headers:
         if name.lower() == SESSION.encode():
             text = value.decode("latin-1").strip()

@@ -79,7 +79,7 @@ def parse(frame: bytes) -> Frame:
 
 
 def asked(value: dict[str, Any], frame: bytes) -> Frame:
-    """The same for bytes that had their strict pass and were read as `value`."""
+    """The same for bytes that had their strict pass and were read as `value`. Raises InvalidInput."""
     _refuse_lookalikes(value, _ENVELOPE)
     method, params = value.get("method"), value.get("params", {})
     if not is_name(method):

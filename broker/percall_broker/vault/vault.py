@@ -101,7 +101,10 @@ class Vault:
             raise _broken(name, version) from None
 
     async def unseal_for_call(self, name: str, version: int) -> bytes:
-        """As `unseal`, in words for whoever calls: which source fails, where and why, is for those who operate it."""
+        """As `unseal`, in words for whoever calls: which source fails, where and why, is for those who operate it.
+
+        Raises NotFound, Unavailable.
+        """
         try:
             return await self.unseal(name, version)
         except Unavailable as error:

@@ -66,6 +66,11 @@ class Invite:
         return not self.code
 
 
+def new_id() -> str:
+    """A new grant's id."""
+    return "g_" + secrets.token_urlsafe(_GRANT_BYTES)
+
+
 def hash_of_code(code: str) -> str:
     """What is kept of an invite's code."""
     return sha256(code.strip().encode()).hexdigest()
@@ -105,7 +110,7 @@ class Grants:
             raise InvalidInput("grant.expiry", "The grant would have expired already.")
         administers = new.administrator or new.automation
         await refuse_automation(self._ledger, by, new.person, administers=administers)
-        grant, code = "g_" + secrets.token_urlsafe(_GRANT_BYTES), "" if waits else secrets.token_urlsafe(_INVITE_BYTES)
+        grant, code = new_id(), "" if waits else secrets.token_urlsafe(_INVITE_BYTES)
         scope_text = canonical({"servers": new.servers})
         created = {"created_at": now, "created_by": by.grant.person if by else "init"}
         details: dict[str, Any] = {"grant": grant, "for": new.person, "for_agent": new.agent, "scope": new.servers}

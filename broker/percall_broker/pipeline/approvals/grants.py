@@ -6,25 +6,23 @@ that server too, so that one of the agent's two grants covers all that the other
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from percall_broker.log.canonical import canonical
+from percall_broker.pipeline.administration.grants import new_id
 from percall_broker.store.protocol import Statement
 
 if TYPE_CHECKING:
     from percall_broker.model.records import Identity
     from percall_broker.store.protocol import Row
 
-_GRANT_BYTES = 12
-
 
 def granting(row: Row, by: Identity, now: float) -> list[Statement]:
     """The statements that make the grant of an approval that was just allowed. No server of that name: nothing is."""
     wanted = msgspec.json.decode(row["wanted"])
-    grant = "g_" + secrets.token_urlsafe(_GRANT_BYTES)
+    grant = new_id()
     made = {
         "id": grant,
         "person": row["person"],
