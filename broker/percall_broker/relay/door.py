@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from percall_broker.asgi import Receive, Send
     from percall_broker.outbound.streams import OpenStreams
     from percall_broker.outbound.upstream import Upstream
-    from percall_broker.pipeline.relay import RelayPipeline
+    from percall_broker.pipeline.relay import Permitted, RelayPipeline, Seen
     from percall_broker.stages.message import Message
 
 _METHODS = frozenset({"POST", "GET", "DELETE"})
@@ -58,10 +58,12 @@ class RelayDoor:
         traceparent = next((value.decode("latin-1") for name, value in scope["headers"] if name == _TRACEPARENT), None)
         asked = Asked(signed_request(scope, body), server, headers, body, client, session, time.time(), traceparent)
         said = self._pipeline.read(asked)
+
+        async def forward(permitted: Permitted, seen: Seen) -> None:
+            await Exchange(self._pipeline, self._upstream, self._streams, permitted, seen, method, receive, send)()
+
         try:
-            await self._pipeline(
-                asked, said, Exchange(self._pipeline, self._upstream, self._streams, method, receive, send)
-            )
+            await self._pipeline(asked, said, forward)
         except (Unauthenticated, NotFound):
             raise
         except BrokerError as error:
