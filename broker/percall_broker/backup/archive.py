@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import time
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
@@ -212,11 +211,6 @@ class _Rows:
             if len(row) != self._width:
                 raise _damaged()
             yield row
-
-
-def now() -> int:
-    """Seconds since the epoch."""
-    return int(time.time())
 
 
 def _moment(seconds: Any) -> int:

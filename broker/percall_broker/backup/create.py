@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import time
 from typing import TYPE_CHECKING
 
 from percall import __version__
@@ -41,7 +42,7 @@ def _create(location: str, path: Path, mac_key: bytes, wrapped: Wrapped) -> arch
             descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "wb") as file, offline.reading(location) as work:
                 migrations = tuple(offline.applied(work).values())
-                header = archive.Header(archive.now(), __version__, engine_at(location), migrations, wrapped)
+                header = archive.Header(int(time.time()), __version__, engine_at(location), migrations, wrapped)
                 tables = ((table, work.rows(table)) for table in work.tables())
                 archive.write(file, header, mac_key, tables)
                 file.flush()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -129,7 +130,7 @@ def _filled(work: offline.Offline, backup: archive.Archive) -> Iterator[tuple[st
 
 
 def _suspending(header: archive.Header) -> list[Statement]:
-    now = archive.now()
+    now = int(time.time())
     return [
         Statement("mark_restored_grants"),
         Statement("suspend_restored_grants"),

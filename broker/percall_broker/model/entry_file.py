@@ -100,6 +100,9 @@ class _Table:
     def __bool__(self) -> bool:
         return bool(self._members)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._members
+
     def _take(self, name: str, kind: type, default: Any) -> Any:
         value = self._members.pop(name, default)
         if type(value) is not kind:
@@ -248,7 +251,7 @@ def _request(text: str, place: str) -> RequestRule:
 
 
 def _slot(table: _Table) -> Slot:
-    kinds = [kind for kind in _SLOT_KINDS if kind in table._members]  # noqa: SLF001 - the same module
+    kinds = [kind for kind in _SLOT_KINDS if kind in table]
     if len(kinds) != 1:
         raise _wrong(table.place, f"a slot is one of {', '.join(_SLOT_KINDS)}")
     kind = kinds[0]

@@ -278,11 +278,11 @@ def _tagged(kind: str, tags: dict[str, Any]) -> Entity:
 
 
 def _context(asked: Asked, now: float) -> dict[str, Any]:
-    time = dt.datetime.fromtimestamp(int(now), dt.UTC)
+    moment = dt.datetime.fromtimestamp(int(now), dt.UTC)
     return {
         **{name.lower(): {"__entity": {"type": name, "id": _CALL}} for name in _TAGGED},
         "now": {"__extn": {"fn": "datetime", "arg": stamp(int(now))}},
-        "hour": time.hour,
-        "weekday": _WEEKDAYS[time.weekday()],
+        "hour": moment.hour,
+        "weekday": _WEEKDAYS[moment.weekday()],
         "client": asked.client,
     }
