@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from percall import wire
-from percall_broker import chores, sealed, server, watching
+from percall_broker import chores, http_server, sealed, watching
 from percall_broker.api import admin, inbox
 from percall_broker.api.approvals import OwnApprovalsDoor, RequestDoor
 from percall_broker.api.calls import CallDoor, OwnCallsDoor, SettlementsDoor
@@ -294,7 +294,7 @@ def serve(settings: Settings) -> None:
 async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
     logs.configure()
     token, tls = watching.token(settings), tls_context(settings)
-    config = partial(server.config, settings=settings, tls=tls)
+    config = partial(http_server.config, settings=settings, tls=tls)
     with alone(settings.home), listening(settings) as listener, watching.watched(settings) as watched:
         address = listener.getsockname()
         scheme = "http" if tls is None else "https"
@@ -330,7 +330,7 @@ async def _upstreams() -> AsyncIterator[Upstreams]:
         await upstreams.relay.close()
 
 
-class _Server(server.Server):
+class _Server(http_server.Server):
     """Says when it is ready, and ends its streams before itself."""
 
     def __init__(self, config: uvicorn.Config, broker: Broker, ready: Callable[[], None]) -> None:
@@ -348,7 +348,7 @@ class _Server(server.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._broker.changes.close()
         self._broker.streams.close()
-        grace = asyncio.get_running_loop().call_later(server.GRACE_SECONDS, self._broker.streams.end)
+        grace = asyncio.get_running_loop().call_later(http_server.GRACE_SECONDS, self._broker.streams.end)
         await super().shutdown(sockets)
         grace.cancel()
 

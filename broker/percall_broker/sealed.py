@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from percall import wire
-from percall_broker import server
+from percall_broker import http_server
 from percall_broker.api.probes import PATH_HEALTH, PATH_READY, HealthDoor, ReadyDoor
 from percall_broker.asgi import answer
 from percall_broker.vault import Sealed
@@ -71,7 +71,7 @@ async def opened(
         return await stack.enter_async_context(opening())
     except Sealed as error:
         _say(error)
-    waiting = server.Server(config(door))
+    waiting = http_server.Server(config(door))
     serving = asyncio.create_task(waiting.serve([listener.dup()]))  # what it closes at its end is not the listener
     try:
         while True:

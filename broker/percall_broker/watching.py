@@ -14,10 +14,10 @@ import uvicorn
 
 from percall_broker.api.probes import PATH_METRICS
 from percall_broker.connection import Connection, Room
+from percall_broker.http_server import plain
 from percall_broker.listening import authority, bound
 from percall_broker.model.errors import InvalidInput, Unavailable
 from percall_broker.model.peers import is_loopback
-from percall_broker.server import plain
 
 if TYPE_CHECKING:
     import socket
