@@ -46,6 +46,7 @@ from percall_broker.pipeline.sign_in import SignIn
 from percall_broker.pipeline.signed import Signed
 from percall_broker.pipeline.tools import Tools
 from percall_broker.pipeline.webhooks import Webhooks
+from percall_broker.policy.language import LONGEST_LIMIT_SECONDS
 from percall_broker.stages.approval import ApprovalStage
 from percall_broker.stages.authenticate import Authenticator
 from percall_broker.stages.lookup import Lookup
@@ -71,7 +72,6 @@ if TYPE_CHECKING:
 SWEEP_SECONDS = 10.0
 NOW_AND_THEN_SECONDS = 600.0
 DAY_SECONDS = 86400
-LONGEST_LIMIT_SECONDS = DAY_SECONDS
 _ISSUER_BYTES = 16
 
 log = structlog.get_logger()

@@ -12,7 +12,6 @@ from percall_broker.model.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
 MEMORY_BYTES = 256 * 1024
 PIECE_BYTES = 64 * 1024
@@ -35,10 +34,12 @@ class Held:
         """Use in a `with` block."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Forgets the bytes."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Of no use any more."""
         if self._file is not None:
             self._file.close()
 

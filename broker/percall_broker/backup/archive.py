@@ -27,7 +27,6 @@ from percall_broker.vault.sources import Wrapped
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
     from pathlib import Path
-    from types import TracebackType
 
 FORMAT = 1
 CONTEXT = b'["backup","mac"]'
@@ -133,9 +132,7 @@ class Archive:
         """The archive itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Closes the file."""
         self._file.close()
 

@@ -33,6 +33,7 @@ MAX_TEXT = 1024
 _ANNOTATIONS = frozenset({"id", "ask", "separate", "limit", "reason", "observe"})
 _LIMIT = re.compile(r"([1-9]\d{0,6})/(minute|hour|day)")
 _SECONDS = {"minute": 60, "hour": 3600, "day": 86400}
+LONGEST_LIMIT_SECONDS = max(_SECONDS.values())
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
 _ACTION = re.compile(r' for Action::"[^"]*"')
 # One token that matters for telling policies apart; strings and comments may hold anything. A comment ends where

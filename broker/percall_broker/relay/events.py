@@ -14,7 +14,6 @@ from percall_broker.model.errors import UpstreamFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _PASSED_ON = frozenset({b"", b"event", b"retry"})
@@ -36,12 +35,10 @@ class EventReader:
         """Use in a `with` block."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Forgets what came last."""
         if self._held is not None:
-            self._held.__exit__(kind, error, trace)
+            self._held.forget()
 
     def feed(self, data: bytes) -> Iterator[bytes | Held]:
         """The events that are complete now, without the blank lines that end them; a long one as it is held, to be

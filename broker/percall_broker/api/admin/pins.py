@@ -8,13 +8,13 @@ from pydantic import Field
 
 from percall_broker.api.admin.forms import Administrator, Form
 from percall_broker.model.records import Identity
-from percall_broker.pipeline.administration.pins import ToolPins
+from percall_broker.pipeline.administration.pins import MAX_TOGETHER, ToolPins
 
 
 class PinsForm(Form):
     """Definitions to accept: the digest of each tool's, as it was looked at."""
 
-    tools: Annotated[dict[str, str], Field(max_length=1000)]
+    tools: Annotated[dict[str, str], Field(max_length=MAX_TOGETHER)]
     replace: bool = False
 
 

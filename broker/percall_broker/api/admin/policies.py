@@ -10,8 +10,9 @@ from pydantic import Field
 from percall_broker.api.admin.forms import Administrator, Form
 from percall_broker.model.records import Identity
 from percall_broker.pipeline.administration.policies import PolicyBook, Question
+from percall_broker.policy.language import MAX_FILES
 
-Files = Annotated[dict[str, str], Field(max_length=500)]
+Files = Annotated[dict[str, str], Field(max_length=MAX_FILES)]
 
 
 class PoliciesForm(Form):

@@ -8,9 +8,8 @@ from fastapi import APIRouter, Depends, Query
 
 from percall_broker.api.admin.forms import Administrator
 from percall_broker.model.records import Identity
-from percall_broker.pipeline.administration.record import Filters, Record
+from percall_broker.pipeline.administration.record import MAX_ROWS, Filters, Record
 
-MAX_ROWS = 10_000
 MAX_VERSION = 2**31
 
 
