@@ -17,7 +17,7 @@ import msgspec
 from percall import wire
 from percall_broker.crypto import jwk
 from percall_broker.crypto.proofs import verify_proof
-from percall_broker.log import changes as log
+from percall_broker.log import changes
 from percall_broker.model.errors import Conflict, Forbidden, Unauthenticated
 from percall_broker.model.names import check_name
 from percall_broker.model.standing import key_barred, require
@@ -79,7 +79,7 @@ class Claims:
                 Statement("known_device_key", {"thumbprint": signer.device}, required=True),
                 *placed,
                 Statement("claim_grants", {**mine, "person": signer.person, "agent": asked.agent}, required=True),
-                log.change(identity, "grant.claim", agent=asked.agent, thumbprint=key.thumbprint),
+                changes.change(identity, "grant.claim", agent=asked.agent, thumbprint=key.thumbprint),
             )
             if done is None:
                 raise Conflict("claim.changing", "What waited was picked up or ended meanwhile.", "Try again.")
@@ -100,7 +100,7 @@ class Claims:
             keeping_an_administrator(thumbprint=grant.device),
             Statement("revoke_grants", {"person": "", "device": "", "thumbprint": grant.device}),
             Statement("remove_device_key", {"thumbprint": grant.device}),
-            log.change(identity, "agent.leave", agent=grant.agent, thumbprint=grant.device),
+            changes.change(identity, "agent.leave", agent=grant.agent, thumbprint=grant.device),
         )
         if done is None:
             raise last_administrator(f"The agent {grant.agent} of {grant.person}")

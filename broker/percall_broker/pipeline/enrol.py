@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from percall import wire
 from percall_broker.crypto import jwk
 from percall_broker.crypto.proofs import verify_proof
-from percall_broker.log import changes as log
-from percall_broker.log import events
+from percall_broker.log import changes, events
 from percall_broker.model.errors import Conflict, Forbidden, InvalidInput, Unauthenticated, Unavailable
 from percall_broker.model.names import check_name
 from percall_broker.model.records import Identity
@@ -99,7 +98,7 @@ class Enrolment:
             *placed,
             Statement("bind_grant", bound, required=True),
             *vouching,
-            log.change(Identity(grant, proof.jti), "grant.enrol", agent=asked.agent, **details),
+            changes.change(Identity(grant, proof.jti), "grant.enrol", agent=asked.agent, **details),
             *events.event(DEVICE_EVENT, (grant.id, key.thumbprint), now, person=grant.person, **told),
         )
         if done is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from percall_broker.log import changes as log
+from percall_broker.log import changes
 from percall_broker.model.errors import Conflict
 from percall_broker.stages import presence
 
@@ -30,7 +30,7 @@ class Own:
         """Puts a new presence key in the place of the one that signs for it."""
         identity, old = await self._signed.present(request, now)  # 1
         done = await self._ledger.change(  # 2
-            presence.changing(identity.grant.person, new, old, now), log.change(identity, "presence.change")
+            presence.changing(identity.grant.person, new, old, now), changes.change(identity, "presence.change")
         )
         if done is None:
             raise Conflict("presence.changed", "Your passphrase was changed meanwhile.", "Try again, with the new one.")

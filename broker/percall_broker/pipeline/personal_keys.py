@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from percall import wire
-from percall_broker.log import changes as log
+from percall_broker.log import changes
 from percall_broker.model.errors import Conflict, Forbidden, InvalidInput, NotFound, refusal
 from percall_broker.model.keys import barred_key, checked_key, places, secret_name
 from percall_broker.model.standing import closed
@@ -88,7 +88,7 @@ class PersonalKeys:
                 "key.unknown", f"You have no key of your own for {name!r}.", f"To give one: percall key add {name}"
             )
         version = await self._next_version(mine) if secret else held[0]["version"]
-        change = log.change(identity, f"key.{asked.verb}", server=name, owner=grant.person, secret_version=version)
+        change = changes.change(identity, f"key.{asked.verb}", server=name, owner=grant.person, secret_version=version)
         touched = Statement("touch_grants", {"person": grant.person, "device": ""})
         vouched = Statement(
             "vouch_device_key", {"thumbprint": grant.device, "person": grant.person, "created_at": int(now)}

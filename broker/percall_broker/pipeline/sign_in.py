@@ -13,7 +13,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from percall import wire
-from percall_broker.log import changes as log
+from percall_broker.log import changes
 from percall_broker.model.errors import BrokerError, Conflict, Forbidden, InvalidInput, NotFound
 from percall_broker.model.names import check_name
 from percall_broker.store.protocol import Statement
@@ -76,7 +76,7 @@ class SignIn:
             Statement("active_person", {"name": person}, required=True),
             Statement("signed_in", {"person": person, "until": until}),
             Statement("touch_grants", {"person": person, "device": ""}),
-            log.change(None, "person.sign_in", person=person, issuer=client.issuer, until=until),
+            changes.change(None, "person.sign_in", person=person, issuer=client.issuer, until=until),
         )
         if done is None:
             raise await self._gone(person)
@@ -129,7 +129,7 @@ class SignIn:
                 {"issuer": account.issuer, "subject": account.subject, "person": name, "linked_at": int(now)},
                 required=True,
             ),
-            log.change(None, "person.link", person=name, issuer=account.issuer),
+            changes.change(None, "person.link", person=name, issuer=account.issuer),
         )
         if done is None:
             raise await self._why_not_linked(name)

@@ -120,7 +120,7 @@ class Webhooks:
             while (attempts := await self._claim(webhook)) is not None:
                 first, *further = await self._store.fetch("next_deliveries", webhook=webhook) or (None,)
                 if first is None:
-                    await self._settle(webhook, 0, 0, "")
+                    await self._note(webhook, 0, 0, "")
                     return
                 status, problem = await self._send(webhook, first)
                 is_refused = status in _OF_THE_EVENT
@@ -131,7 +131,7 @@ class Webhooks:
                     return
                 await self._store.append(Statement("delivered", {"seq": first["seq"]}))
                 if attempts:
-                    await self._settle(webhook, 0, 0, "")
+                    await self._note(webhook, 0, 0, "")
         except Unavailable as error:
             log.warning("events not sent", webhook=webhook, code=error.code)
 
@@ -158,10 +158,11 @@ class Webhooks:
         pause = min(PAUSES_SECONDS[min(attempts, len(PAUSES_SECONDS)) - 1], most_seconds or PAUSES_SECONDS[-1])
         spread = 1 + random.uniform(-_JITTER, _JITTER)  # noqa: S311 - so that endpoints are not tried all at once
         log.warning("event not delivered", webhook=webhook, attempts=attempts, problem=problem)
-        await self._settle(webhook, attempts, _now_ms() + int(pause * spread * 1000), problem)
+        await self._note(webhook, attempts, _now_ms() + int(pause * spread * 1000), problem)
 
-    async def _settle(self, webhook: str, attempts: int, retry_at: int, problem: str) -> None:
-        told = {"id": webhook, "sender": self._own_id, "attempts": attempts, "retry_at": retry_at, "problem": problem}
+    async def _note(self, webhook: str, attempts: int, retry_ms: int, problem: str) -> None:
+        """How an endpoint stands: attempts that failed in a row, when it is tried again, why the last one failed."""
+        told = {"id": webhook, "sender": self._own_id, "attempts": attempts, "retry_at": retry_ms, "problem": problem}
         await self._store.append(Statement("settle_webhook", told))
 
     async def _send(self, webhook: str, waiting: Row) -> tuple[int, str]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from percall_broker.crypto import passkeys
 from percall_broker.crypto.proofs import MAX_SKEW_SECONDS
-from percall_broker.log import changes as log
+from percall_broker.log import changes
 from percall_broker.log.canonical import canonical
 from percall_broker.model.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthenticated
 from percall_broker.model.records import Identity
@@ -127,7 +127,7 @@ class PasskeyPresence:
             Statement("close_enrolment", {"token_hash": session.token_hash, "now": int(now)}, required=True),
             Statement("active_person", {"name": session.person}, required=True),
             Statement("add_passkey", row, required=True),
-            log.change(by, "passkey.enrol", passkey=made.id, name=name),
+            changes.change(by, "passkey.enrol", passkey=made.id, name=name),
         )
         if done is None:
             raise Conflict("passkey.enrolled", "This link has enrolled a passkey already, or its time is over.", _ENROL)
@@ -143,7 +143,7 @@ class PasskeyPresence:
         done = await self._ledger.change(
             Statement("remove_passkey", {"id": identifier}, required=True),
             Statement("end_sessions_of_passkey", {"id": identifier}),
-            log.change(by, "passkey.remove", passkey=identifier),
+            changes.change(by, "passkey.remove", passkey=identifier),
         )
         if done is None:
             raise NotFound("passkey.unknown", "There is no such passkey.", "See: percall-broker passkey list.")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from percall_broker.log import changes as log
+from percall_broker.log import changes
 from percall_broker.model.errors import Forbidden, Unauthenticated
 from percall_broker.model.records import Identity
 from percall_broker.model.standing import barred
@@ -85,7 +85,8 @@ class ConsoleSessions:
         code, expires_at = secrets.token_urlsafe(_BYTES), int(time.time()) + LINK_SECONDS
         purpose = "enrol" if enrol else "sign-in"
         link = {"code_hash": _hash(code), "grant_id": by.grant.id, "purpose": purpose, "expires_at": expires_at}
-        await self._store.transact(Statement("add_console_link", link), log.change(by, "console.link", purpose=purpose))
+        recorded = changes.change(by, "console.link", purpose=purpose)
+        await self._store.transact(Statement("add_console_link", link), recorded)
         return code, expires_at
 
     async def open_by_link(self, code: str, now: float) -> Opened:
@@ -122,7 +123,7 @@ class ConsoleSessions:
             Statement("forget_console", {"now": int(now), "seen_since": int(now) - IDLE_SECONDS}),
             Statement("forget_console_links", {"now": int(now)}),
             Statement("add_console_session", {**row, "expires_at": int(now) + LONGEST_SECONDS}),
-            log.change(by, "console.sign_in", how=how),
+            changes.change(by, "console.sign_in", how=how),
         )
         if done is None:
             raise Unauthenticated("passkey.unknown", "This passkey is not known here.", "Sign in with a link.")
