@@ -142,11 +142,10 @@ class ConsoleDoor:
         names = {name: value for name, value in scope["headers"]}  # noqa: C416 - the last of each is enough here
         if names.get(b"accept", b"").startswith(b"application/json"):
             return Response(body, status, {name.decode(): value.decode() for name, value in headers})
-        is_stranger = isinstance(error, Unauthenticated)
-        if (
-            b"hx-request" in names
-        ):  # of a 401 our script makes the sign-in page, which would not fit where the part goes
+        # Of a 401 our script makes the sign-in page, which would not fit where the part goes.
+        if b"hx-request" in names:
             return HTMLResponse(rendering.page("part_error.html", error=error), status)
+        is_stranger = isinstance(error, Unauthenticated)
         name = "sign_in.html" if is_stranger else "error.html"
         context: dict[str, Any] = {"error": error}
         if is_stranger:

@@ -15,12 +15,11 @@ from botocore.session import get_session  # type: ignore[import-untyped]
 
 from percall_broker.crypto.sodium import SealBrokenError
 from percall_broker.model.errors import Unavailable
-from percall_broker.vault.sources.protocol import Sealed, Wrapped
+from percall_broker.vault.sources.protocol import AWS, Sealed, Wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PREFIX = "aws:"
 TIMEOUT_SECONDS = 5
 _BROKEN = {"InvalidCiphertextException", "IncorrectKeyException"}
 _MISSING = {"NotFoundException", "InvalidArnException", "ValidationException"}
@@ -46,18 +45,18 @@ class AwsKeys:
     async def newest(self) -> str:
         """The ARN of the key that the settings name."""
         answer = await self._ask(self._kms.describe_key, KeyId=self._key)
-        return PREFIX + str(answer["KeyMetadata"]["Arn"])
+        return AWS + str(answer["KeyMetadata"]["Arn"])
 
     async def wrap(self, data_key: bytes, context: bytes) -> Wrapped:
         """The data key, encrypted by KMS."""
         asked = {"Plaintext": data_key, "EncryptionContext": _context(context)}
         answer = await self._ask(self._kms.encrypt, KeyId=self._key, **asked)
-        return Wrapped(PREFIX + str(answer["KeyId"]), bytes(answer["CiphertextBlob"]))
+        return Wrapped(AWS + str(answer["KeyId"]), bytes(answer["CiphertextBlob"]))
 
     async def unwrap(self, wrapped: Wrapped, context: bytes) -> bytes:
         """The data key. Raises SealBrokenError, Sealed, Unavailable."""
         asked = {"CiphertextBlob": wrapped.ciphertext, "EncryptionContext": _context(context)}
-        answer = await self._ask(self._kms.decrypt, KeyId=wrapped.key.removeprefix(PREFIX), **asked)
+        answer = await self._ask(self._kms.decrypt, KeyId=wrapped.key.removeprefix(AWS), **asked)
         return bytes(answer["Plaintext"])
 
     async def rotate(self) -> str:

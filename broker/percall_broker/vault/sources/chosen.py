@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from percall_broker.model.errors import InvalidInput
 from percall_broker.vault.sources.folder import KeyFolder
+from percall_broker.vault.sources.os_keyring import KeyringKeys
+from percall_broker.vault.sources.protocol import AWS, FILES, KEYRING, TRANSIT
 from percall_broker.vault.sources.several import KeySources
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 # ruff: noqa: PLC0415
 
 SYSTEMD_CREDENTIALS = "CREDENTIALS_DIRECTORY"
-_PREFIXES = {"file": "kek-", "systemd": "kek-", "keyring": "keyring:", "transit": "transit:", "aws": "aws:"}
+_PREFIXES = {"file": FILES, "systemd": FILES, "keyring": KEYRING, "transit": TRANSIT, "aws": AWS}
 
 
 def key_source(settings: Settings) -> KeySource:
@@ -28,14 +30,11 @@ def key_source(settings: Settings) -> KeySource:
 
     Raises InvalidInput, Unavailable.
     """
-    sources: dict[str, KeySource] = {"kek-": _files(settings)}
+    sources: dict[str, KeySource] = {FILES: _files(settings), KEYRING: KeyringKeys(settings.home)}
     if settings.key_source == "transit" or settings.transit_address:
-        sources["transit:"] = _transit(settings)
+        sources[TRANSIT] = _transit(settings)
     if settings.key_source == "aws" or settings.aws_kms_key:
-        sources["aws:"] = _aws(settings)
-    from percall_broker.vault.sources.os_keyring import KeyringKeys
-
-    sources["keyring:"] = KeyringKeys(settings.home)
+        sources[AWS] = _aws(settings)
     return KeySources(_PREFIXES[settings.key_source], sources)
 
 

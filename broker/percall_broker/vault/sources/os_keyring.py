@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from percall_broker.crypto import base64url, sodium
 from percall_broker.model.errors import Unavailable
-from percall_broker.vault.sources.protocol import Sealed, Wrapped
+from percall_broker.vault.sources.protocol import KEYRING, Sealed, Wrapped
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-PREFIX = "keyring:"
 PATIENCE_SECONDS = 15.0
 _HELPER = "percall_broker.vault.sources.os_keyring_helper"
 _NEWEST = "newest"
@@ -36,7 +35,7 @@ class KeyringKeys:
         name = await self._read(_NEWEST)
         if name is None:
             raise Unavailable("keys.missing", "The keyring holds no key of this broker.", "Run: percall-broker init")
-        return PREFIX + name
+        return KEYRING + name
 
     async def wrap(self, data_key: bytes, context: bytes) -> Wrapped:
         """The data key, sealed under the newest key."""
@@ -52,9 +51,9 @@ class KeyringKeys:
         before = await self._read(_NEWEST) or "kek-0000"
         name = f"kek-{int(before.removeprefix('kek-')) + 1:04}"
         await self._write(name, base64url.encode(sodium.new_key()))
-        await self._key(PREFIX + name)  # it can be read back
+        await self._key(KEYRING + name)  # it can be read back
         await self._write(_NEWEST, name)
-        return PREFIX + name
+        return KEYRING + name
 
     async def close(self) -> None:
         """Nothing to let go of."""
@@ -62,7 +61,7 @@ class KeyringKeys:
     async def _key(self, name: str) -> bytes:
         known = self._keys.get(name)
         if known is None:
-            text = await self._read(name.removeprefix(PREFIX))
+            text = await self._read(name.removeprefix(KEYRING))
             try:
                 known = base64url.decode(text or "")
             except ValueError:

@@ -7,6 +7,9 @@ from typing import Protocol
 
 from percall_broker.model.errors import Unavailable
 
+FILES, KEYRING, TRANSIT, AWS = "kek-", "keyring:", "transit:", "aws:"
+"""What the names of a source's keys begin with."""
+
 
 class Sealed(Unavailable):
     """The source does not answer now, and may later: a serving broker goes on, a starting one waits."""

@@ -16,12 +16,11 @@ import httpx
 from percall_broker.crypto.sodium import SealBrokenError
 from percall_broker.model.errors import InvalidInput, Unavailable
 from percall_broker.model.rules import parse_origin
-from percall_broker.vault.sources.protocol import Sealed, Wrapped
+from percall_broker.vault.sources.protocol import TRANSIT, Sealed, Wrapped
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-PREFIX = "transit:"
 TIMEOUT_SECONDS = 5.0
 _CIPHERTEXT = re.compile(r"vault:v(\d{1,9}):[A-Za-z0-9+/=]+")
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -74,7 +73,7 @@ class TransitKeys:
 
     async def unwrap(self, wrapped: Wrapped, context: bytes) -> bytes:
         """The data key. Raises SealBrokenError, Sealed, Unavailable."""
-        key = wrapped.key.removeprefix(PREFIX).rpartition(":")[0]
+        key = wrapped.key.removeprefix(TRANSIT).rpartition(":")[0]
         if not _SEGMENT.fullmatch(key):
             raise Unavailable("keys.name", f"{wrapped.key!r} is not the name of a key.")
         form = {"ciphertext": wrapped.ciphertext.decode("ascii", "replace"), "associated_data": _base64(context)}
@@ -142,7 +141,7 @@ class TransitKeys:
             ) from None
 
     def _name(self, version: int) -> str:
-        return f"{PREFIX}{self._key}:v{version}"
+        return f"{TRANSIT}{self._key}:v{version}"
 
 
 def _token_in(file: Path) -> str:
