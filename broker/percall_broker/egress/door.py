@@ -24,8 +24,9 @@ from percall_broker.egress import heads, slots
 from percall_broker.egress.spool import Spool
 from percall_broker.model.errors import BrokerError, Forbidden, InvalidInput, TooMany, Unavailable
 from percall_broker.model.rules import parse_url
+from percall_broker.outbound.http1 import BODYLESS, WITH_CONTENT
 from percall_broker.outbound.redaction import Redactor
-from percall_broker.outbound.streams import StreamCut, ended_by_leaving
+from percall_broker.outbound.streams import MAX_OPEN, StreamCut, ended_by_leaving
 from percall_broker.outbound.upstream import in_one_piece
 
 if TYPE_CHECKING:
@@ -42,10 +43,6 @@ if TYPE_CHECKING:
 
 SMALL_ANSWER_BYTES = 64 * 1024
 """An answer of a known length up to this goes out in one piece."""
-MAX_OPEN = 256
-"""How much one grant may have under way at one server: a quarter of what all may."""
-_BODYLESS = frozenset({204, 304})
-_BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 _THREAD_BYTES = 256 * 1024
 
 
@@ -145,7 +142,7 @@ class EgressDoor:
             outgoing.headers,
             authority=target.authority,
             body_length=length,
-            has_body=length > 0 or head.method in _BODY_METHODS,
+            has_body=length > 0 or head.method in WITH_CONTENT,
         )
         body = spool.body_pieces() if outgoing.body is None else in_one_piece(outgoing.body)
         redactor = Redactor(permitted.key)
@@ -231,7 +228,7 @@ async def _pass_on(came: UpstreamAnswer, method: str, redactor: Redactor, answer
 
 def _length(came: UpstreamAnswer, method: str) -> int | None:
     """How long the upstream's body will be, where that is known."""
-    if method == "HEAD" or came.status in _BODYLESS:
+    if method == "HEAD" or came.status in BODYLESS:
         return 0
     for name, value in came.headers:
         if name.lower() == b"content-length":

@@ -33,8 +33,10 @@ _FIELD = re.compile(rb"(" + _NAME + rb"):([\t\x20-\x7e\x80-\xff]*)")
 # No two neighbours here match the same byte: what an upstream sends is read in time linear in its length.
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e\x80-\xff]*|[\t ]*)")
 _TOKEN = re.compile(_NAME)
-_BODYLESS = frozenset({204, 304})
-_WITH_CONTENT = frozenset({"POST", "PUT", "PATCH"})
+BODYLESS = frozenset({204, 304})
+"""Answers that never have a body, whatever their head says."""
+WITH_CONTENT = frozenset({"POST", "PUT", "PATCH"})
+"""Methods of which every server reads the content, also where there is none."""
 _INFORMATIONAL, _SWITCHING, _FINAL = 100, 101, 200
 _ONCE = (b"host", b"content-length")
 _FRAMING = (b"content-length", b"transfer-encoding")
@@ -53,7 +55,7 @@ async def send(
     HTTP/1.1.
     """
     pending, left = _request_head(method, target, headers)
-    may_be_followed = not left or method in _WITH_CONTENT
+    may_be_followed = not left or method in WITH_CONTENT
     if not stream.is_quiet:
         raise UpstreamFailed("upstream.framing", "The upstream answered before it was asked.")
     async for piece in body:
@@ -125,7 +127,7 @@ async def receive(stream: Stream, method: str, deadlines: Deadlines | None) -> A
                 head = await _read_head(stream)
         except TimeoutError:
             raise UpstreamFailed("upstream.timeout", "The upstream did not answer in time.") from None
-    bodyless = method == "HEAD" or head.status in _BODYLESS
+    bodyless = method == "HEAD" or head.status in BODYLESS
     if bodyless and (head.is_chunked or head.length):
         head = replace(head, keeps=False)  # the body that it speaks of may come all the same
     return Answer(stream, head, None if deadlines is None else deadlines.idle, bodyless=bodyless)

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from percall_broker.model.records import Grant, Server
 
 
+MAX_OPEN = 256
+"""How much may be under way for one use, at either door: a quarter of what all requests of children may."""
+
+
 class StreamCut(Exception):  # noqa: N818 - what happened to the stream
     """The grant, the server or the key of an open stream was revoked, suspended, frozen or removed; or its window
     closed.

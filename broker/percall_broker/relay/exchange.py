@@ -21,7 +21,7 @@ from percall_broker.asgi import ClientGone
 from percall_broker.held import Held
 from percall_broker.model.errors import BrokerError, NotFound, TooMany, UpstreamFailed, refusal
 from percall_broker.outbound.redaction import Redactor
-from percall_broker.outbound.streams import Leaving, StreamCut, ended_by_leaving
+from percall_broker.outbound.streams import MAX_OPEN, Leaving, StreamCut, ended_by_leaving
 from percall_broker.outbound.upstream import in_one_piece
 from percall_broker.pipeline.relay import Place, of_open_call
 from percall_broker.relay import heads
@@ -42,8 +42,6 @@ _UNAUTHORIZED, _NOT_FOUND = 401, 404
 _METHOD_NOT_FOUND = -32601
 _MAX_ERROR_BYTES = 64 * 1024
 _REFUSING_SECONDS = 10.0
-_MAX_OPEN = 256
-"""How much one grant may have under way at one server."""
 
 log = structlog.get_logger()
 
@@ -77,9 +75,9 @@ class Exchange:
     async def __call__(self) -> None:
         """All of it. Raises BrokerError where no answer has begun, ClientGone."""
         permitted, seen = self._permitted, self._seen
-        if self._streams.count(permitted.use) >= _MAX_OPEN:
+        if self._streams.count(permitted.use) >= MAX_OPEN:
             raise TooMany(
-                "relay.many", f"This grant has {_MAX_OPEN} requests under way at this server.", "Wait for some."
+                "relay.many", f"This grant has {MAX_OPEN} requests under way at this server.", "Wait for some."
             )
         leaving = Leaving()
         left = None if permitted.deadline is None else max(0.0, permitted.deadline - time.time())
