@@ -60,8 +60,9 @@ class ApprovalStage:
         if len(frame.arguments) > MAX_SHOWN_BYTES:
             return _too_large(decision)
         asked = {"grant_id": identity.grant.id, "now": int(now)}
-        for row in await self._store.fetch("find_approval", subject=subject(server.name, frame, decision), **asked):
-            return await self._found(decision, row, now)
+        newest = await self._store.fetch("find_approval", subject=subject(server.name, frame, decision), **asked)
+        if newest:
+            return await self._found(decision, newest[0], now)
         where = {"server": server.name, "tool": frame.label, "rule": rule_of(decision), "session": session}
         for row in await self._store.fetch("find_allowances", **asked, **where):
             varying = msgspec.json.decode(row["varying"], type=list[str])

@@ -65,6 +65,18 @@ class Frame:
         return " ".join((self.method, *self.subjects))[:MAX_SUBJECT_CHARACTERS]
 
 
+def of_label(method: str, label: str) -> tuple[str, tuple[str, ...]]:
+    """The kind and the subjects of a frame of which the record has kept the method and the label."""
+    if method == "tools/call":
+        return "tool", (label,)
+    is_prompt = method == "prompts/get" or (method == "completion/complete" and "://" not in label)
+    # Several resources may follow the method, and no URI has a space; a prompt's name may.
+    subjects = tuple(label.split(" ", 1 if is_prompt else -1)[1:])
+    if method.startswith("tasks/") or not subjects:
+        return "task", subjects
+    return "prompt" if is_prompt else "resource", subjects
+
+
 def parse(frame: bytes) -> Frame:
     """The frame of some bytes. Raises InvalidInput (`frame.*`)."""
     if len(frame) > wire.MAX_FRAME_BYTES:

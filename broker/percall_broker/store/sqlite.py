@@ -120,7 +120,7 @@ class SqliteStore:
             results = self._commit(group)
         except _FAILURES as error:
             # A full disk or a lock stops them all alike. Anything else is one statement's fault, and its alone.
-            if self._is_put_off(group, error):
+            if self._put_off(group, error):
                 return
             if len(group) == 1 or isinstance(error, sqlite3.OperationalError):
                 _fail(group, error)
@@ -135,11 +135,11 @@ class SqliteStore:
             try:
                 waiting.answer.set_result(self._commit([waiting])[0])
             except _FAILURES as error:
-                if not self._is_put_off([waiting], error):
+                if not self._put_off([waiting], error):
                     _fail([waiting], error)
 
-    def _is_put_off(self, group: list[_Waiting], error: Exception) -> bool:
-        """Whether these wait on, since another process holds the write lock, and not for too long yet."""
+    def _put_off(self, group: list[_Waiting], error: Exception) -> bool:
+        """Has these wait on where another process holds the write lock, and not for too long yet; whether they do."""
         if not _is_locked(error):
             return False
         loop = asyncio.get_running_loop()

@@ -20,7 +20,7 @@ from percall_broker.policy import BUILT_IN, Asked, Evaluator
 from percall_broker.policy.trial import Trials
 from percall_broker.stages.approval import refused_for_good
 from percall_broker.stages.decide import decide
-from percall_broker.stages.frame import Frame
+from percall_broker.stages.frame import Frame, of_label
 from percall_broker.stages.policy import asked_of, decision_of
 from percall_broker.store.protocol import Statement
 
@@ -200,13 +200,8 @@ class PolicyBook:
         pins = await self._lookup.pins(server, None) if server else None
         grant = await self._lookup.grant(row["grant_id"])
         method = str(entry["method"])
-        kind = {"tools/call": "tool", "prompts/get": "prompt"}.get(method, "resource")
-        if method == "completion/complete" and "://" not in row["tool"]:
-            kind = "prompt"
-        # Several resources may follow the method, and no URI has a space; a prompt's name may.
-        named = row["tool"].split(" ", 1 if kind == "prompt" else -1)[1:]
-        subjects = (row["tool"],) if kind == "tool" else tuple(named)
-        arguments = self._opened(row) if kind == "tool" else b""
+        kind, subjects = of_label(method, row["tool"])
+        is_tool = kind == "tool"
         return Asked(
             person=row["person"],
             agent=row["agent"],
@@ -215,12 +210,12 @@ class PolicyBook:
             server=row["server"],
             delivery=server.entry.delivery if server else "",
             method=method,
-            kind=kind if subjects and not method.startswith("tasks/") else "task",
+            kind=kind,
             subjects=subjects,
             client=str(entry.get("client", "")),
             digest=str(entry["arguments"]),
-            arguments=arguments,
-            annotations=pins.annotations.get(row["tool"], ()) if pins and kind == "tool" else (),
+            arguments=self._opened(row) if is_tool else b"",
+            annotations=pins.annotations.get(row["tool"], ()) if pins and is_tool else (),
         )
 
     def _opened(self, row: Row) -> bytes:

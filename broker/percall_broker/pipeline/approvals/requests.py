@@ -75,10 +75,11 @@ class Requests:
 
     async def _why_not(self, identity: Identity, subject: str, now: float) -> BrokerError:
         asked = {"grant_id": identity.grant.id, "now": int(now)}
-        for row in await self._ledger.fetch("find_approval", subject=subject, **asked):
-            if row["state"] == "denied":
-                return Conflict("approval.denied", f"This was asked, and denied ({row['id']}).")
-            return Conflict("approval.asked", f"This is being asked already: {row['id']}.", "See: percall approvals")
+        if newest := await self._ledger.fetch("find_approval", subject=subject, **asked):
+            identifier = newest[0]["id"]
+            if newest[0]["state"] == "denied":
+                return Conflict("approval.denied", f"This was asked, and denied ({identifier}).")
+            return Conflict("approval.asked", f"This is being asked already: {identifier}.", "See: percall approvals")
         (counted,) = await self._ledger.fetch("count_asked", **asked)
         if counted["pending"] >= MOST_PENDING:
             return Conflict("approval.many", f"{MOST_PENDING} questions of this grant wait for their answers.")

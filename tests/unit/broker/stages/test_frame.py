@@ -49,6 +49,24 @@ def test_other_requests_are_labelled_by_method_and_subject() -> None:
 
 
 @pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("tools/call", '{"name":"get a"}'),
+        ("prompts/get", '{"name":"write to me"}'),
+        ("completion/complete", '{"ref":{"type":"ref/prompt","name":"write to me"}}'),
+        ("completion/complete", '{"ref":{"type":"ref/resource","uri":"file:///a"}}'),
+        ("resources/read", '{"uri":"file:///a"}'),
+        ("subscriptions/listen", '{"notifications":{"resourceSubscriptions":["file:///a","file:///b"]}}'),
+        ("tasks/get", '{"taskId":"t"}'),
+        ("tasks/list", "{}"),
+    ],
+)
+def test_what_a_request_was_about_is_read_off_its_label(method: str, params: str) -> None:
+    read = frame.parse(f'{{"method":"{method}","params":{params}}}'.encode())
+    assert frame.of_label(read.method, read.label) == (read.kind, read.subjects)
+
+
+@pytest.mark.parametrize(
     "params",
     [
         '{"name":"get_a","Name":"x"}',
