@@ -34,7 +34,6 @@ from percall_broker.api.keys import KeyChangeDoor, KeysDoor
 from percall_broker.api.nonce import NonceDoor
 from percall_broker.api.own import PassphraseDoor
 from percall_broker.api.probes import (
-    PATH_HEALTH,
     PATH_METRICS,
     PATH_READY,
     HealthDoor,
@@ -157,7 +156,7 @@ class Application:
                 raise InvalidInput("request.method", f"{scope['method'][:16]} is not answered here.")
             return self._rest
         if scope.get("raw_path", path.encode()) != path.encode():
-            raise NotFound("request.path", "There is nothing at this path.")
+            raise NotFound(wire.CODE_PATH, "There is nothing at this path.")
         return door
 
 
@@ -213,7 +212,7 @@ def build(
     }
     rest: Any = _rest(broker, errors)  # its types are wider than an ASGI server's messages
     relay = RelayDoor(broker.relay, upstreams.relay, broker.streams, broker.public_url)
-    probes: dict[str, Door] = {PATH_HEALTH: HealthDoor(), PATH_READY: ReadyDoor(broker.readiness)}
+    probes: dict[str, Door] = {wire.PATH_HEALTH: HealthDoor(), PATH_READY: ReadyDoor(broker.readiness)}
     counts = OpenCounts(broker.metrics, broker.store, lambda: (len(broker.streams), events.open))
     figures = MetricsDoor(broker.metrics, broker.readiness, metrics_token, counts.look_up)
     application = Application(
@@ -256,7 +255,7 @@ def _rest(broker: Broker, errors: ErrorAnswers) -> FastAPI:
 
     @rest.exception_handler(404)
     async def nothing(request: Request, _error: Exception) -> Response:
-        return await refuse(request, NotFound("request.path", "There is nothing at this path."))
+        return await refuse(request, NotFound(wire.CODE_PATH, "There is nothing at this path."))
 
     @rest.exception_handler(405)
     async def otherwise(request: Request, _error: Exception) -> Response:

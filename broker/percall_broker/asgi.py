@@ -169,7 +169,7 @@ class ErrorAnswers:
 
     def of(self, error: BrokerError) -> tuple[int, Headers, bytes]:
         """Status, headers and body. What a stranger tried, and what we could not do, goes into the process's log."""
-        stranger = isinstance(error, Unauthenticated) and error.challenge != "use_dpop_nonce" and error.tried
+        stranger = isinstance(error, Unauthenticated) and error.challenge != wire.NONCE_CHALLENGE and error.tried
         address = self._stranger() if stranger or error.code == "wire.version" else ""
         if self._note(error, address):
             pass
@@ -187,7 +187,7 @@ class ErrorAnswers:
         ]
         if isinstance(error, Unauthenticated):
             headers.append((b"www-authenticate", f'DPoP error="{error.challenge}"'.encode()))
-            if error.challenge == "use_dpop_nonce":
+            if error.challenge == wire.NONCE_CHALLENGE:
                 headers.append((wire.HEADER_NONCE.encode(), self._nonces.current(self._clock()).encode()))
         if isinstance(error, TooMany):
             headers.append((b"retry-after", b"%d" % error.seconds))

@@ -12,7 +12,7 @@ import structlog
 
 from percall import wire
 from percall_broker import http_server
-from percall_broker.api.probes import PATH_HEALTH, PATH_READY, HealthDoor, ReadyDoor
+from percall_broker.api.probes import PATH_READY, HealthDoor, ReadyDoor
 from percall_broker.asgi import answer
 from percall_broker.vault import Sealed
 
@@ -46,7 +46,7 @@ class NotYet:
         return {"keys": CODE}
 
 
-PROBES: dict[str, Door] = {PATH_HEALTH: HealthDoor(), PATH_READY: ReadyDoor(NotYet())}
+PROBES: dict[str, Door] = {wire.PATH_HEALTH: HealthDoor(), PATH_READY: ReadyDoor(NotYet())}
 
 
 async def door(scope: Message, receive: Receive, send: Send) -> None:

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from percall import wire
 from percall_broker.asgi import signed_request
 from percall_broker.model.errors import BrokerError, TooMany
 
@@ -70,7 +71,7 @@ class Strangers:
             return  # nobody has
         if self._level(self._key(scope), now) > FAILURES_AT_ONCE - 1:
             raise TooMany(
-                "request.rate",
+                wire.CODE_RATE,
                 "Too many requests from this address were not authenticated.",
                 "Wait a few seconds, then see that this machine is logged in: percall status.",
             )

@@ -38,12 +38,18 @@ HEADER_NONCE = "dpop-nonce"
 HEADER_PRESENCE = "percall-presence"
 HEADER_INTRODUCTION = "percall-introduction"
 """A claim's proof by the new device key that it brings."""
+HEADER_CLIENT = "percall-client"
+"""The client's name and version, beside a message to a remote server: as CallRequest's `client`."""
 HEADER_SESSION = "percall-session"
 """Which run of the shim asks, beside a message to a remote server: as CallRequest's `session`."""
 HEADER_APPROVAL = "percall-approval"
 """Beside a refusal of a message to a remote server that waits for an approval: an Asked, as JSON."""
 MEDIA_TYPE = "application/vnd.percall+octets"
 
+NONCE_CHALLENGE = "use_dpop_nonce"
+"""The error of a challenge (RFC 9449) that comes with a HEADER_NONCE: the same request is made again, with it."""
+
+PATH_HEALTH = "/healthz"
 PATH_ENROL = "/v1/enrol"
 PATH_INVITATION = "/v1/invitation"
 PATH_PRESENCE = "/v1/presence"
@@ -65,18 +71,60 @@ PATH_ADMIN = "/v1/admin/"
 PATH_RELAY = "/mcp/"
 """A remote server's name follows."""
 
+EVENT_NONCE = "nonce"
+"""On the stream of PATH_EVENTS: `{"nonce": …}`, for the next proofs."""
+EVENT_SESSION = "session"
+"""On the same stream: a Session, at first and whenever it differs."""
+EVENT_APPROVAL = "approval"
+"""On the same stream: an Answered."""
+HEARTBEAT_SECONDS = 15.0
+"""The longest that the stream is silent."""
+
+# The codes of refusals by which a laptop knows what to do; every other it only tells.
+CODE_PATH = "request.path"
+"""There is nothing at this path: so says every broker that is older than the path."""
+CODE_RATE = "request.rate"
+CODE_TIME = "proof.time"
+CODE_PRESENCE = "presence.required"
+CODE_GRANT_UNKNOWN = "grant.unknown"
+CODE_DEVICE_OTHER = "device.other"
+CODE_DEVICE_REVOKED = "device.revoked"
+CODE_NO_SIGN_IN = "sign_in.none"
+CODE_CREDENTIAL_USED = "credential.used"
+CODE_SESSION_ENDED = "session.ended"
+"""A remote server does not know the session of a client of an old era any more."""
+CODES_OF_STANDING = frozenset(
+    {
+        *("grant.revoked", "grant.suspended", "grant.expired"),
+        *("person.removed", "person.suspended", "person.frozen", CODE_DEVICE_REVOKED, "device.frozen"),
+        *("broker.frozen", "server.suspended", "server.frozen"),
+    }
+)
+"""Not one request is refused by these, but all of this grant at this server: a laptop ends the server."""
+
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 """The longest JSON-RPC frame that is gated."""
 MAX_NESTING = 64
 """The deepest nesting of a JSON-RPC frame that is gated."""
 MAX_VALUES = 250_000
 """The most values of a JSON-RPC frame that is gated: a broker that reads millions answers nobody meanwhile."""
+MAX_EVENT_BYTES = MAX_FRAME_BYTES + 64 * 1024
+"""The longest event of a remote server's stream: a frame, and what names it."""
 MAX_HEAD_BYTES = 256 * 1024
 MAX_REPORT_BYTES = 4 * 1024 * 1024
 """How much a shim reports of a server's tools at once."""
 MAX_EGRESS_BODY_BYTES = 64 * 1024 * 1024
 CREDENTIAL_LIFETIME_SECONDS = 30
 """How long a call credential may wait to be redeemed."""
+MAX_SKEW_SECONDS = 60
+"""How far the clocks of laptop and broker may be apart: a proof that was made longer ago, or later, is refused."""
+MAX_ROWS = 10_000
+"""How many rows of the record are listed at once."""
+MAX_REQUEST_SECONDS = 30 * 24 * 3600
+"""How long a grant may last that is asked for by a GrantRequest."""
+MIN_STRETCH_PASSES, MAX_STRETCH_PASSES = 2, 16
+MIN_STRETCH_MEMORY_BYTES, MAX_STRETCH_MEMORY_BYTES = 64 * 1024 * 1024, 1024 * 1024 * 1024
+"""What Argon2id may spend on a passphrase: no less, since a guess must cost; no more than a laptop can do."""
 
 # --- JSON, strictly ---------------------------------------------------------------------------------------------------
 
@@ -424,8 +472,9 @@ def is_bounded(stretch: Stretch) -> bool:
 
     Both sides ask: a broker for what it keeps, a laptop for what a broker tells it.
     """
-    memory = 64 * 1024 * 1024 <= stretch.memory_bytes <= 1024 * 1024 * 1024
-    return stretch.kind == "passphrase" and memory and 2 <= stretch.passes <= 16  # noqa: PLR2004 - Argon2id's bounds
+    is_memory_bounded = MIN_STRETCH_MEMORY_BYTES <= stretch.memory_bytes <= MAX_STRETCH_MEMORY_BYTES
+    is_time_bounded = MIN_STRETCH_PASSES <= stretch.passes <= MAX_STRETCH_PASSES
+    return stretch.kind == "passphrase" and is_memory_bounded and is_time_bounded
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from percall import wire
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -89,12 +91,12 @@ def markdown() -> str:
 
 def left_out() -> set[str]:
     """The codes that the sources make an error of, and that the page does not have; and what it has beyond the sources."""
-    made = set()
+    made: set[str] = set()
     for node in (node for tree in _trees() for node in ast.walk(tree)):
         match node:
-            case ast.Call(func=ast.Name(id=name), args=[ast.Constant(value=str(code)), *_]):
-                if _ERROR.search(name) and _CODE.fullmatch(code):
-                    made.add(code)
+            case ast.Call(func=ast.Name(id=name), args=[(ast.Constant() | ast.Attribute()) as code, *_]):
+                if _ERROR.search(name):
+                    made.update(text for text in _codes(code) if _CODE.fullmatch(text))
     unknown = {code for code in _COMPOSED if not any(f'"{code}"' in text for text in _sources())}
     return (made - {code for code, _ in _told()}) | unknown
 
@@ -151,6 +153,8 @@ def _codes(code: ast.expr) -> list[str]:
     match code:
         case ast.Constant(value=str(text)):
             return [text]
+        case ast.Attribute(value=ast.Name(id="wire"), attr=name) if name.startswith("CODE_"):
+            return [getattr(wire, name)]
         case ast.IfExp(body=body, orelse=orelse):
             return _codes(body) + _codes(orelse)
         case ast.JoinedStr():

@@ -12,7 +12,7 @@ from percall import wire
 from percall_broker.asgi import answer, read_body, read_message, signed_request
 from percall_broker.model.errors import InvalidInput
 from percall_broker.model.standing import barred, require
-from percall_broker.pipeline.administration.record import MAX_ROWS, Filters
+from percall_broker.pipeline.administration.record import Filters
 
 if TYPE_CHECKING:
     from percall_broker.asgi import Message, Receive, Send
@@ -108,5 +108,5 @@ def _filters(query: bytes, grant: Grant) -> Filters:
         raise InvalidInput("request.query", "The query is not in the form that it must have.") from None
     if asked or any(not 0 <= number < 2**53 for number in numbers.values()):
         raise InvalidInput("request.query", "The query names something other than the filters there are.")
-    numbers["limit"] = min(numbers.get("limit", 1000), MAX_ROWS)
+    numbers["limit"] = min(numbers.get("limit", 1000), wire.MAX_ROWS)
     return Filters(person=grant.person, device=grant.device, **texts, **numbers)  # type: ignore[arg-type]

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from percall_broker.pipeline.sessions import Sessions
     from percall_broker.pipeline.signed import Signed
 
-HEARTBEAT_SECONDS = 15.0
 MOST_STREAMS = 256
 """Of one grant: a shim for each server in each window of a client. Each change has every stream read its session."""
 _READING_AT_ONCE = 2
@@ -83,7 +82,7 @@ class EventsDoor:
             fresh = self._nonces.current(now).encode()
             if fresh != nonce:
                 nonce = fresh
-                events.append(_event(b"nonce", wire.dump({"nonce": fresh.decode()})))
+                events.append(_event(wire.EVENT_NONCE, wire.dump({"nonce": fresh.decode()})))
             try:
                 async with self._reading:
                     session = await self._sessions.of(grant, now)
@@ -95,15 +94,15 @@ class EventsDoor:
             text = wire.dump(wire.encode(session))
             if text != told:
                 told = text
-                events.append(_event(b"session", text))
+                events.append(_event(wire.EVENT_SESSION, text))
             if answered:
                 answered_ms = max(row["answered_ms"] for row in answered)
                 ids = [row["id"] for row in answered]
-                events.append(_event(b"approval", wire.dump(wire.encode(wire.Answered(tuple(ids))))))
+                events.append(_event(wire.EVENT_APPROVAL, wire.dump(wire.encode(wire.Answered(tuple(ids))))))
             if not events and now >= wake_at:
                 events.append(b": still here\n\n")
             if events:
-                wake_at = now + HEARTBEAT_SECONDS
+                wake_at = now + wire.HEARTBEAT_SECONDS
                 await send({"type": "http.response.body", "body": b"".join(events), "more_body": True})
             await self._changes.next(generation, _pause(now, wake_at, session.expires_at))
 
@@ -120,5 +119,5 @@ async def _left(receive: Receive) -> None:
         pass
 
 
-def _event(name: bytes, data: bytes) -> bytes:
-    return b"event: %b\ndata: %b\n\n" % (name, data)
+def _event(name: str, data: bytes) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), data)

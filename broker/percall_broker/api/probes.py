@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from percall_broker.store.protocol import Store
     from percall_broker.telemetry.metrics import Metrics
 
-PATH_HEALTH = "/healthz"
 PATH_READY = "/readyz"
 PATH_METRICS = "/metrics"
 

@@ -62,5 +62,7 @@ class SessionDoor:
         identity = await self._signed.identify_once(signed_request(scope, body), now)
         session = await self._sessions.of(identity.grant.id, now)
         if session is None:
-            raise Unauthenticated("grant.unknown", "The grant is not known here.", "Sign in again: percall login.")
+            raise Unauthenticated(
+                wire.CODE_GRANT_UNKNOWN, "The grant is not known here.", "Sign in again: percall login."
+            )
         await answer_message(send, session)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from percall import wire
 from percall.errors import UsageError
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
@@ -45,7 +46,7 @@ _NAMES = {"arguments": "arguments_sha256", "deadline_ms": "deadline", "device": 
 """What stands in the story under a name that would say something else to a person."""
 Since = Annotated[str, typer.Option(help="From then on: 2026-11-23T10:00, or 2h for two hours ago.", metavar="TIME")]
 Until = Annotated[str, typer.Option(help="Until then.", metavar="TIME")]
-Limit = Annotated[int, typer.Option(help="How many at most.", min=1, max=10_000, metavar="N")]
+Limit = Annotated[int, typer.Option(help="How many at most.", min=1, max=wire.MAX_ROWS, metavar="N")]
 _HYPHENED_ID = re.compile(r"-[A-Za-z0-9_-]{21}")
 
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_PROOF_CHARACTERS = 4096
-MAX_SKEW_SECONDS = 60
 _JTI_BYTES = 16
 _REMEMBERED_HEADERS = 4096
 _REMEMBERED_PROOFS = 64
@@ -77,7 +76,7 @@ def verify_head(jws: str, *, method: str, url: str, token_digest: str | None, no
 
     # 6. This time.
     issued_at = claims.get("iat")
-    if type(issued_at) is not int or not now - MAX_SKEW_SECONDS <= issued_at <= now + MAX_SKEW_SECONDS:
+    if type(issued_at) is not int or not now - wire.MAX_SKEW_SECONDS <= issued_at <= now + wire.MAX_SKEW_SECONDS:
         raise _other_time(issued_at, now)
 
     # 7. An id that names the request, and a nonce for the caller to check.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from percall import wire
 from percall_broker.model.errors import Forbidden, InvalidInput, Unavailable, UpstreamFailed
 
 if TYPE_CHECKING:
@@ -29,14 +30,14 @@ HOP_BY_HOP = frozenset({
 
 # Who the caller is towards someone else; and what would change where an answer comes from or how it is read.
 _NEVER_SENT = HOP_BY_HOP | {
-    "host", "content-length", "expect", "accept-encoding", "cookie", "cookie2", "dpop", "percall-wire",
+    "host", "content-length", "expect", "accept-encoding", "cookie", "cookie2", "dpop", wire.HEADER_VERSION,
     "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix",
     "x-forwarded-proto", "x-forwarded-server", "x-real-ip", "true-client-ip", "cf-connecting-ip",
     # A part of an answer may hold a part of the key, which nobody would recognise.
     "range", "if-range",
 }  # fmt: skip
 
-_NEVER_RETURNED = HOP_BY_HOP | {"set-cookie", "set-cookie2", "alt-svc", "content-encoding", "dpop-nonce"}
+_NEVER_RETURNED = HOP_BY_HOP | {"set-cookie", "set-cookie2", "alt-svc", "content-encoding", wire.HEADER_NONCE}
 
 # Servers that know these read a POST as a DELETE, or another path than the request's: the rules would decide on
 # something else than the upstream does.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from percall import wire
 from percall_broker.model.errors import forbidden
 from percall_broker.model.moments import to_the_minute
 from percall_broker.model.records import Decision
@@ -91,7 +92,7 @@ def _stop_of_holder(grant: Grant, now: float) -> tuple[str, Decision | None]:
         return "revoked", _refusal("person.removed", f"{person} was removed from this broker.")
     if grant.device_state == "revoked":
         return "revoked", _refusal(
-            "device.revoked",
+            wire.CODE_DEVICE_REVOKED,
             f"The device {grant.device_name!r} of {person} was revoked.",
             "Ask your administrator for an invite, then: percall login.",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
+from percall import wire
 from percall_broker.model.errors import Conflict
 from percall_broker.store.protocol import Statement
 
@@ -27,9 +28,9 @@ async def placing(
     """
     known = await ledger.fetch("read_device_key", thumbprint=thumbprint)
     if known and known[0]["person"] != person:
-        raise Conflict("device.other", "This device key is another person's.", _ANOTHER)
+        raise Conflict(wire.CODE_DEVICE_OTHER, "This device key is another person's.", _ANOTHER)
     if known and known[0]["device_state"] != "active":
-        raise Conflict("device.revoked", f"The device {known[0]['device_name']!r} was revoked.", _ANOTHER)
+        raise Conflict(wire.CODE_DEVICE_REVOKED, f"The device {known[0]['device_name']!r} was revoked.", _ANOTHER)
     key = {"thumbprint": thumbprint, "person": person, "created_at": int(now)}
     active = {row["id"] for row in await ledger.fetch("list_devices", person=person) if row["state"] == "active"}
     place = known[0]["device"] if known else device

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from percall import wire
 from percall_broker.model import rules
 from percall_broker.model.errors import BrokerError, Conflict, Forbidden, forbidden
 from percall_broker.model.keys import barred_key, key_of
@@ -28,7 +29,6 @@ from percall_broker.stages import credential
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from percall import wire
     from percall_broker.crypto.tokens import CallCredentials
     from percall_broker.model.entry import Entry
     from percall_broker.model.keys import Key
@@ -238,7 +238,7 @@ class RequestPipeline:
             return Forbidden("window.deadline", "The deadline of the call that this request belongs to has passed.")
         presented = any(named.call == calls[0] and named.credential for named in head.windows)
         if presented and window["redeemed"]:
-            return Forbidden("credential.used", "The call credential was used before; it works once.")
+            return Forbidden(wire.CODE_CREDENTIAL_USED, "The call credential was used before; it works once.")
         if not window["redeemed"]:
             return Forbidden("window.unopened", "The call's credential was never redeemed.")
         return Forbidden("request.limit", "The call has made as many requests as this server's entry allows.")

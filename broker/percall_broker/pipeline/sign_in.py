@@ -88,7 +88,7 @@ class SignIn:
     def _configured(self) -> tuple[Provider, Client]:
         if self._provider is None or self._client is None:
             raise NotFound(
-                "sign_in.none",
+                wire.CODE_NO_SIGN_IN,
                 "No sign-in is configured at this broker.",
                 "Ask your administrator for an invite, then: percall login URL --invite CODE.",
             )

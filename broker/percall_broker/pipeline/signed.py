@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from percall_broker.crypto.proofs import MAX_SKEW_SECONDS
+from percall import wire
 from percall_broker.model.errors import BrokerError, Forbidden, Unauthenticated
 from percall_broker.model.standing import barred, require
 from percall_broker.store.protocol import Statement
@@ -66,7 +66,8 @@ class Signed:
         token = self._authenticator.token(request)
         grant = await self._lookup.grant(token.grant, fresh=True)
         identity = self._identity(request, token, grant, now)
-        remember = Statement("remember_proof", {"jti": identity.jti, "expires_at": int(now) + 2 * MAX_SKEW_SECONDS})
+        expires_at = int(now) + 2 * wire.MAX_SKEW_SECONDS
+        remember = Statement("remember_proof", {"jti": identity.jti, "expires_at": expires_at})
         if not (await self._store.append(remember))[0]:
             with naming(identity):
                 raise replayed(identity)

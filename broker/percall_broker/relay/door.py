@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from percall_broker.stages.message import Message
 
 _METHODS = frozenset({"POST", "GET", "DELETE"})
-_CLIENT = b"percall-client"
+_CLIENT = wire.HEADER_CLIENT.encode()
 _TRACEPARENT = b"traceparent"
 _SESSION = wire.HEADER_SESSION.encode()
 HEADER_MISMATCH = -32020

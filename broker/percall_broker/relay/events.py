@@ -19,7 +19,6 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _PASSED_ON = frozenset({b"", b"event", b"retry"})
 _RETURN, _NEWLINE = b"\r\n"
 _LONGEST_BLANK_LINE = 4
-MAX_EVENT_BYTES = wire.MAX_FRAME_BYTES + 64 * 1024
 
 
 class EventReader:
@@ -64,7 +63,7 @@ class EventReader:
             self._held = self._held or Held("the server's answer")
             self._held.add(self._buffer[:-_LONGEST_BLANK_LINE])
             del self._buffer[:-_LONGEST_BLANK_LINE]
-            if self._held.size > MAX_EVENT_BYTES:
+            if self._held.size > wire.MAX_EVENT_BYTES:
                 raise UpstreamFailed(
                     "upstream.size", f"A message of the server's is longer than {wire.MAX_FRAME_BYTES} bytes."
                 )

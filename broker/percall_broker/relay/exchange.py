@@ -175,7 +175,7 @@ class Exchange:
         message = self._watch.look(body) if heads.content_type(came) == heads.JSON else None
         outcome = f"The server answered with the HTTP status {came.status}."
         if came.status == _NOT_FOUND and self._permitted.session and not _knows_no_method(message):
-            raise NotFound("session.ended", "The server does not know this session any more.", "Begin anew.")
+            raise NotFound(wire.CODE_SESSION_ENDED, "The server does not know this session any more.", "Begin anew.")
         if message is not None and came.status < _NO_STATUS:
             await self._answer(came.status, heads.to_client(heads.JSON, self._seen.call), message)
         elif self._method != "POST" and came.status < _SERVER_ERROR:

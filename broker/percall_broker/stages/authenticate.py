@@ -94,12 +94,14 @@ class Authenticator:
 
     def _holder(self, proof: Proof, token: GrantToken, grant: Grant | None, now: float) -> Identity:
         if grant is None:
-            raise Unauthenticated("grant.unknown", "The grant is not known here.", "Sign in again: percall login.")
+            raise Unauthenticated(
+                wire.CODE_GRANT_UNKNOWN, "The grant is not known here.", "Sign in again: percall login."
+            )
         # Both: what the token was issued for, and what the store holds now.
         if proof.thumbprint != token.thumbprint or proof.thumbprint != grant.device:
             raise Unauthenticated(
                 "proof.device", "The proof is not of the grant's device key.", challenge="invalid_dpop_proof"
             )
         if not self._nonces.holds(proof.nonce, now):
-            raise Unauthenticated("proof.nonce", "The proof needs this broker's nonce.", challenge="use_dpop_nonce")
+            raise Unauthenticated("proof.nonce", "The proof needs this broker's nonce.", challenge=wire.NONCE_CHALLENGE)
         return Identity(grant, proof.jti, again=proof.again)

@@ -54,7 +54,7 @@ class Presence:
             )
         if not request.presence:
             raise Forbidden(
-                "presence.required",
+                wire.CODE_PRESENCE,
                 "This needs a person's presence: the device's signature alone changes nothing.",
                 "Run the command at a terminal, where it asks for your passphrase.",
             )

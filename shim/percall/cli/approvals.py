@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from percall.home import Login
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400}
-_MOST_SECONDS = 30 * 86400
 _ENDED = {"revoked", "expired"}
 _COLUMNS = ("approval", "state", "agent", "kind", "server", "tool", "asked")
 
@@ -133,7 +132,7 @@ def _no_login(agent: str | None) -> UsageError:
 def _seconds(text: str) -> int:
     span = re.fullmatch(r"([1-9]\d{0,4})([mhd])", text)
     seconds = int(span[1]) * _UNITS[span[2]] if span else 0
-    if not 0 < seconds <= _MOST_SECONDS:
+    if not 0 < seconds <= wire.MAX_REQUEST_SECONDS:
         raise UsageError(
             "usage.time", f"--for: {text!r} is no time that can be asked for.", "Say 30m, 2h, or 7d: 30 days at most."
         )

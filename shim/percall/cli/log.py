@@ -34,7 +34,7 @@ def log(
     decision: Annotated[str, typer.Option("--decision", metavar="permit|ask|forbid", help="Only these.")] = "",
     since: Annotated[str, typer.Option("--since", metavar="TIME", help="From: 2h, 7d, or an ISO 8601 time.")] = "",
     until: Annotated[str, typer.Option("--until", metavar="TIME", help="Before: the same forms.")] = "",
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many, the newest.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=wire.MAX_ROWS, help="At most so many, the newest.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a call.")] = False,
 ) -> None:
     """Show your own calls, the oldest of them first."""

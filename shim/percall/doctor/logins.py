@@ -7,7 +7,7 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from percall import home, identity
+from percall import home, identity, wire
 from percall.doctor.finding import ok, problem, warning
 from percall.errors import BrokerRefusal, PercallError, UsageError, word
 from percall.identity import keyrings, proxies
@@ -17,15 +17,11 @@ from percall.identity.standings import is_outlasted, is_replaced, next_step
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from percall import wire
     from percall.doctor.finding import Finding
     from percall.home import Login
     from percall.identity import Identity
     from percall.identity.standings import Granted
 
-_PATH_ALIVE = "/healthz"
-_MOST_APART_SECONDS = 60
-"""What a broker forgives; its proofs of possession are refused beyond it."""
 _UNEASY_APART_SECONDS = 20
 _SOON_SECONDS = 7 * 86400
 _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"))
@@ -95,7 +91,7 @@ def _broker(login: Login, held: Identity | None) -> Iterator[Finding]:
         with (
             open_http(login.ca_file, proxy) as http,
             named_failures(broker, proxy),
-            http.stream("GET", broker + _PATH_ALIVE) as answer,
+            http.stream("GET", broker + wire.PATH_HEALTH) as answer,
         ):
             answer.read()
             took, date = time.time() - began, answer.headers.get("date", "")
@@ -156,7 +152,7 @@ def _clock(broker: str, date: str, now: float) -> Finding:
     apart = now - theirs
     side = "ahead of" if apart > 0 else "behind"
     message = f"This machine's clock is {abs(apart):.0f} s {side} the broker's."
-    if abs(apart) > _MOST_APART_SECONDS:
+    if abs(apart) > wire.MAX_SKEW_SECONDS:
         error = UsageError("clock.apart", message, "Set the one that is wrong right; they may differ by a minute.")
         return problem("clock", broker, error)
     if abs(apart) > _UNEASY_APART_SECONDS:

@@ -42,7 +42,6 @@ _RECEIVE_BYTES = 128 * 1024
 _OK, _FORBIDDEN, _TOO_LARGE, _BAD_GATEWAY, _UNAVAILABLE = 200, 403, 413, 502, 503
 _FIRST_FINAL, _LAST_STATUS, _SERVER_ERROR = 200, 599, 500
 _MAX_ERROR_BYTES = 256 * 1024
-_CREDENTIAL_USED = "credential.used"
 # Alt-Svc would lead the child past the listener.
 _NOT_RETURNED = request_head.BETWEEN_NEIGHBOURS - {"content-length"} | {"alt-svc"}
 
@@ -252,7 +251,7 @@ class Conversation:
                     redeemed = True
                     return answer
                 error = _refusal(answer)
-                redeemed = error.code == _CREDENTIAL_USED
+                redeemed = error.code == wire.CODE_CREDENTIAL_USED
             finally:
                 listener.redemptions.release(windows, redeemed=redeemed)
             # Used by a request whose answer was lost: the window is open, and this request went nowhere.

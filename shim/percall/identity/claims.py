@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     from percall.identity.keyrings import Keyring
 
-_UNKNOWN_PATH = "request.path"
-"""What a broker from before there were claims answers."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Signer:
@@ -106,7 +103,7 @@ def _waiting(signer: _Signer) -> wire.Waiting:
         with signer.client() as client:
             return wire.decode(wire.Waiting, client.json("GET", wire.PATH_CLAIMS))
     except BrokerRefusal as error:
-        if error.code == _UNKNOWN_PATH:
+        if error.code == wire.CODE_PATH:  # a broker from before there were claims
             return wire.Waiting()
         raise
 

@@ -91,7 +91,7 @@ class SignedClient:
         try:
             return self._request(method, path, body, media_type, query, patience)
         except BrokerRefusal as refused:
-            if refused.code != "presence.required" or self._presence is not None:
+            if refused.code != wire.CODE_PRESENCE or self._presence is not None:
                 raise
             try:
                 self.ask_presence()
@@ -174,7 +174,7 @@ class SignedClient:
                 answer = self._http.send(request, stream=True)
             try:
                 self._nonce = answer.headers.get(wire.HEADER_NONCE, self._nonce)
-                challenged = "use_dpop_nonce" in answer.headers.get("www-authenticate", "")
+                challenged = wire.NONCE_CHALLENGE in answer.headers.get("www-authenticate", "")
                 if answer.status_code == _UNAUTHORISED and challenged and attempt == "first":
                     continue
                 if not answer.is_success:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PORTS = {"https": 443, "http": 80}
-_OF_ANOTHER_LIFE = frozenset({"device.revoked", "device.other"})
+_OF_ANOTHER_LIFE = frozenset({wire.CODE_DEVICE_REVOKED, wire.CODE_DEVICE_OTHER})
 """Refusals of the key that this agent had here before: another one may enrol with the same invite."""
 
 
@@ -233,7 +233,7 @@ def _invitation(broker: str, reach: Reach, invite: str) -> wire.Invitation | Non
     try:
         return ask(wire.Invitation, broker, reach, wire.PATH_INVITATION, wire.InviteCode(invite))
     except BrokerRefusal as error:
-        if error.code == "request.path":  # a broker from before there was presence
+        if error.code == wire.CODE_PATH:  # a broker from before there was presence
             return None
         raise
 

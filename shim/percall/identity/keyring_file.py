@@ -20,8 +20,6 @@ from percall.lean import dataclass
 
 PASSES = 3
 MEMORY_BYTES = 64 * 1024 * 1024
-_MOST_PASSES = 16
-_MOST_MEMORY_BYTES = 1024 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +107,11 @@ def _read(grant: str) -> tuple[Lock, bytes]:
     except (WireError, ValueError):
         raise _damaged(grant) from None
     # Before anything is derived: neither time nor memory is spent on what nobody of ours has written.
-    spends = (
-        lock.passes <= _MOST_PASSES and crypto_pwhash_argon2id_MEMLIMIT_MIN <= lock.memory_bytes <= _MOST_MEMORY_BYTES
+    is_bounded = (
+        1 <= lock.passes <= wire.MAX_STRETCH_PASSES
+        and crypto_pwhash_argon2id_MEMLIMIT_MIN <= lock.memory_bytes <= wire.MAX_STRETCH_MEMORY_BYTES
     )
-    if record.version != 1 or not spends or lock.passes < 1 or len(lock.salt) != crypto_pwhash_SALTBYTES:
+    if record.version != 1 or not is_bounded or len(lock.salt) != crypto_pwhash_SALTBYTES:
         raise _damaged(grant)
     return lock, box
 

@@ -98,7 +98,7 @@ def _naming_the_old() -> Iterator[None]:
     try:
         yield
     except BrokerRefusal as error:
-        if error.code != "request.path":
+        if error.code != wire.CODE_PATH:
             raise
         raise BrokerRefusal(
             "key.broker",

@@ -53,7 +53,7 @@ def sign_in(broker: str, ca_file: str, *, enrol: bool) -> wire.SignedIn | None:
     try:
         offer = enrolment.ask(wire.SignInOffer, broker, reach, wire.PATH_SIGN_IN)
     except BrokerRefusal as error:
-        if error.code in {"sign_in.none", "request.path"}:  # the latter: a broker from before there were sign-ins
+        if error.code in {wire.CODE_NO_SIGN_IN, wire.CODE_PATH}:  # the latter: a broker from before there were sign-ins
             return None
         raise
     answer = through_browser(offer, _tell, enrol=enrol)

@@ -12,7 +12,6 @@ from percall import home, wire
 from percall.errors import FrameError
 from percall.rpc import frames, gate, inputs, refusals
 from percall.run import intake, mcp_session
-from percall.run.calls import ENDED
 from percall.run.door import Door
 from percall.run.open_requests import OpenRequests
 from percall.run.pending import Pending, unknown
@@ -245,7 +244,7 @@ class Bridge:
             self._session.promised(str(pending.frame["params"].get("protocolVersion") or ""))
         else:
             self._shim.client.write(refusals.answer(pending.frame, refusal))
-        if refusal.code in ENDED:
+        if refusal.code in wire.CODES_OF_STANDING:
             self._shim.grant_ended(refusal)
 
     def hold(self, pending: Pending, asked: wire.Asked, refusal: bytes) -> None:

@@ -109,7 +109,7 @@ class Signer:
 def wants_nonce(status: int, headers: dict[str, str]) -> bool:
     """Whether the broker asks for the same request with the nonce that it has just given."""
     challenge = headers.get("www-authenticate", "")
-    return status == _UNAUTHORISED and "use_dpop_nonce" in challenge and wire.HEADER_NONCE in headers
+    return status == _UNAUTHORISED and wire.NONCE_CHALLENGE in challenge and wire.HEADER_NONCE in headers
 
 
 def refusal_of(status: int, body: bytes, address: Address) -> PercallError:

@@ -29,14 +29,6 @@ if TYPE_CHECKING:
 _SWEEP_SECONDS = 1.0
 _MOST_WAITING = 1000
 _MOST_WAITING_BYTES = 32 * 1024 * 1024
-ENDED = frozenset(
-    {
-        *("grant.revoked", "grant.suspended", "grant.expired"),
-        *("person.removed", "person.suspended", "person.frozen", "device.revoked", "device.frozen"),
-        *("broker.frozen", "server.suspended", "server.frozen"),
-    }
-)
-"""Refusals that stop everything of this grant at this server, not one call."""
 
 
 class Call:
@@ -278,7 +270,7 @@ class Calls:
     def _refuse(self, call: Call, refusal: wire.Refusal) -> None:
         if not self._forget(call):
             self._answer(refusals.answer(call.frame, refusal))
-        if refusal.code in ENDED:
+        if refusal.code in wire.CODES_OF_STANDING:
             self._grant_ended(refusal)
         self._next()
 

@@ -11,7 +11,7 @@ import time
 from _thread import start_new_thread
 from collections import deque
 
-from percall import http1
+from percall import http1, wire
 from percall.errors import BrokerUnreachable, PercallError
 from percall.run.loop import READ, WRITE
 
@@ -29,8 +29,8 @@ ANSWER_SECONDS = 10.0
 """How long a request waits for a connection, and then for the next byte of its answer."""
 SILENT_ANSWER_SECONDS = 3.0
 """The same, once the broker has been silent: the next calls should not wait as long to be told."""
-STREAM_SECONDS = 35.0
-"""How long a stream may be silent: two heartbeats."""
+STREAM_SECONDS = 2 * wire.HEARTBEAT_SECONDS + 5.0
+"""How long a stream may be silent: one heartbeat may be lost."""
 _RESTED_SECONDS = 30.0
 """After so long a rest, a connection may lead nowhere without anybody's having noticed: a laptop has slept."""
 _SWEEP_SECONDS = 1.0

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 _EVENTS = "text/event-stream"
 _BOTH = ("accept", "application/json, text/event-stream")
 _JSON = ("content-type", "application/json")
-_MAX_EVENT_BYTES = wire.MAX_FRAME_BYTES + 64 * 1024
 _NOT_FOUND = 404
 _LATE_SECONDS = 15.0
 """How long after a call's deadline, at which the broker ends it, its answer may be on its way."""
@@ -66,7 +65,7 @@ class Door:
 
     def fetch(self, listener: Listener, method: str, body: bytes, headers: Headers, *, endless: bool = False) -> Fetch:
         """A request, which is sent once it is started. `endless`: no deadline ends it."""
-        own = [("percall-client", http_headers.encoded(self.client))] if self.client else []
+        own = [(wire.HEADER_CLIENT, http_headers.encoded(self.client))] if self.client else []
         if inherited := trace.inherited():
             own.append(("traceparent", inherited))
         own.append((wire.HEADER_SESSION, self._shim.approvals.session))
@@ -95,7 +94,7 @@ class Door:
 
     def says_session_ended(self, status: int, body: bytes) -> bool:
         """Whether an answer means that the server does not know the old era's session any more."""
-        return status == _NOT_FOUND and self.refusal(status, body).code == "session.ended"
+        return status == _NOT_FOUND and self.refusal(status, body).code == wire.CODE_SESSION_ENDED
 
     def say(self, error: PercallError) -> None:
         """For the person who looks at the client's logs."""
@@ -154,7 +153,7 @@ class Fetch:
 
     def _began(self, headers: dict[str, str]) -> None:
         if headers.get("content-type", "").partition(";")[0].strip().lower() == _EVENTS:
-            self._parser = EventParser(_MAX_EVENT_BYTES)
+            self._parser = EventParser(wire.MAX_EVENT_BYTES)
         self._listener.began(headers)
 
     def _piece(self, piece: bytes) -> None:

@@ -66,13 +66,13 @@ class EventStream:
             if event.data is None:
                 continue
             self._pause = _FIRST_PAUSE
-            if event.kind == "nonce":
+            if event.kind == wire.EVENT_NONCE:
                 members = wire.strict_json(event.data)
                 if isinstance(members, dict) and isinstance(members.get("nonce"), str):
                     self._broker.signer.nonce = members["nonce"]
-            elif event.kind == "session":
+            elif event.kind == wire.EVENT_SESSION:
                 self._on_session(wire.decode(wire.Session, wire.strict_json(event.data)))
-            elif event.kind == "approval":
+            elif event.kind == wire.EVENT_APPROVAL:
                 self._on_answered(wire.decode(wire.Answered, wire.strict_json(event.data)).ids)
 
     def _ended(self, error: PercallError) -> None:

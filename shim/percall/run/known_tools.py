@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from percall.run.streams import Stderr
 
 _MOST_REMEMBERED = 5000
-_NO_SUCH_PATH = "request.path"
-"""How a broker answers that does not pin tools yet."""
 
 
 class KnownTools:
@@ -87,7 +85,7 @@ class KnownTools:
 
         def failed(error: PercallError) -> None:
             self.waiting -= 1
-            if error.code == _NO_SUCH_PATH:
+            if error.code == wire.CODE_PATH:  # a broker from before tools were pinned
                 unpinned()
                 return
             if self._known() == home.SeenTools():

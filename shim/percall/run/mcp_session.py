@@ -34,7 +34,7 @@ _REOPENING = "reopening"  # that is on its way
 _BETWEEN = frozenset({_OPENING, _CONFIRMING, _REOPENING})
 
 ENDED = wire.Refusal(
-    "session.ended",
+    wire.CODE_SESSION_ENDED,
     "The server had forgotten the session, so it has not done this; the next request opens a new one.",
     "Try again.",
 )

@@ -20,7 +20,7 @@ _PATIENCE_SECONDS = 0.04
 _AGAIN_SECONDS = 5.0
 _MOST_AT_ONCE = 200
 _MOST_WAITING = 10_000
-_PASSING = frozenset({"proof.time", "request.rate"})
+_PASSING = frozenset({wire.CODE_TIME, wire.CODE_RATE})
 """Refusals that a clock which is set right, or some patience, ends: what they refused is still true then."""
 
 

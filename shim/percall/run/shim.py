@@ -15,7 +15,6 @@ from percall.rpc import frames, refusals
 from percall.run import intake
 from percall.run.approvals import Approvals
 from percall.run.broker import Broker
-from percall.run.calls import ENDED
 from percall.run.events import EventStream
 from percall.run.loop import READ, Loop
 from percall.run.streams import ENOUGH_WAITING, READ_BYTES, Stderr, Writer
@@ -249,7 +248,7 @@ class Shim:
         self._hear_client()
 
     def _stream_refused(self, error: PercallError) -> None:
-        if error.code in ENDED or error.code == "grant.unknown":
+        if error.code in wire.CODES_OF_STANDING or error.code == wire.CODE_GRANT_UNKNOWN:
             self.grant_ended(refusals.of_error(error))
         elif self._awaits_standing:
             self.grant_ended(refusals.of_error(error))  # says more than what was cached, such as that a clock is off

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from percall import wire
 from percall.errors import BrokerUnreachable, PercallError
 from percall.rpc import frames, refusals
-from percall.run.calls import ENDED
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from percall import wire
     from percall.run.door import Door, Fetch, Headers
     from percall.run.sse import Event
 
@@ -160,7 +159,7 @@ class Standing:
 
     def refused(self, status: int, body: bytes) -> None:
         """Most servers have none, and say so with 405, or with the 404 that means a forgotten session elsewhere."""
-        if status >= _SERVER_ERROR or self._door.refusal(status, body).code in ENDED:
+        if status >= _SERVER_ERROR or self._door.refusal(status, body).code in wire.CODES_OF_STANDING:
             self.ended(BrokerUnreachable("stream.refused", f"The stream was answered with {status}."))
         elif self._was_open and self._door.says_session_ended(status, body):
             self._session_ended(self._session)

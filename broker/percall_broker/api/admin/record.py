@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 
+from percall import wire
 from percall_broker.api.admin.forms import Administrator
 from percall_broker.model.records import Identity
-from percall_broker.pipeline.administration.record import MAX_ROWS, Filters, Record
+from percall_broker.pipeline.administration.record import Filters, Record
 
 MAX_VERSION = 2**31
 
@@ -29,7 +30,7 @@ def router(record: Record, reader: Administrator) -> APIRouter:
         decision: str = "",
         since_ms: int = 0,
         until_ms: int = 0,
-        limit: Annotated[int, Query(ge=1, le=MAX_ROWS)] = 1000,
+        limit: Annotated[int, Query(ge=1, le=wire.MAX_ROWS)] = 1000,
         secret_owner: str = "",
         secret_version: Annotated[int, Query(ge=0, le=MAX_VERSION)] = 0,
     ) -> list[dict[str, Any]]:
@@ -43,7 +44,7 @@ def router(record: Record, reader: Administrator) -> APIRouter:
         *,
         since_ms: int = 0,
         until_ms: int = 0,
-        limit: Annotated[int, Query(ge=1, le=MAX_ROWS)] = 1000,
+        limit: Annotated[int, Query(ge=1, le=wire.MAX_ROWS)] = 1000,
     ) -> list[dict[str, Any]]:
         return await record.changes(since_ms, until_ms, limit)
 

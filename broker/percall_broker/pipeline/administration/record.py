@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from percall_broker.pipeline.administration.ledger import Ledger
     from percall_broker.store.protocol import Row
 
-MAX_ROWS = 10_000
-"""The most calls, or changes, that are listed at a time."""
 _MOST_AFTER = 500
 _LATE_SECONDS = 2.0
 """How much later than others a call may be committed that was numbered before them, as PostgreSQL does."""

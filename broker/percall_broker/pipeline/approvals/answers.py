@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from percall import wire
 from percall_broker.log import changes
 from percall_broker.model.errors import BrokerError, Conflict, Forbidden, InvalidInput
 from percall_broker.pipeline.approvals.grants import granting
@@ -185,7 +186,7 @@ class Answers:
 def _check_presence(by: Identity) -> None:
     if by.grant.automation or by.presence not in PROOFS:
         raise Forbidden(
-            "presence.required",
+            wire.CODE_PRESENCE,
             "An approval needs a person who is there: neither a device's signature nor an automation gives one.",
             "Answer at a terminal, with your passphrase, or in the console.",
         )

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from percall_broker.pipeline.administration.ledger import Ledger
     from percall_broker.store.protocol import Row
 
-MOST_SECONDS = 30 * 24 * 3600
 _MOST_LISTED = 100
 _MOST_REASON_CHARACTERS = 500
 _MOST_PATTERNS = 50
@@ -106,10 +105,10 @@ def _checked(identity: Identity, wanted: wire.GrantRequest) -> dict[str, list[st
         raise InvalidInput("request.tools", "A request names at least one tool.")
     if any(not tool or len(tool) > _MOST_PATTERN_CHARACTERS or not tool.isprintable() for tool in wanted.tools):
         raise InvalidInput("request.tools", "A tool's name or pattern is one line of printable characters.")
-    if not 60 <= wanted.seconds <= MOST_SECONDS:  # noqa: PLR2004 - a minute
+    if not 60 <= wanted.seconds <= wire.MAX_REQUEST_SECONDS:  # noqa: PLR2004 - a minute
         raise InvalidInput(
             "request.seconds",
-            f"A request is for a minute at least, {MOST_SECONDS // 86400} days at most.",
+            f"A request is for a minute at least, {wire.MAX_REQUEST_SECONDS // 86400} days at most.",
             "Say how long with --for: 30m, 2h, or 7d.",
         )
     if len(wanted.reason) > _MOST_REASON_CHARACTERS or not wanted.reason.isprintable():

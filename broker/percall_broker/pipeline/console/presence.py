@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from percall import wire
 from percall_broker.crypto import passkeys
-from percall_broker.crypto.proofs import MAX_SKEW_SECONDS
 from percall_broker.log import changes
 from percall_broker.log.canonical import canonical
 from percall_broker.model.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthenticated
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from percall_broker.store.protocol import Row, Store
 
 _KIND = "percall console 1"
-_REMEMBERED_SECONDS = 2 * MAX_SKEW_SECONDS + 15 * 60
+_REMEMBERED_SECONDS = 2 * wire.MAX_SKEW_SECONDS + 15 * 60
 _MOST_NAME_CHARACTERS = 64
 _ENROL = "Enrol one with your passphrase: percall-broker console --enrol"
 
