@@ -96,8 +96,9 @@ CODE_SESSION_ENDED = "session.ended"
 CODES_OF_STANDING = frozenset(
     {
         *("grant.revoked", "grant.suspended", "grant.expired"),
-        *("person.removed", "person.suspended", "person.frozen", CODE_DEVICE_REVOKED, "device.frozen"),
-        *("broker.frozen", "server.suspended", "server.frozen"),
+        *("person.removed", "person.suspended", "person.frozen", "person.sign_in"),
+        *(CODE_DEVICE_REVOKED, "device.frozen", "broker.frozen"),
+        *("server.removed", "server.suspended", "server.frozen"),
     }
 )
 """Not one request is refused by these, but all of this grant at this server: a laptop ends the server."""

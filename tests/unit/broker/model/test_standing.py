@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from percall import wire
 from percall_broker.model import standing
 from percall_broker.model.entry import Entry
 from percall_broker.model.errors import Forbidden
@@ -46,12 +47,13 @@ OF_THE_GRANT = {"grant.revoked", "grant.suspended", "grant.expired"}
 
 
 @pytest.mark.parametrize(("changes", "state", "code"), STOPS, ids=[code for _, _, code in STOPS])
-def test_a_grant_is_stopped_by(changes: dict[str, Any], state: str, code: str) -> None:
+def test_a_grant_is_stopped_and_with_it_all_that_it_runs(changes: dict[str, Any], state: str, code: str) -> None:
     stopped = grant(**changes)
     refusal = standing.barred(stopped, NOW)
     assert refusal is not None
     assert (refusal.permitted, refusal.code, standing.state_of(stopped, NOW)) == (False, code, state)
     assert standing.unusable(stopped, "github", SERVER, NOW) == refusal
+    assert code in wire.CODES_OF_STANDING, "by which a laptop ends the server at the first call that is refused"
     of_holder = standing.key_barred(stopped, NOW)
     assert (of_holder and of_holder.code) == (None if code in OF_THE_GRANT else code)
     with pytest.raises(Forbidden) as raised:
@@ -100,10 +102,11 @@ def test_a_frozen_person_is_told_who_froze_what_when_and_why() -> None:
         (replace(SERVER, state="suspended"), "server.suspended"),
     ],
 )
-def test_a_server_is_closed_by(server: Server | None, code: str) -> None:
+def test_a_server_is_closed_to_all_calls(server: Server | None, code: str) -> None:
     refusal = standing.closed("github", server)
     assert refusal is not None
     assert (refusal.permitted, refusal.code) == (False, code)
+    assert code in wire.CODES_OF_STANDING
     assert standing.unusable(grant(), "github", server, NOW) == refusal
     unnamed = standing.unusable(grant(servers={}), "github", server, NOW)
     assert unnamed is not None
