@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from percall import wire
 from percall.rpc import frames, gate, refusals
+from percall.rpc.http_headers import METHOD, NAME, PARAMETER, RESUME, SESSION
 from percall.rpc.tools import METHOD as TOOLS_LIST
 from percall_broker.crypto.seals import SealBroken
 from percall_broker.model.errors import BrokerError, Conflict, Forbidden, NotFound, Unavailable, forbidden, refusal
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from percall_broker.telemetry.metrics import Metrics
     from percall_broker.telemetry.steps import Steps, Tracing
 
-SESSION, RESUME = "mcp-session-id", "last-event-id"
 _NEVER_SENT = frozenset({
     "relay.many", "upstream.name", "upstream.address", "upstream.connect", "upstream.tls", "upstream.busy",
     "upstream.request",
@@ -170,11 +170,9 @@ class Permitted:
 
     def answering(self, body: bytes) -> Permitted:
         """The same for an answer of ours to a request of the upstream's, in the same session."""
-        about_the_request = (message.METHOD, message.NAME, RESUME)
+        about_the_request = (METHOD, NAME, RESUME)
         headers = tuple(
-            pair
-            for pair in self.headers
-            if pair[0] not in about_the_request and not pair[0].startswith(message.PARAMETER)
+            pair for pair in self.headers if pair[0] not in about_the_request and not pair[0].startswith(PARAMETER)
         )
         return replace(self, body=body, headers=headers)
 

@@ -33,7 +33,6 @@ _TRACEPARENT = b"traceparent"
 _SESSION = wire.HEADER_SESSION.encode()
 HEADER_MISMATCH = -32020
 """The specification's own code for headers that say another thing than the body."""
-METHOD_NOT_FOUND = -32601
 
 
 class RelayDoor:
@@ -73,7 +72,7 @@ class RelayDoor:
 
 
 async def _refuse(send: Send, said: Message, error: BrokerError) -> None:
-    codes: dict[type[BrokerError], int] = {HeaderMismatch: HEADER_MISMATCH, MethodNotFound: METHOD_NOT_FOUND}
+    codes: dict[type[BrokerError], int] = {HeaderMismatch: HEADER_MISMATCH, MethodNotFound: refusals.METHOD_NOT_FOUND}
     if type(error) in codes:
         await answer(send, error.status, refusals.error_line(said.id, codes[type(error)], refusal(error)).rstrip(b"\n"))
     else:

@@ -16,7 +16,7 @@ import structlog
 
 from percall import wire
 from percall.errors import WireError
-from percall.rpc import frames, refusals
+from percall.rpc import frames, http_headers, refusals
 from percall_broker.asgi import ClientGone
 from percall_broker.held import Held
 from percall_broker.model.errors import BrokerError, NotFound, TooMany, UpstreamFailed, refusal
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 _OK, _ACCEPTED, _NO_CONTENT, _BAD, _SERVER_ERROR = 200, 202, 204, 400, 500
 _NO_STATUS = 600
 _UNAUTHORIZED, _NOT_FOUND = 401, 404
-_METHOD_NOT_FOUND = -32601
 _MAX_ERROR_BYTES = 64 * 1024
 _REFUSING_SECONDS = 10.0
 
@@ -122,10 +121,10 @@ class Exchange:
                 await self._nothing_more(came.status, headers)
             elif came.status != _OK:
                 await self._other_status(came)
-            elif content == heads.EVENTS:  # 7
+            elif content == http_headers.EVENTS:  # 7
                 self._pipeline.begun(permitted, self._seen)
                 await self._events(came, headers, session or permitted.session)
-            elif content == heads.JSON:
+            elif content == http_headers.JSON:
                 await self._whole(came, headers)
             else:
                 raise UpstreamFailed("upstream.type", "The server's answer is neither JSON nor a stream of events.")
@@ -172,12 +171,12 @@ class Exchange:
                 "An administrator may give a new one: percall-broker server rotate-key.",
             )
         body = Redactor(self._permitted.key).redact(await _beginning(came))
-        message = self._watch.look(body) if heads.content_type(came) == heads.JSON else None
+        message = self._watch.look(body) if heads.content_type(came) == http_headers.JSON else None
         outcome = f"The server answered with the HTTP status {came.status}."
         if came.status == _NOT_FOUND and self._permitted.session and not _knows_no_method(message):
             raise NotFound(wire.CODE_SESSION_ENDED, "The server does not know this session any more.", "Begin anew.")
         if message is not None and came.status < _NO_STATUS:
-            await self._answer(came.status, heads.to_client(heads.JSON, self._seen.call), message)
+            await self._answer(came.status, heads.to_client(http_headers.JSON, self._seen.call), message)
         elif self._method != "POST" and came.status < _SERVER_ERROR:
             await self._answer(came.status, heads.to_client("text/plain", ""), outcome.encode())
         else:
@@ -317,7 +316,7 @@ def _knows_no_method(message: bytes | None) -> bool:
         error = wire.strict_json(message).get("error")
     except WireError:
         return False
-    return isinstance(error, dict) and error.get("code") == _METHOD_NOT_FOUND
+    return isinstance(error, dict) and error.get("code") == refusals.METHOD_NOT_FOUND
 
 
 async def _beginning(came: UpstreamAnswer) -> bytes:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from percall.rpc.http_headers import BOTH, EVENTS, JSON, METHOD, NAME, PARAMETER, RESUME, SESSION, VERSION
 from percall_broker.model.errors import Forbidden, InvalidInput, UpstreamFailed
-from percall_broker.pipeline.relay import RESUME, SESSION
-from percall_broker.stages.message import METHOD, NAME, PARAMETER, VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 _TRAVEL = frozenset({"accept", VERSION, METHOD, NAME, SESSION, RESUME})
 _VALUE = re.compile(r"[\x20-\x7e]{0,8192}")
 _MAX_HEADERS = 128
-JSON, EVENTS = "application/json", "text/event-stream"
-BOTH = f"{JSON}, {EVENTS}"
 
 
 def of_client(method: str, headers: Iterable[tuple[bytes, bytes]], origin: str) -> dict[str, str]:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from percall.errors import FrameError
 from percall.rpc import frames, gate
+from percall.rpc.http_headers import FIRST_STATELESS, METHOD, NAME, NAMED_BY, PARAMETER, VERSION
+from percall.rpc.refusals import REMOVED
 from percall_broker.model.errors import InvalidInput
 from percall_broker.stages import frame
 
@@ -22,15 +24,8 @@ if TYPE_CHECKING:
 
     from percall_broker.stages.frame import Frame
 
-VERSION, METHOD, NAME, PARAMETER = "mcp-protocol-version", "mcp-method", "mcp-name", "mcp-param-"
-MODERN_SINCE = "2026-07-28"
-"""The first revision without sessions; revisions are dates, so they compare as texts."""
-
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _ENCODED = re.compile(r"=\?base64\?(.*)\?=")
-_GONE = frozenset({"resources/subscribe", "resources/unsubscribe"})
-"""What the stateless era no longer has, of the methods that name something."""
-_NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 
 
 class HeaderMismatch(InvalidInput):
@@ -46,7 +41,7 @@ class MethodNotFound(InvalidInput):
     status = 404
 
     def __init__(self, method: str) -> None:
-        super().__init__("frame.method", f"The revision {MODERN_SINCE} has no method {method!r}.")
+        super().__init__("frame.method", f"The revision {FIRST_STATELESS} has no method {method!r}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +90,14 @@ def check_headers(message: Message, headers: Mapping[str, str]) -> None:
         raise MethodNotFound(message.method)
     said = headers.get(VERSION, "")
     written = frames.meta(message.value).get(frames.MODERN)
-    modern = written is not None or bool(_DATE.fullmatch(said) and said >= MODERN_SINCE)
+    modern = written is not None or bool(_DATE.fullmatch(said) and said >= FIRST_STATELESS)
     if written is not None and said != written:
         raise HeaderMismatch("The header MCP-Protocol-Version is not the version that the message's _meta names.")
     if (modern and message.kind == "request") or METHOD in headers:
         _must_be(headers.get(METHOD), {message.method}, "Mcp-Method is not the message's method")
     params = message.value.get("params")
     params = params if isinstance(params, dict) else {}
-    named = params.get(_NAMED_BY.get(message.method, ""))
+    named = params.get(NAMED_BY.get(message.method, ""))
     if NAME in headers:
         # Extensions name other parameters; a name that stands in none of them is nobody's.
         possible = {named} if named is not None else {value for value in params.values() if isinstance(value, str)}
@@ -118,7 +113,7 @@ def check_headers(message: Message, headers: Mapping[str, str]) -> None:
 
 
 def _is_gone(method: str, value: dict[str, Any]) -> bool:
-    return method in _GONE and frames.is_modern(value)
+    return method in REMOVED and frames.is_modern(value)
 
 
 def _must_be(said: str | None, written: set[Any], problem: str) -> None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 REFUSED = -31000
 """The JSON-RPC error code of every refusal; `error.data.code` says which."""
-_METHOD_NOT_FOUND = -32601
-_REMOVED = frozenset({"resources/subscribe", "resources/unsubscribe"})
+METHOD_NOT_FOUND = -32601
+REMOVED = frozenset({"resources/subscribe", "resources/unsubscribe"})
 """Gated methods that the 2026-07-28 revision no longer has: refused in its own words."""
 _LAST = frozenset({"child.closed", "child.ended", "child.silent", "shim.ended"})
 """Refusals after which we end ourselves."""
@@ -53,8 +53,8 @@ def answer(request: dict[str, Any], refusal: wire.Refusal) -> bytes:
         if frames.is_modern(request):
             result["resultType"] = "complete"
         return _line({"id": request["id"], "result": result})
-    is_removed = request.get("method") in _REMOVED and frames.is_modern(request)
-    return error_line(request.get("id"), _METHOD_NOT_FOUND if is_removed else REFUSED, refusal)
+    is_removed = request.get("method") in REMOVED and frames.is_modern(request)
+    return error_line(request.get("id"), METHOD_NOT_FOUND if is_removed else REFUSED, refusal)
 
 
 def answer_without_server(request: dict[str, Any], refusal: wire.Refusal) -> bytes:

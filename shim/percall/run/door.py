@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from percall import wire
 from percall.errors import BrokerUnreachable
-from percall.rpc import frames
-from percall.run import http_headers, trace
+from percall.rpc import frames, http_headers
+from percall.run import trace
 from percall.run.broker import SignedRequest, refusal_of
 from percall.run.sse import Event, EventParser
 from percall.run.streams import ENOUGH_WAITING
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
             """The answer is no 200, and this is all of it."""
 
 
-_EVENTS = "text/event-stream"
-_BOTH = ("accept", "application/json, text/event-stream")
-_JSON = ("content-type", "application/json")
 _NOT_FOUND = 404
 _LATE_SECONDS = 15.0
 """How long after a call's deadline, at which the broker ends it, its answer may be on its way."""
@@ -70,7 +67,7 @@ class Door:
             own.append(("traceparent", inherited))
         own.append((wire.HEADER_SESSION, self._shim.approvals.session))
         if body:
-            own += [_JSON, _BOTH]
+            own += [("content-type", http_headers.JSON), ("accept", http_headers.BOTH)]
         patience = float("inf") if endless else self._patience
         return Fetch(self._shim.broker, listener, method, self._path, body, [*headers, *own], patience)
 
@@ -152,7 +149,7 @@ class Fetch:
         self._request.cancel()
 
     def _began(self, headers: dict[str, str]) -> None:
-        if headers.get("content-type", "").partition(";")[0].strip().lower() == _EVENTS:
+        if headers.get("content-type", "").partition(";")[0].strip().lower() == http_headers.EVENTS:
             self._parser = EventParser(wire.MAX_EVENT_BYTES)
         self._listener.began(headers)
 

@@ -10,8 +10,7 @@ from collections import deque
 from functools import partial
 
 from percall import wire
-from percall.rpc import frames, refusals
-from percall.run import http_headers
+from percall.rpc import frames, http_headers, refusals
 from percall.run.standing import Note, Question, Standing
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
@@ -87,8 +86,8 @@ class McpSession:
 
     def headers(self) -> Headers:
         """What names the session beside a message of it."""
-        headers = [("mcp-session-id", self._id)] if self._id else []
-        return [*headers, ("mcp-protocol-version", http_headers.encoded(self._version))] if self._version else headers
+        headers = [(http_headers.SESSION, self._id)] if self._id else []
+        return [*headers, (http_headers.VERSION, http_headers.encoded(self._version))] if self._version else headers
 
     def holds(self, line: bytes) -> bool:
         """Whether a line has to wait until the next state, which it then does."""
@@ -116,7 +115,7 @@ class McpSession:
 
     def given(self, headers: dict[str, str]) -> None:
         """The server takes `initialize`, and these are the headers of its answer."""
-        self._id = headers.get("mcp-session-id", "")
+        self._id = headers.get(http_headers.SESSION, "")
 
     def answered(self, frame: dict[str, Any]) -> None:
         """The answer to the client's `initialize`, which the client has by now."""
@@ -146,7 +145,7 @@ class McpSession:
 
     def ended(self, headers: Headers) -> None:
         """The server does not know the session that these headers name."""
-        if ("mcp-session-id", self._id) in headers and self._state in {_ANSWERED, _CONFIRMING, _OPEN}:
+        if (http_headers.SESSION, self._id) in headers and self._state in {_ANSWERED, _CONFIRMING, _OPEN}:
             self._lose()
 
     def _lose(self) -> None:

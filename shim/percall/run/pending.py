@@ -12,7 +12,7 @@ import time
 from percall import wire
 from percall.errors import BrokerUnreachable, IdentityError, PercallError
 from percall.http1 import GATEWAY, STRANGE
-from percall.rpc import frames, gate, refusals
+from percall.rpc import frames, gate, http_headers, refusals
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class Pending:
         """Fetch the rest of an answer that broke off."""
         if self.is_cancelled or self._is_answered:
             return
-        headers = [*self.headers, ("accept", "text/event-stream"), ("last-event-id", self._place or "")]
+        headers = [*self.headers, ("accept", http_headers.EVENTS), (http_headers.RESUME, self._place or "")]
         self._fetch = self._door.fetch(self, "GET", b"", headers)
         self._fetch.start()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from percall import wire
 from percall.errors import BrokerUnreachable, PercallError
-from percall.rpc import frames, refusals
+from percall.rpc import frames, http_headers, refusals
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ class Standing:
         if self._fetch is None:
             self._was_open = self._was_open and session == self._session
             self._session = session
-            place = [("last-event-id", self._place)] if self._place else []
+            place = [(http_headers.RESUME, self._place)] if self._place else []
             self._fetch = self._door.fetch(
-                self, "GET", b"", [*session, ("accept", "text/event-stream"), *place], endless=True
+                self, "GET", b"", [*session, ("accept", http_headers.EVENTS), *place], endless=True
             )
             self._fetch.start()
 

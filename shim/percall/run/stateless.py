@@ -6,8 +6,7 @@ Nothing is kept between requests but which revision the client speaks, and which
 from __future__ import annotations
 
 from percall import wire
-from percall.rpc import frames
-from percall.run import http_headers
+from percall.rpc import frames, http_headers
 from percall.run.standing import Question
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start

@@ -1,7 +1,7 @@
-"""The headers that streamable HTTP wants beside a frame, built from the frame: its era decides which.
+"""The headers that streamable HTTP has beside a frame: their names for both gates, and how the shim builds them.
 
-The 2026-07-28 revision repeats the method, the name and some arguments in headers; which arguments, the tools' schemas
-say (`x-mcp-header`).
+The frame's era decides which there are. The 2026-07-28 revision repeats the method, the name and some arguments; which
+arguments, the tools' schemas say (`x-mcp-header`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 FIRST_STATELESS = "2026-07-28"
-_NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+"""The first revision without sessions; revisions are dates, so they compare as texts."""
+VERSION, METHOD, NAME, PARAMETER = "mcp-protocol-version", "mcp-method", "mcp-name", "mcp-param-"
+"""What repeats the frame; a parameter's own name follows the last."""
+SESSION, RESUME = "mcp-session-id", "last-event-id"
+JSON, EVENTS = "application/json", "text/event-stream"
+BOTH = f"{JSON}, {EVENTS}"
+NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+"""The parameter that a method names something by, which NAME repeats."""
 _MARK = "x-mcp-header"
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 _WRAPPING = ("=?base64?", "?=")
@@ -26,12 +33,12 @@ def stateless(frame: dict[str, Any], version: str) -> list[tuple[str, str]]:
     """The headers of the stateless era, but for those that mirror arguments. `version` stands in where none is said."""
     stated = frames.meta(frame).get(frames.MODERN)
     method, params = frame.get("method"), frame.get("params")
-    headers = [("mcp-protocol-version", encoded(stated if isinstance(stated, str) else version))]
+    headers = [(VERSION, encoded(stated if isinstance(stated, str) else version))]
     if isinstance(method, str):
-        headers.append(("mcp-method", encoded(method)))
-    name = params.get(_NAMED[method]) if method in _NAMED and isinstance(params, dict) else None
+        headers.append((METHOD, encoded(method)))
+    name = params.get(NAMED_BY[method]) if method in NAMED_BY and isinstance(params, dict) else None
     if isinstance(name, str):
-        headers.append(("mcp-name", encoded(name)))
+        headers.append((NAME, encoded(name)))
     return headers
 
 
@@ -80,7 +87,7 @@ class MirroredArguments:
             if isinstance(value, bool):
                 value = "true" if value else "false"
             if isinstance(value, (str, int, float)):
-                headers.append((f"mcp-param-{token}", encoded(str(value))))
+                headers.append((PARAMETER + token, encoded(str(value))))
         return headers
 
 
