@@ -35,7 +35,7 @@ test: $(READY)  ## every test; says which could not run here
 	$(WITH_TOOLS) tests/with_keyring.sh $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 15
 
 demo: $(READY)  ## the whole story in a minute
-	$(WITH_TOOLS) $(BIN)/python examples/demo/run.py
+	$(WITH_TOOLS) examples/demo/run.sh
 
 screenshots: $(READY)  ## the pictures of the console in docs/; needs chromium, libfaketime, fonts-inter, fonts-jetbrains-mono
 	PYTHONPATH=tests $(BIN)/python tests/screenshots/take.py

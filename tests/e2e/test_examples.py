@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 import shutil
@@ -16,17 +17,14 @@ import pytest
 from harness.processes import Line
 
 ROOT = Path(__file__).parent.parent.parent
+PATH = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
 
 
 @pytest.mark.timeout(300)
 def test_the_demo_tells_its_whole_story() -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "demo" / "run.py")],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
+    environment = {**os.environ, "PATH": PATH}  # what says where packages come from, too
+    script = ROOT / "examples" / "demo" / "run.sh"
+    done = subprocess.run([script], capture_output=True, text=True, env=environment, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     story = done.stdout.replace(platform.node(), "vm")
     assert "Move the keys out of everyone's dotfiles" in story
@@ -50,19 +48,15 @@ def without_particulars(line: str) -> str:
 
 
 def test_the_example_policies_hold_and_pass_their_own_tests() -> None:
-    folder = ROOT / "examples" / "policies"
-    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-    done = subprocess.run([folder / "run.sh"], capture_output=True, text=True, env={"PATH": path}, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "few-searches" in done.stdout
-    how_to = (ROOT / "docs" / "how-to" / "policies.md").read_text()
-    told = done.stdout[done.stdout.index("RESULT") :].splitlines()
-    assert [line for line in told if line not in how_to.splitlines()] == []
+    told = run_example("policies")
+    assert "few-searches" in told
+    how_to = (ROOT / "docs" / "how-to" / "policies.md").read_text().splitlines()
+    assert [line for line in told[told.index("RESULT") :].splitlines() if line not in how_to] == []
 
 
 def run_example(name: str, *arguments: str, code: int = 0) -> str:
     """An example's own script, with nothing of the tests' environment but the commands."""
-    environment = {"PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
+    environment = {"PATH": PATH, "LANG": "C.UTF-8"}
     script = [str(ROOT / "examples" / name / "run.sh"), *arguments]
     done = subprocess.run(script, capture_output=True, text=True, env=environment, timeout=100, check=False)
     assert done.returncode == code, done.stdout + done.stderr
@@ -115,7 +109,7 @@ def test_the_containers_health_check_finds_a_broker_behind_a_proxy_alive(tmp_pat
         chosen = f"127.0.0.1:{free.getsockname()[1]}"
     check = [sys.executable, *(word.replace(listen, chosen) for word in check[1:])]
     environment = {
-        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "PATH": PATH,
         "HOME": str(tmp_path),
         "PERCALL_BROKER_HOME": str(tmp_path / "broker"),
         "PERCALL_BROKER_METRICS_LISTEN": chosen,
@@ -134,8 +128,9 @@ def test_the_containers_health_check_finds_a_broker_behind_a_proxy_alive(tmp_pat
             broker.terminate()
 
 
-def test_every_example_is_in_the_index_and_has_a_readme() -> None:
+def test_every_example_is_in_the_index_and_has_a_readme_and_a_script() -> None:
     index = (ROOT / "examples" / "README.md").read_text()
     for folder in sorted(path for path in (ROOT / "examples").iterdir() if path.is_dir() and path.name[0] not in "._"):
         assert f"({folder.name}/)" in index
-        assert (folder / "README.md").exists() or folder.name in {"demo", "alerts"}
+        assert (folder / "README.md").exists(), folder.name
+        assert os.access(folder / "run.sh", os.X_OK), folder.name
