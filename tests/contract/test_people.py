@@ -80,7 +80,7 @@ async def people(store: Store) -> Store:
     ],
     ids=["a person", "a device", "a device key", "nothing"],
 )
-async def test_what_ends_with(people: Store, of: dict[str, str], reached: set[str]) -> None:
+async def test_a_revocation_ends_what_is_of(people: Store, of: dict[str, str], reached: set[str]) -> None:
     named = {"person": "", "device": "", "thumbprint": ""} | of
     if "thumbprint" not in of:
         touch = {name: named[name] for name in ("person", "device")}

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from mcp import Client, StdioServerParameters
-from mcp.client.stdio import stdio_client
 from mcp.types import ElicitResult
 
 from conformance.ways import listening
-from harness.processes import COMMANDS, SERVERS, Broker, Laptop, command, keyed_entry, wait_for
+from harness.processes import Broker, Laptop, command, keyed_entry, wait_for
 from harness.remote import entry
+from harness.sdk import KEYED, used
 from harness.signing import SigningLaptop
 from harness.terminal import at_a_terminal
 from harness.upstream import CANARY
 from percall import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from mcp import Client
 
     from harness.upstream import Upstream
 
@@ -34,7 +34,6 @@ when { resource is Tool && (resource.name == "create_item" || resource == Tool::
 """
 ASKED: dict[str, tuple[str, dict[str, Any]]] = {"keyed": ("create_item", {"name": "x"}), "far": ("get_item", {"id": 7})}
 PASSPHRASE = "a passphrase of some length"
-KEYED = [sys.executable, str(SERVERS / "remote_mcp.py"), CANARY]
 
 
 @pytest.fixture(scope="module")
@@ -83,17 +82,6 @@ def answer(lead: SigningLaptop, person: str, verb: str = "allow", **more: Any) -
     return dict(lead.administer("POST", f"{wire.PATH_INBOX}/{asked['approval']}/answer", form))
 
 
-def with_client(laptop: Laptop, server: str, using: Callable[[Client], Awaitable[Any]], **how: Any) -> Any:
-    shim = StdioServerParameters(command=str(COMMANDS / "percall"), args=["run", server], env=laptop.environment)
-
-    async def session() -> Any:
-        with (laptop.home / "stderr").open("w") as stderr:
-            async with asyncio.timeout(60), Client(stdio_client(shim, errlog=stderr), **how) as client:
-                return await using(client)
-
-    return asyncio.run(session())
-
-
 @pytest.mark.parametrize("server", ["keyed", "far"])
 def test_the_sdk_s_client_waits_hears_progress_and_gets_its_answer(
     asking: Broker, lead: SigningLaptop, person: str, server: str
@@ -112,7 +100,7 @@ def test_the_sdk_s_client_waits_hears_progress_and_gets_its_answer(
         assert not result.is_error, result
         return row
 
-    row = with_client(laptop, server, using)
+    row = used(laptop, server, using)
     assert heard
     assert row["url"] in str(heard[0][1])
     wait_for(
@@ -249,7 +237,7 @@ def test_a_client_that_opens_pages_is_given_the_broker_s_and_its_retry_passes(
     async def using(client: Client) -> Any:
         return await client.call_tool(*ASKED["far"])
 
-    result = with_client(laptop, "far", using, mode="2026-07-28", elicitation_callback=open_page)
+    result = used(laptop, "far", using, mode="2026-07-28", elicitation_callback=open_page)
     assert not result.is_error, result
     (call,) = asking.log(person=person, decision="permit")
     assert opened == [f"{asking.url}/console/approvals/{call['approval']}"]

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
+import queue
 import subprocess
-import sys
-import threading
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-from mcp import Client, StdioServerParameters
-from mcp.client.stdio import stdio_client
 from mcp.types import ElicitResult
 
 from conformance.ways import FIXTURES, listening
-from harness.processes import COMMANDS, SERVERS, Laptop, wait_for
+from harness.processes import COMMANDS, Laptop, wait_for
 from harness.remote import Remote, entry
+from harness.sdk import ERAS, KEYED, text_of, used
 from harness.upstream import CANARY
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from mcp import Client
 
     from harness.processes import Broker
     from harness.remote import Exchange
-
-ERAS = ["legacy", "2026-07-28"]
-KEYED = [sys.executable, str(SERVERS / "remote_mcp.py"), CANARY]
 
 
 @pytest.fixture(scope="module")
@@ -49,21 +46,6 @@ def laptop_of(broker: Broker, folder: Path, person: str, server: str, tools: str
     laptop = Laptop(folder / "laptop")
     laptop.login(broker.url, broker.invite(person, server, tools=tools))
     return laptop
-
-
-def used(laptop: Laptop, server: str, using: Callable[[Client], Awaitable[Any]], **how: Any) -> Any:
-    shim = StdioServerParameters(command=str(COMMANDS / "percall"), args=["run", server], env=laptop.environment)
-
-    async def session() -> Any:
-        with (laptop.home / "stderr").open("w") as stderr:
-            async with asyncio.timeout(60), Client(stdio_client(shim, errlog=stderr), **how) as client:
-                return await using(client)
-
-    return asyncio.run(session())
-
-
-def text_of(result: Any) -> str:
-    return str(result.content[0].text)
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -152,8 +134,7 @@ def test_a_cancelled_call_ends_at_the_server_too(
         await asyncio.to_thread(wait_for, lambda: bool(broker.log(person=who)), "the call")
         calling.cancel()
         await asyncio.gather(calling, return_exceptions=True)
-        settled = lambda: broker.log(person=who)[-1]["outcome"] != ""  # noqa: E731 - one line
-        await asyncio.to_thread(wait_for, settled, "its outcome")
+        await asyncio.to_thread(wait_for, lambda: broker.log(person=who)[-1]["outcome"] != "", "its outcome")
         assert text_of(await client.call_tool("test_simple_text", {}))
 
     used(laptop_of(broker, tmp_path, who, fixtures, "*"), fixtures, using, mode=era)
@@ -281,36 +262,29 @@ def test_a_cancellation_reaches_the_server_in_its_eras_way(
 def test_a_client_that_does_not_read_holds_the_server_back_through_shim_and_broker(
     broker: Broker, person: str, tmp_path: Path
 ) -> None:
-    held_back, megabyte = threading.Event(), 1024 * 1024
-
-    def flooding(exchange: Exchange) -> None:
-        exchange.head(200, "text/event-stream", {})
-        exchange.impatient(2.0)
-        try:
-            for _ in range(512):
-                exchange.event(
-                    {"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": "x" * megabyte}}
-                )
-        except TimeoutError:
-            held_back.set()
-
+    taken: queue.Queue[int] = queue.Queue()
     with Remote() as far:
         broker.add_server("flooding", entry(far.url), CANARY)
-        far.behaviours["get_item"] = flooding
+        far.behaviours["get_item"] = lambda exchange: taken.put(exchange.flood())
         laptop = laptop_of(broker, tmp_path, person, "flooding", "get_*")
         meta = {
             "io.modelcontextprotocol/protocolVersion": "2026-07-28",
             "io.modelcontextprotocol/clientCapabilities": {},
         }
         call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "get_item", "_meta": meta}}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        command = [str(COMMANDS / "percall"), "run", "flooding"]
-        with subprocess.Popen(command, **pipes, env=laptop.environment) as shim:  # type: ignore[call-overload]
+        with subprocess.Popen(
+            [str(COMMANDS / "percall"), "run", "flooding"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=laptop.environment,
+        ) as shim:
+            assert shim.stdin is not None
             shim.stdin.write(json.dumps(call).encode() + b"\n")
             shim.stdin.flush()
-            assert held_back.wait(30)
+            assert taken.get(timeout=30) < 256
             for process in (shim.pid, broker.process.pid):
-                assert psutil.Process(process).memory_info().rss < 256 * megabyte
+                assert psutil.Process(process).memory_info().rss < 256 * 1024 * 1024
             shim.kill()
 
 

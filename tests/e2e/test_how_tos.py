@@ -76,7 +76,9 @@ def answer(environment: dict[str, str]) -> str:
 
 
 @pytest.mark.skipif(not kernel_keyring.is_there(), reason="no kernel keyring here")
-def test_by_ssh(broker: Broker, person: str, tmp_path: Path) -> None:
+def test_the_page_on_ssh_has_calls_work_where_nobody_is_at_the_machine(
+    broker: Broker, person: str, tmp_path: Path
+) -> None:
     """All but `ssh` itself; WSL's page has the same commands."""
     environment = {name: v for name, v in Laptop(tmp_path).environment.items() if name != "PERCALL_PASSPHRASE_FILE"}
     typed = {"login": [PASSPHRASE, PASSPHRASE, ""], "unlock": [PASSPHRASE]}
@@ -99,7 +101,9 @@ def test_by_ssh(broker: Broker, person: str, tmp_path: Path) -> None:
     assert all("percall unlock" in text for _, text in worked if not text.startswith("200 "))
 
 
-def test_in_a_dev_container(broker: Broker, person: str, tmp_path: Path) -> None:
+def test_the_page_on_dev_containers_has_calls_work_inside_until_the_device_is_revoked(
+    broker: Broker, person: str, tmp_path: Path
+) -> None:
     environment = {**Laptop(tmp_path).environment, "HOME": str(tmp_path)}
     on_the_host = [command for command in commands("dev-container") if not command.startswith("percall ")]
     assert shell("\n".join(on_the_host), environment) == ""
@@ -130,7 +134,9 @@ def test_in_a_dev_container(broker: Broker, person: str, tmp_path: Path) -> None
     assert "revoked" in answer(inside)
 
 
-def test_a_server_into_clients_and_out_again(broker: Broker, upstream: Upstream, person: str, tmp_path: Path) -> None:
+def test_the_page_on_servers_in_clients_puts_one_in_and_takes_it_out(
+    broker: Broker, upstream: Upstream, person: str, tmp_path: Path
+) -> None:
     entry = keyed_entry(upstream.url) + '[probe]\ntool = "get_item"\narguments = "{}"\n'
     broker.add_server("github", entry, CANARY)
     laptop, project = broker.enrol(person, "github"), tmp_path / "project"
@@ -150,7 +156,9 @@ def test_a_server_into_clients_and_out_again(broker: Broker, upstream: Upstream,
     assert json.loads((laptop.home / ".claude.json").read_text())["mcpServers"] == {}
 
 
-def test_in_a_ci_job(broker: Broker, person: str, tmp_path: Path) -> None:
+def test_the_page_on_ci_gives_each_job_a_grant_that_ends_with_it_and_administers_nothing(
+    broker: Broker, person: str, tmp_path: Path
+) -> None:
     (invited,) = commands("ci")
     said = shell(invited, {**broker.environment, "PATH": f"{COMMANDS}:{os.environ['PATH']}"})
     (code,) = re.findall(r"^  (\S+)$", said, re.MULTILINE)

@@ -40,7 +40,6 @@ PACKAGES = (
 CLAUDE = "@anthropic-ai/claude-code-linux-*/claude"
 CODEX = "@openai/codex/bin/codex.js"
 INSPECTOR = "@modelcontextprotocol/inspector/clients/launcher/build/index.js"
-ADOPTED = ("claude-code", "codex", "gemini-cli")
 KEPT_OUT = "The item 13 is not for agents."
 RULES = f"""
 @id("grants") permit(principal, action, resource);

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,9 @@ from mcp import Client
 from mcp.types import ElicitResult
 
 from conformance.ways import FIXTURES, listening
-from harness.processes import SERVERS, wait_for
+from harness.processes import wait_for
 from harness.remote import entry
+from harness.sdk import ERAS, KEYED, text_of
 from harness.signing import SigningLaptop
 from harness.signing_proxy import SigningProxy
 from harness.upstream import CANARY
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from harness.processes import Broker
-
-ERAS = ["legacy", "2026-07-28"]
-KEYED = [sys.executable, str(SERVERS / "remote_mcp.py"), CANARY]
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +54,6 @@ def used(url: str, using: Callable[[Client], Awaitable[Any]], **how: Any) -> Any
             return await using(client)
 
     return asyncio.run(session())
-
-
-def text_of(result: Any) -> str:
-    return str(result.content[0].text)
 
 
 @pytest.mark.parametrize("era", ERAS)

@@ -84,10 +84,6 @@ class Exchange:
             self._handler.send_header("Content-Length", str(length))
         self._handler.end_headers()
 
-    def impatient(self, seconds: float) -> None:
-        """A write that nobody takes for so long raises TimeoutError."""
-        self._handler.connection.settimeout(seconds)
-
     def write(self, data: bytes) -> None:
         self._handler.wfile.write(data)
         self._handler.wfile.flush()
@@ -105,6 +101,18 @@ class Exchange:
     def event(self, value: Any, identifier: str = "") -> None:
         named = f"id: {identifier}\n" if identifier else ""
         self.write(f"event: message\n{named}data: {json.dumps(value)}\n\n".encode())
+
+    def flood(self) -> int:
+        """How many of 512 messages, of a megabyte each, are taken, before nobody takes one for two seconds."""
+        self.head(200, "text/event-stream", {})
+        self._handler.connection.settimeout(2.0)
+        data = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": "x" * 1024 * 1024}}
+        for taken in range(512):
+            try:
+                self.event(data)
+            except TimeoutError:
+                return taken
+        return 512
 
     def until_the_client_leaves(self, beat: bytes = b": still here\n\n") -> None:
         try:

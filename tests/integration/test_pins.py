@@ -239,7 +239,9 @@ def test_a_removed_servers_pins_go_with_it(served: Served, remote: Remote, far: 
     assert names(laptop, far) == ["get_item"]
 
 
-def test_a_change_is_told(served: Served, remote: Remote, far: str) -> None:
+def test_a_webhook_is_told_which_tools_have_changed_and_none_of_the_servers_words(
+    served: Served, remote: Remote, far: str
+) -> None:
     laptop, _ = served.enrol(far)
     names(laptop, far)
     with Receiver() as receiver:

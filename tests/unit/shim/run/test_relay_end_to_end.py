@@ -470,14 +470,6 @@ def test_a_start_with_a_suspended_grant_waits_for_the_brokers_word(laptop: Lapto
         assert "suspended" in client.call("echo")["content"][0]["text"]
 
 
-def test_the_childs_group_ends_when_the_shim_is_killed(laptop: Laptop) -> None:
-    with laptop.client() as client:
-        client.initialize()
-        grandchild = psutil.Process(int(client.call_text("grandchild")))
-        os.kill(client.process.pid, signal.SIGKILL)
-        wait_for(lambda: not _alive(grandchild), "the group ends", 5)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_everything_and_settles_what_is_open(
     laptop: Laptop, broker: SmallBroker, number: signal.Signals
