@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    """What runs tests that are coroutines: the broker knows no other."""
+    return "asyncio"
+
+
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """The URL of a server that lives as long as the tests."""

@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="session")
 def made_of() -> dict[str, str]:
     """A store with its schema and nothing else, by its engine: made once, for its copies."""

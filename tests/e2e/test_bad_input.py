@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from harness.processes import COMMANDS, Broker, Client, Laptop, command, keyed_entry, wait_for
+from harness.processes import COMMANDS, Broker, Client, Laptop, command, is_alive, keyed_entry, wait_for
 from harness.terminal import at_a_terminal
 from harness.upstream import CANARY, Upstream
 
@@ -179,8 +179,8 @@ def test_a_cancelled_call_that_never_answers_frees_the_server_for_the_next(broke
         client.initialize()
         call = client.send("tools/call", {"name": "get_silence", "arguments": {}})
         wait_for(lambda: outcomes() == {"get_silence": ""}, "the call is recorded")
+        client.send("tools/call", {"name": "get_item", "arguments": {}})  # which waits for its turn
         client.notify("notifications/cancelled", {"requestId": call})
-        client.send("tools/call", {"name": "get_item", "arguments": {}})
         wait_for(lambda: outcomes() == {"get_silence": "unknown", "get_item": ""}, "the next call is made")
 
 
@@ -247,15 +247,8 @@ def test_the_childs_process_group_ends_when_the_shim_is_killed(broker: Broker, p
         grandchild = psutil.Process(int(client.call_text("get_child")))
         children = psutil.Process(client.process.pid).children(recursive=True)
         os.kill(client.process.pid, signal.SIGKILL)
-        wait_for(lambda: not _alive(grandchild), "the grandchild ends", 5)
-        wait_for(lambda: not any(_alive(child) for child in children), "the group ends", 5)
-
-
-def _alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+        wait_for(lambda: not is_alive(grandchild), "the grandchild ends", 5)
+        wait_for(lambda: not any(is_alive(child) for child in children), "the group ends", 5)
 
 
 def test_the_childs_process_group_ends_when_the_client_closes_stdin(broker: Broker, person: str) -> None:
@@ -264,7 +257,7 @@ def test_the_childs_process_group_ends_when_the_client_closes_stdin(broker: Brok
         client.initialize()
         grandchild = psutil.Process(int(client.call_text("get_child")))
         client.close()
-    wait_for(lambda: not _alive(grandchild), "the grandchild ends", 5)
+    wait_for(lambda: not is_alive(grandchild), "the grandchild ends", 5)
 
 
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])

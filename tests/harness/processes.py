@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode
 
+import psutil
+
 from harness.forking import Forked, can_run, forking
 from harness.signing import SigningLaptop
 from percall.identity import kernel_keyring
@@ -65,6 +67,14 @@ class Line(threading.Thread):
                 raise AssertionError(f"ended before {wanted!r} came: {b''.join(self.text)!r}")
             if wanted in line:
                 return line
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """A process that nobody has waited for yet is none any more."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def free_port() -> int:

@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def put(issued: trustme.LeafCert, certificate: Path, key: Path) -> None:
     """As who renews one does: new files in the place of the old ones."""
     for file, blob in ((certificate, issued.cert_chain_pems[0]), (key, issued.private_key_pem)):

@@ -26,6 +26,7 @@ HEAD, BODY = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n", b"body"
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """The loop that the broker runs in: TLS is made of its own."""
     return "asyncio", {"use_uvloop": find_spec("uvloop") is not None}
 
 

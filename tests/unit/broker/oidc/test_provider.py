@@ -87,11 +87,6 @@ class Hostile(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(params=["/.well-known/openid-configuration", "/jwks", "/token"])
 def hostile(request: pytest.FixtureRequest) -> Iterator[tuple[type[Hostile], Provider]]:
     handler = type("Handler", (Hostile,), {"where": request.param, "asked": []})

@@ -25,11 +25,6 @@ pytestmark = pytest.mark.anyio
 ASKED = wire.SignIn("code", "verifier", "nonce", "http://127.0.0.1:1/", enrol=True)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class _Provider:
     issuer = "https://issuer.example"
 

@@ -38,11 +38,6 @@ SLOW = {
 }
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_a_draft_says_what_it_would_decide_with_all_that_belongs_to_it() -> None:
     other = replace(CALL, subjects=("list_issues",))
     async with Trials().begun(DRAFT) as begun:

@@ -9,11 +9,10 @@ import pytest
 
 from harness.keeping import keep
 from percall_broker.model.errors import Unavailable
-from percall_broker.store import Store, migrate, open_store
+from percall_broker.store import Store, open_store
 from percall_broker.vault import KeyFolder, Sealed, Vault
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from percall_broker.vault.sources import Wrapped
@@ -47,11 +46,6 @@ class Clock:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def source(tmp_path: Path) -> Far:
     far = Far(tmp_path / "keys")
     far.add()
@@ -61,14 +55,6 @@ def source(tmp_path: Path) -> Far:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    await migrate(tmp_path / "store.db")
-    store = await open_store(tmp_path / "store.db")
-    yield store
-    await store.close()
 
 
 async def settle() -> None:

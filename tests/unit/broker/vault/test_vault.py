@@ -11,20 +11,15 @@ import pytest
 
 from harness.keeping import keep
 from percall_broker.model.errors import Conflict, NotFound, Unavailable
-from percall_broker.store import Store, migrate, open_store
 from percall_broker.vault import KeyFolder, Vault
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from percall_broker.store import Store
 
 pytestmark = pytest.mark.anyio
 CANARY = b"canary-secret-of-the-upstream"
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.fixture
@@ -32,14 +27,6 @@ def keys(tmp_path: Path) -> KeyFolder:
     folder = KeyFolder(tmp_path / "keys")
     folder.add()
     return folder
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    await migrate(tmp_path / "store.db")
-    store = await open_store(tmp_path / "store.db")
-    yield store
-    await store.close()
 
 
 async def test_a_secret_comes_back_and_is_nowhere_on_the_disk(store: Store, keys: KeyFolder, tmp_path: Path) -> None:

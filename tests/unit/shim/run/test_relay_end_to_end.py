@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from harness.processes import Client, wait_for
+from harness.processes import Client, is_alive, wait_for
 from percall import home
 
 if TYPE_CHECKING:
@@ -416,7 +416,7 @@ def test_a_grant_that_ends_stops_the_child_and_the_shim_stays(laptop: Laptop, br
         client.request("ping")
         broker.push("session", laptop.in_state(state))
         assert state in client.receive(call)["result"]["content"][0]["text"]
-        wait_for(lambda: not _alive(grandchild), "the group ends", 5)
+        wait_for(lambda: not is_alive(grandchild), "the group ends", 5)
         assert state in client.call("echo")["content"][0]["text"]
         assert client.request("tools/list")["error"]["code"] == -31000
         assert client.process.poll() is None
@@ -482,7 +482,7 @@ def test_a_signal_ends_everything_and_settles_what_is_open(
         client.request("ping")
         client.process.send_signal(number)
         assert client.process.wait(5) == 128 + number
-    assert not _alive(grandchild)
+    assert not is_alive(grandchild)
     assert sorted(s["outcome"] for s in broker.settled) == ["done", "unknown"]
 
 
@@ -509,13 +509,6 @@ def test_a_launch_that_changed_is_refused_until_it_is_trusted(laptop: Laptop) ->
     with laptop.client() as client:
         assert client.process.wait(10) == 2
     assert b"percall trust child" in b"".join(client.stderr.text)
-
-
-def _alive(process: psutil.Process) -> bool:
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def test_large_messages_are_let_go_of_as_soon_as_they_have_passed(laptop: Laptop) -> None:

@@ -26,11 +26,6 @@ ARN = f"arn:aws:kms:{REGION}:111122223333:key/one"
 KEY = b"k" * 32
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def signature_holds(handler: BaseHTTPRequestHandler, body: bytes) -> bool:
     """Signature Version 4, written from AWS' description of it."""
     scheme, _, rest = handler.headers["Authorization"].partition(" ")

@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_a_full_disk_leaves_the_key_that_was_the_newest(tmp_path: Path) -> None:
     keys = KeyFolder(tmp_path / "keys")
     keys.add()

@@ -24,11 +24,6 @@ pytestmark = pytest.mark.anyio
 KEY = b"k" * 32
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def bao(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBao]:
     with openbao(tmp_path_factory.mktemp("openbao")) as running:
