@@ -5,21 +5,19 @@ Both only ask. Nothing here approves: that is for people, at a terminal of their
 
 from __future__ import annotations
 
-import re
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from percall import home, wire
-from percall.cli import output
+from percall.cli import output, spans
 from percall.errors import UsageError, word
 from percall.identity.client import SignedClient, asked_of_each
 
 if TYPE_CHECKING:
     from percall.home import Login
 
-_UNITS = {"m": 60, "h": 3600, "d": 86400}
 _ENDED = {"revoked", "expired"}
 _COLUMNS = ("approval", "state", "agent", "kind", "server", "tool", "asked")
 
@@ -130,8 +128,7 @@ def _no_login(agent: str | None) -> UsageError:
 
 
 def _seconds(text: str) -> int:
-    span = re.fullmatch(r"([1-9]\d{0,4})([mhd])", text)
-    seconds = int(span[1]) * _UNITS[span[2]] if span else 0
+    seconds = spans.seconds(text, "mhd") or 0
     if not 0 < seconds <= wire.MAX_REQUEST_SECONDS:
         raise UsageError(
             "usage.time", f"--for: {text!r} is no time that can be asked for.", "Say 30m, 2h, or 7d: 30 days at most."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from percall import home, wire
-from percall.cli import output
+from percall.cli import output, spans
 from percall.errors import UsageError, WireError
 from percall.identity.client import asked_of_each
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from percall.home import Login
     from percall.identity.client import SignedClient
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DECISIONS = ("permit", "ask", "forbid")
 _COLUMNS = ("time", "agent", "server", "tool", "decision", "reason", "outcome", "duration_ms")
 
@@ -63,8 +61,8 @@ def milliseconds(text: str, now: float | None = None) -> int:
 
     Raises UsageError.
     """
-    if span := re.fullmatch(r"(\d{1,6})([smhd])", text):
-        return int(((time.time() if now is None else now) - int(span[1]) * _UNITS[span[2]]) * 1000)
+    if (ago := spans.seconds(text)) is not None:
+        return int(((time.time() if now is None else now) - ago) * 1000)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

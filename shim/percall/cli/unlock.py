@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import Annotated
 
 import typer
 
 from percall import home
-from percall.cli import output
+from percall.cli import output, spans
 from percall.errors import IdentityError, UsageError
 from percall.identity import kernel_keyring, passphrase, unlocking
 
 MOST_SECONDS = 7 * 86400
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def unlock(
@@ -47,8 +45,7 @@ def lock() -> None:
 
 
 def _seconds(text: str) -> int:
-    span = re.fullmatch(r"(\d{1,6})([smhd])", text)
-    seconds = int(span[1]) * _UNITS[span[2]] if span else 0
+    seconds = spans.seconds(text) or 0
     if not 0 < seconds <= MOST_SECONDS:
         raise UsageError("usage.time", f"--for: {text!r} is no time of up to seven days.", "Say 30m, 8h, or 2d.")
     return seconds
