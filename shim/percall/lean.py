@@ -96,7 +96,7 @@ class _RealFields:
         import dataclasses  # noqa: PLC0415 - what this module is there to avoid
 
         made = {name: dataclasses.field(default_factory=make) for name, make in self._factories.items()}
-        twin = type(kind.__name__, (), {"__annotations__": dict(kind.__annotations__), **self._plain, **made})
-        fields: dict[str, Any] = dataclasses.dataclass(twin).__dataclass_fields__  # type: ignore[attr-defined]
+        twin: Any = type(kind.__name__, (), {"__annotations__": dict(kind.__annotations__), **self._plain, **made})
+        fields: dict[str, Any] = dataclasses.dataclass(twin).__dataclass_fields__
         kind.__dataclass_fields__ = fields
         return fields

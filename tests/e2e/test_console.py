@@ -312,8 +312,7 @@ def test_a_form_that_is_pressed_before_the_script_is_there_says_so_and_signing_o
     broker: Broker, browser: Browser, opened: Window, person: str
 ) -> None:
     _, grant = granted(broker, person, "get_*")
-    with window(browser, java_script_enabled=False) as one:
-        one.context.add_cookies([{**cookie} for cookie in opened.context.cookies()])  # type: ignore[typeddict-item]
+    with window(browser, storage_state=opened.context.storage_state(), java_script_enabled=False) as one:
         one.page.goto(console(opened, f"people/{person}"))
         assert "allow scripts of this address" in one.page.content()
         one.page.get_by_role("button", name="Revoke the grant of default").click()
@@ -464,8 +463,7 @@ def test_no_page_is_wider_than_its_screen_whatever_people_and_tools_are_called(
     assert laptop.send("POST", wire.PATH_APPROVALS, wire.dump(wire.encode(wanted))).status == 200
     paths = ["", "calls", "approvals", f"approvals/{approval}", "people", f"people/{name}"]
     paths += ["servers", "servers/keyed", "policies", "health", "passkeys"]
-    with window(browser, viewport={"width": width, "height": 800}) as one:
-        one.context.add_cookies([{**cookie} for cookie in opened.context.cookies()])  # type: ignore[typeddict-item]
+    with window(browser, storage_state=opened.context.storage_state(), viewport={"width": width, "height": 800}) as one:
         for path in paths:
             one.page.goto(console(opened, path))
             if path.startswith("approvals/"):
@@ -554,8 +552,7 @@ def test_a_question_that_is_answered_elsewhere_is_asked_no_more(
     approval = laptop.call("keyed", "create_item", {"note": person})["approval"]["id"]
     opened.page.goto(console(opened, f"approvals/{approval}"))
     opened.page.get_by_role("button", name="Deny").wait_for()
-    with window(browser) as closed:
-        closed.context.add_cookies([{**cookie} for cookie in opened.context.cookies()])  # type: ignore[typeddict-item]
+    with window(browser, storage_state=opened.context.storage_state()) as closed:
         closed.page.goto(console(opened, f"approvals/{approval}"))
         opened.page.get_by_role("button", name="Show the arguments").click()
         opened.page.get_by_role("button", name="Allow once").wait_for()
@@ -574,8 +571,7 @@ def test_without_a_passkey_a_click_changes_nothing(
 ) -> None:
     """Her session in another browser, which has no passkey of hers."""
     _, grant = granted(broker, person, "get_*")
-    with window(browser) as other:
-        other.context.add_cookies([{**cookie} for cookie in opened.context.cookies()])  # type: ignore[typeddict-item]
+    with window(browser, storage_state=opened.context.storage_state()) as other:
         other.page.goto(console(opened, f"people/{person}"))
         other.devtools.send("WebAuthn.removeVirtualAuthenticator", {"authenticatorId": other.authenticator})
         options = {"protocol": "ctap2", "transport": "internal", "hasResidentKey": True}
@@ -660,8 +656,7 @@ def test_a_passkey_signs_in_and_a_session_that_ends_leaves_the_page_but_for_what
         one.page.get_by_role("heading", name="Overview").wait_for()
         one.page.goto(console(one, "policies"))
         one.page.get_by_label("Draft, Cedar").fill("permit(principal, action, resource);")
-        with window(browser) as another:
-            another.context.add_cookies([{**cookie} for cookie in one.context.cookies()])  # type: ignore[typeddict-item]
+        with window(browser, storage_state=one.context.storage_state()) as another:
             another.page.goto(console(one, "calls"))
             broker.administrator.administer("person", "remove", "bea")
             another.page.get_by_role("heading", name="Sign in").wait_for()

@@ -102,7 +102,8 @@ def test_a_forged_redirect_is_not_taken_and_the_real_one_still_is(organisation: 
     connection.close()
     assert process.wait(20) == 3
     assert b"another issuer" in b"".join(errors.text)
-    process.stdout.close()  # type: ignore[union-attr]
+    assert process.stdout is not None
+    process.stdout.close()
     errors.join(5)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -49,7 +49,7 @@ def broker(
         yield running
 
 
-def call(client: Client, trace: str, tool: str) -> dict[str, object]:
+def call(client: Client, trace: str, tool: str) -> dict[str, Any]:
     meta = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"} if trace else {}
     params = {"name": tool, "arguments": {"text": ARGUMENT}, "_meta": meta}
     return client.request("tools/call", params)
@@ -84,7 +84,7 @@ def test_a_refusal_is_a_span_that_says_why_and_not_what_was_asked(
     laptop = broker.enrol(person, "keyed")
     with laptop.client("keyed") as client:
         client.initialize()
-        assert call(client, trace, "drop_everything")["result"]["isError"] is True  # type: ignore[index]
+        assert call(client, trace, "drop_everything")["result"]["isError"] is True
     told = attributes(collector.named("percall.call", trace))
     assert (told["percall.decision"], told["percall.reason"]) == ("forbid", "grant.tool")
     assert not any(b"drop_everything" in body for body in collector.bodies)

@@ -134,7 +134,8 @@ def raw(laptop: SigningLaptop, body: bytes, head: str) -> bytes:
     laptop.send("GET", wire.PATH_SESSION)
     signed = "".join(f"{name}: {value}\r\n" for name, value in laptop.headers("POST", "/mcp/remote", body).items())
     host = laptop.url.removeprefix("http://")
-    with socket.create_connection(tuple(host.rsplit(":", 1)), timeout=10) as connection:  # type: ignore[arg-type]
+    name, port = host.rsplit(":", 1)
+    with socket.create_connection((name, int(port)), timeout=10) as connection:
         text = head.format(host=host, signed=signed, length=len(body))
         connection.sendall(text.replace("\n", "\r\n").replace("\r\r", "\r").encode() + body)
         return connection.recv(65536)

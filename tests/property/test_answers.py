@@ -43,7 +43,8 @@ def ours(method: str, pieces: Sequence[bytes]) -> Read | None:
     try:
         read().send(None)  # all has come, so nothing is waited for
     except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]
+        value: Read = done.value
+        return value
     except UpstreamFailed:
         return None
     raise AssertionError

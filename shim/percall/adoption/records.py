@@ -14,7 +14,7 @@ import secrets
 import time
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nacl.exceptions import CryptoError
 from nacl.secret import Aead
@@ -175,9 +175,9 @@ def erase_rotated(broker: str, server: str, version: int) -> None:
             erase(record)
 
 
-def marked(record: Adoption, **changes: str | int) -> Adoption:
+def marked(record: Adoption, **changes: Any) -> Adoption:
     """The record with changes, on disk. Raises UsageError."""
-    changed = replace(record, **changes)  # type: ignore[arg-type]
+    changed = replace(record, **changes)
     keep(changed)
     return changed
 

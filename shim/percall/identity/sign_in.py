@@ -15,7 +15,7 @@ import time
 import webbrowser
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from percall import wire
@@ -69,13 +69,13 @@ def through_browser(
     """
     _check_endpoint(offer.authorization_endpoint)
     verifier, state, nonce = (base64url(secrets.token_bytes(_SECRET_BYTES)) for _ in range(3))
-    with HTTPServer(("127.0.0.1", 0), _Handler) as listener:
+    with _Listener(state, offer.issuer) as listener:
         redirect_uri = f"http://127.0.0.1:{listener.server_port}{PATH}"
         url = _authorization_url(offer, verifier, state, nonce, redirect_uri)
         tell(f"Sign in with your browser: {url}")
         # A text browser keeps this call until it ends, and it ends only when it was answered here.
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-        answer = _wait(listener, state, offer.issuer, patience)
+        answer = listener.wait(patience)
     if answer.error:
         raise IdentityError(
             "sign_in.refused", f"The provider did not sign you in ({answer.error}).", "Run `percall login` again."
@@ -107,42 +107,50 @@ def _check_endpoint(url: str) -> None:
         raise UsageError("sign_in.endpoint", "The broker's sign-in page is no https URL.", "Tell your administrator.")
 
 
-def _wait(listener: HTTPServer, state: str, issuer: str, patience: float) -> _Answer:
-    end = time.monotonic() + patience
-    handler: Any = listener
-    handler.answer, handler.expected_state, handler.issuer = None, state, issuer
-    while handler.answer is None:
-        listener.timeout = end - time.monotonic()
-        if listener.timeout <= 0:
-            raise IdentityError(
-                "sign_in.timeout", "Nobody signed in within five minutes.", "Run `percall login` again."
-            )
-        listener.handle_request()
-    return handler.answer  # type: ignore[no-any-return]
+class _Listener(HTTPServer):
+    """Where the provider sends the browser back to, on loopback; it waits for the answer that is this sign-in's."""
+
+    def __init__(self, state: str, issuer: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.state = state
+        self.issuer = issuer
+        self.answer: _Answer | None = None
+
+    def wait(self, patience: float) -> _Answer:
+        """The answer. Raises IdentityError after so many seconds without one."""
+        end = time.monotonic() + patience
+        while self.answer is None:
+            self.timeout = end - time.monotonic()
+            if self.timeout <= 0:
+                raise IdentityError(
+                    "sign_in.timeout", "Nobody signed in within five minutes.", "Run `percall login` again."
+                )
+            self.handle_request()
+        return self.answer
 
 
 class _Handler(BaseHTTPRequestHandler):
     """Takes the one redirect that carries this sign-in's state; anything else changes nothing."""
 
     timeout = 5
+    server: _Listener
 
     def do_GET(self) -> None:
         """One request."""
         parts = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(parts.query).items() if len(values) == 1}
-        server: Any = self.server
-        if parts.path != PATH or not hmac.compare_digest(
-            query.get("state", "").encode(), server.expected_state.encode()
-        ):
+        is_ours = hmac.compare_digest(query.get("state", "").encode(), self.server.state.encode())
+        if parts.path != PATH or not is_ours:
             self._say(404, "Nothing here", "This page belongs to a sign-in that is over.")
             return
-        if "iss" in query and query["iss"] != server.issuer:  # RFC 9207
-            server.answer = _Answer(error="the answer came from another issuer")
+        if "iss" in query and query["iss"] != self.server.issuer:  # RFC 9207
+            answer = _Answer(error="the answer came from another issuer")
         elif query.get("code"):
-            server.answer = _Answer(code=query["code"])
+            answer = _Answer(code=query["code"])
         else:
-            server.answer = _Answer(error=_plain(query.get("error_description") or query.get("error") or "no code"))
-        if server.answer.code:  # which the broker may refuse: no group that it knows, another account
+            answer = _Answer(error=_plain(query.get("error_description") or query.get("error") or "no code"))
+        self.server.answer = answer
+        if answer.code:  # which the broker may refuse: no group that it knows, another account
             self._say(200, "Go back to your terminal", "It says how the sign-in went. You can close this tab.")
         else:
             self._say(400, "You are not signed in", "The terminal says why.")

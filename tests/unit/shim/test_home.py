@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -236,9 +237,9 @@ def test_a_launch_needs_trust() -> None:
     "change",
     [{"command": ("sh", "-c", "evil")}, {"environment": {"NODE_OPTIONS": "-r evil"}}, {"pass_environment": ("X",)}],
 )
-def test_whatever_changes_the_code_that_runs_needs_trust_again(change: dict[str, object]) -> None:
+def test_whatever_changes_the_code_that_runs_needs_trust_again(change: dict[str, Any]) -> None:
     home.save_trust(BROKER, ENTRY, "/opt/node/bin")
-    changed = dataclasses.replace(ENTRY, **change)  # type: ignore[arg-type]
+    changed = dataclasses.replace(ENTRY, **change)
     with pytest.raises(UsageError) as caught:
         home.require_trust(BROKER, changed)
     assert caught.value.code == "trust.changed"

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fastapi.routing import APIRoute
 
 from percall_broker.console.pages import live
 from percall_broker.model.errors import BrokerError, Unauthenticated, Unavailable
@@ -38,6 +39,6 @@ def pages(error: BrokerError) -> Any:
 async def test_a_session_is_said_to_have_ended_only_where_it_has(error: BrokerError, told: list[bytes]) -> None:
     """Else a page would load anew, into an error, and what was typed there be lost."""
     (route,) = live.router(pages(error)).routes
-    endpoint: Any = route.endpoint  # type: ignore[attr-defined]
+    assert isinstance(route, APIRoute)
     request = SimpleNamespace(scope={"headers": []}, query_params={"since": "1.1.1"})
-    assert [one async for one in (await endpoint(request)).body_iterator] == told
+    assert [one async for one in (await route.endpoint(request)).body_iterator] == told

@@ -92,8 +92,9 @@ def test_the_oracle_accepts_what_we_accept_and_makes_what_we_verify() -> None:
 
 def test_a_hardware_keys_es256_proof_is_accepted() -> None:
     key = ECKey.generate_key("P-256", private=True)
-    header = {"typ": "dpop+jwt", "alg": "ES256", "jwk": key.as_dict(private=False, kty="EC")}
-    header["jwk"] = {name: header["jwk"][name] for name in ("kty", "crv", "x", "y")}  # type: ignore[index]
+    public = key.as_dict(private=False, kty="EC")
+    jwk = {name: public[name] for name in ("kty", "crv", "x", "y")}
+    header = {"typ": "dpop+jwt", "alg": "ES256", "jwk": jwk}
     theirs = oracle.serialize_compact(header, json.dumps(CLAIMS), key, algorithms=["ES256"])
     assert verified(theirs).thumbprint == key.thumbprint()
     signed, _, _ = theirs.rpartition(".")

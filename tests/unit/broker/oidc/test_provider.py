@@ -38,7 +38,7 @@ class Hostile(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.asked.append(self.path)
-        url = f"http://127.0.0.1:{self.server.server_address[1]}"  # type: ignore[index]
+        url = f"http://{self.headers['Host']}"
         if self.path == self.where:
             type(self).how(self)
         elif self.path.startswith("/.well-known"):

@@ -7,7 +7,7 @@ import contextlib
 import socket
 import ssl
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
@@ -66,8 +66,8 @@ class Scripted:
 
 
 @asynccontextmanager
-async def listening(scripted: Scripted, **more: object) -> AsyncIterator[int]:
-    server = await asyncio.start_server(scripted.accept, "127.0.0.1", 0, **more)  # type: ignore[arg-type]
+async def listening(scripted: Scripted, **more: Any) -> AsyncIterator[int]:
+    server = await asyncio.start_server(scripted.accept, "127.0.0.1", 0, **more)
     try:
         async with server:
             yield server.sockets[0].getsockname()[1]

@@ -48,7 +48,7 @@ async def store(path: Path) -> AsyncIterator[SqliteStore]:
 
 
 async def recorded(store: SqliteStore) -> int:
-    return (await store.fetch("last_seq"))[0]["seq"]  # type: ignore[no-any-return]
+    return int((await store.fetch("last_seq"))[0]["seq"])
 
 
 def commits(path: Path) -> int:

@@ -18,10 +18,10 @@ from percall.egress import certificates
 
 SOURCE = Path(percall.__file__).parent
 REFERENCE = (Path(__file__).parents[4] / "docs" / "reference" / "percall.md").read_text()
-GROUP = typer.main.get_command(app)
+GROUP = typer.main.get_group(app)
 COMMANDS = {
     f"{name} {inner}".strip(): command
-    for name, child in GROUP.commands.items()  # type: ignore[attr-defined]
+    for name, child in GROUP.commands.items()
     for inner, command in getattr(child, "commands", {"": child}).items()
 }
 
@@ -39,7 +39,7 @@ def test_every_command_is_documented_with_exactly_its_options(command: str) -> N
 
 @pytest.mark.parametrize("name", ["", "agent", "key"])
 def test_a_list_of_commands_cuts_no_line(name: str) -> None:
-    command = GROUP.commands[name] if name else GROUP  # type: ignore[attr-defined]
+    command = GROUP.commands[name] if name else GROUP
     shown = command.get_help(command.context_class(command, info_name="percall"))
     assert "..." not in shown.split("Commands:")[1]
 

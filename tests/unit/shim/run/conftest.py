@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -62,8 +62,8 @@ class Laptop:
         for granted in session.servers:
             home.save_trust(self.broker.url, granted.entry, os.environ["PATH"])
 
-    def with_entry(self, **changes: object) -> None:
-        self.entry = replace(self.entry, **changes)  # type: ignore[arg-type]
+    def with_entry(self, **changes: Any) -> None:
+        self.entry = replace(self.entry, **changes)
         self.cache(replace(self.session, servers=(replace(self.session.servers[0], entry=self.entry),)))
 
     def in_state(self, state: str) -> dict[str, object]:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -192,10 +192,10 @@ def test_a_program_that_cannot_be_started_is_an_error_of_the_systems() -> None:
 def test_a_child_that_nobody_would_watch_over_is_not_left_running(monkeypatch: pytest.MonkeyPatch) -> None:
     spawn, started, open_before = os.posix_spawn, [], len(list(Path("/dev/fd").iterdir()))
 
-    def only_the_child(program: str, *arguments: object, **more: object) -> int:
+    def only_the_child(program: str, *arguments: Any, **more: Any) -> int:
         if program == "/bin/sh":
             raise BlockingIOError(errno.EAGAIN, "no more processes")
-        started.append(spawn(program, *arguments, **more))  # type: ignore[arg-type]
+        started.append(spawn(program, *arguments, **more))
         return started[0]
 
     monkeypatch.setattr(os, "posix_spawn", only_the_child)

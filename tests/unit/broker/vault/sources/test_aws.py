@@ -6,12 +6,13 @@ import base64
 import hashlib
 import hmac
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.loopback import Listening, Quiet
+from harness.processes import free_port
 from percall_broker.crypto.sodium import SealBrokenError
 from percall_broker.model.errors import Unavailable
 from percall_broker.vault.sources import Sealed, Wrapped
@@ -45,40 +46,15 @@ def signature_holds(handler: BaseHTTPRequestHandler, body: bytes) -> bool:
     return hmac.compare_digest(hmac.digest(key, text.encode(), "sha256").hex(), parts["Signature"])
 
 
-class Kms:
+class Kms(Listening):
     """A key management service with one key. `failure`: what it answers instead."""
 
     def __init__(self) -> None:
         self.failure = ""
         self.seen: list[str] = []
-        service = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                action = self.headers["X-Amz-Target"].removeprefix("TrentService.")
-                service.seen.append(action)
-                if not signature_holds(self, body):
-                    return self.answer(400, {"__type": "IncompleteSignature"})
-                if service.failure:
-                    return self.answer(400, {"__type": service.failure, "message": "no"})
-                return self.answer(*service.act(action, json.loads(body)))
-
-            def answer(self, status: int, value: dict[str, Any]) -> None:
-                said = json.dumps(value).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/x-amz-json-1.1")
-                self.send_header("Content-Length", str(len(said)))
-                self.end_headers()
-                self.wfile.write(said)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        return type("Handler", (_Handler,), {"service": self})
 
     def act(self, action: str, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if action == "DescribeKey":
@@ -97,20 +73,40 @@ class Kms:
         plain = bytes(a ^ b for a, b in zip(mixed, pad, strict=True))
         return 200, {"KeyId": ARN, "Plaintext": base64.b64encode(plain).decode()}
 
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+
+class _Handler(Quiet, BaseHTTPRequestHandler):
+    service: Kms
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        action = self.headers["X-Amz-Target"].removeprefix("TrentService.")
+        self.service.seen.append(action)
+        if not signature_holds(self, body):
+            return self._answer(400, {"__type": "IncompleteSignature"})
+        if self.service.failure:
+            return self._answer(400, {"__type": self.service.failure, "message": "no"})
+        return self._answer(*self.service.act(action, json.loads(body)))
+
+    def _answer(self, status: int, value: dict[str, Any]) -> None:
+        said = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/x-amz-json-1.1")
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
 
 
-@pytest.fixture
-def kms(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kms]:
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    service = Kms()
-    yield service
-    service.stop()
+
+
+@pytest.fixture
+def kms() -> Iterator[Kms]:
+    with Kms() as service:
+        yield service
 
 
 async def test_a_data_key_comes_back_for_its_own_context_alone(kms: Kms) -> None:
@@ -154,10 +150,8 @@ async def test_what_kms_refuses_is_named(kms: Kms, failure: str, kind: type[Unav
     await source.close()
 
 
-async def test_a_kms_that_is_not_there_is_one_that_may_come_back(kms: Kms) -> None:
-    kms.stop()
-    source = AwsKeys("alias/percall", REGION, kms.url)
+async def test_a_kms_that_is_not_there_is_one_that_may_come_back() -> None:
+    source = AwsKeys("alias/percall", REGION, f"http://127.0.0.1:{free_port()}")
     with pytest.raises(Sealed):
         await source.newest()
     await source.close()
-    kms.__init__()  # type: ignore[misc]

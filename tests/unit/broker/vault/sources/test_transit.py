@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.loopback import Listening, Quiet
 from harness.openbao import OpenBao, openbao
 from harness.resetting import resetting
 from percall_broker.crypto.sodium import SealBrokenError
@@ -109,34 +110,34 @@ async def test_a_key_that_is_not_there_is_named(bao: OpenBao) -> None:
     await source.close()
 
 
-@contextmanager
-def answering(status: int, body: bytes, held: threading.Event | None = None) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            if held is not None:
-                held.wait(30)
-                return
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+@dataclass
+class Answering(Listening):
+    """Says the same to everybody, or nothing as long as it is held."""
 
-        do_GET = do_POST  # noqa: N815
+    status: int = 200
+    body: bytes = b""
+    held: threading.Event | None = None
 
-        def log_message(self, *_: object) -> None:
-            pass
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        return type("Handler", (_Handler,), {"source": self})
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        if held is not None:
-            held.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    def _ending(self) -> None:
+        if self.held is not None:
+            self.held.set()
+
+
+class _Handler(Quiet, BaseHTTPRequestHandler):
+    source: Answering
+
+    def _serve(self) -> None:
+        if self.source.held is not None:
+            self.source.held.wait(30)
+        self.send_response(self.source.status)
+        self.send_header("Content-Length", str(len(self.source.body)))
+        self.end_headers()
+        self.wfile.write(self.source.body)
+
+    do_GET = do_POST = _serve  # noqa: N815 - http.server's names
 
 
 @pytest.mark.parametrize(
@@ -160,8 +161,8 @@ async def test_a_source_that_answers_badly_wraps_nothing(
 ) -> None:
     (tmp_path / "token").touch(0o600)
     (tmp_path / "token").write_text("secret-token")
-    with answering(status, body) as url:
-        source = TransitKeys(url, tmp_path / "token")
+    with Answering(status, body) as far:
+        source = TransitKeys(far.url, tmp_path / "token")
         with pytest.raises(Unavailable) as caught:
             await source.wrap(KEY, b"c")
         assert type(caught.value) is kind
@@ -173,8 +174,8 @@ async def test_a_source_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(transit, "TIMEOUT_SECONDS", 0.2)
     (tmp_path / "token").touch(0o600)
     (tmp_path / "token").write_text("t")
-    with answering(200, b"", threading.Event()) as url:
-        source = TransitKeys(url, tmp_path / "token")
+    with Answering(held=threading.Event()) as far:
+        source = TransitKeys(far.url, tmp_path / "token")
         with pytest.raises(Sealed) as caught:
             await source.newest()
         assert caught.value.code == "keys.source_down"
