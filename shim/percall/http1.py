@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 
 MAX_HEAD_BYTES = 64 * 1024
 _RECEIVE_BYTES = 128 * 1024
-_HTTPS_PORT, _HTTP_PORT = 443, 80
+DEFAULT_PORTS = {"https": 443, "http": 80}
 _MAX_PORT = 65535
 _MAX_LENGTH_DIGITS = 18  # fewer than Python refuses to read, and more than any body has bytes
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 # OpenSSL's verification results, X509_V_ERR_*.
 _NOT_YET_VALID, _EXPIRED, _OTHER_NAME, _OTHER_ADDRESS = 9, 10, 62, 64
@@ -62,11 +61,11 @@ class Address:
         authority, slash, path = rest.partition("/")
         secure = scheme == "https"
         host, port_text = parted(authority)
-        if not separator or scheme not in {"http", "https"} or not host or "@" in authority or "?" in url or "#" in url:
+        if not separator or scheme not in DEFAULT_PORTS or not host or "@" in authority or "?" in url or "#" in url:
             raise UsageError(
                 "broker.url", f"{url!r} is not a broker's URL.", "Write it like https://broker.example.com."
             )
-        if not secure and host not in _LOOPBACK:
+        if not secure and not is_loopback(host):
             raise UsageError(
                 "broker.http", f"{url!r} would send grants in clear to another machine.", "Use an https URL."
             )
@@ -74,7 +73,7 @@ class Address:
             raise UsageError(
                 "broker.url", f"{url!r} has no valid port.", "Write it like https://broker.example.com:8443."
             )
-        port = int(port_text) if port_text else _HTTPS_PORT if secure else _HTTP_PORT
+        port = int(port_text) if port_text else DEFAULT_PORTS[scheme]
         if proxy and secure:
             from percall.proxy import Proxy  # noqa: PLC0415 - few have one
 
@@ -85,11 +84,16 @@ class Address:
     def authority(self) -> str:
         """The value of the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (_HTTPS_PORT if self.secure else _HTTP_PORT) else f"{host}:{self.port}"
+        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def scheme(self) -> str:
+        """Of its URL."""
+        return "https" if self.secure else "http"
 
     def url(self, path: str) -> str:
         """The absolute URL of a path of the broker's: what a proof's `htu` says."""
-        return f"{'https' if self.secure else 'http'}://{self.authority}{self.base}{path}"
+        return f"{self.scheme}://{self.authority}{self.base}{path}"
 
 
 def parted(authority: str) -> tuple[str, str]:
@@ -99,6 +103,13 @@ def parted(authority: str) -> tuple[str, str]:
         return host, port.removeprefix(":")
     host, _, port = authority.partition(":")
     return host, port
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, without the brackets of IPv6, is this machine whatever a name server says."""
+    numbers = host.split(".")
+    is_ipv4 = len(numbers) == 4 and all(_is_number(one) and len(one) <= 3 and int(one) <= 255 for one in numbers)  # noqa: PLR2004
+    return host in {"localhost", "::1"} or (is_ipv4 and numbers[0] == "127")
 
 
 def is_port(text: str) -> bool:

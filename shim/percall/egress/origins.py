@@ -9,12 +9,11 @@ import re
 from typing import NamedTuple
 
 from percall.errors import WireError
+from percall.http1 import DEFAULT_PORTS, is_loopback, is_port
 
-DEFAULT_PORTS = {"https": 443, "http": 80}
 # A stranger's text is tried on it, so no part of it can be read in two ways: else a few letters take hours.
 _HOST = re.compile(r"[a-z0-9_][a-z0-9_-]{0,62}(?:\.[a-z0-9_][a-z0-9_-]{0,62})*\.?|\[[0-9a-f:.]{2,45}\]")
 _MAX_HOST_LENGTH = 253
-_MAX_PORT = 65535
 
 
 class Origin(NamedTuple):
@@ -36,7 +35,7 @@ class Origin(NamedTuple):
     @property
     def is_loopback(self) -> bool:
         """Whether the host names this machine by itself."""
-        return self.host in {"localhost", "[::1]"} or bool(re.fullmatch(r"127(?:\.\d{1,3}){3}", self.host))
+        return is_loopback(self.host.strip("[]"))
 
 
 def parse_authority(scheme: str, text: str) -> Origin:
@@ -47,8 +46,8 @@ def parse_authority(scheme: str, text: str) -> Origin:
         host = before if colon else host
     port = DEFAULT_PORTS[scheme]
     if colon:
-        port = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 5 else 0  # noqa: PLR2004
-    if not 0 < port <= _MAX_PORT or len(host) > _MAX_HOST_LENGTH or _HOST.fullmatch(host) is None:
+        port = int(digits) if is_port(digits) else 0
+    if not port or len(host) > _MAX_HOST_LENGTH or _HOST.fullmatch(host) is None:
         raise WireError("egress.host", f"{text[:80]!r} is not a host.")
     return Origin(scheme, host, port)
 

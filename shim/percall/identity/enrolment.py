@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import ipaddress
 import os
 import secrets
 import time
@@ -16,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 from percall import home, wire
 from percall.errors import BrokerRefusal, IdentityError, PercallError, UsageError, WireError
 from percall.home import DEFAULT_AGENT, Login
+from percall.http1 import DEFAULT_PORTS, is_loopback
 from percall.identity import SEED_BYTES, Identity, keyrings, presence, proxies
 from percall.identity.client import named_failures, open_http, refusal
 from percall.proof import DeviceKey, digest, make_enrolment_proof
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PORTS = {"https": 443, "http": 80}
 _OF_ANOTHER_LIFE = frozenset({wire.CODE_DEVICE_REVOKED, wire.CODE_DEVICE_OTHER})
 """Refusals of the key that this agent had here before: another one may enrol with the same invite."""
 
@@ -167,11 +166,11 @@ def broker_url(text: str) -> str:
         port, host = parts.port, parts.hostname or ""
     except ValueError:
         raise wrong from None
-    if parts.scheme not in _PORTS or not host or parts.query or parts.fragment or parts.username is not None:
+    if parts.scheme not in DEFAULT_PORTS or not host or parts.query or parts.fragment or parts.username is not None:
         raise wrong
     if not text.isascii() or any(character.isspace() or character == "\\" for character in text):
         raise wrong
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise UsageError(
             "login.plain_http",
             f"{text} would send the grant in the clear.",
@@ -182,17 +181,8 @@ def broker_url(text: str) -> str:
 
 def _one_form(parts: SplitResult, host: str, port: int | None) -> str:
     shown = f"[{host}]" if ":" in host else host
-    suffix = "" if port in {None, _PORTS[parts.scheme]} else f":{port}"
+    suffix = "" if port in {None, DEFAULT_PORTS[parts.scheme]} else f":{port}"
     return f"{parts.scheme}://{shown}{suffix}{parts.path.rstrip('/')}"
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _keep_authority(ca_file: str) -> str:

@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 from percall import wire
 from percall.errors import BrokerRefusal, IdentityError, UsageError
+from percall.http1 import is_loopback
 from percall.identity import enrolment
 from percall.proof import base64url
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 300.0
 PATH = "/callback"
 _SECRET_BYTES = 32
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _PAGE = (
     "<!doctype html><html lang=en><meta charset=utf-8><title>Percall</title>"
     "<body style='font:16px system-ui;margin:15vh auto;max-width:30rem'><h1>{title}</h1><p>{text}</p></body></html>"
@@ -101,7 +101,7 @@ def _authorization_url(offer: wire.SignInOffer, verifier: str, state: str, nonce
 def _check_endpoint(url: str) -> None:
     """A browser is sent to a web page and nowhere else: the URL is the broker's word, and may reach a shell."""
     parts = urlsplit(url)
-    is_web = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+    is_web = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
     plain = all("!" <= character <= "~" and character not in "\"'`\\<>^{|}$;" for character in url)
     if not is_web or not parts.hostname or not plain or parts.username is not None:
         raise UsageError("sign_in.endpoint", "The broker's sign-in page is no https URL.", "Tell your administrator.")

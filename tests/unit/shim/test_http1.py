@@ -10,6 +10,7 @@ import pytest
 
 from percall.errors import BrokerUnreachable, UsageError, WireError
 from percall.http1 import MAX_HEAD_BYTES, Address, Connection, ResponseReader, connect, not_a_brokers, request_head
+from percall.identity import enrolment
 
 CHUNKED = (
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: y\r\n\r\n5;a=b\r\nhello\r\n6\r\n world\r\n0\r\nT: t\r\n\r\n"
@@ -132,6 +133,21 @@ def test_an_address_says_what_the_proof_is_bound_to() -> None:
     assert Address.parse("https://b.example:8443").authority == "b.example:8443"
     assert Address.parse("http://[::1]:80").authority == "[::1]"
     assert Address.parse("https://b.example:65535").port == 65535
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.0.0.2", "127.255.255.254", "[::1]"])
+def test_plain_http_goes_to_each_address_of_this_machine_and_login_agrees(host: str) -> None:
+    url = f"http://{host}:8765"
+    assert Address.parse(url).url("") == enrolment.broker_url(url) == url
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1.example.com", "127.0.1", "128.0.0.1", "127.0.0.256", "127.0.0.1e", "[::2]"]
+)
+def test_plain_http_goes_to_no_other_machine_and_login_agrees(host: str) -> None:
+    for take in (Address.parse, enrolment.broker_url):
+        with pytest.raises(UsageError):
+            take(f"http://{host}:8765")
 
 
 @pytest.mark.parametrize(("url", "has_proxy"), [("https://b.example", True), ("http://127.0.0.1", False)])
