@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import partial
 
 from percall import home, wire
-from percall.errors import FrameError
 from percall.rpc import frames, gate, inputs, refusals
 from percall.run import intake, mcp_session
 from percall.run.door import Door
@@ -140,8 +139,7 @@ class Bridge:
     def _ask(self, frame: dict[str, Any], line: bytes) -> None:
         key = frames.id_key(frame["id"])
         if key is None:
-            problem = FrameError("frame.id", f"A {frame['method'][:64]!r} request has no id that could be answered.")
-            self._shim.client.write(refusals.bad_frame(problem))
+            self._shim.client.write(intake.without_id(frame))
         elif self._requests.find(key) is not None:
             self._shim.client.write(intake.repeated_id(frame))
         elif self._requests.is_full:

@@ -33,10 +33,18 @@ def too_long(head: bytes, tail: bytes) -> bytes:
     return refusals.bad_frame(error, frames.id_of_refused(error, head, tail))
 
 
+def without_id(frame: dict[str, Any]) -> bytes:
+    """The answer to a request whose id is none that an answer could repeat."""
+    error = FrameError("frame.id", f"A {frame['method'][:64]!r} request has no id that could be answered.")
+    return refusals.bad_frame(error)
+
+
 def repeated_id(frame: dict[str, Any]) -> bytes:
     """The answer to a request whose id is still in use."""
     problem = wire.Refusal("frame.id", "A request with this id has not been answered yet.", "Use a new id.")
     return refusals.error_line(frame["id"], frames.INVALID_REQUEST, problem)
 
 
+MOST_OPEN = 10_000
+"""How many requests of a client wait for their answers."""
 FLOOD = wire.Refusal("frame.flood", "Too many requests wait for an answer.", "Wait for some of them.")

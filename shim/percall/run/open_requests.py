@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from percall.rpc import gate
+from percall.run import intake
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from percall.run.pending import Pending
 
 _MOST_ON_THEIR_WAY = 128
-_MOST_OPEN = 10_000
 _MOST_BYTES = 32 * 1024 * 1024
 _MOST_LINGERING = 16
 
@@ -43,7 +43,7 @@ class OpenRequests:
     @property
     def is_full(self) -> bool:
         """Whether another one is too many."""
-        return len(self._of) >= _MOST_OPEN
+        return len(self._of) >= intake.MOST_OPEN
 
     @property
     def is_settled(self) -> bool:

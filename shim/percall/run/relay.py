@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from percall.run.known_tools import KnownTools
     from percall.run.streams import Stderr, Writer
 
-_MOST_OPEN_REQUESTS = 10_000
 _TWO_READINGS = wire.Refusal(
     "frame.ambiguous",
     "The server's answer can be read in more than one way, so it was dropped.",
@@ -205,8 +204,7 @@ class Relay:
     def _gate(self, frame: dict[str, Any], line: bytes) -> None:
         key = frames.id_key(frame.get("id"))
         if key is None:
-            problem = FrameError("frame.id", f"A {frame['method']} request has no id that could be answered.")
-            self._client.write(refusals.bad_frame(problem))
+            self._client.write(intake.without_id(frame))
         elif self._is_known(key):
             self._client.write(intake.repeated_id(frame))
         else:
@@ -219,7 +217,7 @@ class Relay:
             if self._is_known(key):
                 self._client.write(intake.repeated_id(frame))
                 return
-            if len(self._requests) >= _MOST_OPEN_REQUESTS:
+            if len(self._requests) >= intake.MOST_OPEN:
                 self._client.write(refusals.answer(frame, intake.FLOOD))
                 return
             kept = ("id", "method", "params") if method == "initialize" else ("id", "method")

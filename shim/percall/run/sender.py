@@ -12,6 +12,7 @@ from percall import http1, wire
 from percall.egress.sending import AnswerLost
 from percall.errors import BrokerUnreachable, IdentityError
 from percall.run.broker import wants_nonce
+from percall.run.connection import MAX_CONNECTIONS
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from percall.http1 import Connection, Response
     from percall.run.broker import Signer
 
-_MAX_CONNECTIONS = 16
 _IDENTITY_SECONDS = 30.0
 _SILENCE_SECONDS = 120.0
 _MAX_CHALLENGE_BYTES = 64 * 1024
@@ -61,7 +61,7 @@ class Sender:
         self._context: ssl.SSLContext | None = None
         self._lock = Lock()
         self._idle: list[Connection] = []
-        self._places = BoundedSemaphore(_MAX_CONNECTIONS)
+        self._places = BoundedSemaphore(MAX_CONNECTIONS)
 
     def __call__(self, path: str, message: Message) -> Answer:
         """POST the message, once more with a nonce if the broker wants one. Returns with the answer's head.
