@@ -1,9 +1,9 @@
 """uvicorn's HTTP/1.1 connection, with two differences.
 
 What a stranger may cost is bounded before anybody knows who it is: a TLS handshake and a request's head have a time,
-the head has a size, few requests wait on one connection, and whoever has said or read nothing for the longest makes
-room for whoever comes. And an answer's head goes out with the beginning of its body: two packets would wake the laptop
-twice for one small answer, and cost a second system call here.
+the head has a size, few requests wait on one connection, and whoever has waited the longest, for a request or to have
+its answer taken, makes room for whoever comes. And an answer's head goes out with the beginning of its body: two
+packets would wake the laptop twice for one small answer, and cost a second system call here.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ except ImportError:  # not on every system
 if TYPE_CHECKING:
     import ssl
 
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 10.0
 """Until a request's head is here: from its first byte on, and for the first one from the connection on. As long may the
@@ -40,7 +42,7 @@ log = structlog.get_logger()
 
 
 class Room:
-    """So many connections may be open; beyond that, the one that has waited the longest for a request ends."""
+    """So many connections may be open; beyond that, the one that has waited the longest for its other side ends."""
 
     def __init__(self, most: int = MOST_CONNECTIONS) -> None:
         self._most = most
@@ -51,10 +53,10 @@ class Room:
     def enter(self, connection: Connection | Handshake) -> None:
         """A connection is there. Where there is no room, another one ends; this one, if all others are answered."""
         self._open.add(connection)
-        self._waiting[connection] = None
+        self.waits(connection)
         if len(self._open) > self._most:
             oldest = next(iter(self._waiting))
-            self.answers(oldest)
+            self.leave(oldest)
             oldest.transport.abort()
             self._tell()
 
@@ -64,12 +66,13 @@ class Room:
         self._waiting.pop(connection, None)
 
     def answers(self, connection: Connection | Handshake) -> None:
-        """A whole request has come; it stays until that is answered."""
+        """A whole request has come; it stays until that is answered, as long as its other side takes the answer."""
         self._waiting.pop(connection, None)
 
     def waits(self, connection: Connection | Handshake) -> None:
-        """Its request has been answered."""
-        self._waiting[connection] = None
+        """Its other side is to send a request, or to take an answer."""
+        if connection in self._open:
+            self._waiting[connection] = None
 
     def _tell(self) -> None:
         if (now := time.monotonic()) - self._told_at >= _TOLD_SECONDS:
@@ -127,17 +130,6 @@ class Connection(HttpToolsProtocol):
             elif self._head_timer is None:
                 self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
 
-    def pause_writing(self) -> None:
-        """The laptop does not read what it is sent: it waits for nothing, however long that takes."""
-        super().pause_writing()
-        self.room.waits(self)
-
-    def resume_writing(self) -> None:
-        """It reads on."""
-        super().resume_writing()
-        if not self.cycle.response_complete:
-            self.room.answers(self)
-
     def on_message_begin(self) -> None:
         """A request begins. Raises HttpParserError, which ends the connection, where too many wait already."""
         if len(self.pipeline) >= MOST_PIPELINED:
@@ -152,17 +144,34 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """A request is whole."""
-        if not self.cycle.response_complete:
-            self.room.answers(self)
         super().on_message_complete()
+        self._tell_room()
 
     def on_response_complete(self) -> None:
         """An answer is whole: the next thing written is a head again."""
         if isinstance(self.transport, HeadWithBody):
             self.transport.answered()
-        if not self.transport.is_closing() and not self.pipeline:
-            self.room.waits(self)
         super().on_response_complete()
+        self._tell_room()
+
+    def pause_writing(self) -> None:
+        """What was written is not taken."""
+        super().pause_writing()
+        self._tell_room()
+
+    def resume_writing(self) -> None:
+        """It is taken again."""
+        super().resume_writing()
+        self._tell_room()
+
+    def _tell_room(self) -> None:
+        # Of those in the pipeline, the last alone may not be whole yet; `cycle` is the last of all.
+        last: RequestResponseCycle | None = self.cycle
+        owes = bool(self.pipeline) or (last is not None and not last.more_body and not last.response_complete)
+        if owes and not self.flow.write_paused and not self.transport.is_closing():
+            self.room.answers(self)
+        else:
+            self.room.waits(self)
 
     def _has_head(self) -> None:
         self._is_in_head, self._head_bytes = False, 0

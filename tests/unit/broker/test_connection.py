@@ -80,8 +80,8 @@ async def test_an_answer_that_is_only_a_head_leaves_when_it_ends(end: Any) -> No
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
-    """Answers whole, in two pieces or many, or once the request's body is there."""
-    whole = scope["path"] not in {"/streamed", "/large"}
+    """Answers whole, in two pieces, once the request's body is there, or with more than a connection takes at once."""
+    whole = scope["path"] not in {"/streamed", "/much"}
     headers = [(b"content-length", b"4")] if whole else []
     if scope["path"] == "/body":
         while (await receive()).get("more_body"):
@@ -89,14 +89,17 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     if scope["path"] == "/slow":
         await scope["state"]["finish"].wait()
-    for _ in range(64 if scope["path"] == "/large" else 0):
-        await send({"type": "http.response.body", "body": bytes(1 << 20), "more_body": True})
     if not whole:
-        await send({"type": "http.response.body", "body": b"first", "more_body": True})
+        first = b"first" if scope["path"] == "/streamed" else bytes(MUCH)
+        await send({"type": "http.response.body", "body": first, "more_body": True})
+        if scope["path"] == "/much" and (finish := scope["state"]["finish"]):
+            await finish.wait()
         await asyncio.sleep(0)
     await send({"type": "http.response.body", "body": BODY})
 
 
+MUCH = 16 * 1024 * 1024
+LAST = b"4\r\nbody\r\n0\r\n\r\n"
 Opened = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 REQUEST = b"GET /whole HTTP/1.1\r\nhost: x\r\n\r\n"
 
@@ -236,17 +239,6 @@ async def test_who_has_waited_the_longest_makes_room_and_never_whoever_is_answer
         assert await answered(again)
 
 
-async def test_who_does_not_read_an_answer_makes_room(tls: Tls) -> None:
-    for context in (None, tls):
-        async with served(1, tls=context) as connect, asyncio.timeout(5):
-            reader, writer = await connect()
-            writer.write(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
-            await reader.readuntil(b"\r\n\r\n")
-            writer.transport.pause_reading()  # type: ignore[attr-defined]
-            while not await answered(await connect()):
-                pass  # until the answer is stuck, it is the newcomer who goes
-
-
 async def test_many_requests_at_once_are_refused_before_they_pile_up() -> None:
     finish = asyncio.Event()
     async with served(finish=finish) as connect:
@@ -258,6 +250,40 @@ async def test_many_requests_at_once_are_refused_before_they_pile_up() -> None:
             assert (await reader.readuntil(b"\r\n\r\n" + BODY)).endswith(BODY)
         writer.write(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n" + REQUEST * 2 * MOST_PIPELINED)
         assert b"HTTP/1.1 400 " in await reader.read()
+
+
+UNREAD = b"GET /much HTTP/1.1\r\nhost: x\r\n%b\r\n"
+UNFINISHED = b"POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nab"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [REQUEST + UNFINISHED, UNREAD % b"", UNREAD % b"" * 2, UNREAD % b"connection: close\r\n"],
+    ids=["its second request does not come whole", "reads no answer", "nor two", "nor its last one"],
+)
+async def test_who_keeps_an_answer_waiting_makes_room_too(asked: bytes) -> None:
+    async with served(most=2) as connect:
+        reader, writer = await connect()
+        writer.write(asked)
+        await reader.readuntil(b"\r\n\r\n")
+        newer = await connect()
+        assert await answered(newer)
+        assert await answered(await connect())
+        assert await answered(newer), "it had waited for less long"
+        with contextlib.suppress(ConnectionError):
+            assert len(await reader.read()) < MUCH
+
+
+async def test_who_reads_its_answer_on_is_being_answered_again() -> None:
+    finish = asyncio.Event()
+    async with served(1, finish) as connect:
+        reader, writer = await connect()
+        writer.write(UNREAD % b"")
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(len(b"%x\r\n\r\n" % MUCH) + MUCH)
+        assert not await answered(await connect())
+        finish.set()
+        assert await reader.readexactly(len(LAST)) == LAST
 
 
 async def test_where_all_are_answered_nobody_else_comes_in() -> None:
