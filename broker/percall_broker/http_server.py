@@ -58,12 +58,15 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Ask it to end: SIGTERM, SIGINT and, where there is one, SIGHUP, as of a terminal that closes."""
+        """Ask it to end: SIGTERM, SIGINT and, where there is one, SIGHUP, as of a terminal that closes; but none that
+        whoever started it has it ignore, as `nohup` does.
+        """
         loop = asyncio.get_running_loop()
-        for number in _ENDING:
+        ending = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+        for number in ending:
             loop.add_signal_handler(number, self.handle_exit, number, None)
         try:
             yield
         finally:
-            for number in _ENDING:
+            for number in ending:
                 loop.remove_signal_handler(number)
