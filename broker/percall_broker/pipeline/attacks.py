@@ -99,7 +99,8 @@ class Attacks:
         if count <= LOGGED_PER_KIND:
             log.warning("attack refused", reason=error.code, grant=error.grant, address=address)
         if count == 1:
-            task = asyncio.ensure_future(self._tell(kind, self._bucket, address))
+            self._unannounced.add(kind)
+            task = asyncio.ensure_future(self._tell(kind, self._bucket, address, self._unannounced))
             self._writing.add(task)
             task.add_done_callback(self._writing.discard)
         return True
@@ -127,14 +128,14 @@ class Attacks:
                 self._over = [*self._over[-1:], (self._bucket, to_tell)]
             self._bucket, self._counts, self._unannounced = bucket, {}, set()
 
-    async def _tell(self, kind: tuple[str, str], bucket: int, address: str) -> None:
+    async def _tell(self, kind: tuple[str, str], bucket: int, address: str, unannounced: set[tuple[str, str]]) -> None:
         try:
             await self._write(kind, bucket, 1, address)
         except Unavailable as error:
             # The refusal stands; it is in the process's log, and told when the bucket is over.
-            if bucket == self._bucket:
-                self._unannounced.add(kind)
             log.warning("attack not announced", reason=kind[0], code=error.code)
+        else:
+            unannounced.discard(kind)
 
     async def _write(self, kind: tuple[str, str], bucket: int, count: int, address: str = "") -> None:
         reason, grant_id = kind
