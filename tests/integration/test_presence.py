@@ -207,6 +207,18 @@ def test_no_agent_shuts_its_own_person_out_by_guessing(served: Served) -> None:
     assert cy.administer("POST", f"/v1/admin/grants/{made['grant']}/revoke")["state"] == "revoked"
 
 
+def test_no_number_of_invites_makes_more_guesses(served: Served) -> None:
+    """An automation makes as many as it likes, and so does whoever may sign in as somebody."""
+    made = served.invite()
+    SigningLaptop.of_person(served.url, made["invite"])
+    people = SigningLaptop.enrolled(served.url, automation_invite(served.environment, may="people"))
+    codes = []
+    for _ in range(MOST_WRONG + 1):
+        invite = people.administer("POST", f"/v1/admin/people/{made['person']}/invite")["invite"]
+        codes.append(SigningLaptop(served.url, presence=presence_signer("a guess")).enrol(invite).code)
+    assert codes == ["presence.wrong"] * MOST_WRONG + ["presence.wait"]
+
+
 def test_a_device_signature_sets_and_changes_no_passphrase(served: Served, ada: SigningLaptop) -> None:
     new = wire.dump(wire.encode(presence_signer("another passphrase").key))
     assert as_an_agent(ada).send("PUT", wire.PATH_PRESENCE, new).code == "presence.required"

@@ -157,7 +157,7 @@ class Enrolment:
                 raise Forbidden(
                     "presence.exists", f"{grant.person} has a passphrase already.", "Change it: percall passphrase."
                 )
-            public_key = await self._presence.require(grant.person, request, jti, now, guesser=grant.id)
+            public_key = await self._presence.require(grant.person, request, jti, now)
             held = {"person": grant.person, "public_key": public_key}
             return [Statement("is_presence_key", held, required=True), Statement("vouch_device_key", vouched)]
         if asked.presence is None:

@@ -38,12 +38,12 @@ class Presence:
         row = await self._key_of(person)
         return None if row is None else wire.Stretch(row["kind"], row["salt"], row["passes"], row["memory_bytes"])
 
-    async def require(self, person: str, request: SignedRequest, jti: str, now: float, *, guesser: str) -> str:
+    async def require(self, person: str, request: SignedRequest, jti: str, now: float, *, guesser: str = "") -> str:
         """The person's public key, when it has signed this request. Raises Forbidden, Unavailable.
 
         `jti` is the id of the request's proof, which has been checked. `guesser` is whose wrong signatures are counted
-        together: a device key's thumbprint, or the grant that an invite is for. Counted for the person, any agent of
-        theirs could shut them out, and with them whoever would stop it.
+        together: a device key's thumbprint; empty for all that enrol, since invites can be had without end. Counted for
+        the person alone, any agent of theirs could shut them out, and with them whoever would stop it.
         """
         row = await self._key_of(person)
         if row is None:
