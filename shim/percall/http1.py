@@ -248,13 +248,15 @@ class ResponseReader:
         return False
 
     def _read_chunk_size(self) -> bool:
-        line = self._take_line()
-        if line is None:
+        line, separator, rest = self._buffer.partition(b"\r\n")
+        if len(line) > MAX_HEAD_BYTES:
+            raise WireError("http.chunk", "The broker's answer has a malformed chunk.")
+        if not separator:
             return False
         digits = line.partition(b";")[0].strip()
         if not digits or digits.strip(b"0123456789abcdefABCDEF"):
             raise WireError("http.chunk", "The broker's answer has a malformed chunk.")
-        self._remaining = int(digits, 16)
+        self._buffer, self._remaining = rest, int(digits, 16)
         self._step = self._read_chunk if self._remaining else self._read_trailer
         return True
 
@@ -276,21 +278,14 @@ class ResponseReader:
         return True
 
     def _read_trailer(self) -> bool:
-        line = self._take_line()
-        if line is None:
-            return False
-        self.complete = not line
-        return True
-
-    def _take_line(self) -> bytes | None:
-        """The next line of the chunks' framing; None while it has not all arrived."""
-        line, separator, rest = self._buffer.partition(b"\r\n")
-        if len(line) > MAX_HEAD_BYTES:
-            raise WireError("http.chunk", "The broker's answer has a malformed chunk.")
+        # As a head, behind the end of the last chunk's line: there may be no line before the empty one.
+        trailer, separator, rest = (b"\r\n" + self._buffer).partition(b"\r\n\r\n")
+        if len(trailer) > MAX_HEAD_BYTES:
+            raise WireError("http.chunk", "The broker's answer has too long a trailer.")
         if not separator:
-            return None
-        self._buffer = rest
-        return line
+            return False
+        self._buffer, self.complete = rest, True
+        return True
 
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:

@@ -52,6 +52,7 @@ def test_answers_are_read_across_any_borders(answer: bytes, status: int, body: b
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n;a=b\r\nhello\r\n",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5;" + b"x" * 70_000,
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\nt: " + b"x" * 70_000,
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n" + b"t: x\r\n" * 20_000,
         b"SSH-2.0-OpenSSH\r\n\r\n",
         b"SSH-2.0 200 OK\r\n\r\n",
         b"HTTP/1.1 OK\r\n\r\n",
