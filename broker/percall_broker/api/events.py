@@ -69,7 +69,8 @@ class EventsDoor:
                 await asyncio.gather(telling, leaving, return_exceptions=True)
         finally:
             self._open[grant] -= 1
-            self._open = +self._open  # without those that have none any more
+            if not self._open[grant]:
+                del self._open[grant]
         await send({"type": "http.response.body", "body": b""})
 
     async def _tell(self, grant: str, send: Send) -> None:
