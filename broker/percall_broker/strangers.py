@@ -87,7 +87,7 @@ class Strangers:
     def _key(self, scope: Message) -> str:
         address = self._address(scope)
         try:
-            shown = self._signed.admit(signed_request(scope, b""))
+            shown = self._signed.shown(signed_request(scope, b""))
         except BrokerError:
             shown = self._session(scope)
         return f"{address} {shown}".rstrip()

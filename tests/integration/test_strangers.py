@@ -111,6 +111,17 @@ def test_who_speaks_a_version_that_nobody_does_is_turned_away_before_it_fills_th
     assert b"".join(counting.stderr.text).count(b"not of a version that is served") == codes.count("wire.version")
 
 
+def test_a_laptop_that_speaks_such_a_version_shuts_nobody_at_its_address_out(counting: Served) -> None:
+    """As a whole office does, on the day on which its broker is updated first."""
+    laptop, _ = counting.enrol()
+    invite = counting.invite()["invite"]
+    headers = {**laptop.headers("GET", wire.PATH_SESSION, b""), "Percall-Wire": "9"}
+    codes = [laptop.exchange("GET", wire.PATH_SESSION, b"", headers).code for _ in range(150)]
+    assert codes[:100] == ["wire.version"] * 100
+    assert "request.rate" in codes[100:]
+    assert SigningLaptop(counting.url).enrol(invite).status == 200
+
+
 def test_a_browser_that_is_signed_in_is_shut_out_by_nobody_else_at_its_address(tmp_path: Path) -> None:
     with Served(tmp_path) as broker:
         browser = ConsoleBrowser.signed_in(SigningLaptop.of_person(broker.url, broker.local_invite("ada")))

@@ -47,6 +47,10 @@ class Signed:
         """
         return self._authenticator.token(request).grant
 
+    def shown(self, request: SignedRequest) -> str:
+        """The grant that a request shows, of whatever version it is. Raises Unauthenticated."""
+        return self._authenticator.shown(request).grant
+
     async def vouch(self, request: SignedRequest, now: float) -> None:
         """Refuse whoever has not signed the head of this request; its body, which the proof covers, is still to come.
 

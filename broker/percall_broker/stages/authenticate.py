@@ -68,6 +68,10 @@ class Authenticator:
         Its end is not checked here: a grant's end is the store's to know, so that refusals for it are recorded.
         """
         check_version(request.version)
+        return self.shown(request)
+
+    def shown(self, request: SignedRequest) -> GrantToken:
+        """The same of a request of whatever version. Raises Unauthenticated."""
         if not request.authorization.startswith(_SCHEME):
             raise Unauthenticated(
                 "grant.missing", "The request carries no grant.", "Sign in: percall login.", challenge="invalid_request"
