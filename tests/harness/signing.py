@@ -76,24 +76,32 @@ class SigningLaptop:
         *,
         agent: str = "default",
         device: str = "a test's laptop",
-        proof: str = "",
+        signer: DeviceKey | None = None,
         presence: wire.PresenceKey | None = None,
     ) -> Answer:
+        """With an invite. `signer` is the key that signs it, where that is not the one that introduces itself."""
         asked = wire.Enrolment(invite, self.key.public_jwk(), agent, device, presence=presence)
         body = wire.dump(wire.encode(asked))
-        jti, own = make_enrolment_proof(self.key, self.url + wire.PATH_ENROL, body)
-        headers = {"DPoP": proof or own, "Percall-Wire": "1"}
+        jti, proof = make_enrolment_proof(signer or self.key, self.url + wire.PATH_ENROL, body)
+        headers = {"DPoP": proof, "Percall-Wire": "1"}
         if self.presence is not None:
             text = wire.presence_text("POST", self.url + wire.PATH_ENROL, digest(body), jti)
             headers[wire.HEADER_PRESENCE] = self.presence.sign(text)
         return self.exchange("POST", wire.PATH_ENROL, body, headers)
 
-    def claim(self, agent: str = "default", *, key: DeviceKey | None = None, introduced: bool = True) -> Answer:
-        """Picks up what waits, with this laptop's own key or another's."""
+    def claim(
+        self,
+        agent: str = "default",
+        *,
+        key: DeviceKey | None = None,
+        introduced: bool = True,
+        signer: DeviceKey | None = None,
+    ) -> Answer:
+        """Picks up what waits, with this laptop's own key or another's. `signer` is as in `enrol`."""
         body = wire.dump(wire.encode(wire.Claim(agent, (key or self.key).public_jwk())))
         more = {}
         if key is not None and introduced:
-            more[wire.HEADER_INTRODUCTION] = make_enrolment_proof(key, self.url + wire.PATH_CLAIMS, body)[1]
+            more[wire.HEADER_INTRODUCTION] = make_enrolment_proof(signer or key, self.url + wire.PATH_CLAIMS, body)[1]
         return self.send("POST", wire.PATH_CLAIMS, body, more)
 
     def claimed(self, agent: str = "default") -> list[Self]:

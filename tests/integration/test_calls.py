@@ -290,10 +290,26 @@ def test_a_device_key_belongs_to_one_person(served: Served) -> None:
 
 def test_enrolment_needs_a_proof_of_the_key_that_introduces_itself(served: Served) -> None:
     made = served.invite()
-    honest, thief = SigningLaptop(served.url), SigningLaptop(served.url)
-    _, headers = thief.signed("POST", wire.PATH_ENROL, b"")
-    assert honest.enrol(made["invite"], proof=headers["DPoP"]).status == 401
-    assert honest.enrol(made["invite"]).status == 200
+    laptop = SigningLaptop(served.url)
+    answer = laptop.enrol(made["invite"], signer=DeviceKey(os.urandom(32)))
+    assert (answer.status, answer.code) == (401, "proof.device")
+    assert laptop.enrol(made["invite"]).status == 200
+
+
+@pytest.mark.parametrize("changed", ["state = 'suspended'", "state = 'revoked'", "expires_at = 1"])
+def test_an_invite_opens_no_grant_that_does_not_stand(served: Served, changed: str) -> None:
+    made = served.invite()
+    served.past_the_broker(f"UPDATE grants SET {changed} WHERE id = '{made['grant']}'")  # noqa: S608 - an id of ours
+    answer = SigningLaptop(served.url).enrol(made["invite"])
+    assert (answer.status, answer.code) == (401, "invite.grant")
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "a" * 129])
+def test_a_device_is_named_in_one_line_and_the_invite_of_another_stays(served: Served, name: str) -> None:
+    made = served.invite()
+    laptop = SigningLaptop(served.url)
+    assert laptop.enrol(made["invite"], device=name).code == "device.name"
+    assert laptop.enrol(made["invite"], device="a" * 128).status == 200
 
 
 def test_a_grant_without_administration_changes_nothing(served: Served) -> None:

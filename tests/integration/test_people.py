@@ -259,6 +259,7 @@ def test_a_new_agent_s_key_must_show_itself_and_nobody_else_s_grant_is_picked_up
     change(served, "/grants", {"person": name, "servers": {"keyed": {"tools": ["*"]}}, "agent": "cursor"})
     cursor = DeviceKey(os.urandom(32))
     assert laptop.claim("cursor", key=cursor, introduced=False).status == 401
+    assert laptop.claim("cursor", key=cursor, signer=laptop.key).code == "proof.device"
     assert laptop.claim("cursor").code == "device.agent"
     assert stranger.claim("cursor", key=DeviceKey(os.urandom(32))).json["enrolled"] == []
     assert laptop.claim("cursor", key=stranger.key).code == "device.other"

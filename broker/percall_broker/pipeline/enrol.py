@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 DEVICE_EVENT = "device.enrolled"
 _MAX_DEVICE_CHARACTERS = 128
-_MAX_INVITE_CHARACTERS = 256
 
 
 class Enrolment:
@@ -175,8 +174,6 @@ def _check(asked: wire.Enrolment) -> None:
     check_name(asked.agent, "agent")
     if not 0 < len(asked.device) <= _MAX_DEVICE_CHARACTERS or not asked.device.isprintable():
         raise InvalidInput("device.name", f"A device's name has 1 to {_MAX_DEVICE_CHARACTERS} printable characters.")
-    if len(asked.invite) > _MAX_INVITE_CHARACTERS:
-        raise _refused(None)
 
 
 def _refused(invite: dict[str, int] | None) -> Unauthenticated:
