@@ -253,6 +253,35 @@ def test_never_lasts_whatever_the_grant_and_the_policies_until_it_is_lifted(team
     assert team.stranger.send("POST", f"{wire.PATH_INBOX}/{waiting}/lift").code == "approval.unknown"
     assert team.lead.send("POST", f"{wire.PATH_INBOX}/{waiting}/lift").status == 200
     assert decision(anew, name="a") == "ask"
+    assert team.lead.send("POST", f"{wire.PATH_INBOX}/{waiting}/lift").code == "approval.lasting"
+
+
+def test_whoever_asked_takes_no_answer_back_and_whoever_administers_does(team: Team) -> None:
+    asker = team.approver("otis")
+    waiting = asked(asker, name="a")["id"]
+    assert answered(team.lead, waiting, "never").status == 200
+    assert shown(asker, waiting)["lasting"] == "active", "they see it"
+    assert asker.send("POST", f"{wire.PATH_INBOX}/{waiting}/lift").code == "approval.group"
+    assert decision(asker, name="a") == "approval.never"
+    assert team.served.person.send("POST", f"{wire.PATH_INBOX}/{waiting}/lift").status == 200
+    assert decision(asker, name="b") == "ask"
+
+
+@pytest.mark.parametrize(
+    ("form", "code"),
+    [
+        ({"verb": "deny", "scope": "session"}, "approval.scope"),
+        ({"verb": "never", "scope": "shape", "seconds": 600}, "approval.scope"),
+        ({"scope": "shape", "seconds": 59}, "approval.seconds"),
+        ({"scope": "shape", "seconds": 8 * 3600 + 1}, "approval.seconds"),
+        ({"varying": ["name"]}, "approval.varying"),
+        ({"scope": "shape", "seconds": 600, "varying": ["title"]}, "approval.varying"),
+    ],
+)
+def test_an_answer_that_cannot_be_given_is_none(team: Team, form: dict[str, Any], code: str) -> None:
+    waiting = asked(team.agent(), session="run-1", name="a")["id"]
+    assert answered(team.lead, waiting, **form).code == code
+    assert shown(team.lead, waiting)["state"] == "pending"
 
 
 def test_each_of_several_groups_must_say_yes_and_one_no_is_enough(team: Team) -> None:
@@ -424,6 +453,7 @@ def test_a_grant_asks_for_so_much_at_a_time_and_no_more(team: Team) -> None:
         asked(laptop, n=number)
     assert decision(laptop, n=20) == "approval.many"
     assert decision(laptop, n=19) == "ask", "what waits already, waits"
+    assert requested(laptop).code == "approval.many", "nor for a grant"
     assert decision(team.agent(), n=20) == "ask", "another grant is not held up"
 
 
@@ -440,6 +470,26 @@ def test_arguments_are_opened_whole_and_that_they_were_is_recorded(team: Team) -
     assert arguments["digest"] == shown(team.lead, waiting)["digest_of_arguments"]
     story = team.story(opened["call"])
     assert [(entry["kind"], entry.get("person")) for entry in story][-1] == ("reading", "lea")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM arguments WHERE call = '{call}'",
+        "UPDATE arguments SET sealed = (SELECT a.sealed FROM arguments a WHERE a.call = '{other}') WHERE call = '{call}'",
+    ],
+    ids=["erased", "another call's"],
+)
+def test_nobody_allows_a_call_whose_own_arguments_cannot_be_shown(team: Team, change: str) -> None:
+    laptop = team.agent()
+    calls = {name: shown(team.lead, asked(laptop, name=name)["id"]) for name in ("call", "other")}
+    team.served.past_the_broker(change.format(**{name: row["call"] for name, row in calls.items()}))
+    waiting = calls["call"]["approval"]
+    opened = team.lead.administer("POST", f"{wire.PATH_INBOX}/{waiting}/arguments")
+    assert (opened["arguments"]["text"], opened["answerable"]) == (None, False)
+    assert answered(team.lead, waiting).code == "approval.unreadable"
+    assert answered(team.lead, waiting, scope="shape", seconds=600).code == "approval.unreadable"
+    assert answered(team.lead, waiting, "deny").json["state"] == "denied"
 
 
 def test_arguments_that_nobody_could_read_are_asked_about_by_nobody(team: Team) -> None:
@@ -491,13 +541,17 @@ def test_an_inbox_lists_pages_and_filters(team: Team) -> None:
 # --- asking for more --------------------------------------------------------------------------------------------------
 
 
+def requested(laptop: SigningLaptop, server: str = "keyed", *tools: str) -> Answer:
+    wanted = wire.GrantRequest(server, tools or ("get_item",), 3600, "a test")
+    return laptop.send("POST", wire.PATH_APPROVALS, wire.dump(wire.encode(wanted)))
+
+
 def test_a_request_that_is_allowed_makes_a_grant_that_ends_and_waits_for_the_device(team: Team) -> None:
     laptop, _ = team.served.enrol(tools=["get_echo"])
-    wanted = wire.GrantRequest("keyed", ("delete_item",), 3600, "to clean up")
-    answer = laptop.send("POST", wire.PATH_APPROVALS, wire.dump(wire.encode(wanted)))
+    answer = requested(laptop, "keyed", "delete_item")
     assert answer.status == 200, answer.body
     waiting = answer.json["id"]
-    assert laptop.send("POST", wire.PATH_APPROVALS, wire.dump(wire.encode(wanted))).code == "approval.asked"
+    assert requested(laptop, "keyed", "delete_item").code == "approval.asked"
     assert answered(team.lead, waiting).code == "approval.unknown", "that is for administrators"
     administrator = SigningLaptop.of_person(team.served.url, team.served.local_invite("admina"))
     assert answered(administrator, waiting, "never").code == "approval.answer"
@@ -512,13 +566,13 @@ def test_a_request_that_is_allowed_makes_a_grant_that_ends_and_waits_for_the_dev
 def test_a_request_for_what_is_not_there_can_be_denied_alone(team: Team) -> None:
     """Whoever asks is not told which servers there are."""
     laptop = team.agent()
-    wanted = wire.GrantRequest("nowhere", ("get_item",), 3600, "a test")
-    asked_for = laptop.send("POST", wire.PATH_APPROVALS, wire.dump(wire.encode(wanted))).json["id"]
+    asked_for = requested(laptop, "nowhere").json["id"]
     administrator = SigningLaptop.of_person(team.served.url, team.served.local_invite("rita"))
     refused = answered(administrator, asked_for)
     assert refused.code == "server.unknown"
     assert "approval deny" in refused.json["error"]["next_step"]
     assert answered(administrator, asked_for, "deny").json["state"] == "denied"
+    assert requested(laptop, "nowhere").code == "approval.denied", "not again for a while"
 
 
 def test_what_is_asked_for_is_bounded(team: Team) -> None:

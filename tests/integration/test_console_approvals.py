@@ -117,6 +117,14 @@ def test_what_is_signed_is_the_question_as_it_was_shown(ruled: Served, lead: Con
     assert lead.ask(action, subject, second_state).code == "console.changed"
 
 
+def test_an_answer_that_cannot_be_given_is_none(ruled: Served, lead: ConsoleBrowser) -> None:
+    approval = asked(agent(ruled), title="odd")
+    assert answered(lead, approval, scope="forever").code == "approval.answer"
+    assert answered(lead, approval, scope="shape", minutes="-1").code == "approval.seconds"
+    assert answered(lead, approval, "deny", scope="shape", minutes="60").code == "approval.scope"
+    assert answered(lead, approval, "deny").status == 200, "it was open still"
+
+
 def test_a_question_that_was_answered_meanwhile_is_a_conflict(ruled: Served, lead: ConsoleBrowser) -> None:
     laptop = agent(ruled)
     approval = asked(laptop, title="twice")
