@@ -22,6 +22,7 @@ from harness.processes import wait_for
 from harness.signing import Answer, SigningLaptop
 from integration.conftest import Served
 from integration.replicas import replicas
+from percall import wire
 from percall_broker.asgi import ErrorAnswers
 from percall_broker.console import rendering
 from percall_broker.console.door import ConsoleDoor
@@ -190,6 +191,33 @@ def test_a_passkey_of_elsewhere_or_without_its_person_is_not_enrolled(ada: Signi
     enrolling.post("sign-in/link", {"code": code})
     enrolling.passkey = dataclasses.replace(Passkey(enrolling.origin), **lie)
     assert enrolling.enrol("mine").code == "passkey.wrong"
+    enrolling.passkey = Passkey(enrolling.origin)
+    for name in ("", "a\nb", "a" * 65):
+        assert enrolling.enrol(name).code == "passkey.name"
+    assert enrolling.enrol("a" * 64).status == 200, "none of that has used up the link"
+
+
+def test_a_person_forgets_their_own_passkey_and_only_an_administrator_anothers(
+    served: Served, ada: SigningLaptop, browser: ConsoleBrowser
+) -> None:
+    theirs = ConsoleBrowser.signed_in(SigningLaptop.of_person(served.url, served.invite()["invite"]), enrol=True)
+    person = f"person{served.people}"
+
+    def passkeys(name: str) -> list[tuple[str, str]]:
+        rows = ada.administer("GET", f"/v1/admin/passkeys?person={name}")
+        return [(row["passkey"], str(row["created_at"])) for row in rows]
+
+    before = passkeys("ada")
+    for passkey, created_at in before:
+        assert theirs.change("passkey.remove", passkey, created_at).code == "passkey.unknown"
+    assert passkeys("ada") == before
+    ((own, created_at),) = passkeys(person)
+    assert theirs.change("passkey.remove", own, created_at).status == 200
+    assert passkeys(person) == []
+    other = ConsoleBrowser.signed_in(SigningLaptop.of_person(served.url, served.invite()["invite"]), enrol=True)
+    ((anothers, created_at),) = passkeys(f"person{served.people}")
+    assert browser.change("passkey.remove", anothers, created_at).status == 200
+    assert other.by_passkey().code == "passkey.unknown"
 
 
 # --- changes ----------------------------------------------------------------------------------------------------------
@@ -229,6 +257,8 @@ def test_a_passkeys_answer_is_worth_nothing_for_another_change(served: Served, b
         ("brake.freeze", "", "open", {"reason": ""}),
     ):
         assert browser.made(asked, credential, action, subject, state, **values).code == "passkey.wrong"
+    asked.body = wire.dump({**asked.json, "nonce": "A" * 43})
+    assert browser.made(asked, credential, "grant.suspend", mine, shown(served, mine)).code == "passkey.late"
     assert (state_of(served, mine), state_of(served, other)) == ("active", "active")
 
 
@@ -684,6 +714,10 @@ def test_malformed_input_is_refused_and_never_fails(browser: ConsoleBrowser) -> 
     good = browser.passkey.get(asked.json["options"]["challenge"])
     for bad in ({}, {"id": "", "rawId": "", "type": "public-key", "response": {}}, {**good, "rawId": "zz"}):
         assert browser.made(asked, bad, "brake.freeze", "", "open", reason="x").status == 403
+    whole = {"action": "brake.freeze", "subject": "", "shown": "open", "values": {"reason": "x"}, "credential": good}
+    whole |= {name: asked.json[name] for name in ("id", "nonce")}
+    for wrong in ({"subject": None}, {"values": ["x"]}, {"values": {"reason": 1}}, {"credential": "x"}, {"nonce": 1}):
+        assert browser.post("changes", {**whole, **wrong}).code == "request.form"
 
 
 def test_headings_go_down_one_level_at_a_time_and_a_buttons_name_holds_its_words(
