@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import sqlite3
-from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -121,13 +121,31 @@ class Served:
 
     def past_the_broker(self, statement: str) -> None:
         """Changes its records, and has it look: as if time had passed, for which no test waits."""
+        self._execute(statement, "UPDATE epoch SET value = value + 1")
+
+    @contextlib.contextmanager
+    def meanwhile(self, statement: str) -> Iterator[None]:
+        """Has that happen in each change's own transaction, before the rest of it: after all that was decided on."""
+        if self.database:
+            body = f"RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {statement}; RETURN NULL; END $$"
+            made = (f"CREATE FUNCTION meanwhile() {body}", "{} FOR EACH STATEMENT EXECUTE FUNCTION meanwhile()")
+            gone = ("DROP TRIGGER meanwhile ON epoch", "DROP FUNCTION meanwhile")
+        else:
+            made, gone = (f"{{}} BEGIN {statement}; END",), ("DROP TRIGGER meanwhile",)
+        self._execute(*(one.format("CREATE TRIGGER meanwhile AFTER UPDATE ON epoch") for one in made))
+        try:
+            yield
+        finally:
+            self._execute(*gone)
+
+    def _execute(self, *statements: str) -> None:
         connection: Any = (
             psycopg.connect(self.database)
             if self.database
             else sqlite3.connect(self.folder / "broker" / "store.sqlite3")
         )
-        with closing(connection), connection:
-            for one in (statement, "UPDATE epoch SET value = value + 1"):
+        with contextlib.closing(connection), connection:
+            for one in statements:
                 connection.execute(one)
 
     def change(self, grant: str, verb: str) -> None:

@@ -234,7 +234,9 @@ def test_never_lasts_whatever_the_grant_and_the_policies_until_it_is_lifted(team
     made = team.change("/grants", {"person": "nora", "servers": {"keyed": {"tools": TOOLS}}})
     laptop = SigningLaptop.enrolled(team.served.url, made["invite"])
     waiting = asked(laptop, name="a")["id"]
+    version = team.look(f"/grants/{made['grant']}")["version"]
     assert answered(team.lead, waiting, "never").json["lasting"] == "active"
+    assert team.look(f"/grants/{made['grant']}")["version"] > version, "so that no replica decides on what it remembers"
     assert decision(laptop, name="a") == "approval.never"
     assert decision(laptop, name="b") == "approval.never", "whatever the arguments"
     question = {"person": "nora", "server": "keyed", "tool": "create_item"}
@@ -476,7 +478,7 @@ def test_arguments_are_opened_whole_and_that_they_were_is_recorded(team: Team) -
     "change",
     [
         "DELETE FROM arguments WHERE call = '{call}'",
-        "UPDATE arguments SET sealed = (SELECT a.sealed FROM arguments a WHERE a.call = '{other}') WHERE call = '{call}'",
+        "UPDATE arguments SET sealed = (SELECT sealed FROM arguments WHERE call = '{other}') WHERE call = '{call}'",
     ],
     ids=["erased", "another call's"],
 )

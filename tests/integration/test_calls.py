@@ -304,6 +304,16 @@ def test_an_invite_opens_no_grant_that_does_not_stand(served: Served, changed: s
     assert (answer.status, answer.code) == (401, "invite.grant")
 
 
+def test_an_invite_holds_so_long(served: Served) -> None:
+    made = served.invite()
+    ending = "UPDATE invites SET expires_at = {} WHERE grant_id = '{}'"
+    served.past_the_broker(ending.format(int(time.time()), made["grant"]))
+    answer = SigningLaptop(served.url).enrol(made["invite"])
+    assert (answer.status, answer.code) == (401, "invite.expired")
+    served.past_the_broker(ending.format(int(time.time()) + 60, made["grant"]))
+    assert SigningLaptop(served.url).enrol(made["invite"]).status == 200
+
+
 @pytest.mark.parametrize("name", ["", "a\nb", "a" * 129])
 def test_a_device_is_named_in_one_line_and_the_invite_of_another_stays(served: Served, name: str) -> None:
     made = served.invite()

@@ -276,6 +276,18 @@ def test_a_key_is_given_only_for_a_server_that_a_grant_names(served: Served) -> 
 # --- its life ---------------------------------------------------------------------------------------------------------
 
 
+def test_nothing_else_is_done_with_a_key_than_what_there_is_to_do(served: Served) -> None:
+    person, _ = owner(served)
+    for verb in ("rotate", "confirm", "offer", "withdraw", "remove", "steal"):
+        assert change(person, verb, MINE if verb == "rotate" else "").code == "key.unknown"
+    changed(person, "add", MINE)
+    assert change(person, "add", NEW).code == "key.exists"
+    assert change(person, "steal").code == "key.verb"
+    assert change(person, "rotate").code == "key.secret"
+    assert change(person, "remove", NEW).code == "key.secret"
+    assert [row["version"] for row in changed(person, "offer")] == [1]
+
+
 def test_a_rotation_fails_no_call_and_its_version_is_recorded(served: Served, upstream: Upstream) -> None:
     alice, name = owner(served)
     changed(alice, "add", MINE)

@@ -401,6 +401,19 @@ def test_an_automations_invite_sets_no_passphrase_for_whoever_has_its_name(serve
     assert laptop.enrol(invite, presence=presence_signer("mine").key).code == "presence.invite"
 
 
+def test_an_automation_in_a_persons_name_is_enrolled_without_their_passphrase(
+    ada: SigningLaptop,
+) -> None:
+    made = invite_for(ada, "ada", servers={}, automation=True, may=["grants"]).json
+    body = wire.dump(wire.encode(wire.InviteCode(made["invite"])))
+    told = wire.decode(wire.Invitation, ada.exchange("POST", wire.PATH_INVITATION, body, {}).json)
+    assert (told.administrator, told.may_set_presence, told.stretch) == (False, False, None)
+    own = SigningLaptop.enrolled(ada.url, made["invite"])
+    assert own.send("PUT", wire.PATH_PRESENCE, wire.dump(wire.encode(presence_signer("x").key))).code == (
+        "automation.presence"
+    )
+
+
 def test_areas_are_named_exactly(ada: SigningLaptop) -> None:
     assert invite_for(ada, "ci", servers={}, automation=True, may=["everything"]).code == "grant.areas"
     assert invite_for(ada, "ci", may=["grants"]).code == "grant.areas"

@@ -117,12 +117,12 @@ class Enrolment:
         """An invite that can be used now, and its grant. Raises Unauthenticated, Conflict, Unavailable."""
         code_hash = hash_of_code(code)
         invites = await self._ledger.fetch("read_invite", code_hash=code_hash)
-        if not invites or invites[0]["used_at"]:
-            raise _refused(invites[0] if invites else None)
+        if not invites:
+            raise _refused(None)
         grant = await self._lookup.grant(invites[0]["grant_id"], fresh=True)
         if grant is not None and grant.device:
             invites = await self._ledger.fetch("read_invite", code_hash=code_hash)
-            if invites[0]["used_at"]:  # in between, by another device
+            if invites[0]["used_at"]:  # by now: another device may be at it
                 raise _refused(invites[0])
             raise Conflict(
                 "invite.taken",

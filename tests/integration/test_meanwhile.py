@@ -1,0 +1,100 @@
+"""What a change was decided on must hold in the very transaction that makes it; else nothing of it is made."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.signing import SigningLaptop, presence_signer
+from integration import test_approvals as approvals
+from percall import wire
+
+if TYPE_CHECKING:
+    from integration.conftest import Served
+
+TOOLS = {"keyed": {"tools": ["get_*", "create_*"]}}
+
+
+@pytest.fixture
+def person(served: Served) -> SigningLaptop:
+    """Somebody with a passphrase, who is in a group."""
+    invite = served.invite()["invite"]
+    name = f"person{served.people}"
+    laptop = SigningLaptop.of_person(served.url, invite)
+    served.person.administer("POST", "/v1/admin/groups/leads/join", {"people": [name]})
+    return laptop
+
+
+def granted(served: Served, **more: str) -> str:
+    """A further grant for the person whom the last test made: its id."""
+    form = {"person": f"person{served.people}", "servers": TOOLS, **more}
+    return str(served.administrator.administer("POST", "/v1/admin/grants", form)["grant"])
+
+
+REVOKED = "UPDATE grants SET state = 'revoked' WHERE id = '{}'"
+TAKEN = "UPDATE grants SET device = (SELECT max(device) FROM grants) WHERE id = '{}'"
+OTHER_KEY = "UPDATE presence_keys SET public_key = 'another' WHERE person = 'person{}'"
+REMOVED = "UPDATE device_keys SET state = 'removed' WHERE person = 'person{}'"
+LEFT = "DELETE FROM group_members WHERE person = 'person{}'"
+
+
+def test_an_invite_is_used_for_a_grant_that_stands_still(served: Served) -> None:
+    made = served.invite()
+    laptop = SigningLaptop(served.url)
+    for what in (REVOKED, TAKEN):
+        with served.meanwhile(what.format(made["grant"])):
+            assert laptop.enrol(made["invite"]).code == "invite.changing", what
+    with served.meanwhile("UPDATE invites SET used_at = 1 WHERE used_at IS NULL"):
+        assert laptop.enrol(made["invite"]).status == 409
+    assert laptop.enrol(made["invite"]).status == 200, "and is unspent until then"
+
+
+def test_a_device_is_vouched_for_by_a_passphrase_that_is_the_persons_still(
+    served: Served, person: SigningLaptop
+) -> None:
+    name = f"person{served.people}"
+    invite = served.administrator.administer("POST", f"/v1/admin/people/{name}/invite")["invite"]
+    further = SigningLaptop(served.url, presence=person.presence)
+    with served.meanwhile(OTHER_KEY.format(served.people)):
+        assert further.enrol(invite).code == "invite.changing"
+    assert further.enrol(invite).status == 200
+
+
+def test_what_waits_is_picked_up_by_a_key_that_is_known_still(served: Served, person: SigningLaptop) -> None:
+    grant = granted(served)
+    for what in (REMOVED.format(served.people), REVOKED.format(grant)):
+        with served.meanwhile(what):
+            assert person.claim().code == "claim.changing", what
+    assert len(person.claimed()) == 1
+
+
+def test_a_passphrase_is_changed_by_the_one_that_is_the_persons_still(served: Served, person: SigningLaptop) -> None:
+    new = presence_signer("another passphrase")
+    key = wire.dump(wire.encode(new.key))
+    with served.meanwhile(OTHER_KEY.format(served.people)):
+        assert person.send("PUT", wire.PATH_PRESENCE, key).code == "presence.changed"
+    assert person.send("PUT", wire.PATH_PRESENCE, key).status == 200
+    assert dataclasses.replace(person, presence=new).send("PUT", wire.PATH_PRESENCE, key).status == 200
+
+
+def test_a_key_is_given_by_a_passphrase_that_is_the_persons_still(served: Served, person: SigningLaptop) -> None:
+    message = wire.join(wire.encode(wire.KeyChange("keyed", "add")), b"test_aKeyOfTheirOwnThatIsLongEnough")
+    with served.meanwhile(OTHER_KEY.format(served.people)):
+        assert person.send("POST", wire.PATH_KEYS, message).code == "key.changing"
+    assert person.send("GET", wire.PATH_KEYS).json["keys"] == []
+    assert person.send("POST", wire.PATH_KEYS, message).status == 200
+
+
+def test_a_question_is_answered_by_somebody_who_may_still(served: Served, person: SigningLaptop) -> None:
+    form = {"files": {"rules.cedar": approvals.RULES}, "message": "", "expected": -1}
+    served.administrator.administer("POST", "/v1/admin/policies", form)
+    left = LEFT.format(served.people)
+    waiting = approvals.asked(served.enrol(tools=["create_*"])[0], name="a")["id"]
+    with served.meanwhile(left):
+        assert approvals.answered(person, waiting).code == "approval.changing"
+    assert approvals.answered(person, waiting, "never").status == 200
+    with served.meanwhile(left):
+        assert person.send("POST", f"{wire.PATH_INBOX}/{waiting}/lift").status == 409
+    assert person.send("POST", f"{wire.PATH_INBOX}/{waiting}/lift").status == 200
