@@ -126,6 +126,8 @@ class Served:
     @contextlib.contextmanager
     def meanwhile(self, statement: str) -> Iterator[None]:
         """Has that happen in each change's own transaction, before the rest of it: after all that was decided on."""
+        made: tuple[str, ...]
+        gone: tuple[str, ...]
         if self.database:
             body = f"RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {statement}; RETURN NULL; END $$"
             made = (f"CREATE FUNCTION meanwhile() {body}", "{} FOR EACH STATEMENT EXECUTE FUNCTION meanwhile()")

@@ -191,8 +191,9 @@ def test_other_policies_make_an_approval_worthless(team: Team) -> None:
 
 def test_a_shape_lasts_for_what_the_approver_let_vary_and_for_nothing_else(team: Team) -> None:
     laptop, other = team.agent(), team.agent()
-    waiting = asked(laptop, repo="acme/site", title="one")["id"]
+    waiting = asked(laptop, session="run-1", repo="acme/site", title="one")["id"]
     row = allow(team.lead, waiting, scope="shape", seconds=600, varying=["title"])
+    assert row["lasts_until"] - row["answered_at"] == 600
     assert (row["scope"], row["varying"], row["lasting"]) == ("shape", ["title"], "active")
     assert decision(laptop, repo="acme/site", title="one") == "permit"
     for title in ("two", "three", 4):
@@ -210,7 +211,8 @@ def test_a_shape_lasts_for_what_the_approver_let_vary_and_for_nothing_else(team:
 def test_a_session_lasts_for_the_run_of_the_shim_that_asked(team: Team) -> None:
     laptop = team.agent()
     waiting = asked(laptop, session="run-1", name="a")["id"]
-    allow(team.lead, waiting, scope="session", varying=["name"])
+    row = allow(team.lead, waiting, scope="session", varying=["name"])
+    assert row["lasts_until"] - row["answered_at"] == 12 * 3600
     assert decision(laptop, session="run-1", name="a") == "permit"
     assert decision(laptop, session="run-1", name="b") == "permit"
     assert decision(laptop, session="run-2", name="b") == "ask"
