@@ -140,15 +140,25 @@ class Served:
         finally:
             self._execute(*gone)
 
+    def recorded(self, query: str) -> list[Any]:
+        """What is in its records, where no door tells."""
+        with self._records() as connection:
+            return [row[0] for row in connection.execute(query)]
+
     def _execute(self, *statements: str) -> None:
+        with self._records() as connection:
+            for one in statements:
+                connection.execute(one)
+
+    @contextlib.contextmanager
+    def _records(self) -> Iterator[Any]:
         connection: Any = (
             psycopg.connect(self.database)
             if self.database
             else sqlite3.connect(self.folder / "broker" / "store.sqlite3")
         )
         with contextlib.closing(connection), connection:
-            for one in statements:
-                connection.execute(one)
+            yield connection
 
     def change(self, grant: str, verb: str) -> None:
         self.administrator.administer("POST", f"/v1/admin/grants/{grant}/{verb}")

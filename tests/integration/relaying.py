@@ -11,7 +11,7 @@ from percall import wire
 
 if TYPE_CHECKING:
     import http.client
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from harness.signing import Answer, SigningLaptop
 
@@ -55,14 +55,19 @@ def first_id(answer: Answer) -> str:
 
 @contextlib.contextmanager
 def begun(
-    laptop: SigningLaptop, method: str, message: Any = None, *, server: str = "remote"
+    laptop: SigningLaptop,
+    method: str,
+    message: Any = None,
+    *,
+    server: str = "remote",
+    more: Mapping[str, str] | None = None,
 ) -> Iterator[http.client.HTTPResponse]:
     """An answer that is read as it comes; leaving the block is leaving the server."""
     laptop.send("GET", wire.PATH_SESSION)
     body = json.dumps(message).encode() if message else b""
     connection = laptop.connection()
     path = wire.PATH_RELAY + server
-    connection.request(method, path, body or None, laptop.headers(method, path, body))
+    connection.request(method, path, body or None, {**laptop.headers(method, path, body), **(more or {})})
     with contextlib.closing(connection), connection.getresponse() as answer:
         assert answer.status == 200, answer.read()
         yield answer

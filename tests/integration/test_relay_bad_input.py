@@ -97,16 +97,39 @@ def test_headers_that_contradict_the_body_are_refused_in_the_specifications_word
         {},
         {"Mcp-Name": "=?base64?Z2V0X2l0ZW0=?="},
         {"Mcp-Param-Region": "here"},
-        {"Mcp-Param-Count": "42.0", "Mcp-Param-Dry": "true"},
+        {"Mcp-Param-Count": "42.0", "Mcp-Param-Dry": "true", "Mcp-Param-Label": "new"},
     ],
 )
 def test_headers_that_agree_with_the_body_travel(relayed: Served, remote: Remote, more: dict[str, str]) -> None:
     laptop, _ = relayed.enrol("remote")
-    arguments = {"region": "here", "count": 42, "options": {"dry": True}}
+    arguments = {"region": "here", "count": 42, "options": {"dry": True, "labels": ["new"]}}
     message = request("tools/call", {"name": "get_item", "arguments": arguments, "_meta": ENVELOPE})
     assert laptop.relay("remote", message, {**MODERN, **more}).status == 200
     sent = {name.lower(): value for name, value in remote.seen[0].headers.items()}
     assert {name.lower(): value for name, value in {**MODERN, **more}.items()}.items() <= sent.items()
+
+
+def test_what_the_stateless_era_no_longer_has_goes_nowhere(relayed: Served, remote: Remote) -> None:
+    laptop, _ = relayed.enrol("remote", resources=["*"])
+    message = request("resources/subscribe", {"uri": "file:///a", "_meta": ENVELOPE})
+    answer = laptop.relay("remote", message, {**MODERN, "Mcp-Method": "resources/subscribe"})
+    assert (answer.status, answer.json["error"]["code"]) == (404, -32601)
+    assert not remote.seen
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"Mcp-Name": "get\xe9item"},
+        {"Mcp-Param-Region": "x" * 8193},
+        {f"Mcp-Param-{number}": "x" for number in range(128)},
+    ],
+    ids=["not ASCII", "long", "many"],
+)
+def test_headers_that_are_too_much_go_nowhere(relayed: Served, remote: Remote, more: dict[str, str]) -> None:
+    laptop, _ = relayed.enrol("remote")
+    assert laptop.relay("remote", call("get_item"), more).code == "request.header"
+    assert not remote.seen
 
 
 @pytest.mark.parametrize(
@@ -306,6 +329,21 @@ def test_a_session_ends_with_delete_for_its_own_grant_alone(relayed: Served, rem
     assert (remote.seen[-1].method, remote.seen[-1].headers["mcp-session-id"]) == ("DELETE", SESSION)
 
 
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [({"code": -32601, "message": "no"}, True), ({"code": -32600, "message": "no"}, False), ("no", False)],
+)
+def test_a_server_that_knows_no_method_still_knows_the_session(
+    relayed: Served, remote: Remote, error: Any, passes: bool
+) -> None:
+    said = {"jsonrpc": "2.0", "id": 1, "error": error}
+    remote.behaviours["tools/list"] = lambda exchange: exchange.json(said, 404)
+    laptop, _ = relayed.enrol("remote")
+    answer = laptop.relay("remote", request("tools/list"), opened(laptop))
+    assert answer.status == 404
+    assert (answer.json == said) if passes else (answer.code == "session.ended")
+
+
 def beating(exchange: Exchange) -> None:
     exchange.head(200, "text/event-stream", {})
     exchange.until_the_client_leaves()
@@ -333,6 +371,27 @@ def test_a_revocation_cuts_an_open_stream(relayed: Served, remote: Remote, metho
     assert remote.gone.wait(20)
     assert (b"[grant.revoked]" in rest) == (method == "POST")
     assert (UNKNOWN.encode() in rest) == (method == "POST")
+
+
+def test_a_call_whose_client_leaves_its_stream_is_settled_when_it_comes_back_for_the_rest(
+    relayed: Served, remote: Remote
+) -> None:
+    def beginning(exchange: Exchange) -> None:
+        exchange.head(200, "text/event-stream", {})
+        exchange.write(b"id: event-1\ndata:\n\n")
+        exchange.until_the_client_leaves()
+
+    remote.behaviours["get_item"] = beginning
+    remote.behaviours["GET"] = lambda exchange: exchange.events(
+        {"jsonrpc": "2.0", "id": 1, "result": {"content": [], "isError": True}}
+    )
+    laptop, _ = relayed.enrol("remote")
+    session = opened(laptop)
+    with begun(laptop, "POST", call("get_item"), more=session) as stream:
+        place = {"Last-Event-ID": stream.readline().decode().strip().removeprefix("id: ")}
+    assert remote.gone.wait(20)
+    assert len(events_of(laptop.send("GET", "/mcp/remote", more={**place, **session}))) == 1
+    settled(laptop, "failed")
 
 
 def test_a_subscription_has_no_deadline(relayed: Served, remote: Remote) -> None:
@@ -365,9 +424,8 @@ def test_what_a_server_asks_outside_any_call_passes_and_is_recorded(relayed: Ser
     assert [said["id"] for said in events_of(laptop.send("GET", "/mcp/remote"))] == [9, 10]
     refused = json.loads(remote.bodies()[-1])
     assert (refused["id"], refused["error"]["code"]) == (11, -31000)
-    rows = relayed.administrator.send("GET", "/v1/admin/log").body.decode()
-    assert rows
-    assert grant
+    observed = map(json.loads, relayed.recorded("SELECT entry FROM log WHERE kind = 'observed'"))
+    assert [entry["method"] for entry in observed if entry["grant_id"] == grant] == ["roots/list"]
 
 
 # --- Servers ----------------------------------------------------------------------------------------------------------
@@ -390,6 +448,11 @@ def dripping_events(exchange: Exchange) -> None:
 def a_gigabyte(exchange: Exchange) -> None:
     exchange.head(200, "application/json", {}, 1024**3)
     exchange.write(b'{"jsonrpc":"2.0","id":1,"result":"')
+    endlessly(exchange)
+
+
+def failing_without_end(exchange: Exchange) -> None:
+    exchange.head(500, "application/json", {}, 1024**3)
     endlessly(exchange)
 
 
@@ -490,6 +553,12 @@ SERVERS: dict[str, tuple[Callable[[Exchange], None], str, str]] = {
         "upstream.status",
         "failed",
     ),
+    "names its session strangely": (
+        lambda exchange: exchange.json(exchange.text("x"), Mcp_Session_Id="\xe9"),
+        "upstream.session",
+        "unknown",
+    ),
+    "fails without end": (failing_without_end, "upstream.status", "unknown"),
     "fails": (lambda exchange: exchange.json({}, 500), "upstream.status", "unknown"),
 }
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import queue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
+from harness.remote import entry
+from harness.upstream import CANARY
 from integration.relaying import begun, call, events_of, first_id, opened, refusal_code, request, settled
 from percall import wire
 
@@ -56,6 +58,43 @@ def test_an_answer_that_two_could_read_differently_does_not_pass(
     laptop, _ = relayed.enrol("remote")
     answer = laptop.relay("remote", request("tools/list"))
     assert answer.json["error"]["data"]["code"] == "upstream.message"
+
+
+def test_a_list_that_two_could_read_differently_is_not_shown(relayed: Served, remote: Remote) -> None:
+    answer = b'{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"get_item","name":"drop_everything"}]}}'
+    remote.behaviours["tools/list"] = lambda exchange: exchange.json(answer)
+    laptop, _ = relayed.enrol("remote")
+    assert laptop.relay("remote", request("tools/list")).json["error"]["data"]["code"] == "upstream.message"
+
+
+@pytest.mark.parametrize("resumed", [False, True], ids=["at once", "resumed"])
+def test_an_answer_that_asks_for_the_clients_model_is_refused_unless_the_entry_allows_it(
+    relayed: Served, remote: Remote, resumed: bool
+) -> None:
+    asked = {"a": {"method": "sampling/createMessage"}, "b": {"method": "roots/list"}}
+    said = {"jsonrpc": "2.0", "id": 1, "result": {"resultType": "input_required", "inputRequests": asked}}
+    remote.behaviours["get_item"] = lambda exchange: exchange.events(said)
+    if resumed:
+        remote.behaviours["get_item"] = lambda exchange: exchange.events("", ids=True)
+        remote.behaviours["GET"] = lambda exchange: exchange.events(said)
+    relayed.add_server(f"sampling{resumed}", entry(remote.url, more="sampling = true"), CANARY)
+
+    def answered(server: str) -> tuple[dict[str, Any], str]:
+        """What the client is told, and the grant's only call."""
+        laptop, _ = relayed.enrol(server)
+        session = opened(laptop, server)
+        answer = laptop.relay(server, call("get_item"), session)
+        if resumed:
+            place = {"Last-Event-ID": first_id(answer)}
+            answer = laptop.send("GET", wire.PATH_RELAY + server, more={**session, **place})
+        row = settled(laptop, "done" if server != "remote" else "refused")
+        return events_of(answer)[-1], str(row["call"])
+
+    assert answered(f"sampling{resumed}")[0] == said
+    refused, refused_call = answered("remote")
+    assert refused["result"]["content"][0]["text"].endswith("[server.sampling]")
+    story = relayed.administrator.administer("GET", f"/v1/admin/calls/{refused_call}")["entries"]
+    assert story[-1]["observed"] == {"sampling/createMessage": 1, "roots/list": 1}
 
 
 def test_a_subscription_is_settled_when_it_begins(relayed: Served, remote: Remote) -> None:

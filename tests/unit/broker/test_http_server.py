@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from percall_broker.server import Server
+from percall_broker.http_server import Server
 
 pytestmark = pytest.mark.anyio
 
