@@ -204,9 +204,14 @@ class Vault:
         unwrapped = _Unwrapped(
             rows[0]["sealed"], data_key, renew_at=now + self._kept_seconds / 2, until=now + self._kept_seconds
         )
-        self._unwrapped = {key: kept for key, kept in self._unwrapped.items() if kept.until > now}
         self._unwrapped[name, version] = unwrapped
+        asyncio.get_running_loop().call_later(self._kept_seconds, self._let_go, name, version, unwrapped)
         return unwrapped
+
+    def _let_go(self, name: str, version: int, unwrapped: _Unwrapped) -> None:
+        """Also of what nobody asks for any more; what was asked for anew meanwhile has a time of its own."""
+        if self._unwrapped.get((name, version)) is unwrapped:
+            del self._unwrapped[name, version]
 
     async def _open(self, row: Row) -> bytes:
         name, version = row["name"], row["version"]

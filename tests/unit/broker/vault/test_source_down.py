@@ -63,6 +63,18 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+@pytest.mark.parametrize("kept_seconds", [0, 0.05])
+async def test_a_data_key_that_nobody_asks_for_any_more_is_let_go_of_in_time(
+    store: Store, source: Far, kept_seconds: float
+) -> None:
+    vault = Vault(store, source, kept_seconds=kept_seconds)
+    await keep(store, vault, "github", 1, SECRET)
+    await vault.unseal("github", 1)
+    async with asyncio.timeout(5):
+        while vault._unwrapped:  # noqa: ASYNC110 - until its time is over
+            await asyncio.sleep(0)
+
+
 async def test_a_running_broker_goes_on_for_as_long_as_it_may_keep_data_keys(
     store: Store, source: Far, clock: Clock
 ) -> None:
