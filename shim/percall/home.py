@@ -25,6 +25,7 @@ from percall.lean import dataclass
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from typing import TypeVar
 
     T = TypeVar("T")
@@ -329,8 +330,16 @@ def find_server(name: str, agent: str | None, *, any_grant: bool = False) -> Fou
 
 
 def _covers(item: Found, other: Found) -> bool:
-    """Whether it names all the patterns that the other does."""
-    return all(set(less) <= set(more) for more, less in zip(_allowed(item), _allowed(other), strict=True))
+    """Whether it allows all that the other does."""
+    pairs = zip(_allowed(item), _allowed(other), strict=True)
+    return all(set(less) <= set(more) or _fit(less, more) for more, less in pairs)
+
+
+def _fit(patterns: Iterable[str], wider: Sequence[str]) -> bool:
+    """Whether what each pattern stands for, a wider one does too: to that one, its `*` is a character like others."""
+    from percall.rpc.gate import matches  # noqa: PLC0415 - `re` is no start's to pay for but that of several grants
+
+    return all(any(matches(one, pattern) for one in wider) for pattern in patterns)
 
 
 def _ends(item: Found) -> float:

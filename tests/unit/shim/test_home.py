@@ -98,6 +98,17 @@ def test_a_grant_that_allows_more_comes_before_the_one_that_it_covers_whichever_
     assert home.find_server("github", None).login.grant == "endless", "of those that allow the same, it ends last"
 
 
+@pytest.mark.parametrize("wider", ["*", "get_*", "g*_i*", "*_*"])
+def test_a_pattern_covers_those_that_stand_for_less(wider: str) -> None:
+    log_in("usual", tools=("get_i*", "get_item"))
+    log_in("wider", tools=(wider, "create_item"), expires_at=2**39)
+    assert home.find_server("github", None).login.grant == "wider"
+    log_in("usual", tools=("get_*", "drop_item"))
+    if wider in {"get_*", "g*_i*"}:
+        with pytest.raises(UsageError, match="several grants"):
+            home.find_server("github", None)
+
+
 def test_a_forgotten_login_leaves_nothing_to_start_from() -> None:
     log_in("g1")
     home.forget_login("g1")
