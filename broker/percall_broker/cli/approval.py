@@ -168,8 +168,7 @@ def tell(row: dict[str, Any]) -> None:
         if value in (None, "", [], 0, False):
             continue
         shown = output.when(value) if name.endswith(("_at", "_until")) else value
-        shown = json.dumps(shown, ensure_ascii=False) if isinstance(shown, (list, dict)) else str(shown)
-        output.write(f"{name.ljust(14)}  {visible(shown)}")
+        output.write(f"{name.ljust(14)}  {output.told(shown)}")
     for one in row["groups"]:
         who = one["group"] or "the administrators"
         output.write(f"{'of ' + visible(who):14}  {visible(one['person']) or 'nobody yet'}")

@@ -13,7 +13,7 @@ from percall_broker.cli.approval import meaning, tell, unescaped
 
 ROW: dict[str, Any] = {
     "approval": "ap_1", "state": "pending", "kind": "call", "person": "alice", "agent": "default", "device": "laptop",
-    "server": "github", "method": "tools/call", "tool": "merge", "reason": "why", "policies": ["merges"],
+    "server": "github", "method": "tools/call", "tool": "merge", "reason": "why", "policies": ["grants", "merges"],
     "policy_version": 3, "separate": True, "wanted": None, "asked_at": 1_700_000_000, "expires_at": 1_700_003_600,
     "answer": "", "scope": "", "varying": [], "lasting": "", "lasts_until": 0, "call": "c1", "used_by": "",
     "url": "https://broker/console/approvals/ap_1", "why_not": "",
@@ -30,7 +30,7 @@ def test_everything_is_shown_with_length_and_digest(capsys: pytest.CaptureFixtur
     shown = told(capsys, '{"n":1.50,"title":"caf\\u00e9"}')
     assert '{"n":1.50,"title":"café"}' in shown
     assert "30 bytes, SHA-256 d1gest" in shown
-    assert "merges" in shown
+    assert "policies        grants, merges\n" in shown
     assert "leads" in shown
 
 
