@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.statements import changed
-from percall_broker.store import Statement
+from harness.composing import composed
+from harness.statements import SEEDS, call, changed, seeds
+from percall_broker.model.records import Identity
+from percall_broker.pipeline.administration.grants import NewGrant
+from percall_broker.store import Statement, open_store
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from percall_broker.store import Store
 
 pytestmark = pytest.mark.anyio
@@ -53,6 +59,36 @@ async def test_a_version_of_the_policies_is_the_next_or_none(store: Store) -> No
     assert await store.fetch("newest_policies") == [{"version": 2}]
     assert [row["files"] for row in await store.fetch("read_policies", version=1)] == ["1"]
     assert [row["version"] for row in await store.fetch("list_policies")] == [2, 1]
+
+
+async def test_after_policies_were_applied_no_intent_of_before_is_recorded(location: str, tmp_path: Path) -> None:
+    """Whoever decides on them is another replica, which has not heard of it."""
+    async with composed(tmp_path, location) as broker:
+        ada = await broker.administration.grants.create(None, NewGrant("ada", {}, administrator=True))
+        grant = await broker.lookup.grant(ada.grant)
+        assert grant is not None
+        callers = await open_store(location, SEEDS)
+        await callers.transact(*seeds())
+        under_way, applied = asyncio.Event(), asyncio.Event()
+
+        async def late(worker: int) -> bool:
+            """Whether an intent that begins when they have been applied is recorded."""
+            made = 0
+            while True:
+                begins_after = applied.is_set()
+                (rows,) = await callers.append(call(f"{worker}-{made}"))
+                under_way.set()
+                if begins_after or not rows:
+                    return bool(rows)
+                made += 1
+
+        workers = [asyncio.ensure_future(late(number)) for number in range(8)]
+        await under_way.wait()
+        everything = {"a.cedar": "permit(principal, action, resource);"}
+        await broker.administration.policies.apply(Identity(grant, "change"), everything, "", -1)
+        applied.set()
+        assert not any(await asyncio.gather(*workers))
+        await callers.close()
 
 
 async def test_a_task_is_the_grants_that_was_given_it_first(store: Store) -> None:

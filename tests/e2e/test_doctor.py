@@ -113,11 +113,13 @@ def test_a_config_that_is_broken_and_a_key_that_is_pasted_are_told_and_no_key_is
     broken.parent.mkdir(exist_ok=True)
     broken.write_text("{ broken")
     try:
+        told = laptop.run("doctor", check=False)
         done = laptop.run("doctor", "--json", "--no-start", check=False)
     finally:
         broken.unlink()
-    assert done.returncode == 2
-    assert PASTED not in done.stdout + done.stderr
+    assert told.returncode == done.returncode == 2
+    assert "percall adopt cursor gh" in told.stdout
+    assert PASTED not in told.stdout + told.stderr + done.stdout + done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert "Line 1" in of(found, "config", "problem")["message"]
     assert of(found, "config", "warning")["next_step"] == "percall adopt cursor gh"

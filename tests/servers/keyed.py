@@ -88,7 +88,7 @@ LISTED = [{"name": name, "description": name, "inputSchema": {"type": "object"}}
 
 def answer(message: dict) -> dict | None:
     method, identifier = message.get("method"), message.get("id")
-    if method is None or identifier is None:
+    if method is None or "id" not in message:
         return None
     params = message.get("params") or {}
     modern = "io.modelcontextprotocol/protocolVersion" in (params.get("_meta") or {})

@@ -31,12 +31,17 @@ def test_an_entry_without_a_command_is_accepted_with_its_variables_in_sight(
 ) -> None:
     """`BASH_ENV` or `LD_PRELOAD` decide what runs, whoever names the command."""
     monkeypatch.setenv("PERCALL_HOME", str(tmp_path))
-    bare = wire.ServerEntry("bare", 1, "none", "no key", environment={"BASH_ENV": "/tmp/any"})
+    bare = wire.ServerEntry(
+        "bare", 1, "egress", "a label", environment={"BASH_ENV": "/tmp/any"}, pass_environment=("LD_PRELOAD",),
+        ways=("preload",), hosts=("https://registry.npmjs.org",),
+    )  # fmt: skip
     tell_what_waited([Enrolment(LOGIN, session_of(bare), reused_key=False)])
     told = capsys.readouterr().out
     assert home.accepts(BROKER, bare)
     assert "accepted on first sight: (none: it stands in the client's config)" in told
     assert "environment  BASH_ENV=/tmp/any" in told
+    assert "passed on    LD_PRELOAD" in told
+    assert "intercepted  https://registry.npmjs.org" in told, "whose programs the broker's answers would be"
 
 
 def test_what_is_printed_to_be_copied_is_one_word_whatever_a_broker_calls_its_server(
