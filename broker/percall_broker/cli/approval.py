@@ -17,6 +17,7 @@ from percall_broker.cli import output
 from percall_broker.cli.approvers import people_here, waiting, whose
 from percall_broker.cli.options import Json
 from percall_broker.cli.times import seconds_of
+from percall_broker.model.counting import lasting
 from percall_broker.model.marking import visible, visible_lines
 from percall_broker.model.records import APPROVAL_STATES
 
@@ -168,7 +169,8 @@ def tell(row: dict[str, Any]) -> None:
         if value in (None, "", [], 0, False):
             continue
         shown = output.when(value) if name.endswith(("_at", "_until")) else value
-        output.write(f"{name.ljust(14)}  {output.told(shown)}")
+        shown = f"{_scope(value)}, for {lasting(value['seconds'])}" if name == "wanted" else output.told(shown)
+        output.write(f"{name.ljust(14)}  {shown}")
     for one in row["groups"]:
         who = one["group"] or "the administrators"
         output.write(f"{'of ' + visible(who):14}  {visible(one['person']) or 'nobody yet'}")
@@ -217,6 +219,11 @@ def _answer(approval: str, form: dict[str, Any], agent: str | None, *, as_json: 
     output.one(done, as_json=as_json, text=f"Answered: {done['answer'] or form['answer']}.{more}")
 
 
+def _scope(wanted: dict[str, Any]) -> str:
+    """All that a grant would name."""
+    return visible("; ".join(f"{kind} {', '.join(names)}" for kind, names in wanted["scope"].items() if names))
+
+
 def meaning(row: dict[str, Any], form: dict[str, Any]) -> str:
     """What an answer does, in a sentence, before it is given."""
     tool, person = visible(row["tool"]), visible(row["person"])
@@ -228,8 +235,7 @@ def meaning(row: dict[str, Any], form: dict[str, Any]) -> str:
         return "Refuses this call."
     if row["kind"] == "grant":
         until = output.when(int(time.time()) + row["wanted"]["seconds"])
-        scope = "; ".join(f"{kind} {', '.join(names)}" for kind, names in row["wanted"]["scope"].items() if names)
-        agent, scope = visible(row["agent"]), visible(scope)
+        agent, scope = visible(row["agent"]), _scope(row["wanted"])
         return f"Gives {person}'s agent {agent} a grant of {row['server']} until {until}: {scope}."
     if form.get("scope", "once") == "once":
         return "Lets this call pass, once."

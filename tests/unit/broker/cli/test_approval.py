@@ -54,9 +54,12 @@ def test_what_is_shown_is_the_same_json(value: Any) -> None:
         assert json.loads(unescaped(spelt)) == value
 
 
-def test_whoever_gives_a_grant_is_told_all_that_it_names() -> None:
+def test_whoever_gives_a_grant_is_told_all_that_it_names(capsys: pytest.CaptureFixture[str]) -> None:
     scope = {"tools": ["get_*", *(f"delete_{number}" for number in range(60))], "prompts": ["p*"], "resources": []}
     row = {**ROW, "kind": "grant", "tool": "get_*", "wanted": {"scope": scope, "seconds": 3600, "tools": ["get_*"]}}
+    tell(row)
+    scope_in_words = "tools get_*, " + ", ".join(f"delete_{number}" for number in range(60)) + "; prompts p*"
+    assert f"wanted          {scope_in_words}, for 1 hour\n" in capsys.readouterr().out
     told = meaning(row, {"answer": "allow"})
     assert told.startswith("Gives alice's agent default a grant of github until ")
-    assert told.endswith(": tools get_*, " + ", ".join(f"delete_{number}" for number in range(60)) + "; prompts p*.")
+    assert told.endswith(f": {scope_in_words}.")
