@@ -116,7 +116,7 @@ def show(
 def allow(
     approval: Approval,
     duration: Annotated[
-        str, typer.Option("--for", metavar="TIME", help="Not once, but calls like it for 30m, 2h.")
+        str, typer.Option("--for", metavar="TIME", help="Not once, but calls like it for 30m, 2h, or 8h at most.")
     ] = "",
     session: Annotated[bool, typer.Option("--session", help="Calls like it for as long as this client runs.")] = False,
     vary: Annotated[

@@ -8,7 +8,10 @@ import typer
 
 from percall_broker.model.records import AREAS
 
-Areas = Annotated[str, typer.Option("--may", help="What an automation may change, by commas.", metavar="AREAS")]
+Areas = Annotated[
+    str,
+    typer.Option("--may", help=f"What an automation may change, by commas: {', '.join(AREAS)}.", metavar="AREAS"),
+]
 Automation = Annotated[
     bool, typer.Option("--automation", help="A program's grant: it administers without anybody's passphrase.")
 ]
