@@ -91,6 +91,7 @@ def test_the_page_on_ssh_has_calls_work_where_nobody_is_at_the_machine(
         name, verb, *rest = filled(command, broker, code)
         said, ended = at_a_terminal(name, [verb, *rest], environment, typed.get(verb, []))
         assert ended == 0, said
+        assert ("New passphrase of the Percall keyring file: " in said) == (verb == "login"), said
         worked.append((verb, answer(environment)))
     assert [(verb, text[:4] == "200 ") for verb, text in worked] == [
         ("login", False),

@@ -48,7 +48,7 @@ def from_terminal(*, new: bool) -> bytes:
         raise _unset() if new else missing()
     from percall.identity.prompts import hidden  # noqa: PLC0415 - not for the helper, which nobody types to
 
-    typed = hidden("Passphrase of the Percall keyring file: ")
+    typed = hidden(f"{'New passphrase' if new else 'Passphrase'} of the Percall keyring file: ")
     if new and typed != hidden("The same again: "):
         raise IdentityError("passphrase.differs", "The two passphrases differ.", "Try again.")
     return _checked(typed.encode()) if new else typed.encode()
