@@ -71,7 +71,10 @@ def test_a_person_is_invited_joins_a_group_and_leaves_without_a_second_invite(
     scope = ("--server", "keyed", "--server", second, "--tools", "get_*", "--expires", "1h")
     assert "no members yet" in say(broker, "grant", "create", "--group", f"g-{person}", *scope)
     invite = json.loads(say(broker, "person", "invite", person, "--json"))
-    assert "to answer approvals, none is needed" in say(broker, "person", "invite", f"{person}-lead")
+    lead = say(broker, "person", "invite", f"{person}-lead")
+    assert "to answer approvals, none is needed" in lead
+    assert "once they have logged in (until then it prints an invite of its own):\n  percall-broker grant cr" in lead
+    assert "The invite works once" in say(broker, "grant", "create", f"{person}-lead", *scope)
     joined = say(broker, "group", "add", f"g-{person}", person)
     assert f"{person} has no device yet. If no invite of theirs is open: percall-broker person invite" in joined
     (granted,) = [line for line in say(broker, "group", "show", f"g-{person}").splitlines() if "keyed: get_*" in line]

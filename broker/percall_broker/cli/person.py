@@ -44,7 +44,8 @@ def invite(name: Name, as_json: Json = False) -> None:
                 waiting
                 or [
                     "No grant waits yet; to answer approvals, none is needed.",
-                    f"To use servers: percall-broker grant create {name} --server NAME --tools 'get_*'",
+                    "To use servers, once they have logged in (until then it prints an invite of its own):",
+                    f"  percall-broker grant create {name} --server NAME --tools 'get_*'",
                 ]
             ),
         ]
