@@ -291,7 +291,7 @@ def _tracing(settings: Settings) -> Tracing:
         raise InvalidInput(
             "settings.traces",
             "Spans (`traces_endpoint`) need OpenTelemetry, which is not installed here.",
-            "pip install 'percall[broker,otel]'",
+            "Install Percall's extra `otel` too: in a clone, `uv tool install '.[broker,otel]'`, or by pip.",
         ) from None
     return Spans(settings.traces_endpoint)
 

@@ -172,11 +172,21 @@ def test_nothing_that_makes_spans_is_loaded_where_none_are_asked_for() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_spans_without_the_extra_are_refused_with_how_to_install_it(upstream: Upstream, tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['opentelemetry.sdk'] = None\n")
+@pytest.mark.parametrize(
+    ("extra", "module", "setting"),
+    [
+        ("otel", "opentelemetry.sdk", {"TRACES_ENDPOINT": "http://127.0.0.1:9"}),
+        ("aws", "botocore", {"KEY_SOURCE": "aws", "AWS_KMS_KEY": "alias/percall"}),
+    ],
+)
+def test_what_needs_an_extra_is_refused_without_it_with_how_to_install_it(
+    tmp_path: Path, extra: str, module: str, setting: dict[str, str]
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules['{module}'] = None\n")
     environment = Broker(tmp_path / "broker").environment | {"PYTHONPATH": str(tmp_path)}
     command("percall-broker", "init", environment=environment)
-    done = command("percall-broker", "serve", "--traces-endpoint", upstream.url, environment=environment, check=False)
+    environment |= {f"PERCALL_BROKER_{name}": value for name, value in setting.items()}
+    done = command("percall-broker", "serve", "--listen", "127.0.0.1:0", environment=environment, check=False)
     assert done.returncode == 2
-    assert "pip install 'percall[broker,otel]'" in done.stderr
+    assert f"in a clone, `uv tool install '.[broker,{extra}]'`" in done.stderr
     assert "Traceback" not in done.stderr

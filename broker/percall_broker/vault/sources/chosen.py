@@ -82,5 +82,9 @@ def _aws(settings: Settings) -> KeySource:
     try:
         from percall_broker.vault.sources.aws import AwsKeys
     except ImportError:
-        raise InvalidInput("keys.aws", "AWS' library is not installed.", "Run: pip install 'percall[aws]'") from None
+        raise InvalidInput(
+            "keys.aws",
+            "AWS' library is not installed here.",
+            "Install Percall's extra `aws` too: in a clone, `uv tool install '.[broker,aws]'`, or by pip.",
+        ) from None
     return AwsKeys(settings.aws_kms_key, settings.aws_region, settings.aws_kms_endpoint)
