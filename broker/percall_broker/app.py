@@ -255,7 +255,8 @@ def _rest(broker: Broker, errors: ErrorAnswers) -> FastAPI:
 
     @rest.exception_handler(404)
     async def nothing(request: Request, _error: Exception) -> Response:
-        return await refuse(request, NotFound(wire.CODE_PATH, "There is nothing at this path."))
+        advice = f"For people, the console is at {PATH_CONSOLE}/."
+        return await refuse(request, NotFound(wire.CODE_PATH, "There is nothing at this path.", advice))
 
     @rest.exception_handler(405)
     async def otherwise(request: Request, _error: Exception) -> Response:

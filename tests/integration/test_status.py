@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
+import urllib.error
+import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -127,3 +130,10 @@ def test_a_personal_key_that_grows_old_is_told_with_its_owner(tmp_path: Path, up
 def test_what_no_route_answers_is_refused_with_a_code(served: Served) -> None:
     assert served.administrator.send("DELETE", "/v1/admin/status").code == "request.method"
     assert served.administrator.send("GET", "/v1/admin/nothing").code == "request.path"
+
+
+def test_a_person_who_opens_the_brokers_url_is_told_where_the_console_is(served: Served) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(served.url)
+    with caught.value as answer:
+        assert json.load(answer)["error"]["next_step"] == "For people, the console is at /console/."
