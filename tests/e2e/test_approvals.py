@@ -369,6 +369,15 @@ def test_whoever_of_a_machine_may_answer_does_whichever_login_is_the_newest(
     assert "approval.unknown" in unknown.stderr
 
 
+def test_who_asks_for_a_server_that_they_do_not_have_is_asked_whether_it_is_spelt_so(
+    asking: Broker, person: str
+) -> None:
+    """It is not for the broker to tell them whether there is one."""
+    laptop = asking.enrol(person, "keyed")
+    asked = [laptop.run("request", server, "--tool", "get_other").stdout for server in ("keyed", "keyd")]
+    assert ["No grant of yours names keyd so far" in said for said in asked] == [False, True]
+
+
 def test_a_request_becomes_a_grant_that_run_uses_while_it_lasts(asking: Broker, person: str, tmp_path: Path) -> None:
     administrator = Laptop(tmp_path / "administrator")
     invite = json.loads(command("percall-broker", "invite", "ada", "--json", environment=asking.environment).stdout)

@@ -70,6 +70,8 @@ def request(
         f"percall-broker approval allow {word(made.id)}"
     )
     output.say("  What became of it: percall approvals. Once it is allowed, pick the grant up: percall status")
+    if not _names(login, server):
+        output.say(f"  No grant of yours names {server} so far: is it spelt so? The broker does not say what there is.")
 
 
 def _asked(agent: str | None) -> list[tuple[Login, wire.OwnApproval]]:
