@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -64,9 +65,15 @@ def test_the_canary_key_is_nowhere_on_the_laptops_side(broker: Broker, upstream:
     assert not [path for path in files if needle in path.read_bytes()]
 
 
-LOOK = (
-    "import sys; print(len(open(f'/proc/{sys.argv[1]}/environ', 'rb').read())); open(f'/proc/{sys.argv[1]}/mem', 'rb')"
-)
+LOOK = """
+import sys
+for name in ("environ", "mem"):
+    try:
+        open(f"/proc/{sys.argv[1]}/{name}", "rb")
+        print(name)
+    except PermissionError:
+        pass
+"""
 
 
 @pytest.fixture
@@ -77,8 +84,10 @@ def may() -> list[str]:
     return [] if os.geteuid() else ["setpriv", "--bounding-set=-all"]
 
 
-def look(may: list[str], process: int) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*may, sys.executable, "-c", LOOK, str(process)], capture_output=True, text=True, check=False)
+def open_to_others(may: list[str], process: int) -> list[str]:
+    """Which of a process's environment and memory another one may open."""
+    command = [*may, sys.executable, "-c", LOOK, str(process)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
 @linux_only
@@ -89,26 +98,42 @@ def test_no_other_process_of_the_same_user_looks_into_the_shim(broker: Broker, p
         assert client.call_text("get_item", {"id": 1}).startswith("200 "), "by now the shim holds its key"
         shim = psutil.Process(client.process.pid)
         (child,) = (one for one in shim.children() if "keyed.py" in " ".join(one.cmdline()))
-        looks = [look(may, pid) for pid in (child.pid, shim.pid)]
-        assert looks[0].returncode == 0, f"the test itself must be able to look: {looks[0].stderr}"
-        assert "PermissionError" in looks[1].stderr
-        assert not looks[1].stdout
+        assert open_to_others(may, child.pid) == ["environ", "mem"], "the test itself must be able to look"
+        assert open_to_others(may, shim.pid) == []
 
 
 @linux_only
-def test_no_other_process_of_the_same_user_looks_into_the_broker_or_finds_its_core(
-    tmp_path: Path, may: list[str]
-) -> None:
+def test_no_other_process_of_the_same_user_looks_into_the_broker(tmp_path: Path, may: list[str]) -> None:
     broker = Broker(tmp_path)
     command("percall-broker", "init", "--administrator", "root", environment=broker.environment)
     serve = [*may, str(COMMANDS / "percall-broker"), "serve", "--listen", "127.0.0.1:0"]
     with subprocess.Popen(serve, stdout=subprocess.PIPE, env=broker.environment) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith(b"listening on ")
-        found = look(may, process.pid)
+        found = open_to_others(may, process.pid)
         process.terminate()
-    assert "PermissionError" in found.stderr
-    assert not found.stdout
+    assert found == []
+
+
+@linux_only
+def test_the_broker_leaves_no_core(tmp_path: Path) -> None:
+    environment = Broker(tmp_path).environment
+    command("percall-broker", "init", environment=environment)
+
+    def aborted(*program: str) -> int:
+        """How a process ends that may leave a core as large as it likes, and is told to abort once it runs."""
+        shell = ["sh", "-c", 'ulimit -c unlimited; exec "$@"', "sh", *program]
+        with subprocess.Popen(shell, stdout=subprocess.PIPE, env=environment, cwd=tmp_path) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline()
+            process.send_signal(signal.SIGABRT)
+            ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            assert ended is not None
+            return ended.si_code
+
+    if aborted("sh", "-c", "echo; exec sleep 60") != os.CLD_DUMPED:
+        pytest.skip("nothing leaves a core here")
+    assert aborted(str(COMMANDS / "percall-broker"), "serve", "--listen", "127.0.0.1:0") == os.CLD_KILLED
 
 
 @linux_only
