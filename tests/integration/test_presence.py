@@ -328,6 +328,22 @@ def automation(served: Served, *may: str) -> SigningLaptop:
     return SigningLaptop.enrolled(served.url, automation_invite(served.environment, may=",".join(may)))
 
 
+@pytest.fixture(scope="module")
+def automations(served: Served) -> dict[str, SigningLaptop]:
+    """One for each area, which may change that alone; and one for none."""
+    return {area: automation(served, *filter(None, [area])) for area in ("", *AREAS)}
+
+
+@pytest.mark.parametrize(("method", "path"), CHANGING)
+def test_a_route_is_of_one_area_and_answers_no_automation_of_another(
+    automations: dict[str, SigningLaptop], method: str, path: str
+) -> None:
+    filled = re.sub(r"\{\w+\}", "none", re.sub(r"\{verb\}", "revoke", path))
+    answers = {area: laptop.send(method, filled, b"{}") for area, laptop in automations.items()}
+    answered = [area for area, one in answers.items() if one.status == 200 or one.code != "automation.area"]
+    assert answered in [[], *([area] for area in AREAS)]
+
+
 def test_an_automation_changes_its_areas_alone(served: Served) -> None:
     only = automation(served, "servers")
     before = state(served)
