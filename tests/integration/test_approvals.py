@@ -138,6 +138,20 @@ def test_an_automation_makes_nobody_an_approver(team: Team) -> None:
     assert people.administer("POST", "/v1/admin/groups/others/join", {"people": ["mallory"]})["joined"] == ["mallory"]
 
 
+def test_an_automation_takes_no_approvers_place_who_has_no_passphrase_yet(team: Team) -> None:
+    people = SigningLaptop.enrolled(team.served.url, automation_invite(team.served.environment, may="people,grants"))
+    for name in ("early", "outsider"):
+        people.administer("POST", f"/v1/admin/people/{name}/invite")
+    team.served.person.administer("POST", "/v1/admin/groups/leads/join", {"people": ["early"]})
+    grant = json.dumps({"person": "early", "servers": {"keyed": {"tools": ["get_*"]}}}).encode()
+    assert people.send("POST", "/v1/admin/people/early/invite").code == "automation.approvers"
+    assert people.send("POST", "/v1/admin/grants", grant).code == "automation.approvers"
+    assert people.send("POST", "/v1/admin/people/outsider/invite").status == 200
+    assert people.send("POST", "/v1/admin/people/lea/invite").status == 200, "it asks for the passphrase"
+    team.change("/groups/leads/leave", {"people": ["early"]})
+    assert people.send("POST", "/v1/admin/grants", grant).status == 200
+
+
 def test_a_call_that_was_allowed_was_asked_about_to_a_draft_of_policies(team: Team) -> None:
     laptop = team.agent()
     allow(team.lead, asked(laptop, name="replayed")["id"])

@@ -45,8 +45,8 @@ class Administration:
     @classmethod
     def over(cls, ledger: Ledger, vault: Vault, lookup: Lookup, arguments: SealedArguments) -> Self:
         """All of them over one ledger."""
-        grants = Grants(ledger)
         policies = PolicyBook(ledger, lookup, arguments)
+        grants = Grants(ledger, policies)
         return cls(
             people=People(ledger, grants),
             devices=Devices(ledger),

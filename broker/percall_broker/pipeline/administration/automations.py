@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from percall_broker.model.records import Identity
     from percall_broker.pipeline.administration.ledger import Ledger
+    from percall_broker.pipeline.administration.policies import PolicyBook
 
 
 async def refuse_automation(ledger: Ledger, by: Identity | None, person: str, *, administers: bool = False) -> None:
@@ -23,6 +24,21 @@ async def refuse_automation(ledger: Ledger, by: Identity | None, person: str, *,
             "An automation makes no administrators, no automations and no invites for them, and lets none back in.",
             "An administrator does that, at a terminal.",
         )
+
+
+async def refuse_invite(ledger: Ledger, policies: PolicyBook, by: Identity | None, person: str) -> None:
+    """Whoever uses the invite of somebody without a passphrase sets it, and answers with it: an automation makes none
+    for whom policies ask. Raises Forbidden.
+    """
+    if by is None or not by.grant.automation or await ledger.fetch("read_presence_key", person=person):
+        return
+    for group in sorted(await policies.asked()):
+        if any(row["person"] == person for row in await ledger.fetch("list_members", group_name=group)):
+            raise Forbidden(
+                "automation.approvers",
+                f"{person} answers for calls (group {group!r}) and has no passphrase yet, which an invite lets set.",
+                "An administrator makes that invite, at a terminal.",
+            )
 
 
 def refuse_loopback(by: Identity, origins: Collection[str]) -> None:

@@ -16,7 +16,7 @@ from percall_broker.model.errors import Conflict, Forbidden, InvalidInput, NotFo
 from percall_broker.model.names import check_name
 from percall_broker.model.records import AREAS
 from percall_broker.model.standing import is_waiting, state_of
-from percall_broker.pipeline.administration.automations import refuse_automation
+from percall_broker.pipeline.administration.automations import refuse_automation, refuse_invite
 from percall_broker.pipeline.administration.ledger import keeping_an_administrator, last_administrator
 from percall_broker.stages.lookup import grant_of_row
 from percall_broker.store.protocol import Row, Statement
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from percall_broker.model.records import Identity
     from percall_broker.pipeline.administration.ledger import Ledger
+    from percall_broker.pipeline.administration.policies import PolicyBook
 
 INVITE_SECONDS = 15 * 60
 _INVITE_BYTES = 20
@@ -79,8 +80,9 @@ def hash_of_code(code: str) -> str:
 class Grants:
     """The grants. Every method raises Unavailable when the store cannot."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, policies: PolicyBook) -> None:
         self._ledger = ledger
+        self._policies = policies
 
     async def create(self, by: Identity | None, new: NewGrant) -> Invite:
         """A grant; with an invite, unless a device of the person's can pick it up. Never so one that administers:
@@ -110,6 +112,8 @@ class Grants:
             raise InvalidInput("grant.expiry", "The grant would have expired already.")
         administers = new.administrator or new.automation
         await refuse_automation(self._ledger, by, new.person, administers=administers)
+        if not waits:
+            await refuse_invite(self._ledger, self._policies, by, new.person)
         grant, code = new_id(), "" if waits else secrets.token_urlsafe(_INVITE_BYTES)
         scope_text = canonical({"servers": new.servers})
         created = {"created_at": now, "created_by": by.grant.person if by else "init"}
