@@ -109,6 +109,7 @@ def test_a_name_that_cannot_be_is_the_caller_s_mistake(served: Served, path: str
 
 
 def test_a_form_that_nests_without_end_is_the_callers_mistake_in_words_of_ours(served: Served) -> None:
-    nested = b'{"person":"x","servers":' + b'{"a":' * 3000 + b"1" + b"}" * 3001
-    answer = served.administrator.send("POST", "/v1/admin/grants", nested)
-    assert (answer.status, answer.code) == (400, "request.form"), answer.body
+    for levels in (*range(500, 1000, 50), 3000):  # readers differ in where they give up
+        nested = b'{"person":"x","servers":' + b'{"a":' * levels + b"1" + b"}" * (levels + 1)
+        answer = served.administrator.send("POST", "/v1/admin/grants", nested)
+        assert (levels, answer.status, answer.code) == (levels, 400, "request.form"), answer.body

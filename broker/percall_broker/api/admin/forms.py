@@ -33,16 +33,16 @@ class Form(BaseModel):
 
 
 def _texts(form: Any) -> Iterator[str]:
-    """Every name and value of a form."""
-    if isinstance(form, str):
-        yield form
-    elif isinstance(form, list):
-        for value in form:
-            yield from _texts(value)
-    elif isinstance(form, dict):
-        for name, value in form.items():
-            yield name
-            yield from _texts(value)
+    """Every name and value of a form, however deep: which depth is too much, its reader says."""
+    waiting = [form]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list):
+            waiting += value
+        elif isinstance(value, dict):
+            waiting += [*value, *value.values()]
 
 
 class ScopeForm(Form):
