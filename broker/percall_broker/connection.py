@@ -30,6 +30,8 @@ HEAD_SECONDS = 10.0
 """Until a request's head is here: from its first byte on, and for the first one from the connection on. As long may the
 handshake take that comes before it.
 """
+GOODBYE_SECONDS = 3.0
+"""How long a connection that is closed may take to send the rest, and to end TLS: less than a broker has to end."""
 MOST_PIPELINED = 16
 """Requests that may wait on a connection for the answer to an earlier one. No laptop sends any ahead."""
 MOST_CONNECTIONS = 16_384
@@ -187,7 +189,8 @@ class Handshake(SSLProtocol):  # type: ignore[misc]  # as uvloop's stubs have it
 
     def __init__(self, connection: Connection, context: ssl.SSLContext) -> None:
         loop = asyncio.get_running_loop()
-        super().__init__(loop, connection, context, None, server_side=True, ssl_handshake_timeout=HEAD_SECONDS)
+        patience = {"ssl_handshake_timeout": HEAD_SECONDS, "ssl_shutdown_timeout": GOODBYE_SECONDS}
+        super().__init__(loop, connection, context, None, server_side=True, **patience)
         self._room = connection.room
         connection.handshake = self
 

@@ -323,27 +323,51 @@ async def test_what_is_no_handshake_ends_and_leaves_its_place(tls: Tls) -> None:
         assert await answered(await connect())
 
 
-async def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(tls: Tls) -> None:
-    async with served(tls=tls) as connect:
-        reader, writer = await connect.connect()
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        session = tls.client.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+class TlsByHand:
+    """A client's side of TLS that sends and reads what a test says, when it says so."""
+
+    def __init__(self, tls: Tls, opened: Opened) -> None:
+        self.reader, self.writer = opened
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._session = tls.client.wrap_bio(self._incoming, self._outgoing, server_hostname="127.0.0.1")
+
+    async def ask_at_once(self, request: bytes) -> None:
+        """Sends the request in one piece with the end of the handshake."""
         while True:
             try:
-                session.do_handshake()
+                self._session.do_handshake()
                 break
             except ssl.SSLWantReadError:
-                writer.write(outgoing.read())
-                incoming.write(await reader.read(1 << 16))
-        session.write(REQUEST)
-        writer.write(outgoing.read())
+                self.writer.write(self._outgoing.read())
+                self._incoming.write(await self.reader.read(1 << 16))
+        self._session.write(request)
+        self.writer.write(self._outgoing.read())
+
+    async def read_until(self, end: bytes) -> bytes:
         read = b""
-        while not read.endswith(BODY):
-            incoming.write(await reader.read(1 << 16))
+        while not read.endswith(end):
+            self._incoming.write(await self.reader.read(1 << 16))
             with contextlib.suppress(ssl.SSLWantReadError):
-                while True:
-                    read += session.read(1 << 16)
-        assert read.startswith(b"HTTP/1.1 200 ")
+                while piece := self._session.read(1 << 16):
+                    read += piece
+        return read
+
+
+async def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(tls: Tls) -> None:
+    async with served(tls=tls) as connect:
+        client = TlsByHand(tls, await connect.connect())
+        await client.ask_at_once(REQUEST)
+        assert (await client.read_until(BODY)).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_who_does_not_say_goodbye_is_not_waited_for(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("percall_broker.connection.GOODBYE_SECONDS", 0.05)
+    async with served(tls=tls) as connect, asyncio.timeout(5):
+        client = TlsByHand(tls, await connect.connect())
+        await client.ask_at_once(REQUEST.replace(b"host: x", b"host: x\r\nconnection: close"))
+        await client.read_until(BODY)
+        with contextlib.suppress(ConnectionError):
+            await client.reader.read()  # until the server ends it, though nobody answers its own goodbye
 
 
 def test_a_process_has_as_many_connections_as_its_descriptors_allow() -> None:
