@@ -297,6 +297,22 @@ def test_an_agent_that_leaves_ends_its_own_grants_and_its_key(served: Served) ->
 # --- groups -----------------------------------------------------------------------------------------------------------
 
 
+def test_the_record_says_who_joined_and_left_and_nothing_where_nobody_did(served: Served) -> None:
+    for name in ("olga", "pim"):
+        change(served, f"/people/{name}/invite")
+    change(served, "/groups/choir/join", {"people": ["olga"]})
+    assert change(served, "/groups/choir/join", {"people": ["olga", "pim", "pim"]})["joined"] == ["pim"]
+    assert change(served, "/groups/choir/leave", {"people": ["pim", "nobody"]})["left"] == ["pim"]
+    for verb, person in (("join", "olga"), ("leave", "pim")):
+        assert refused(served, f"/groups/choir/{verb}", {"people": [person]}).code == "group.member"
+    recorded = served.administrator.administer("GET", f"{ADMIN}/changes?limit=4")
+    assert [(row["action"], row["details"].get("people")) for row in recorded[:3]] == [
+        ("group.remove", ["pim"]),
+        ("group.add", ["pim"]),
+        ("group.add", ["olga"]),
+    ]
+
+
 def test_members_of_a_group_get_grants_of_their_own_and_lose_them_when_they_leave(
     served: Served, upstream: Upstream
 ) -> None:

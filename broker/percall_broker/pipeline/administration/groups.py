@@ -67,10 +67,14 @@ class Groups:
             await self._refuse_automation(by, name)
         if not people and await self._ledger.fetch("known_group", name=name):
             raise Conflict("group.exists", f"There is a group {name!r} already.", "Name people who join it.")
+        members = await self._members(name)
+        new = [person for person in dict.fromkeys(people) if person not in members]
+        if people and not new:
+            raise Conflict("group.member", f"Already in {name}: {', '.join(people)}.")
         now = int(time.time())
         joining = [
             statement
-            for person in dict.fromkeys(people)
+            for person in new
             for statement in (
                 Statement("known_person", {"name": person}, required=True),
                 Statement("add_member", {"group_name": name, "person": person, "id": _new_id(), "created_at": now}),
@@ -83,13 +87,11 @@ class Groups:
         done = await self._ledger.change(
             Statement("add_group", {"name": name, "created_at": now}),
             *joining,
-            changes.change(by, "group.add", group=name, people=list(people)),
+            changes.change(by, "group.add", group=name, people=new),
         )
         if done is None:
-            raise await self._stranger(people)
+            raise await self._stranger(new)
         joined = [row["person"] for row in done.get("add_member", [])]
-        if people and not joined:
-            raise Conflict("group.member", f"Already in {name}: {', '.join(people)}.")
         new_grants = len(done.get("add_grants_of_members", []))
         return {**await self.show(name), "joined": joined, "new_grants": new_grants}
 
@@ -98,23 +100,25 @@ class Groups:
         them was in it.
         """
         await self.show(name)
+        members = await self._members(name)
+        going = [person for person in dict.fromkeys(people) if person in members]
+        if not going:
+            raise Conflict(
+                "group.member", f"Not in {name}: {', '.join(people)}.", f"See: percall-broker group show {name}"
+            )
         leaving = [
             statement
-            for person in dict.fromkeys(people)
+            for person in going
             for statement in (
                 Statement("remove_member", {"group_name": name, "person": person}),
                 Statement("end_grants_of_members", {"group_name": name, "person": person, "group_grant": ""}),
                 Statement("touch_grants", {"person": person, "device": ""}),
             )
         ]
-        recorded = changes.change(by, "group.remove", group=name, people=list(people))
+        recorded = changes.change(by, "group.remove", group=name, people=going)
         done = await self._ledger.change(*leaving, recorded) or {}
         left = [row["person"] for row in done.get("remove_member", [])]
-        if not left:
-            raise Conflict(
-                "group.member", f"Not in {name}: {', '.join(people)}.", f"See: percall-broker group show {name}"
-            )
-        return {**await self.show(name), "left": left, "ended_grants": len(done["end_grants_of_members"])}
+        return {**await self.show(name), "left": left, "ended_grants": len(done.get("end_grants_of_members", []))}
 
     async def remove(self, by: Identity, name: str) -> Row:
         """Ends a group, and every grant that came from it. Raises NotFound."""
@@ -175,6 +179,9 @@ class Groups:
                 "grant.unknown", f"There is no grant {identifier!r} of a group, or it is ended.", "See: group show."
             )
         return {"group_grant": identifier, "state": "revoked", "ended_grants": len(done["end_grants_of_members"])}
+
+    async def _members(self, name: str) -> set[str]:
+        return {row["person"] for row in await self._ledger.fetch("list_members", group_name=name)}
 
     async def _refuse_automation(self, by: Identity, name: str) -> None:
         """Who may add people decides with it what they may do. Raises Forbidden."""
