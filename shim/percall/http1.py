@@ -123,7 +123,10 @@ def _is_number(text: str) -> bool:
 
 
 def request_head(address: Address, method: str, path: str, headers: Iterable[tuple[str, str]], length: int) -> bytes:
-    """The head of a request with a body of `length` bytes, up to and including the empty line."""
+    """The head of a request with a body of `length` bytes, up to and including the empty line.
+
+    Raises WireError for a header that holds a line break.
+    """
     lines = [f"{method} {address.base}{path} HTTP/1.1", f"host: {address.authority}"]
     lines += [f"{name}: {value}" for name, value in headers]
     if length or method != "GET":

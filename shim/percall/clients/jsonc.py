@@ -57,7 +57,7 @@ def find(node: Node, path: Sequence[Step]) -> Node | None:
 
 
 def replaced(text: str, path: Sequence[Step], value: Any) -> str:
-    """The text with another value at a path, which is there; indented as its surroundings are."""
+    """The text with another value at a path, which is there; indented as its surroundings are. Raises UsageError."""
     root = parse(text)
     node = find(root, path)
     if node is None:
@@ -68,7 +68,7 @@ def replaced(text: str, path: Sequence[Step], value: Any) -> str:
 def inserted(text: str, path: Sequence[str], value: Any) -> str:
     """The text with a further member: the objects on its way are made where they are missing.
 
-    A member that is there already is replaced.
+    A member that is there already is replaced. Raises UsageError where something on its way is no object.
     """
     root = parse(text)
     if find(root, path) is not None:
@@ -85,7 +85,7 @@ def inserted(text: str, path: Sequence[str], value: Any) -> str:
 
 
 def removed(text: str, path: Sequence[Step]) -> str:
-    """The text without the member at a path, which is there, nor the comma that it needed."""
+    """The text without the member at a path, which is there, nor the comma that it needed. Raises UsageError."""
     root = parse(text)
     parent = find(root, path[:-1])
     if parent is None or path[-1] not in parent.members:

@@ -82,7 +82,7 @@ def in_file(client: Client, file: Path) -> list[ConfiguredServer]:
 
 @contextmanager
 def naming(file: Path) -> Iterator[None]:
-    """Says which file it is, and what to do, where its text is not what it should be."""
+    """Around what reads a file's text: its UsageError is raised with the file's name, and what to do."""
     try:
         yield
     except UsageError as error:

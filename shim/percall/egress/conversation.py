@@ -32,12 +32,16 @@ if TYPE_CHECKING:
     from percall.egress.sending import BrokerAnswer
 
 _IDLE_SECONDS = 600.0
+"""How long the child may rest between two requests."""
 _REQUEST_SECONDS = 120.0
+"""How long it may take for a head, and for each further piece of a body."""
 _STRANGER_SECONDS = 10.0
 """How long a connection may take to show a secret: any program of the machine can make one."""
-_LEAST_SECONDS = 0.001
+_LEAST_SECONDS = 0.001  # a socket's time-out of 0 means that it never waits
 _LINGER_SECONDS = 2.0
+"""How long the child may be silent while the rest of a refused request is read."""
 _LINGER_BYTES = wire.MAX_EGRESS_BODY_BYTES
+"""How much of that is read."""
 _RECEIVE_BYTES = 128 * 1024
 _OK, _FORBIDDEN, _TOO_LARGE, _BAD_GATEWAY, _UNAVAILABLE = 200, 403, 413, 502, 503
 _FIRST_FINAL, _LAST_STATUS, _SERVER_ERROR = 200, 599, 500

@@ -30,7 +30,7 @@ MAX_CONNECTIONS = 256
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _SECRET_BYTES = 24
 _PROXY_USER = "percall"
-_PAUSE_SECONDS = 0.05
+_RETRY_SECONDS = 0.05
 
 
 class Listener:
@@ -129,7 +129,7 @@ class Listener:
             try:
                 connection, _ = listening.accept()
             except OSError:
-                sleep(_PAUSE_SECONDS)  # a descriptor will be free again; or `close` woke us
+                sleep(_RETRY_SECONDS)  # a descriptor will be free again; or `close` woke us
                 continue
             try:
                 self._take(connection)

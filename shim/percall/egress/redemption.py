@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PATIENCE_SECONDS = 2.0
+"""How long a request waits for another one of its call that redeems the credential."""
 
 
 class Redemptions:

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from percall.run.shim import Shim
 
 _CANCELLED_SECONDS = 5.0
+"""How long the server may take to answer what was cancelled."""
 _GOODBYE_SECONDS = 0.5
+"""How long it may take to hear that the client has left."""
 
 
 class Bridge:

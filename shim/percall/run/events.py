@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from percall.run.broker import Broker
     from percall.run.loop import Loop, Timer
 
-_FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 30.0
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 30.0
 _MAX_EVENT_BYTES = 1024 * 1024
 
 
@@ -44,7 +44,7 @@ class EventStream:
         self._on_answered = on_answered
         self._on_refusal = on_refusal
         self._parser = EventParser(_MAX_EVENT_BYTES)
-        self._pause = _FIRST_PAUSE
+        self._pause = _FIRST_PAUSE_SECONDS
         self._timer: Timer | None = None
         self._closed = False
 
@@ -65,7 +65,7 @@ class EventStream:
         for event in self._parser.feed(piece):
             if event.data is None:
                 continue
-            self._pause = _FIRST_PAUSE
+            self._pause = _FIRST_PAUSE_SECONDS
             if event.kind == wire.EVENT_NONCE:
                 members = wire.strict_json(event.data)
                 if isinstance(members, dict) and isinstance(members.get("nonce"), str):
@@ -79,6 +79,6 @@ class EventStream:
         if isinstance(error, BrokerRefusal):
             self._on_refusal(error)
         pause = self._pause * (0.8 + os.urandom(1)[0] / 640)  # spread, so that a broker's return meets no crowd
-        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
         if not self._closed:
             self._timer = self._loop.later(pause, self.open)

@@ -51,8 +51,9 @@ if TYPE_CHECKING:
 
 
 _MOST_ATTEMPTS = 8
-_FIRST_PAUSE = 1.0
-_LONGEST_PAUSE = 10.0
+"""How often the rest of an answer is fetched that breaks off again and again."""
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 10.0
 _NOT_THE_BROKERS = frozenset({GATEWAY, STRANGE})
 """Answers of something in between: the broker may have got the request all the same."""
 
@@ -164,9 +165,9 @@ class Pending:
         elif self._asked is not None and self._refusal:
             self._keeper.hold(self, self._asked, self._refusal)
         elif self._place is not None and not self.is_stateless and self._attempts < _MOST_ATTEMPTS:
-            pause = self._pause if self._pause is not None else _FIRST_PAUSE
+            pause = self._pause if self._pause is not None else _FIRST_PAUSE_SECONDS
             self._attempts += 1
-            self._door.later(min(pause * 2 ** (self._attempts - 1), max(pause, _LONGEST_PAUSE)), self._go_on)
+            self._door.later(min(pause * 2 ** (self._attempts - 1), max(pause, _LONGEST_PAUSE_SECONDS)), self._go_on)
         else:
             self._keeper.refuse(self, self._why(error))
 

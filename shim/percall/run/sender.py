@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from percall.run.broker import Signer
 
 _IDENTITY_SECONDS = 30.0
+"""How long a request waits for the keyring."""
 _SILENCE_SECONDS = 120.0
+"""How long it waits for a free connection, and then for the next byte of its answer."""
 _MAX_CHALLENGE_BYTES = 64 * 1024
 
 

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from percall.run.loop import Loop
 
 _PATIENCE_SECONDS = 0.04
+"""How long an outcome waits for a request to ride on."""
 _AGAIN_SECONDS = 5.0
 _MOST_AT_ONCE = 200
 _MOST_WAITING = 10_000
+"""With a broker that is away for so long, the oldest is forgotten: the broker sweeps it to *unknown*."""
 _PASSING = frozenset({wire.CODE_TIME, wire.CODE_RATE})
 """Refusals that a clock which is set right, or some patience, ends: what they refused is still true then."""
 

@@ -77,9 +77,13 @@ if TYPE_CHECKING:
 _STDIN, _STDOUT = 0, 1
 _LOOK_AGAIN_SECONDS = 0.02
 _OPEN_CALLS_SECONDS = 30.0
+"""How long what a client still waits for may take once its input has ended."""
 _GRACE_SECONDS = 1.5
+"""How long a server may take to end by itself after that."""
 _FLUSH_SECONDS = 2.0
+"""How long our own end may take: client and broker are given what they are owed."""
 _STANDING_SECONDS = 5.0
+"""How long a client waits for the broker's word where the grant was last seen stopped."""
 
 
 class Shim:

@@ -22,11 +22,16 @@ if TYPE_CHECKING:
 
 CHILD_ENDED = 7
 """The exit code when the server ended by itself."""
-_GRACE_SECONDS = 1.5
-_KILL_SECONDS = 0.5
+_TERMINATED_SECONDS = 1.5
+"""How long a child that was told to end may take before it is killed."""
+_KILLED_SECONDS = 0.5
+"""How long one that was killed may take before it is forgotten."""
 _LAST_WORDS_SECONDS = 0.2
+"""How long after a child's end its output may still come."""
 _CLOSED_SECONDS = 1.0
+"""How long one that closed its input or output may take to end."""
 _OPENING_SECONDS = 30.0
+"""How long one that was started anew may take to open the session that the client has."""
 
 
 class Spawned:
@@ -134,7 +139,7 @@ class Spawned:
             self._in.close()
         child.close_stdin()
         self._shim.loop.later(grace, lambda: self._terminate(child))
-        self._shim.loop.later(grace + _GRACE_SECONDS, lambda: self._kill(child))
+        self._shim.loop.later(grace + _TERMINATED_SECONDS, lambda: self._kill(child))
 
     def settle(self, settled: Callable[[], None]) -> None:
         """Give the broker the outcomes that it does not know yet, then call back."""
@@ -245,7 +250,7 @@ class Spawned:
     def _kill(self, child: Child) -> None:
         if self._child is child:
             child.kill()
-            self._shim.loop.later(_KILL_SECONDS, lambda: self._ended(child))
+            self._shim.loop.later(_KILLED_SECONDS, lambda: self._ended(child))
 
     def _drop(self) -> None:
         """Forget the child, and kill what is left of its group."""
@@ -268,7 +273,7 @@ class Spawned:
         if self._ending is not None:
             self._ending()
         self._ending = end
-        self._shim.loop.later(_KILL_SECONDS, end)
+        self._shim.loop.later(_KILLED_SECONDS, end)
 
     def _unwatch(self, child: Child) -> None:
         if self._in is not None:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from percall.run.door import Door, Fetch, Headers
     from percall.run.sse import Event
 
-_FIRST_PAUSE = 1.0
-_LONGEST_PAUSE = 30.0
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 30.0
 _OK = range(200, 300)
 _SERVER_ERROR = 500
 
@@ -108,7 +108,7 @@ class Standing:
         self._was_open = False
         self._place = ""
         self._said_pause: float | None = None
-        self._pause = _FIRST_PAUSE
+        self._pause = _FIRST_PAUSE_SECONDS
 
     def open(self, session: Headers) -> None:
         """Ask for the stream of the session with these headers, unless it is open."""
@@ -124,14 +124,14 @@ class Standing:
     def close(self) -> None:
         """The session is over, or nobody may listen to it."""
         fetch, self._fetch = self._fetch, None
-        self._place, self._pause = "", _FIRST_PAUSE
+        self._place, self._pause = "", _FIRST_PAUSE_SECONDS
         if fetch is not None:
             fetch.cancel()
 
     def began(self, _headers: dict[str, str]) -> None:
         """The server has such a stream."""
         self._was_open = True
-        self._pause = _FIRST_PAUSE
+        self._pause = _FIRST_PAUSE_SECONDS
 
     def heard(self, event: Event) -> None:
         """Something for the client, or a place to go on from."""
@@ -148,7 +148,7 @@ class Standing:
         """Open it again, with growing pauses while that fails."""
         fetch = self._fetch
         pause = self._said_pause if error is None and self._said_pause is not None else self._pause
-        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
 
         def again() -> None:
             if self._fetch is fetch and fetch is not None:

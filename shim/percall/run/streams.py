@@ -22,9 +22,11 @@ ENOUGH_WAITING = 4 * 1024 * 1024
 _PIPE_BYTES = 4096
 _STDERR = 2
 _STDERR_PAUSE_SECONDS = 0.05
-_MOST_STDERR_WAITING = 256 * 1024
+_MOST_STDERR_BYTES = 256 * 1024
+"""How much waits for a client that does not read our stderr; what is more is dropped, and noted."""
 _MOST_OF_A_SENTENCE = 2000
-_ENOUGH_STDERR_ROOM = 16 * 1024
+_ENOUGH_STDERR_BYTES = 16 * 1024
+"""How much room there must be before no more is dropped."""
 _LAST_FLUSH_SECONDS = 0.5
 _NOTE_SECONDS = 1.0
 
@@ -116,9 +118,9 @@ class Stderr:
         now = time.monotonic()
         self._allowance = min(float(self._burst), self._allowance + (now - self._then) * self._rate)
         self._then = now
-        room = min(int(self._allowance), _MOST_STDERR_WAITING - len(self._waiting))
+        room = min(int(self._allowance), _MOST_STDERR_BYTES - len(self._waiting))
         if self._is_dropping:  # until there is room for more than a few words
-            self._is_dropping = room < _ENOUGH_STDERR_ROOM
+            self._is_dropping = room < _ENOUGH_STDERR_BYTES
         kept = b"" if self._is_dropping else data[: max(0, room)]
         self._is_dropping = len(kept) < len(data)
         self._allowance -= len(kept)
@@ -128,7 +130,7 @@ class Stderr:
 
     def say(self, sentence: str) -> None:
         """One line of our own; it may have the broker's words in it."""
-        if len(self._waiting) < _MOST_STDERR_WAITING:
+        if len(self._waiting) < _MOST_STDERR_BYTES:
             self._waiting += f"percall: {plain(sentence[:_MOST_OF_A_SENTENCE])}\n".encode(errors="replace")
         self.flush()
 
