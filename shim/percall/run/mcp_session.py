@@ -11,7 +11,7 @@ from functools import partial
 
 from percall import wire
 from percall.rpc import frames, http_headers, refusals
-from percall.run.standing import Note, Question, Standing
+from percall.run.errands import Note, Question, SessionStream
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class McpSession:
         self._held: deque[bytes] = deque()
         self._waiting: list[Waiting] = []
         self._errand: Fetch | None = None
-        self._standing = Standing(door, self.ended)
+        self._stream = SessionStream(door, self.ended)
 
     @property
     def has_begun(self) -> bool:
@@ -107,7 +107,7 @@ class McpSession:
 
     def begin(self, frame: dict[str, Any]) -> None:
         """The client sends `initialize`."""
-        self._standing.close()
+        self._stream.close()
         self._opening = {name: frame[name] for name in ("jsonrpc", "method", "params") if name in frame}
         self._id = self._version = ""
         self._is_promised = False
@@ -149,7 +149,7 @@ class McpSession:
             self._lose()
 
     def _lose(self) -> None:
-        self._standing.close()
+        self._stream.close()
         self._end_errand()
         self._id = ""
         self._reach(_LOST)
@@ -180,7 +180,7 @@ class McpSession:
     def _opened(self) -> None:
         self._errand = None
         if self._id:
-            self._standing.open(self.headers())
+            self._stream.open(self.headers())
         if self._is_promised:
             self._is_promised = False
             self._door.pass_on(frames.MORE_TOOLS)
@@ -198,7 +198,7 @@ class McpSession:
 
     def suspend(self) -> None:
         """Everything is refused from now on, also what was held. What was half open is opened again after that."""
-        self._standing.close()
+        self._stream.close()
         self._waiting.clear()
         if self._state == _OPENING:
             self.promised("")
@@ -208,11 +208,11 @@ class McpSession:
     def resume(self) -> None:
         """The grant is active (again)."""
         if self._state == _OPEN and self._id:
-            self._standing.open(self.headers())
+            self._stream.open(self.headers())
 
     def leave(self, over: Callable[[], None]) -> None:
         """Tell the server that the client has left, and call back once it knows."""
-        self._standing.close()
+        self._stream.close()
         if self._id:
             goodbye = Note(self._door, lambda _error: over())
             self._door.fetch(goodbye, "DELETE", b"", self.headers()).start()

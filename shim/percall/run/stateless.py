@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from percall import wire
 from percall.rpc import frames, http_headers
-from percall.run.standing import Question
+from percall.run.errands import Question
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What the bridge asks of a remote server on its own account: the session's standing stream, and short requests."""
+"""What the bridge asks of a remote server on its own account: short errands, and the session's own stream."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Question:
             self._failed(refusals.of_error(self._door.refusal(status, body)))
 
 
-class Standing:
+class SessionStream:
     """The stream on which an old-era server speaks outside of any answer; opened again, from where it broke off.
 
     `session_ended` is told when the server does not know the session of these headers any more.
