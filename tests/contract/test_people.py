@@ -460,7 +460,7 @@ async def test_each_member_is_granted_what_their_group_is(grouped: Store) -> Non
     ],
     ids=["leaves a group", "leaves", "is granted no more", "was in a group that is no more"],
 )
-async def test_what_ends_for_who(grouped: Store, of: dict[str, str], reached: set[str]) -> None:
+async def test_a_groups_grants_end_for_who(grouped: Store, of: dict[str, str], reached: set[str]) -> None:
     await made(grouped)
     await made(grouped, group_name="others")
     named = {"group_name": "", "person": "", "group_grant": ""} | of

@@ -170,17 +170,6 @@ def test_a_python_server_without_a_key_answers_through_the_gate(broker: Broker, 
     used(laptop, "git", [str(COMMANDS / "mcp-server-git")], {"repo_path": str(tmp_path)})
 
 
-def test_a_server_without_a_key_is_gated_and_logged_like_the_rest(broker: Broker) -> None:
-    narrow = broker.enrol("user-of-time", "time", tools="get_current_time")
-    with narrow.client("time", "--", str(COMMANDS / "mcp-server-time"), "--local-timezone", "UTC") as client:
-        client.initialize()
-        assert "UTC" in client.call_text("get_current_time", {"timezone": "UTC"})
-        refused = client.call("convert_time", {"source_timezone": "UTC", "time": "10:00", "target_timezone": "UTC"})
-    assert refused["isError"] is True
-    mine = broker.log(server="time", person="user-of-time")
-    assert {row["decision"] for row in mine} == {"permit", "forbid"}
-
-
 @pytest.mark.parametrize("name", REMOTE)
 def test_a_remote_recipe_is_reached_with_the_key_where_it_says(name: str, laptop: Laptop, remote: Remote) -> None:
     probe = filled(name).probe

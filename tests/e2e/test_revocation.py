@@ -137,15 +137,3 @@ def test_a_removed_server_is_told_as_that_and_used_once_it_is_added_again(
             assert "no longer in the broker's catalogue" in client.call_text("get_item")
         broker.add_server(server, keyed_entry(upstream.url), CANARY)
         wait_for(lambda: not client.call("get_item").get("isError"), "it is there again")
-
-
-def test_an_expired_grant_is_refused_and_says_so(broker: Broker, person: str) -> None:
-    laptop = broker.enrol(person, "keyed", expires="8s")
-    with laptop.client("keyed") as client:
-        client.initialize()
-
-        def expired() -> bool:
-            result = client.call("get_echo", {"text": "x"})
-            return bool(result.get("isError")) and "expired" in result["content"][0]["text"]
-
-        wait_for(expired, "the grant has expired")

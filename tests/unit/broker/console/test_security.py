@@ -59,7 +59,7 @@ def test_the_consoles_own_pages_may_change_things(headers: dict[str, str]) -> No
         {"referer": HTTPS + "/console/"},
     ],
 )
-def test_others_may_not(headers: dict[str, str]) -> None:
+def test_nobody_elses_pages_may_change_things(headers: dict[str, str]) -> None:
     with pytest.raises(Forbidden):
         check_origin(scope(**headers), HTTPS)
     check_origin(scope("GET", **headers), HTTPS)

@@ -105,7 +105,9 @@ LONGEST = "a" * frame.MAX_SUBJECT_CHARACTERS
         ("logging/setLevel", {"name": "a"}, "", []),
     ],
 )
-def test_each_method_is_about(method: str, params: dict[str, object], kind: str, subjects: list[str]) -> None:
+def test_each_method_is_about_what_its_parameters_name(
+    method: str, params: dict[str, object], kind: str, subjects: list[str]
+) -> None:
     read = frame.parse(json.dumps({"method": method, "params": params}).encode())
     assert (read.method, read.kind, read.subjects) == (method, kind, tuple(subjects))
 

@@ -29,7 +29,7 @@ class Granted:
         ("resources/unsubscribe", False), ("resources/templates/list", False), ("tasks", False),
     ],
 )  # fmt: skip
-def test_a_method_is_gated(method: str, gated: bool) -> None:
+def test_a_method_is_gated_where_it_uses_what_a_grant_names(method: str, gated: bool) -> None:
     assert gate.is_gated(method) == gated
 
 
