@@ -123,9 +123,26 @@ MAX_ROWS = 10_000
 """How many rows of the record are listed at once."""
 MAX_REQUEST_SECONDS = 30 * 24 * 3600
 """How long a grant may last that is asked for by a GrantRequest."""
+MAX_NAME_CHARACTERS = 64
+MAX_DEVICE_CHARACTERS = 128
 MIN_STRETCH_PASSES, MAX_STRETCH_PASSES = 2, 16
 MIN_STRETCH_MEMORY_BYTES, MAX_STRETCH_MEMORY_BYTES = 64 * 1024 * 1024, 1024 * 1024 * 1024
 """What Argon2id may spend on a passphrase: no less, since a guess must cost; no more than a laptop can do."""
+
+# --- Names ------------------------------------------------------------------------------------------------------------
+
+_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._@+-")
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can be the name of a person, an agent, a group or a server."""
+    return 0 < len(text) <= MAX_NAME_CHARACTERS and _NAME_CHARACTERS.issuperset(text) and text[0] not in ".-"
+
+
+def is_device_name(text: str) -> bool:
+    """Whether a text can be the name of a device: one line, whatever its machine is called."""
+    return 0 < len(text) <= MAX_DEVICE_CHARACTERS and text.isprintable()
+
 
 # --- JSON, strictly ---------------------------------------------------------------------------------------------------
 

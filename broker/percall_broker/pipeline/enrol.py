@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from percall_broker.store.protocol import Row
 
 DEVICE_EVENT = "device.enrolled"
-_MAX_DEVICE_CHARACTERS = 128
 
 
 class Enrolment:
@@ -172,8 +171,9 @@ class Enrolment:
 
 def _check(asked: wire.Enrolment) -> None:
     check_name(asked.agent, "agent")
-    if not 0 < len(asked.device) <= _MAX_DEVICE_CHARACTERS or not asked.device.isprintable():
-        raise InvalidInput("device.name", f"A device's name has 1 to {_MAX_DEVICE_CHARACTERS} printable characters.")
+    if not wire.is_device_name(asked.device):
+        most = wire.MAX_DEVICE_CHARACTERS
+        raise InvalidInput("device.name", f"A device's name has 1 to {most} printable characters.")
 
 
 def _refused(invite: dict[str, int] | None) -> Unauthenticated:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import cedarpy
 
+from percall import wire
 from percall_broker.model.errors import InvalidInput
-from percall_broker.model.names import is_name
 from percall_broker.model.records import Limit
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def _policy(file: str, line: int, body: dict[str, Any], problems: list[str]) -> 
     place = f"{file}:{line}"
     problems.extend(f"{place}: @{name} is not known here" for name in sorted(annotations.keys() - _ANNOTATIONS))
     effect, ask = str(body["effect"]), annotations.get("ask", "")
-    if "ask" in annotations and (effect != "permit" or not is_name(ask)):
+    if "ask" in annotations and (effect != "permit" or not wire.is_name(ask)):
         problems.append(f'{place}: @ask("GROUP") names a group, on a permit')
     if "separate" in annotations and not ask:
         problems.append(f"{place}: @separate goes with @ask")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import platform
-import re
 import shlex
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from percall import wire
 from percall.cli import output
 from percall.cli.trust import launch_lines
 from percall.errors import PercallError, UsageError, word
@@ -21,12 +21,8 @@ from percall.identity import claims, enrolment, keyrings, sign_in
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from percall import wire
 
-_MOST_NAME_CHARACTERS = 64
 _STANDARD_INPUT = "-"
-_AGENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
-"""As brokers have it: a device that is known sends no name that a broker would refuse."""
 
 
 def login(
@@ -89,7 +85,7 @@ def login(
             url=broker,
             invite=invite.strip(),
             agent=agent,
-            device=_name("--device", device or platform.node() or "unnamed"),
+            device=_device_name(device or platform.node() or "unnamed"),
             ca_file=ca_file,
             keyring=keyrings.keyring(keyring),
         )
@@ -119,16 +115,20 @@ def _read_invite() -> str:
     return invite
 
 
-def _name(option: str, text: str) -> str:
-    if not text or len(text) > _MOST_NAME_CHARACTERS or not text.isprintable():
-        raise UsageError("usage.name", f"{option}: a name has 1 to {_MOST_NAME_CHARACTERS} printable characters.")
+def _device_name(text: str) -> str:
+    if not wire.is_device_name(text):
+        most = wire.MAX_DEVICE_CHARACTERS
+        raise UsageError("usage.name", f"--device: a name has 1 to {most} printable characters.")
     return text
 
 
 def _agent_name(text: str) -> str:
-    if not _AGENT_NAME.fullmatch(text):
+    if not wire.is_name(text):
+        most = wire.MAX_NAME_CHARACTERS
         raise UsageError(
-            "usage.name", f"--agent: {text!r} is no agent's name.", "It has up to 64 letters, digits and . _ @ + -"
+            "usage.name",
+            f"--agent: {text!r} is no agent's name.",
+            f"It has up to {most} letters, digits and . _ @ + -",
         )
     return text
 

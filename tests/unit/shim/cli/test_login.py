@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from percall import home, wire
-from percall.cli.login import tell_what_waited
-from percall.errors import UsageError
+from percall.cli.login import login, tell_what_waited
+from percall.errors import BrokerUnreachable, UsageError
 from percall.home import Login
 from percall.identity.enrolment import Enrolment
+from percall_broker.model import names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,3 +58,34 @@ def test_what_is_printed_to_be_copied_is_one_word_whatever_a_broker_calls_its_se
         home.require_trust(BROKER, changed)
     tell_what_waited([Enrolment(LOGIN, session_of(changed), reused_key=False)])
     assert f"see `percall trust '{named}'`" in capsys.readouterr().out
+
+
+@pytest.fixture
+def laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passphrase = tmp_path / "passphrase"
+    passphrase.touch(0o600)
+    passphrase.write_text("a passphrase for the tests\n")
+    monkeypatch.setenv("PERCALL_PASSPHRASE_FILE", str(passphrase))
+    monkeypatch.setenv("PERCALL_HOME", str(tmp_path / "percall"))
+
+
+@pytest.mark.usefixtures("laptop")
+@pytest.mark.parametrize(
+    ("agent", "device"), [("_x", "laptop"), ("@team", "laptop"), ("a" * 64, "laptop"), ("cursor", "é" * 128)]
+)
+def test_an_agent_and_a_device_go_by_each_name_that_a_broker_takes(agent: str, device: str) -> None:
+    names.check_name(agent, "agent")
+    with pytest.raises(BrokerUnreachable):  # which is asked once the names have been looked at
+        login("http://127.0.0.1:9", invite="x" * 32, agent=agent, device=device, keyring="file")
+
+
+@pytest.mark.usefixtures("laptop")
+@pytest.mark.parametrize(
+    ("agent", "device"),
+    [("", "laptop"), (".x", "laptop"), ("-x", "laptop"), ("a b", "laptop"), ("é", "laptop"), ("a" * 65, "laptop"),
+     ("cursor", "two\nlines"), ("cursor", "a" * 129)],
+)  # fmt: skip
+def test_an_agent_and_a_device_go_by_no_name_that_a_broker_refuses(agent: str, device: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        login("http://127.0.0.1:9", invite="x" * 32, agent=agent, device=device, keyring="file")
+    assert caught.value.code == "usage.name"
