@@ -63,7 +63,8 @@ def begun(
     more: Mapping[str, str] | None = None,
 ) -> Iterator[http.client.HTTPResponse]:
     """An answer that is read as it comes; leaving the block is leaving the server."""
-    laptop.send("GET", wire.PATH_SESSION)
+    if not laptop.nonce:
+        laptop.send("GET", wire.PATH_SESSION)
     body = json.dumps(message).encode() if message else b""
     connection = laptop.connection()
     path = wire.PATH_RELAY + server

@@ -79,12 +79,19 @@ def test_a_passphrase_is_changed_by_the_one_that_is_the_persons_still(served: Se
     assert dataclasses.replace(person, presence=new).send("PUT", wire.PATH_PRESENCE, key).status == 200
 
 
-def test_a_key_is_given_by_a_passphrase_that_is_the_persons_still(served: Served, person: SigningLaptop) -> None:
+def test_a_key_is_changed_with_the_passphrase_and_the_key_that_there_are_still(
+    served: Served, person: SigningLaptop
+) -> None:
     message = wire.join(wire.encode(wire.KeyChange("keyed", "add")), b"test_aKeyOfTheirOwnThatIsLongEnough")
     with served.meanwhile(OTHER_KEY.format(served.people)):
         assert person.send("POST", wire.PATH_KEYS, message).code == "key.changing"
     assert person.send("GET", wire.PATH_KEYS).json["keys"] == []
     assert person.send("POST", wire.PATH_KEYS, message).status == 200
+    withdrawn = "UPDATE personal_keys SET state = 'removed' WHERE person = 'person{}'"
+    for verb, more in (("rotate", b"test_anotherKeyThatIsLongEnough"), ("offer", b""), ("remove", b"")):
+        message = wire.join(wire.encode(wire.KeyChange("keyed", verb)), more)
+        with served.meanwhile(withdrawn.format(served.people)):
+            assert person.send("POST", wire.PATH_KEYS, message).code == "key.changing"
 
 
 def test_a_question_is_answered_by_somebody_who_may_still(served: Served, person: SigningLaptop) -> None:

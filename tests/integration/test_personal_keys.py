@@ -283,8 +283,6 @@ def test_nothing_else_is_done_with_a_key_than_what_there_is_to_do(served: Served
     changed(person, "add", MINE)
     assert change(person, "add", NEW).code == "key.exists"
     assert change(person, "steal").code == "key.verb"
-    assert change(person, "rotate").code == "key.secret"
-    assert change(person, "remove", NEW).code == "key.secret"
     assert [row["version"] for row in changed(person, "offer")] == [1]
 
 
@@ -394,6 +392,7 @@ def test_an_entry_says_whose_keys_it_allows(served: Served, upstream: Upstream) 
         "POST", f"/v1/admin/servers/{name}/key", b'{"secret": "a shared key of some length"}'
     )
     assert refused.code == "server.key"
+    assert seen(alice, name).binding != "nowhere"
     changed(alice, "add", MINE, name)
     assert carried(alice, upstream, name) == MINE
     shared = keyed_entry(upstream.url).replace("[key]", '[key]\nowner = "shared"')
@@ -402,6 +401,16 @@ def test_an_entry_says_whose_keys_it_allows(served: Served, upstream: Upstream) 
     administer(served, "POST", f"servers/{name}/key", {"secret": CANARY})
     assert carried(alice, upstream, name) == CANARY
     assert change(alice, "rotate", NEW, name).code == "key.owner"
+    assert seen(alice, name).binding == "nowhere"
+
+
+def test_a_server_that_is_removed_takes_no_key_any_more(served: Served, upstream: Upstream) -> None:
+    name = server_of_its_own(served, upstream, "short-lived")
+    alice, _ = owner(served, name)
+    changed(alice, "add", MINE, name)
+    administer(served, "DELETE", f"servers/{name}")
+    assert seen(alice, name).binding == "nowhere"
+    assert change(alice, "rotate", NEW, name).code == "key.server"
 
 
 # --- owner and administrator together ---------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 from typing import TYPE_CHECKING, Any
@@ -168,3 +169,21 @@ def test_a_slot_that_the_url_fills_already_is_no_entry(relayed: Served) -> None:
         "POST", "/v1/admin/servers", json.dumps({"name": "twice", "entry": text, "secret": "long enough"}).encode()
     )
     assert (answer.status, answer.code) == (400, "entry.invalid")
+
+
+def test_one_grant_has_so_much_under_way_at_a_server_and_others_have_theirs(relayed: Served, remote: Remote) -> None:
+    def open_end(exchange: Exchange) -> None:
+        exchange.head(200, "text/event-stream", {})
+        exchange.write(b": here\n\n")
+        remote.released.wait(30)
+
+    remote.behaviours["GET"] = open_end
+    laptop, _ = relayed.enrol("remote")
+    other, _ = relayed.enrol("remote")
+    with contextlib.ExitStack() as stack:
+        for _ in range(256):
+            stack.enter_context(begun(laptop, "GET"))
+        assert refusal_code(laptop.relay("remote", call("get_item"))) == "relay.many"
+        assert other.relay("remote", call("get_item")).json["result"]["isError"] is False
+        remote.released.set()
+    settled(laptop, "failed")
