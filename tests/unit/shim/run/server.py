@@ -101,8 +101,15 @@ def call(identifier, name, arguments):
 def answer(frame, line):
     method, identifier = frame.get("method"), frame.get("id")
     params = frame.get("params") or {}
+    if "raw" in params:
+        result = params["raw"].encode("latin-1")
+        sys.stdout.buffer.write(b'{"jsonrpc":"2.0","id":%d,"result":%s}\n' % (identifier, result))
+        sys.stdout.buffer.flush()
+        return None
     if method == "tools/call":
         return call(identifier, params.get("name"), params.get("arguments") or {})
+    if method == "subscriptions/listen" and params.get("over"):
+        return {"resultType": "input_required", "inputRequests": {"a": {"method": "sampling/createMessage"}}}
     if method == "subscriptions/listen":
         return None  # until it is cancelled
     if method == "tools/list" and params.get("cursor") == "half":

@@ -1,8 +1,8 @@
 """A broker that only authorises: real sockets, real answers, no store. `python small_broker.py` prints its URL.
 
-It asks for a nonce, permits calls but those of tools named `forbidden…`, records what it was sent, and lets a test push
-events. POST /test/push sends an event to all streams; GET /test/seen gives what has been seen; POST /test/nonce makes
-earlier nonces stale.
+It asks for a nonce, permits calls but those of tools named `forbidden…`, has those named `asked…` wait for a person and
+those named `late…` for the test, records what it was sent, and lets a test push events. POST /test/push sends an event
+to all streams; GET /test/seen gives what has been seen; POST /test/nonce makes earlier nonces stale.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class SmallBroker:
         self.gives_nonces = True
         self.challenges = 0
         self.keep_alive = True
+        self.decides = threading.Event()
         self._streams: list[queue.Queue[bytes]] = []
         self._connections: list[socket.socket] = []
         self._is_closed = False
@@ -52,6 +53,7 @@ class SmallBroker:
         for connection in self._connections:
             with suppress(OSError):  # not the shutdown of TLS, which would take its state from under the reader
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
+        self.decides.set()
         for stream in self._streams:
             stream.put(b"")
         for thread in self._threads:
@@ -144,9 +146,18 @@ class SmallBroker:
         self.settled += head.get("settle", [])
         self.calls.append({"jti": jti, "head": head, "frame": frame_bytes})
         name = str(frame.get("params", {}).get("name", ""))
+        if name.startswith("late"):
+            self.decides.wait()
+            name = name.removeprefix("late_")
         if name.startswith("forbidden"):
             refusal = {"code": "grant.tool", "message": f"The grant does not name {name!r}.", "next_step": "Ask."}
             answer: dict[str, Any] = {"call": jti, "decision": "forbid", "refusal": refusal}
+        elif name.startswith("asked"):
+            refusal = {"code": "policy.ask", "message": "It waits for approval by leads.", "next_step": "Wait."}
+            asked = {"id": "ap_1", "expires_at": 2**31, "groups": ["leads"], "url": f"{self.url}/console"}
+            answer = {"call": jti, "decision": "ask", "refusal": refusal, "approval": asked}
+        elif name == "nonsense":
+            answer = {"call": jti, "decision": ["permit"]}
         else:
             deadline = 1 if name.startswith("short") else 600
             answer = {"call": jti, "decision": "permit", "deadline_seconds": deadline, "credential": "c" * 43}

@@ -178,6 +178,29 @@ def test_sampling_is_refused_in_the_answer_to_what_is_no_call_too(laptop: Laptop
         assert "sampling" in client.request("resources/list")["error"]["message"]
 
 
+def test_sampling_is_refused_in_the_answer_that_ends_a_subscription_too(laptop: Laptop) -> None:
+    with laptop.client() as client:
+        ended = client.request("subscriptions/listen", {"notifications": {}, "over": True}, era=MODERN)
+    assert ended["error"]["data"]["code"] == "server.sampling"
+
+
+@pytest.mark.parametrize(
+    ("method", "result", "code"),
+    [
+        ("tools/list", '{"tools":[{"name":"get_a","name":"delete_a"}]}', "frame.ambiguous"),
+        ("ping", '{"inputRequests":{},"inputRequests":1}', "frame.ambiguous"),
+        ("ping", '{"text":"caf\xe9"}', "frame.utf8"),
+    ],
+)
+def test_what_is_no_call_is_answered_too_where_its_answer_cannot_pass(
+    laptop: Laptop, method: str, result: str, code: str
+) -> None:
+    with laptop.client() as client:
+        client.initialize()
+        assert client.request(method, {"raw": result})["error"]["data"]["code"] == code
+        assert client.call_text("echo") == "echo"
+
+
 def test_half_a_character_in_a_list_leaves_out_its_entry_alone(laptop: Laptop) -> None:
     with laptop.client() as client:
         client.initialize()
@@ -397,13 +420,15 @@ def test_sixteen_calls_at_once_are_all_answered(laptop: Laptop, broker: SmallBro
     assert len(broker.settled) == 64
 
 
-def test_an_id_that_is_still_open_is_refused(laptop: Laptop) -> None:
+def test_an_id_that_is_still_open_is_refused(laptop: Laptop, broker: SmallBroker) -> None:
     with laptop.client() as client:
         client.initialize()
         call = client.send("tools/call", {"name": "slow"})
-        client.send_bytes(b'{"jsonrpc":"2.0","id":%d,"method":"tools/list"}' % call)
-        assert client.receive(call)["error"]["code"] == -32600
-        assert client.receive(call)["result"]["content"]
+        for method in (b"tools/list", b"tools/call"):
+            client.send_bytes(b'{"jsonrpc":"2.0","id":%d,"method":"%s","params":{"name":"echo"}}' % (call, method))
+            assert client.receive(call)["error"]["code"] == -32600
+        assert client.receive(call)["result"]["content"][0]["text"] == "slow"
+    assert len(broker.calls) == len(broker.settled) == 1
 
 
 @pytest.mark.parametrize("state", ["revoked", "suspended", "expired"])
