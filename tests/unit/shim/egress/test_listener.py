@@ -14,6 +14,7 @@ import pytest
 from harness.limits import limited
 from percall import wire
 from percall.egress.listener import MAX_CONNECTIONS
+from percall.egress.request_head import MAX_HEAD_BYTES
 from percall.errors import LaunchError
 from percall.wire import Window
 
@@ -166,6 +167,28 @@ def test_ambiguous_http_is_refused_and_the_connection_closed(opened: Stage) -> N
     assert opened.stand_in.requests == []
 
 
+def test_a_head_without_end_is_refused(opened: Stage) -> None:
+    answer = raw(opened.listen(), b"GET / HTTP/1.1\r\nX: " + b"x" * (MAX_HEAD_BYTES + 65536))
+    assert answer.startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize("target", ["ftp://api.example.com/v1", "*", "api.example.com"])
+def test_a_target_that_is_neither_a_path_nor_a_url_is_refused(opened: Stage, target: str) -> None:
+    listener = opened.listen()
+    head = f"GET {target} HTTP/1.1\r\nHost: api.example.com\r\nX-Key: {listener.placeholder}\r\n\r\n"
+    assert raw(listener, head.encode()).startswith(b"HTTP/1.1 400 ")
+    assert opened.stand_in.requests == []
+
+
+def test_the_listeners_own_url_in_full_is_the_base_url_and_needs_its_secret(opened: Stage) -> None:
+    listener = opened.listen()
+    host = f"127.0.0.1:{listener.port}"
+    for secret, status in ((listener.base_url_secret, 200), ("0" * 48, 403)):
+        head = f"GET http://{host}/{secret}/api.example.com/v1/x HTTP/1.1\r\nHost: {host}\r\n\r\n"
+        assert raw(listener, head.encode()).startswith(b"HTTP/1.1 %d " % status)
+    assert [request.url for request, _ in opened.stand_in.requests] == [f"{LISTED}/v1/x"]
+
+
 def test_a_second_request_on_a_connection_gets_the_same_strict_look(opened: Stage) -> None:
     listener = opened.listen()
     path = f"/{listener.base_url_secret}/api.example.com/v1".encode()
@@ -295,6 +318,38 @@ def test_a_broker_that_is_away_is_said_to_be_away(opened: Stage) -> None:
     assert (status, json.loads(body)["error"]["code"]) == (503, "broker.unreachable")
 
 
+@pytest.mark.parametrize("status", [401, 407])
+def test_a_refusal_between_shim_and_broker_makes_no_child_doubt_its_key_or_its_proxy(
+    opened: Stage, status: int
+) -> None:
+    opened.stand_in.answer = lambda _request, _body: Script(refusal=(status, "proof.nonce"))
+    came, headers, body = ask(opened.listen())
+    assert (came, json.loads(body)["error"]["code"]) == (403, "proof.nonce")
+    assert not headers.keys() & {"www-authenticate", "proxy-authenticate"}
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        (Script(status=199), "wire.status"),
+        (Script(status=600), "wire.status"),
+        (Script(headers=(("x-name", "\u20ac"),)), "wire.headers"),
+    ],
+)
+def test_an_answer_that_no_child_could_read_is_told_as_that(opened: Stage, script: Script, code: str) -> None:
+    opened.stand_in.answer = lambda _request, _body: script
+    status, _, body = ask(opened.listen())
+    assert (status, json.loads(body)["error"]["code"]) == (502, code)
+
+
+def test_what_an_upstream_says_for_its_own_connection_stays_there(opened: Stage) -> None:
+    said = (("Connection", "x-hop, close"), ("X-Hop", "1"), ("Transfer-Encoding", "gzip"), ("X-Kept", "yes"))
+    opened.stand_in.answer = lambda _request, _body: Script(headers=said, pieces=(b"whole",))
+    _, headers, body = ask(opened.listen())
+    assert (headers["x-kept"], headers["transfer-encoding"], body) == ("yes", "chunked", b"whole")
+    assert not headers.keys() & {"connection", "x-hop"}
+
+
 def test_an_answer_whose_headers_would_split_it_is_not_passed_on(opened: Stage) -> None:
     opened.stand_in.answer = lambda *_: Script(200, (("x", "a\r\nset-cookie: b"),), ())
     assert ask(opened.listen())[0] == 502
@@ -306,6 +361,8 @@ def test_an_answer_whose_headers_would_split_it_is_not_passed_on(opened: Stage) 
         ("/next?x=1", "{base}/next?x=1"),
         ("https://api.example.com/next", "{base}/next"),
         ("https://other.example.net/next", "https://other.example.net/next"),
+        ("//api.example.com/next", "//api.example.com/next"),
+        ("https://api.example.com:port/next", "https://api.example.com:port/next"),
     ],
 )
 def test_a_redirect_stays_in_the_base_urls_form(opened: Stage, location: str, expected: str) -> None:
