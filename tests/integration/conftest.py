@@ -124,17 +124,20 @@ class Served:
         self._execute(statement, "UPDATE epoch SET value = value + 1")
 
     @contextlib.contextmanager
-    def meanwhile(self, statement: str) -> Iterator[None]:
-        """Has that happen in each change's own transaction, before the rest of it: after all that was decided on."""
+    def meanwhile(self, statement: str, on: str = "UPDATE ON epoch") -> Iterator[None]:
+        """Has that happen in each change's own transaction, before the rest of it: after all that was decided on.
+
+        `on` is what in the transaction it comes after.
+        """
         made: tuple[str, ...]
         gone: tuple[str, ...]
         if self.database:
             body = f"RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {statement}; RETURN NULL; END $$"
             made = (f"CREATE FUNCTION meanwhile() {body}", "{} FOR EACH STATEMENT EXECUTE FUNCTION meanwhile()")
-            gone = ("DROP TRIGGER meanwhile ON epoch", "DROP FUNCTION meanwhile")
+            gone = (f"DROP TRIGGER meanwhile {on[on.index('ON') :]}", "DROP FUNCTION meanwhile")
         else:
             made, gone = (f"{{}} BEGIN {statement}; END",), ("DROP TRIGGER meanwhile",)
-        self._execute(*(one.format("CREATE TRIGGER meanwhile AFTER UPDATE ON epoch") for one in made))
+        self._execute(*(one.format(f"CREATE TRIGGER meanwhile AFTER {on}") for one in made))
         try:
             yield
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import hashlib
 import html
 import re
 import socket
@@ -28,6 +29,7 @@ from percall_broker.console import rendering
 from percall_broker.console.door import ConsoleDoor
 from percall_broker.console.pages.live import MOST_STREAMS, MOST_STREAMS_OF_A_PERSON
 from percall_broker.model.peers import TrustedProxies
+from percall_broker.pipeline.console.sessions import IDLE_SECONDS
 from percall_broker.strangers import Strangers
 
 if TYPE_CHECKING:
@@ -137,6 +139,27 @@ def test_signing_out_ends_the_session(ada: SigningLaptop) -> None:
     assert leaving.post("sign-out").status == 200
     leaving.cookie = cookie
     assert leaving.get("").status == 401
+
+
+def test_a_session_ends_once_nobody_uses_it_and_what_looks_by_itself_is_no_use(
+    served: Served, ada: SigningLaptop
+) -> None:
+    idle = ConsoleBrowser.signed_in(ada)
+    session = hashlib.sha256(idle.cookie.partition("=")[2].encode()).hexdigest()
+    setting = "UPDATE console_sessions SET seen_at = {} WHERE token_hash = '{}'"
+
+    def seen_at() -> int:
+        (at,) = served.recorded(f"SELECT seen_at FROM console_sessions WHERE token_hash = '{session}'")  # noqa: S608 - ours
+        return int(at)
+
+    nearly = int(time.time()) - IDLE_SECONDS + 60
+    served.past_the_broker(setting.format(nearly, session))
+    assert idle.get("figures?live").status == 200
+    assert seen_at() == nearly
+    assert idle.get("figures").status == 200
+    assert seen_at() > nearly
+    served.past_the_broker(setting.format(nearly - 60, session))
+    assert idle.get("figures").status == 401
 
 
 @pytest.mark.parametrize("verb", ["suspend", "remove"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -105,3 +105,29 @@ def test_a_question_is_answered_by_somebody_who_may_still(served: Served, person
     with served.meanwhile(left):
         assert person.send("POST", f"{wire.PATH_INBOX}/{waiting}/lift").status == 409
     assert person.send("POST", f"{wire.PATH_INBOX}/{waiting}/lift").status == 200
+
+
+@pytest.mark.parametrize(
+    ("answer", "ended"),
+    [
+        ({}, "UPDATE approvals SET state = 'ended' WHERE id = '{}'"),
+        ({"scope": "shape", "seconds": 600}, "UPDATE lasting_answers SET state = 'lifted' WHERE id = '{}'"),
+    ],
+    ids=["once", "for a while"],
+)
+def test_a_call_that_was_allowed_is_recorded_while_that_holds_still(
+    served: Served, person: SigningLaptop, answer: dict[str, Any], ended: str
+) -> None:
+    form = {"files": {"rules.cedar": approvals.RULES}, "message": "", "expected": -1}
+    served.administrator.administer("POST", "/v1/admin/policies", form)
+    laptop, _ = served.enrol(tools=["create_*"])
+    waiting = approvals.asked(laptop, name="a")["id"]
+    approvals.allow(person, waiting, **answer)
+    if answer:
+        assert approvals.decision(laptop, name="a") == "permit"
+    asked = {"name": "create_item", "arguments": {"name": "a"}}
+    before = len(laptop.log())
+    with served.meanwhile(ended.format(waiting), on="INSERT ON log"):
+        assert laptop.ask("keyed", "tools/call", asked).status == 401
+    assert len(laptop.log()) == before
+    assert approvals.decision(laptop, name="a") == "permit"
