@@ -270,6 +270,18 @@ def test_an_open_answer_of_an_upstream_is_cut_within_a_second_of_a_revocation(
         assert time.monotonic() - start < 1
 
 
+def test_an_open_answer_of_an_upstream_is_cut_at_its_calls_own_deadline(served: Served, upstream: Upstream) -> None:
+    laptop, _ = served.enrol()
+    window = opened(laptop)
+    end_ms = int((time.time() + 1.5) * 1000)
+    served.past_the_broker(f"UPDATE log SET deadline_ms = {end_ms} WHERE kind = 'call' AND id = '{window.call}'")  # noqa: S608 - ours
+    with laptop.streaming("keyed", f"{upstream.url}/stream", window) as answer:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            while time.time() * 1000 < end_ms + 5000 and answer.read1(65536):
+                pass
+        assert time.time() * 1000 < end_ms + 5000
+
+
 def test_an_open_answer_of_an_upstream_is_cut_when_its_call_is_settled_on_whatever_replica(
     served: Served, upstream: Upstream
 ) -> None:
