@@ -156,6 +156,11 @@ class SmallBroker:
             refusal = {"code": "policy.ask", "message": "It waits for approval by leads.", "next_step": "Wait."}
             asked = {"id": "ap_1", "expires_at": 2**31, "groups": ["leads"], "url": f"{self.url}/console"}
             answer = {"call": jti, "decision": "ask", "refusal": refusal, "approval": asked}
+        elif name == "endless":
+            connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+            for _ in range(1024):
+                connection.sendall(b"10000\r\n" + bytes(0x10000) + b"\r\n")
+            return
         elif name == "nonsense":
             answer = {"call": jti, "decision": ["permit"]}
         else:

@@ -83,10 +83,23 @@ def test_a_call_that_waits_for_a_person_hears_that_its_grant_has_ended(laptop: L
     assert tools(broker).count("asked") == 1, "it is not asked about any more"
 
 
-def test_an_answer_of_the_brokers_that_is_none_permits_nothing(laptop: Laptop, broker: SmallBroker) -> None:
+def test_a_client_without_patience_hears_at_once_what_its_call_waits_for(laptop: Laptop, broker: SmallBroker) -> None:
+    laptop.environment["PERCALL_APPROVAL_WAIT"] = "0"
     with laptop.client() as client:
         client.initialize()
-        refused = client.call("nonsense")
+        assert "It waits for approval by leads." in client.call_text("asked")
+        assert client.call_text("echo") == "echo"
+    assert tools(broker) == ["asked", "echo"]
+
+
+@pytest.mark.parametrize(("answer", "said"), [("nonsense", "decision"), ("endless", "too long")])
+def test_an_answer_of_the_brokers_that_is_none_permits_nothing(
+    laptop: Laptop, broker: SmallBroker, answer: str, said: str
+) -> None:
+    with laptop.client() as client:
+        client.initialize()
+        refused = client.call(answer)
         assert refused["isError"] is True
+        assert said in refused["content"][0]["text"]
         assert client.call_text("echo") == "echo"
     assert len(broker.settled) == 1
