@@ -70,7 +70,7 @@ _COMPOSED = {
     ),
     **{
         f"{command}.no_login": _Told("There is no login, or none of this agent.", _LOG_IN)
-        for command in ("key", "log", "passphrase", "status")
+        for command in ("adopt", "key", "log", "passphrase", "status")
     },
 }
 """What the sources put together in a way that cannot be read off them."""
