@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from harness.remote import SESSION, Exchange, Remote
 from harness.upstream import CANARY
@@ -99,6 +101,28 @@ def test_lists_show_what_the_grant_names_and_are_private(relayed: Served, remote
         said = answer.json if behaviour is as_json else events_of(answer)[0]
         assert said["result"] == {"tools": [{"name": "get_item"}], "ttlMs": 5, "cacheScope": "private"}
     assert not laptop.log()
+
+
+def test_an_answer_that_was_cut_in_an_emoji_passes_unchanged_and_hides_nothing(relayed: Served, remote: Remote) -> None:
+    laptop, _ = relayed.enrol("remote")
+
+    def answered(**more: Any) -> dict[str, Any]:
+        remote.behaviours["get_item"] = lambda exchange: exchange.json(exchange.text("cut \ud83d") | more)
+        return dict(laptop.relay("remote", call("get_item")).json)
+
+    assert answered()["result"]["content"][0]["text"] == "cut \ud83d"
+    settled(laptop, "done")
+    assert "upstream.message" in answered(Method="sampling/createMessage")["result"]["content"][0]["text"]
+
+
+@pytest.mark.parametrize(("method", "kind"), [("tools/list", "tools"), ("prompts/list", "prompts")])
+def test_one_entry_of_a_list_with_half_an_emoji_leaves_the_others(
+    relayed: Served, remote: Remote, method: str, kind: str
+) -> None:
+    listed = [{"name": "get_broken", "description": "\ud83d"}, {"name": "get_item"}]
+    remote.behaviours[method] = lambda exchange: exchange.json(exchange.result({kind: listed, "x": 1}))
+    laptop, _ = relayed.enrol("remote", tools=["get_*"], prompts=["*"])
+    assert laptop.relay("remote", request(method)).json["result"] == {kind: listed[1:], "x": 1}
 
 
 def test_a_session_is_bound_to_the_grant_that_opened_it(relayed: Served, remote: Remote) -> None:

@@ -46,6 +46,21 @@ _decode = msgspec.json.Decoder(_Said).decode
 _decode_result = msgspec.json.Decoder(_Result).decode
 
 
+def _read(data: bytes) -> _Said | None:
+    """A message, or None for what is none, or could be read as two. One that holds half of a surrogate pair is looked
+    at without: servers that cut their texts send such halves.
+    """
+    try:
+        return _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        if frames.is_ambiguous(data):
+            return None
+    try:
+        return _decode(frames.without_halves(data))
+    except msgspec.DecodeError:
+        return None
+
+
 class Watch:
     """One exchange. `refused` are the ids of the upstream's requests that are to be answered on the client's behalf;
     `first_seen` the methods that it asks of the client for the first time; `tasks` those that the call has become;
@@ -64,9 +79,8 @@ class Watch:
 
     def look(self, data: bytes) -> bytes | None:
         """The message as the client may have it; None for one that it may not have."""
-        try:
-            said = _decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        said = _read(data)
+        if said is None:
             return None
         if said.method:
             return self._request(data)
@@ -125,7 +139,7 @@ class Watch:
 
     def _filtered(self, data: bytes) -> bytes | None:
         try:
-            value = wire.strict_json(data)
+            value, data = frames.list_answer(data)
         except WireError:
             return None
         if any(name.lower() in _MEMBERS and name not in _MEMBERS for name in value):

@@ -126,14 +126,31 @@ def list_answer(line: bytes) -> tuple[Any, bytes]:
     """
     try:
         return wire.strict_json(line), line
-    except WireError as error:
-        frame = json.loads(line) if error.code == "json.surrogate" else None  # which is looked for last
+    except WireError:
+        frame = _with_halves(line)
         if not isinstance(frame, dict) or not isinstance(frame.get("result"), dict):
             raise
     result = frame["result"].items()
     kept = {name: list(filter(_is_whole, value)) if isinstance(value, list) else value for name, value in result}
     line = wire.dump({**frame, "result": kept})
     return wire.strict_json(line), line
+
+
+def _with_halves(line: bytes) -> Any:
+    """The value of a line in the one reading that it has, in which half of a surrogate pair may stand: it misleads
+    nobody, and is in many servers' texts. Raises WireError.
+    """
+    try:
+        return wire.strict_json(line)
+    except WireError as error:
+        if error.code != "json.surrogate":  # which is looked for last
+            raise
+        return json.loads(line)
+
+
+def without_halves(line: bytes) -> bytes:
+    """A line of which nothing is wrong but half of a surrogate pair, for readers that refuse that: `?` in its place."""
+    return json.dumps(json.loads(line), ensure_ascii=False).encode(errors="replace")
 
 
 def _is_whole(value: Any) -> bool:
@@ -183,15 +200,10 @@ def may_hide_a_request(line: bytes) -> bool:
 
 
 def is_ambiguous(line: bytes) -> bool:
-    """Whether two readers of an answer could read different ones.
-
-    Half a surrogate pair alone misleads nobody, and stands in many servers' texts.
-    """
+    """Whether two readers of an answer could read different ones."""
     try:
-        only_reading(wire.strict_json(line))
-    except WireError as error:
-        return error.code != "json.surrogate"
-    except FrameError:
+        only_reading(_with_halves(line))
+    except (WireError, FrameError):
         return True
     return False
 

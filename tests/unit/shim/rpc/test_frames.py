@@ -125,6 +125,7 @@ def test_what_a_server_says_in_two_ways_does_not_reach_the_client(line: bytes) -
         (b'{"id":1,"result":{"input\\u0052equests":{},"input\\u0052equests":{}}}', True),
         (b'{"id":1,"result":{"inputRequests":{}},"RESULT":{}}', True),
         (b'{"id":1,"result":{"inputRequests":{}},"error":{}}', True),
+        (b'{"id":1,"result":{"inputRequests":"\\ud800"},"error":{}}', True),
         (b'{"id":1,"result":{"inputRequests":"\\ud800"}}', False),
         (b'{"id":1,"result":{"inputRequests":{}}}', False),
         (b'{"id":1,"result":{"a":1,"a":2}}', False),
