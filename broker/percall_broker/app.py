@@ -27,7 +27,6 @@ from percall_broker.api import admin, inbox
 from percall_broker.api.approvals import OwnApprovalsDoor, RequestDoor
 from percall_broker.api.calls import CallDoor, OwnCallsDoor, SettlementsDoor
 from percall_broker.api.claims import ClaimDoor, DepartureDoor, WaitingDoor
-from percall_broker.api.console import PATH_ENROLMENT, PATH_LINK
 from percall_broker.api.console import LinkDoor as ConsoleLinkDoor
 from percall_broker.api.events import EventsDoor
 from percall_broker.api.keys import KeyChangeDoor, KeysDoor
@@ -197,8 +196,8 @@ def build(
         ("PUT", wire.PATH_PRESENCE): PassphraseDoor(broker.own),
         ("GET", wire.PATH_KEYS): KeysDoor(broker.personal_keys),
         ("POST", wire.PATH_KEYS): KeyChangeDoor(broker.personal_keys),
-        ("POST", PATH_LINK): ConsoleLinkDoor(broker.signed, broker.console, enrol=False),
-        ("POST", PATH_ENROLMENT): ConsoleLinkDoor(broker.signed, broker.console, enrol=True),
+        ("POST", wire.PATH_CONSOLE_LINK): ConsoleLinkDoor(broker.signed, broker.console, enrol=False),
+        ("POST", wire.PATH_CONSOLE_ENROLMENT): ConsoleLinkDoor(broker.signed, broker.console, enrol=True),
         ("GET", wire.PATH_SIGN_IN): SignInOfferDoor(broker.sign_in),
         ("POST", wire.PATH_SIGN_IN): SignInDoor(broker.sign_in),
         ("GET", wire.PATH_NONCE): NonceDoor(broker.nonces, time.time),

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from percall_broker.pipeline.console import Console
     from percall_broker.pipeline.signed import Signed
 
-PATH_LINK = "/v1/console/link"
-PATH_ENROLMENT = "/v1/console/enrolment"
-
 
 class LinkDoor:
     """POST: a link. `enrol`: one that also enrols a passkey."""

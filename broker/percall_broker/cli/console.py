@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from percall import wire
 from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
 from percall_broker.cli.names import tell_unknown
@@ -30,7 +31,7 @@ def console(
     you need a passkey, which --enrol makes.
     """
     with administrator() as client:
-        made = client.json("POST", "/v1/console/" + ("enrolment" if enrol else "link"))
+        made = client.json("POST", wire.PATH_CONSOLE_ENROLMENT if enrol else wire.PATH_CONSOLE_LINK)
     what = "signs you in and enrols one passkey" if enrol else "signs you in"
     until = output.by_the_clock(made["expires_at"])
     output.one(made, as_json=as_json, text=f"This link {what}, once, until {until}:\n  {made['link']}")
