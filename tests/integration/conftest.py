@@ -123,6 +123,10 @@ class Served:
         """Changes its records, and has it look: as if time had passed, for which no test waits."""
         self._execute(statement, "UPDATE epoch SET value = value + 1")
 
+    def unheard(self, statement: str) -> None:
+        """Changes its records as another replica does of which it has not heard yet."""
+        self._execute(statement)
+
     @contextlib.contextmanager
     def meanwhile(self, statement: str, on: str = "UPDATE ON epoch") -> Iterator[None]:
         """Has that happen in each change's own transaction, before the rest of it: after all that was decided on.

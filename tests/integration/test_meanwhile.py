@@ -14,7 +14,11 @@ from percall import wire
 if TYPE_CHECKING:
     from integration.conftest import Served
 
-TOOLS = {"keyed": {"tools": ["get_*", "create_*"]}}
+REVOKED = "UPDATE grants SET state = 'revoked' WHERE id = '{}'"
+TAKEN = "UPDATE grants SET device = (SELECT max(device) FROM grants) WHERE id = '{}'"
+OTHER_KEY = "UPDATE presence_keys SET public_key = 'another' WHERE person = 'person{}'"
+REMOVED = "UPDATE device_keys SET state = 'removed' WHERE person = 'person{}'"
+LEFT = "DELETE FROM group_members WHERE person = 'person{}'"
 
 
 @pytest.fixture
@@ -27,17 +31,12 @@ def person(served: Served) -> SigningLaptop:
     return laptop
 
 
-def granted(served: Served, **more: str) -> str:
-    """A further grant for the person whom the last test made: its id."""
-    form = {"person": f"person{served.people}", "servers": TOOLS, **more}
-    return str(served.administrator.administer("POST", "/v1/admin/grants", form)["grant"])
-
-
-REVOKED = "UPDATE grants SET state = 'revoked' WHERE id = '{}'"
-TAKEN = "UPDATE grants SET device = (SELECT max(device) FROM grants) WHERE id = '{}'"
-OTHER_KEY = "UPDATE presence_keys SET public_key = 'another' WHERE person = 'person{}'"
-REMOVED = "UPDATE device_keys SET state = 'removed' WHERE person = 'person{}'"
-LEFT = "DELETE FROM group_members WHERE person = 'person{}'"
+@pytest.fixture(scope="module")
+def asking(served: Served) -> Served:
+    """The broker under policies that ask a group."""
+    form = {"files": {"rules.cedar": approvals.RULES}, "message": "", "expected": -1}
+    served.administrator.administer("POST", "/v1/admin/policies", form)
+    return served
 
 
 def test_an_invite_is_used_for_a_grant_that_stands_still(served: Served) -> None:
@@ -63,7 +62,8 @@ def test_a_device_is_vouched_for_by_a_passphrase_that_is_the_persons_still(
 
 
 def test_what_waits_is_picked_up_by_a_key_that_is_known_still(served: Served, person: SigningLaptop) -> None:
-    grant = granted(served)
+    form = {"person": f"person{served.people}", "servers": {"keyed": {"tools": ["get_*"]}}}
+    grant = served.administrator.administer("POST", "/v1/admin/grants", form)["grant"]
     for what in (REMOVED.format(served.people), REVOKED.format(grant)):
         with served.meanwhile(what):
             assert person.claim().code == "claim.changing", what
@@ -94,15 +94,13 @@ def test_a_key_is_changed_with_the_passphrase_and_the_key_that_there_are_still(
             assert person.send("POST", wire.PATH_KEYS, message).code == "key.changing"
 
 
-def test_a_question_is_answered_by_somebody_who_may_still(served: Served, person: SigningLaptop) -> None:
-    form = {"files": {"rules.cedar": approvals.RULES}, "message": "", "expected": -1}
-    served.administrator.administer("POST", "/v1/admin/policies", form)
-    left = LEFT.format(served.people)
-    waiting = approvals.asked(served.enrol(tools=["create_*"])[0], name="a")["id"]
-    with served.meanwhile(left):
+def test_a_question_is_answered_by_somebody_who_may_still(asking: Served, person: SigningLaptop) -> None:
+    left = LEFT.format(asking.people)
+    waiting = approvals.asked(asking.enrol(tools=["create_*"])[0], name="a")["id"]
+    with asking.meanwhile(left):
         assert approvals.answered(person, waiting).code == "approval.changing"
     assert approvals.answered(person, waiting, "never").status == 200
-    with served.meanwhile(left):
+    with asking.meanwhile(left):
         assert person.send("POST", f"{wire.PATH_INBOX}/{waiting}/lift").status == 409
     assert person.send("POST", f"{wire.PATH_INBOX}/{waiting}/lift").status == 200
 
@@ -116,18 +114,16 @@ def test_a_question_is_answered_by_somebody_who_may_still(served: Served, person
     ids=["once", "for a while"],
 )
 def test_a_call_that_was_allowed_is_recorded_while_that_holds_still(
-    served: Served, person: SigningLaptop, answer: dict[str, Any], ended: str
+    asking: Served, person: SigningLaptop, answer: dict[str, Any], ended: str
 ) -> None:
-    form = {"files": {"rules.cedar": approvals.RULES}, "message": "", "expected": -1}
-    served.administrator.administer("POST", "/v1/admin/policies", form)
-    laptop, _ = served.enrol(tools=["create_*"])
+    laptop, _ = asking.enrol(tools=["create_*"])
     waiting = approvals.asked(laptop, name="a")["id"]
     approvals.allow(person, waiting, **answer)
     if answer:
         assert approvals.decision(laptop, name="a") == "permit"
     asked = {"name": "create_item", "arguments": {"name": "a"}}
     before = len(laptop.log())
-    with served.meanwhile(ended.format(waiting), on="INSERT ON log"):
+    with asking.meanwhile(ended.format(waiting), on="INSERT ON log"):
         assert laptop.ask("keyed", "tools/call", asked).status == 401
     assert len(laptop.log()) == before
     assert approvals.decision(laptop, name="a") == "permit"

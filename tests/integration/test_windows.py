@@ -160,6 +160,27 @@ def test_the_next_request_of_an_open_window_is_refused_after_a_revocation(served
     assert "GET /items/revoked" not in upstream.with_real_key()
 
 
+@pytest.mark.parametrize("door", ["calls", "requests"])
+def test_what_the_broker_remembers_neither_refuses_nor_permits(served: Served, upstream: Upstream, door: str) -> None:
+    """Another replica has changed the grant, and this one has not heard of it yet."""
+    laptop, grant = served.enrol()
+    window = opened(laptop)
+
+    def code() -> str:
+        if door == "calls":
+            call = laptop.call("keyed", "get_item")
+            return str(call["refusal"]["code"]) if call["decision"] == "forbid" else "permit"
+        came = laptop.request("keyed", f"{upstream.url}/items/1", window)
+        return "permit" if came.status == 200 else came.code
+
+    served.change(grant, "suspend")
+    assert code() == "grant.suspended"
+    for state, told in (("active", "permit"), ("suspended", "grant.suspended")):
+        served.unheard(f"UPDATE grants SET state = '{state}', version = version + 1 WHERE id = '{grant}'")  # noqa: S608 - ours
+        assert code() == told
+        window = wire.Window(window.call)
+
+
 def test_a_captured_api_request_is_not_made_twice(served: Served, upstream: Upstream) -> None:
     laptop, _ = served.enrol()
     window = opened(laptop)
@@ -211,6 +232,26 @@ def test_with_attribution_shared_a_request_is_one_of_the_open_calls(served: Serv
     laptop.settle(writing.call)
     answer = laptop.request("shared", f"{upstream.url}/items", *both, method="POST")
     assert (answer.status, answer.code) == (403, "window.closed")
+
+
+def test_with_attribution_shared_a_call_that_is_over_holds_up_no_other(served: Served, upstream: Upstream) -> None:
+    laptop, _ = served.enrol("shared")
+    open_still, over = (opened(laptop, server="shared") for _ in range(2))
+    laptop.settle(over.call)
+    assert laptop.request("shared", f"{upstream.url}/items/1", open_still, over).status == 200
+    many = [wire.Window(over.call)] * 1001
+    assert laptop.request("shared", f"{upstream.url}/items/1", *many).code == "request.ambiguous"
+
+
+def test_a_window_is_for_its_own_server(served: Served, upstream: Upstream) -> None:
+    scope = {"tools": ["get_*"]}
+    form = {"person": "vera", "servers": {"keyed": scope, "shared": scope}}
+    made = served.administrator.administer("POST", "/v1/admin/grants", form)
+    laptop = SigningLaptop.enrolled(served.url, made["invite"])
+    window = opened(laptop)
+    assert laptop.request("keyed", f"{upstream.url}/items/1", window).status == 200
+    answer = laptop.request("shared", f"{upstream.url}/items/1", wire.Window(window.call))
+    assert (answer.status, answer.code) == (403, "window.unknown")
 
 
 def test_a_rotated_key_is_used_by_the_next_request_of_an_open_window(served: Served, upstream: Upstream) -> None:
