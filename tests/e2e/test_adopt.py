@@ -108,7 +108,7 @@ def test_who_has_not_logged_in_is_told_that_and_not_to_ask_for_a_server(tmp_path
     newcomer.laptop.home.mkdir(exist_ok=True)
     assert "No pasted key" in newcomer.adopt("--yes")
     newcomer.file(".cursor/mcp.json", CURSOR % CANARY)
-    assert "[adopt.no_login]" in newcomer.adopt("--yes", code=2)
+    assert "There is no login" in newcomer.adopt("--yes", code=2)
 
 
 def test_a_name_that_nothing_has_is_refused_and_not_passed_over(alice: Person) -> None:

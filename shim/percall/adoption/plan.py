@@ -64,7 +64,6 @@ def plan(
     """The servers with a pasted key, of these clients and with these names (of all, where none is named).
 
     `agent` takes the place of each client's own; `server` that of the entry which would be recognised.
-    Raises UsageError where there are such servers, and no login to move them by.
     """
     chosen = [
         finding
@@ -74,8 +73,6 @@ def plan(
         and (not clients or finding.server.client.name in clients)
         and (not names or finding.server.name in names)
     ]
-    if chosen and not home.logins():
-        raise home.no_login("adopt.no_login", None)
     planned: list[Move | Left] = []
     places: dict[tuple[Path, tuple[object, ...]], int] = {}
     for finding in chosen:
@@ -138,6 +135,8 @@ def _shared(move: Move, title: str) -> Move:
 
 def _granted(configured: ConfiguredServer, agent: str, name: str | None) -> Found:
     """What this agent is granted of the server that a config means. Raises UsageError."""
+    if not home.logins():
+        raise home.no_login("adopt.no_login", None)
     granted = home.all_granted()
     meant = {one.granted.entry.name for one in granted if _is_meant(configured, one, name)}
     if not meant:
