@@ -68,6 +68,8 @@ def test_a_grant_that_is_over_is_forgotten_alone_and_the_agents_last_one_never(a
     told = machine.run("status", check=False)
     assert (told.returncode, "--ended" in told.stdout) == (6, False), "a new grant is picked up by this one's key"
     assert "0 grants" in machine.run("agent", "remove", "default", "--ended").stdout
+    both = machine.run("agent", "remove", "default", "--ended", "--local", check=False)
+    assert (both.returncode, "[agent.options]" in both.stderr, len(kept(machine))) == (2, True, 1)
     alone.add_server("another", keyed_entry("http://127.0.0.1:9"), CANARY)
     alone.administrator.administer("grant", "create", "bob", "--server", "another", "--tools", "get_*")
     told = machine.run("status", check=False)

@@ -53,6 +53,8 @@ def remove(
         raise UsageError(
             "agent.unknown", f"There is no agent {name!r} on this device (known: {known}).", "See: percall agent list."
         )
+    if ended and local:
+        raise UsageError("agent.options", "--ended asks the broker what is over, and --local asks nobody.", "Give one.")
     if ended:
         _forget_ended(name)
         return
