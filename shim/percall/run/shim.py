@@ -17,7 +17,7 @@ from percall.run.approvals import Approvals
 from percall.run.broker import Broker
 from percall.run.events import EventStream
 from percall.run.loop import READ, Loop
-from percall.run.streams import ENOUGH_WAITING, READ_BYTES, Stderr, Writer
+from percall.run.streams import ENOUGH_WAITING, Stderr, Writer
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
 if TYPE_CHECKING:
@@ -113,6 +113,8 @@ class Shim:
     def run(self, server: Server, connect_after: float) -> int:
         """Serve until the client leaves or the server ends; the exit code. The broker is met after some seconds."""
         self._server = server
+        system.widen(self._stdin)
+        system.widen(self._stdout)
         restore = system.unblocked(self._stdout)
         for number in system.ENDING:
             self.loop.on_signal(number, partial(self._terminated, number))
@@ -147,7 +149,7 @@ class Shim:
 
     def _client_ready(self, _events: int) -> None:
         try:
-            data = system.read(self._stdin, READ_BYTES)
+            data = system.read(self._stdin, system.PIPE_BYTES)
         except BlockingIOError:
             return
         except OSError:

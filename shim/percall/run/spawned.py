@@ -9,7 +9,7 @@ from percall.run.known_tools import KnownTools
 from percall.run.loop import READ
 from percall.run.relay import Relay
 from percall.run.settle import Settlements
-from percall.run.streams import ENOUGH_WAITING, READ_BYTES, Writer
+from percall.run.streams import ENOUGH_WAITING, Writer
 from percall.run.windows import Windows
 
 TYPE_CHECKING = False  # `typing` itself costs 10 ms of each start
@@ -172,7 +172,7 @@ class Spawned:
         if child is None:
             return
         try:
-            data = system.read(child.stdout, READ_BYTES)
+            data = system.read(child.stdout, system.PIPE_BYTES)
         except BlockingIOError:
             return
         for line in self._lines.feed(data) if data else self._lines.feed_eof():
@@ -193,7 +193,7 @@ class Spawned:
         if self._child is None:
             return
         try:
-            data = system.read(self._child.stderr, READ_BYTES)
+            data = system.read(self._child.stderr, system.PIPE_BYTES)
         except BlockingIOError:
             return
         if data:

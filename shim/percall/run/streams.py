@@ -15,11 +15,9 @@ if TYPE_CHECKING:
 
     from percall.run.loop import Loop
 
-READ_BYTES = 64 * 1024
-"""What a pipe holds."""
 ENOUGH_WAITING = 4 * 1024 * 1024
 """Once so many bytes wait for a reader, nothing more is read for it."""
-_PIPE_BYTES = 4096
+_PAGE_BYTES = 4096
 _STDERR = 2
 _STDERR_PAUSE_SECONDS = 0.05
 _MOST_STDERR_BYTES = 256 * 1024
@@ -156,7 +154,7 @@ class Stderr:
                 self._noted = time.monotonic()
                 self._waiting = f"\npercall: {dropped} bytes of the server's stderr were dropped.\n".encode()
             try:
-                self._waiting = self._waiting[system.write(self._stderr, self._waiting[:_PIPE_BYTES]) :]
+                self._waiting = self._waiting[system.write(self._stderr, self._waiting[:_PAGE_BYTES]) :]
             except OSError:
                 break
         if (self._waiting or self._dropped) and not self._scheduled:

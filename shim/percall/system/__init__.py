@@ -13,6 +13,7 @@ if sys.platform == "win32":
         DEFAULT_PATH,
         ENDING,
         INHERITED,
+        PIPE_BYTES,
         READ,
         WRITE,
         Poll,
@@ -27,6 +28,7 @@ if sys.platform == "win32":
         read,
         standard,
         unblocked,
+        widen,
         write,
     )
 else:
@@ -34,6 +36,7 @@ else:
         DEFAULT_PATH,
         ENDING,
         INHERITED,
+        PIPE_BYTES,
         READ,
         WRITE,
         Poll,
@@ -48,6 +51,7 @@ else:
         read,
         standard,
         unblocked,
+        widen,
         write,
     )
 
@@ -55,6 +59,7 @@ __all__ = [
     "DEFAULT_PATH",
     "ENDING",
     "INHERITED",
+    "PIPE_BYTES",
     "READ",
     "WRITE",
     "Poll",
@@ -69,5 +74,6 @@ __all__ = [
     "read",
     "standard",
     "unblocked",
+    "widen",
     "write",
 ]

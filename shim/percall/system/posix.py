@@ -23,6 +23,8 @@ write = os.write
 close = os.close
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """The signals that ask us to end."""
+PIPE_BYTES = 128 * 1024
+"""What a pipe on a message's way holds: more would cost a reader that wants all of it at once a mapping of memory."""
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 INHERITED = (
     "HOME",
@@ -62,6 +64,16 @@ def standard(number: int) -> int:
 def incoming(stream: IO[bytes]) -> int:
     """A pipe of ours that another process writes to, as the loop polls it. Whoever made the stream closes it."""
     return stream.fileno()
+
+
+def widen(descriptor: int) -> None:
+    """Have a pipe hold `PIPE_BYTES`, where its system and its user's share allow it: a message that does not fit has to
+    wait in the middle until its reader is awake.
+    """
+    with suppress(ImportError, OSError):  # another system than Linux; no pipe, or the share is used up
+        from fcntl import F_SETPIPE_SZ, fcntl  # noqa: PLC0415 - not everywhere
+
+        fcntl(descriptor, F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def unblocked(descriptor: int) -> Callable[[], None]:
@@ -135,6 +147,8 @@ class Process:
                 os.close(descriptor)
         for descriptor in (self.stdin, self.stdout, self.stderr):
             os.set_blocking(descriptor, False)
+        widen(self.stdin)
+        widen(self.stdout)
         self.status: int | None = None
         try:
             self._watcher, self._lifeline = self._watch_over()

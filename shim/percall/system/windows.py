@@ -53,7 +53,8 @@ INHERITED = (
 )
 """What a child needs to start at all, and none of which holds secrets."""
 
-_CHUNK = 64 * 1024
+PIPE_BYTES = 64 * 1024
+"""What is read at once."""
 _FLUSH_SECONDS = 2.0
 _LAST_WORDS_SECONDS = 0.2
 _NEW_GROUP_WITHOUT_WINDOW = 0x00000200 | 0x08000000  # CREATE_NEW_PROCESS_GROUP | CREATE_NO_WINDOW
@@ -136,6 +137,10 @@ def standard(number: int) -> int:
 def incoming(stream: IO[bytes]) -> int:
     """A pipe of ours that another process writes to, carried to a socket. Whoever made the stream closes it."""
     return _carried(os.dup(stream.fileno()), towards_us=True, ours=True)
+
+
+def widen(_descriptor: int) -> None:
+    """Nothing: what a pipe holds is its maker's to say."""
 
 
 def unblocked(descriptor: int) -> Callable[[], None]:
@@ -265,14 +270,14 @@ def _carried(number: int, *, towards_us: bool, ours: bool = False) -> int:
 
 def _inwards(number: int, far: socket.socket, ours: bool) -> None:
     with suppress(OSError):
-        while data := os.read(number, _CHUNK):
+        while data := os.read(number, PIPE_BYTES):
             far.sendall(data)
     _end(number, far, ours)
 
 
 def _outwards(number: int, far: socket.socket, ours: bool) -> None:
     with suppress(OSError):
-        while data := far.recv(_CHUNK):
+        while data := far.recv(PIPE_BYTES):
             view = memoryview(data)
             while view:
                 view = view[os.write(number, view) :]

@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -553,3 +554,16 @@ def test_large_messages_are_let_go_of_as_soon_as_they_have_passed(laptop: Laptop
         for _ in range(60):
             assert client.call_text("echo", {"text": text}) == text
         assert private_kilobytes(client.process.pid) - before < 4000  # kept for the collector, they were 9 MB
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a pipe's size is its system's own to choose")
+def test_a_message_of_100_kb_fits_into_each_pipe_on_its_way(laptop: Laptop) -> None:
+    from fcntl import F_GETPIPE_SZ, fcntl  # noqa: PLC0415 - other systems lack it
+
+    with laptop.client() as client, ExitStack() as pipes:
+        client.initialize()
+        child = next(one for one in psutil.Process(client.process.pid).children() if "server.py" in one.cmdline()[-1])
+        ends = [pipes.enter_context(Path(f"/proc/{child.pid}/fd/{number}").open("rb")) for number in (0, 1)]
+        for end in (client.process.stdin, client.process.stdout, *ends):
+            assert end is not None
+            assert fcntl(end, F_GETPIPE_SZ) >= 100_000
