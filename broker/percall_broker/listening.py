@@ -12,6 +12,7 @@ import ssl
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from percall.loss import notice_loss
 from percall_broker.connection import Connection, Handshake, Room, most_connections
 from percall_broker.model.errors import InvalidInput, Unavailable
 from percall_broker.model.peers import TrustedProxies, is_loopback
@@ -50,6 +51,7 @@ def bound(listen: str, check: Callable[[str], None]) -> Iterator[socket.socket]:
             "serve.listen", f"Nothing can listen at {listen}: {error.strerror}.", "Is it taken?"
         ) from error
     with listener:
+        notice_loss(listener)  # of laptops: each holds a stream open
         yield listener
 
 

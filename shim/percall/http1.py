@@ -26,14 +26,6 @@ _MAX_LENGTH_DIGITS = 18  # fewer than Python refuses to read, and more than any 
 # OpenSSL's verification results, X509_V_ERR_*.
 _NOT_YET_VALID, _EXPIRED, _OTHER_NAME, _OTHER_ADDRESS = 9, 10, 62, 64
 
-_LOSS_OPTIONS = (
-    ("TCP_KEEPIDLE", 15),
-    ("TCP_KEEPALIVE", 15),  # as macOS calls the same
-    ("TCP_KEEPINTVL", 5),
-    ("TCP_KEEPCNT", 3),
-    ("TCP_USER_TIMEOUT", 30_000),  # milliseconds that what was sent may go unacknowledged
-)
-
 GATEWAY, STRANGE = "broker.gateway", "broker.strange"
 _GATEWAY = frozenset({502, 503, 504})
 _STATUS_DIGITS = 3
@@ -305,13 +297,15 @@ def connect(address: Address, context: ssl.SSLContext | None, timeout: float) ->
     """A connected socket, with TLS where the address wants it; blocking. Raises BrokerUnreachable, which says why."""
     import socket  # noqa: PLC0415 - 5 ms that a start need not spend
 
+    from percall.loss import notice_loss  # noqa: PLC0415 - with it
+
     plain: socket.socket | None = None
     proxy = address.proxy
     how = f" by way of the proxy {proxy}" if proxy else ""
     try:
         plain = socket.create_connection((proxy.host, proxy.port) if proxy else (address.host, address.port), timeout)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        _notice_loss(plain)
+        notice_loss(plain)
         if proxy:
             host = f"[{address.host}]" if ":" in address.host else address.host
             proxy.open_tunnel(plain, f"{host}:{address.port}", timeout)
@@ -325,19 +319,6 @@ def connect(address: Address, context: ssl.SSLContext | None, timeout: float) ->
         if isinstance(error, OSError):
             raise unreachable(address, error, how) from None
         raise
-
-
-def _notice_loss(connected: socket.socket) -> None:
-    """Have the system notice within half a minute that a path is gone (another network, a firewall that has forgotten
-    it), for who only waits too. By itself it takes a quarter of an hour, or for ever.
-    """
-    import socket  # noqa: PLC0415 - loaded by whoever connected
-
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _LOSS_OPTIONS:
-        option = getattr(socket, name, None)  # each system has some of them
-        if option is not None:
-            connected.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def unreachable(address: Address, error: OSError, how: str = "") -> BrokerUnreachable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -84,3 +85,15 @@ def test_proxies_come_from_a_variable_too_and_one_that_is_none_is_named(monkeypa
     monkeypatch.setenv("PERCALL_BROKER_TRUSTED_PROXIES", "proxy.example.com")
     with pytest.raises(InvalidInput, match=r"proxy\.example\.com"):
         settings.load()
+
+
+def test_a_laptop_that_is_lost_is_noticed_also_while_nothing_is_sent_to_it() -> None:
+    """No machine of the tests can lose packets: what is asked of the system is looked at."""
+    with listening(settings.load(listen="127.0.0.1:0")) as listener:
+        with socket.create_connection(listener.getsockname()):
+            taken, _ = listener.accept()
+        with taken:
+            assert taken.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            idle = getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", 0))
+            options = (idle, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            assert [taken.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [15, 5, 3]
