@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 import sys
 import time
 from dataclasses import dataclass
@@ -312,7 +313,7 @@ async def _serve(settings: Settings, ready: Callable[[str], None]) -> None:
             proxies = TrustedProxies(settings.trusted_proxies)
             doors = build(broker, upstreams, host_names(public_url, at, origin_of(public_url)), proxies, token)
             probes.opened(doors.watching)
-            doing: dict[str, Callable[[], Awaitable[None]]] = {"cut streams": partial(_cut_streams, broker)}
+            doing: dict[str, Callable[[], Awaitable[None]]] = {"cut streams": partial(cut_streams, broker)}
             if tls and settings.tls_cert and settings.tls_key:
                 doing["certificate"] = Certificate(tls, settings.tls_cert, settings.tls_key).keep
             async with chores.at_work(doing):
@@ -352,7 +353,7 @@ class _Server(http_server.Server):
         grace.cancel()
 
 
-async def _cut_streams(broker: Broker) -> None:
+async def cut_streams(broker: Broker) -> None:
     """Cuts what is under way for grants and servers that no longer stand: on each change, and twice a second for what
     expires. What cannot be read counts as no longer standing.
 
@@ -368,10 +369,10 @@ async def _cut_streams(broker: Broker) -> None:
                 grant = server = None
             if grant is None or server is None or _ended(grant, server, use.owner):
                 streams.cut(use)
-        for call in streams.calls():
+        if calls := streams.calls():
             with contextlib.suppress(Unavailable):
-                if await broker.store.fetch("is_recorded", kind="outcome", id=call):
-                    streams.settled(call)
+                for row in await broker.store.fetch("settled_of", calls=json.dumps(dict.fromkeys(calls))):
+                    streams.settled(row["call"])
         await broker.changes.next(generation, _LOOK_SECONDS)
 
 

@@ -41,6 +41,7 @@ BY_ITS_INDEX = {
     "overdue_calls": "log_deadline", "count_open": "log_deadline", "calls_with_arguments": "log_call_time",
     "calls_by_bucket": "log_call_time", "durations_by_bucket": "log_call_time", "most_called_tools": "log_call_time",
     "list_changes": "log_kind_id", "list_calls": "SCAN c", "calls_after": "INTEGER PRIMARY KEY (rowid>?)",
+    "settled_of": "log_kind_id (kind=? AND id=?)",
 }  # fmt: skip
 """By what SQLite finds the rows of the log: never by going through all calls there are for those of a minute."""
 

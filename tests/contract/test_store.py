@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from pathlib import Path
 
 import psycopg
@@ -229,6 +230,15 @@ async def test_calls_past_their_deadline_are_found_until_they_are_settled(store:
     assert [row["call"] for row in overdue] == ["a"]
     await store.append(outcome("a", outcome="unknown"))
     assert await store.fetch("overdue_calls", since_ms=0, now_ms=6000, limit=10) == []
+
+
+async def test_of_many_calls_those_that_are_settled_are_found_in_one_reading(store: Store) -> None:
+    names = ("a", "-b_", "open")
+    await store.append(*map(call, (*names, "another")))
+    await store.append(outcome("a"), outcome("-b_", outcome="unknown"), outcome("another"))
+    asked = json.dumps(dict.fromkeys((*names, "none")))
+    assert {row["call"] for row in await store.fetch("settled_of", calls=asked)} == {"a", "-b_"}
+    assert await store.fetch("settled_of", calls="{}") == []
 
 
 async def test_a_transaction_is_undone_when_a_required_statement_returns_nothing(store: Store) -> None:

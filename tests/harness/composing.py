@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from harness.statements import SEEDS
 from percall_broker.compose import Broker, compose
 from percall_broker.settings import Settings
 from percall_broker.store import migrate, open_store
@@ -20,7 +21,7 @@ async def composed(folder: Path, location: str = "") -> AsyncIterator[Broker]:
     """With keys, and where nothing else is said an embedded store, in this folder."""
     location = location or str(folder / "store")
     await migrate(location)
-    store = await open_store(location)
+    store = await open_store(location, SEEDS)
     keys = KeyFolder(folder / "keys")
     keys.add()
     vault = Vault(store, keys)

@@ -264,3 +264,8 @@ FROM log c WHERE c.kind = 'call' AND c.id = :call AND c.decision = 'permit'
 
 -- name: is_recorded(kind, id)
 SELECT seq FROM log WHERE kind = :kind AND id = :id
+
+-- name: settled_of(calls)
+-- Those of some calls that have an outcome. `calls` is a JSON object with their ids as its names, which both engines
+-- read by one function; CROSS JOIN has SQLite begin with them, and not with all the outcomes there are.
+SELECT o.id AS call FROM json_each(:calls) c CROSS JOIN log o WHERE o.kind = 'outcome' AND o.id = c.key
