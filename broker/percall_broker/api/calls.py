@@ -94,8 +94,8 @@ class OwnCallsDoor:
         body = await read_body(receive, 0)
         identity = await self._signed.identify_once(signed_request(scope, body), time.time())
         require(barred(identity.grant, time.time()))
-        rows = await self._record.calls(_filters(scope["query_string"], identity.grant))
-        await answer(send, 200, b"".join(_encode(row) + b"\n" for row in rows), b"application/x-ndjson")
+        rows = self._record.calls(_filters(scope["query_string"], identity.grant))
+        await answer(send, 200, b"".join([_encode(row) + b"\n" async for row in rows]), b"application/x-ndjson")
 
 
 def _filters(query: bytes, grant: Grant) -> Filters:

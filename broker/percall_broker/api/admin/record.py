@@ -2,9 +2,12 @@
 
 # No postponed annotations here: FastAPI reads them, and `By` below is local.
 import time
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, Depends, Query
+from starlette.responses import Response
 
 from percall import wire
 from percall_broker.api.admin.forms import Administrator
@@ -12,6 +15,7 @@ from percall_broker.model.records import Identity
 from percall_broker.pipeline.administration.record import Filters, Record
 
 MAX_VERSION = 2**31
+_encode = msgspec.json.Encoder().encode
 
 
 def router(record: Record, reader: Administrator) -> APIRouter:
@@ -33,11 +37,11 @@ def router(record: Record, reader: Administrator) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=wire.MAX_ROWS)] = 1000,
         secret_owner: str = "",
         secret_version: Annotated[int, Query(ge=0, le=MAX_VERSION)] = 0,
-    ) -> list[dict[str, Any]]:
+    ) -> Response:
         found = Filters(
             person, grant, agent, server, tool, decision, since_ms, until_ms, limit, secret_owner, secret_version
         )
-        return await record.calls(found)
+        return await _listing(record.calls(found))
 
     @routes.get("/changes")
     async def changes(
@@ -45,8 +49,8 @@ def router(record: Record, reader: Administrator) -> APIRouter:
         since_ms: int = 0,
         until_ms: int = 0,
         limit: Annotated[int, Query(ge=1, le=wire.MAX_ROWS)] = 1000,
-    ) -> list[dict[str, Any]]:
-        return await record.changes(since_ms, until_ms, limit)
+    ) -> Response:
+        return await _listing(record.changes(since_ms, until_ms, limit))
 
     @routes.get("/tail")
     async def tail(after: int = -1) -> dict[str, Any]:
@@ -64,3 +68,9 @@ def router(record: Record, reader: Administrator) -> APIRouter:
         return {"call": call, "arguments": await record.read_arguments(by, call)}
 
     return routes
+
+
+async def _listing(rows: AsyncIterator[dict[str, Any]]) -> Response:
+    """Made row by row, as they come: FastAPI would stop everything else until it had made all of it."""
+    made = [_encode(row) async for row in rows]
+    return Response(b"[" + b",".join(made) + b"]", media_type="application/json")

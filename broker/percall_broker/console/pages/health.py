@@ -20,9 +20,9 @@ def router(pages: Pages) -> APIRouter:
 
     async def found() -> dict[str, Any]:
         status = await broker.status.show()
-        rows = await broker.administration.record.changes(0, 0, MOST_CHANGES)
+        rows = broker.administration.record.changes(0, 0, MOST_CHANGES)
         whose = {row["grant"]: row["person"] for row in await broker.administration.grants.listed()}
-        changes = [{**row, "about": _about(row["details"], whose)} for row in rows]
+        changes = [{**row, "about": _about(row["details"], whose)} async for row in rows]
         return {"status": status, "brake": shown_brake(status["freezes"]), "changes": changes}
 
     @routes.get("/health")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,16 @@ from percall_broker.model.errors import NotFound
 from percall_broker.model.moments import fine_stamp
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from percall_broker.log.arguments import SealedArguments
     from percall_broker.model.records import Identity
     from percall_broker.pipeline.administration.ledger import Ledger
     from percall_broker.store.protocol import Row
 
 _MOST_AFTER = 500
+ROWS_A_TURN = 200
+"""How much of a listing is made in one turn of the event loop: a millisecond's work."""
 _LATE_SECONDS = 2.0
 """How much later than others a call may be committed that was numbered before them, as PostgreSQL does."""
 
@@ -53,9 +58,10 @@ class Record:
         self._ledger = ledger
         self._arguments = arguments
 
-    async def calls(self, filters: Filters) -> list[Row]:
+    async def calls(self, filters: Filters) -> AsyncIterator[Row]:
         """Calls with their outcomes, newest first. Where a key is named, only what used it, calls or not."""
-        return [call_row(row) for row in await self._listed(filters)]
+        async for row in _in_turns(await self._listed(filters)):
+            yield call_row(row)
 
     async def calls_with_approvals(self, filters: Filters) -> list[Row]:
         """The same, each with its `seq` and its approval's `approval_state`; empty without one, or once long over."""
@@ -75,10 +81,11 @@ class Record:
         settled = [row["seq"] for row in rows if row["time_ms"] < (now - _LATE_SECONDS) * 1000]
         return max(settled, default=seq), [{"seq": row["seq"], **call_row(row)} for row in rows]
 
-    async def changes(self, since_ms: int, until_ms: int, limit: int) -> list[Row]:
+    async def changes(self, since_ms: int, until_ms: int, limit: int) -> AsyncIterator[Row]:
         """What administrators changed and read, newest first. A change made on the broker's machine has no person."""
         rows = await self._ledger.fetch("list_changes", since_ms=since_ms, until_ms=until_ms, limit=limit)
-        return [_change_row(msgspec.json.decode(row["entry"])) for row in rows]
+        async for row in _in_turns(rows):
+            yield _change_row(msgspec.json.decode(row["entry"]))
 
     async def last_seq(self) -> int:
         """The newest row of the log."""
@@ -97,6 +104,14 @@ class Record:
         await self._ledger.append(changes.reading(by, "arguments.read", call=call))
         rows = await self._ledger.fetch("read_arguments", call=call)
         return self._arguments.open(call, bytes(rows[0]["sealed"])).decode() if rows else ""
+
+
+async def _in_turns(rows: list[Row]) -> AsyncIterator[Row]:
+    """The rows of a listing that may be long. What is made of them happens in here, so calls need not wait for all."""
+    for first in range(0, len(rows), ROWS_A_TURN):
+        await asyncio.sleep(0)
+        for row in rows[first : first + ROWS_A_TURN]:
+            yield row
 
 
 def _change_row(entry: Row) -> Row:
