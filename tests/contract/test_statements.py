@@ -66,6 +66,17 @@ def test_two_statements_of_one_name_are_refused(dialect: str, tmp_path: Path) ->
         load(dialect, tmp_path)
 
 
+def test_a_part_stands_wherever_it_is_named(tmp_path: Path) -> None:
+    (tmp_path / "parts.sql").write_text(
+        "-- part: fresh\n-- Why.\nx > :now\n\n-- name: whole(now)\n-- Long reading.\nSELECT 1 WHERE {fresh}\n"
+        "-- name: other(now)\nSELECT '{}' WHERE {fresh} AND 1 = 1\n"
+    )
+    loaded = load("postgresql", tmp_path)
+    assert loaded["whole"].sql == "SELECT 1 WHERE x > %(now)s"
+    assert loaded["whole"].long
+    assert loaded["other"].sql == "SELECT '{}' WHERE x > %(now)s AND 1 = 1"
+
+
 def test_postgresql_alone_reads_the_marked_fragment() -> None:
     name = "record_call"
     assert "FOR SHARE OF g, s" in load("postgresql")[name].sql

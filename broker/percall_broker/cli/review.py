@@ -11,14 +11,13 @@ from percall_broker.cli import output
 from percall_broker.cli.connection import administrator, under
 from percall_broker.cli.options import Json
 from percall_broker.model.counting import counted
+from percall_broker.model.records import MOST_TOGETHER
 
 reviews = typer.Typer(
     help="After a restore: which of the backup's grants work again.", no_args_is_help=True, rich_markup_mode=None
 )
 
 _COLUMNS = ("grant", "person", "agent", "device", "expires_at", "calls", "last_call", "servers", "may")
-
-_TOGETHER = 1000  # as many as the broker takes in one change
 
 
 @reviews.command()
@@ -54,8 +53,8 @@ def resume(
         waiting = client.json("GET", under("review"))["grants"] if everything else []
         named = [row["grant"] for row in waiting] if everything else grant or []
         done: dict[str, Any] = {"resumed": [], "waiting": 0}
-        for first in range(0, len(named), _TOGETHER):
-            form = {"grants": named[first : first + _TOGETHER]}
+        for first in range(0, len(named), MOST_TOGETHER):
+            form = {"grants": named[first : first + MOST_TOGETHER]}
             answer = client.json("POST", under("review", "resume"), value=form)
             done = {"resumed": done["resumed"] + answer["resumed"], "waiting": answer["waiting"]}
     text = f"Working again: {counted(len(done['resumed']), 'grant')}. Still waiting: {done['waiting']}."

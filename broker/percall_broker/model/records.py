@@ -13,6 +13,8 @@ AREAS = ("people", "grants", "servers", "secrets", "policies", "webhooks", "loop
 """What an automation may be allowed to change. `servers` decides where keys go, so it is as strong as `secrets`.
 `loopback` lets `servers` and `webhooks` name what listens on the broker's own machine.
 """
+MOST_TOGETHER = 1000
+"""How many grants, tools or people one change may name."""
 APPROVAL_STATES = ("pending", "allowed", "used", "denied", "ended", "expired")
 
 

@@ -1,6 +1,7 @@
 """Loads the named statements of `queries/*.sql`, once, in an engine's own way of writing parameters.
 
-The SQL is the same for both engines but for `/*+ … */`: PostgreSQL reads what is inside, SQLite does not.
+The SQL is the same for both engines but for `/*+ … */`: PostgreSQL reads what is inside, SQLite does not. What several
+statements have in common is said once, as a part: `{as_decided}` stands for what follows `-- part: as_decided`.
 A statement whose comment begins with `Long reading` may read much, so SQLite runs it away from the event loop.
 """
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 QUERIES = Path(__file__).parent / "queries"
+_PART = re.compile(r"^-- part: (\w+)\n(?:--[^\n]*\n)*(.*?)(?=^-- (?:part|name):|\Z)", re.DOTALL | re.MULTILINE)
+_PLACE = re.compile(r"\{(\w+)\}")
 _POSTGRESQL_ONLY = re.compile(r"/\*\+(.*?)\*/", re.DOTALL)
 
 
@@ -63,13 +66,15 @@ def load(dialect: str, *folders: Path) -> Mapping[str, Query]:
     """
     adapter: Any = _DIALECTS[dialect]()  # only its `process_sql` is used: we run the statements ourselves
     loader = QueryLoader(adapter, None, mandatory_parameters=False)
+    texts = {path: path.read_text(encoding="utf-8") for folder in (QUERIES, *folders) for path in folder.glob("*.sql")}
+    parts = dict(pair for text in texts.values() for pair in _PART.findall(text))
     queries: dict[str, Query] = {}
-    for folder in (QUERIES, *folders):
-        for path in sorted(folder.glob("*.sql")):
-            for datum in loader.load_query_data_from_file(path, []):
-                name = datum.query_name
-                if name in queries:
-                    raise ValueError(f"{path}: the statement {name} exists twice.")
-                sql = datum.sql.rstrip().removesuffix(";")
-                queries[name] = Query(name, sql, long=datum.doc_comments.startswith("Long reading"))
+    for path, text in sorted(texts.items()):
+        whole = _PLACE.sub(lambda place: parts[place[1]].strip(), _PART.sub("", text))
+        for datum in loader.load_query_data_from_sql(whole, [], path):
+            name = datum.query_name
+            if name in queries:
+                raise ValueError(f"{path}: the statement {name} exists twice.")
+            sql = datum.sql.rstrip().removesuffix(";")
+            queries[name] = Query(name, sql, long=datum.doc_comments.startswith("Long reading"))
     return MappingProxyType(queries)

@@ -7,14 +7,14 @@ from fastapi import APIRouter, Depends
 from pydantic import Field
 
 from percall_broker.api.admin.forms import Administrator, Form, ScopeForm, Seconds, scopes
-from percall_broker.model.records import Identity
+from percall_broker.model.records import MOST_TOGETHER, Identity
 from percall_broker.pipeline.administration.groups import Groups
 
 
 class PeopleForm(Form):
     """Some people, by name."""
 
-    people: list[str] = Field(default_factory=list, max_length=1000)
+    people: list[str] = Field(default_factory=list, max_length=MOST_TOGETHER)
 
 
 class GroupGrantForm(Form):

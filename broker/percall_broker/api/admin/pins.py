@@ -7,14 +7,14 @@ from fastapi import APIRouter, Depends
 from pydantic import Field
 
 from percall_broker.api.admin.forms import Administrator, Form
-from percall_broker.model.records import Identity
-from percall_broker.pipeline.administration.pins import MAX_TOGETHER, ToolPins
+from percall_broker.model.records import MOST_TOGETHER, Identity
+from percall_broker.pipeline.administration.pins import ToolPins
 
 
 class PinsForm(Form):
     """Definitions to accept: the digest of each tool's, as it was looked at."""
 
-    tools: Annotated[dict[str, str], Field(max_length=MAX_TOGETHER)]
+    tools: Annotated[dict[str, str], Field(max_length=MOST_TOGETHER)]
     replace: bool = False
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from percall_broker.log import changes
 from percall_broker.model.errors import Conflict, InvalidInput
 from percall_broker.model.pins import ACCEPTED, CHANGED, OLD, SEEN, written
+from percall_broker.model.records import MOST_TOGETHER
 from percall_broker.pipeline.administration import unknown
 from percall_broker.stages.pins import difference
 from percall_broker.store.protocol import Row, Statement
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
     from percall_broker.model.records import Identity
     from percall_broker.pipeline.administration.ledger import Ledger
-
-MAX_TOGETHER = 1000
 
 
 class ToolPins:
@@ -56,8 +55,8 @@ class ToolPins:
 
         Raises InvalidInput, NotFound, Conflict when one of them is not what anybody sees or has accepted.
         """
-        if not 0 < len(tools) <= MAX_TOGETHER:
-            raise InvalidInput("pin.which", f"Name 1 to {MAX_TOGETHER} tools.", "See: percall-broker server pins.")
+        if not 0 < len(tools) <= MOST_TOGETHER:
+            raise InvalidInput("pin.which", f"Name 1 to {MOST_TOGETHER} tools.", "See: percall-broker server pins.")
         known = {(row["tool"], row["digest"]) for row in await self.listed(server)}
         strangers = [tool for tool, digest in sorted(tools.items()) if (tool, digest) not in known]
         statements = []

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from percall_broker.log import changes
 from percall_broker.model.errors import Conflict, InvalidInput
 from percall_broker.model.moments import stamp
+from percall_broker.model.records import MOST_TOGETHER
 from percall_broker.pipeline.administration.automations import refuse_automation
 from percall_broker.store.protocol import Row, Statement
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from percall_broker.model.records import Identity
     from percall_broker.pipeline.administration.grants import Grants
     from percall_broker.pipeline.administration.ledger import Ledger
-
-MAX_TOGETHER = 1000
 
 
 class Review:
@@ -46,8 +45,8 @@ class Review:
         """All of them or none work again. Raises InvalidInput, Conflict when one does not wait (any more); Forbidden to
         an automation, where one administers.
         """
-        if not identifiers or len(identifiers) > MAX_TOGETHER:
-            raise InvalidInput("review.which", f"Name 1 to {MAX_TOGETHER} grants.", "See: percall-broker review show.")
+        if not identifiers or len(identifiers) > MOST_TOGETHER:
+            raise InvalidInput("review.which", f"Name 1 to {MOST_TOGETHER} grants.", "See: percall-broker review show.")
         identifiers = sorted(set(identifiers))
         for row in await self._grants.listed():
             if row["grant"] in identifiers:

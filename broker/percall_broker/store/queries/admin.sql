@@ -27,19 +27,8 @@ WHERE id = :id AND state <> :state AND state <> 'revoked'
 RETURNING id
 
 -- name: list_grants()
-SELECT g.id, g.person, g.agent, COALESCE(g.device, '') AS device, COALESCE(d.name, '') AS device_name,
-       g.administrator, g.scope, g.state, g.version, g.expires_at, g.created_at, g.created_by,
-       g.claimable, g.group_grant, g.automation, g.may, p.state AS person_state, p.sign_in_until,
-       COALESCE(d.id, '') AS device_id, COALESCE(d.state, '') AS device_state,
-       f.kind AS frozen_kind, f.name AS frozen_name, f.reason AS frozen_reason, f.created_by AS frozen_by,
-       f.created_at AS frozen_at
-FROM grants g JOIN persons p ON p.name = g.person
-LEFT JOIN device_keys k ON k.thumbprint = g.device LEFT JOIN devices d ON d.id = k.device
-LEFT JOIN freezes f ON (f.kind, f.name) = (
-    SELECT n.kind, n.name FROM freezes n
-    WHERE n.kind = 'all' OR (n.kind = 'person' AND n.name = g.person) OR (n.kind = 'device' AND n.name = k.device)
-    ORDER BY n.kind DESC LIMIT 1
-)
+SELECT {grant_columns}, {freeze_columns}
+{grant_tables}
 ORDER BY g.created_at, g.id
 
 -- name: add_invite(code_hash, grant_id, expires_at)
@@ -81,8 +70,7 @@ UPDATE servers SET secret_version = :secret_version WHERE name = :name AND state
 -- name: list_servers()
 SELECT s.name, s.version, s.entry, s.state, s.secret_version, s.created_at,
        COALESCE(k.created_at, 0) AS secret_created_at, COALESCE(k.expires_at, 0) AS secret_expires_at,
-       f.kind AS frozen_kind, f.name AS frozen_name, f.reason AS frozen_reason, f.created_by AS frozen_by,
-       f.created_at AS frozen_at
+       {freeze_columns}
 FROM servers s LEFT JOIN secrets k ON k.name = s.name AND k.version = s.secret_version
 LEFT JOIN freezes f ON f.kind = 'server' AND f.name = s.name
 WHERE s.state <> 'removed'

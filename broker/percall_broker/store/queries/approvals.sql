@@ -177,18 +177,24 @@ DELETE FROM approval_groups WHERE approval NOT IN (SELECT a.id FROM approvals a)
 
 -- --- reading --------------------------------------------------------------------------------------------------------
 
--- name: list_approvals(viewer, sees_all, state, kind, person, agent, server, mine, before, limit, now)
--- Long reading. Newest first, of those that the viewer may see: all, those of the viewer's groups, and the viewer's own.
--- Empty and 0 filter nothing; `mine` leaves those that the viewer may answer now.
-SELECT a.seq, a.id, a.kind,
-       CASE WHEN a.state IN ('pending', 'allowed') AND a.expires_at <= :now THEN 'expired' ELSE a.state END AS state,
+-- part: approval_state
+-- What has become of the approval `a`.
+CASE WHEN a.state IN ('pending', 'allowed') AND a.expires_at <= :now THEN 'expired' ELSE a.state END
+
+-- part: approval_columns
+-- Of the approval `a`, and of the answer `l` to it, where that lasts.
+a.seq, a.id, a.kind,
        a.grant_id, a.person, a.agent, a.device, a.server, a.method, a.tool, a.arguments, a.call, a.session, a.policies,
        a.policy_version, a.separate, a.reason, a.wanted, a.digest, a.asked_ms, a.expires_at, a.answer, a.scope,
        a.answered_ms, a.used_by, COALESCE(l.state, '') AS lasting, COALESCE(l.expires_at, 0) AS lasts_until
+
+-- name: list_approvals(viewer, sees_all, state, kind, person, agent, server, mine, before, limit, now)
+-- Long reading. Newest first, of those that the viewer may see: all, those of the viewer's groups, and the viewer's own.
+-- Empty and 0 filter nothing; `mine` leaves those that the viewer may answer now.
+SELECT {approval_columns}, {approval_state} AS state
 FROM approvals a LEFT JOIN lasting_answers l ON l.id = a.id
 WHERE (:before = 0 OR a.seq < :before)
-  AND (:state = '' OR (:state = 'expired' AND a.state IN ('pending', 'allowed') AND a.expires_at <= :now)
-       OR (a.state = :state AND (a.state NOT IN ('pending', 'allowed') OR a.expires_at > :now)))
+  AND (:state = '' OR {approval_state} = :state)
   AND (:kind = '' OR a.kind = :kind) AND (:person = '' OR a.person = :person) AND (:agent = '' OR a.agent = :agent)
   AND (:server = '' OR a.server = :server)
   AND (:sees_all = 1 OR a.person = :viewer OR EXISTS (
@@ -207,20 +213,13 @@ WHERE (:before = 0 OR a.seq < :before)
 ORDER BY a.seq DESC LIMIT :limit
 
 -- name: read_approval(id, now)
-SELECT a.seq, a.id, a.kind,
-       CASE WHEN a.state IN ('pending', 'allowed') AND a.expires_at <= :now THEN 'expired' ELSE a.state END AS state,
-       a.grant_id, a.person, a.agent, a.device, a.server, a.method, a.tool, a.arguments, a.call, a.session, a.policies,
-       a.policy_version, a.separate, a.reason, a.wanted, a.digest, a.asked_ms, a.expires_at, a.answer, a.scope,
-       a.answered_ms, a.used_by, COALESCE(l.state, '') AS lasting, COALESCE(l.expires_at, 0) AS lasts_until,
-       COALESCE(l.varying, '[]') AS varying
+SELECT {approval_columns}, {approval_state} AS state, COALESCE(l.varying, '[]') AS varying
 FROM approvals a LEFT JOIN lasting_answers l ON l.id = a.id
 WHERE a.id = :id
 
 -- name: own_approvals(grant_id, now, limit)
 -- What a grant has asked, newest first.
-SELECT a.id, a.kind,
-       CASE WHEN a.state IN ('pending', 'allowed') AND a.expires_at <= :now THEN 'expired' ELSE a.state END AS state,
-       a.server, a.tool, a.reason, a.asked_ms, a.expires_at
+SELECT a.id, a.kind, {approval_state} AS state, a.server, a.tool, a.reason, a.asked_ms, a.expires_at
 FROM approvals a WHERE a.grant_id = :grant_id
 ORDER BY a.seq DESC LIMIT :limit
 

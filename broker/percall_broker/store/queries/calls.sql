@@ -7,15 +7,34 @@
 -- `+c.deadline_ms` keeps SQLite from weighing the partial index on that column: it would look at the parameter's value
 -- for that, and so plan the whole statement anew each time, which costs ten times as much as running it.
 
--- name: read_grant(id)
--- In whatever state it is, and what stops it; of several freezes the narrowest (person, device, all).
-SELECT g.id, g.person, g.agent, COALESCE(g.device, '') AS device, COALESCE(d.name, '') AS device_name,
+-- part: as_decided
+-- The grant `g` and the server `s` are as they were decided on, and nothing stops the one at the other.
+g.state = 'active' AND g.version = :grant_version AND (g.expires_at = 0 OR g.expires_at > :now)
+  AND s.version = :server_version
+  AND EXISTS (
+    SELECT 1 FROM standing t WHERE t.grant_id = g.id AND t.server = s.name AND (t.sign_in_until = 0 OR t.sign_in_until > :now)
+  )
+
+-- part: usable_key
+-- The key that was decided on, or a newer version of it, is there for the grant `g` at the server `s`.
+EXISTS (
+    SELECT 1 FROM usable_keys k
+    WHERE k.server = s.name AND k.owner = :secret_owner AND k.version >= :secret_version AND k.owner IN ('', g.person)
+      AND k.thumbprint IN ('', g.device) AND k.binding IN ('', :binding)
+  )
+
+-- part: freeze_columns
+f.kind AS frozen_kind, f.name AS frozen_name, f.reason AS frozen_reason, f.created_by AS frozen_by,
+       f.created_at AS frozen_at
+
+-- part: grant_columns
+g.id, g.person, g.agent, COALESCE(g.device, '') AS device, COALESCE(d.name, '') AS device_name,
        g.administrator, g.scope, g.state, g.version, g.expires_at, g.created_at, g.created_by,
        g.claimable, g.group_grant, g.automation, g.may, p.state AS person_state, p.sign_in_until,
-       (SELECT COUNT(*) FROM vouched_device_keys v WHERE v.thumbprint = g.device AND v.person = g.person) AS vouched,
-       COALESCE(d.id, '') AS device_id, COALESCE(d.state, '') AS device_state,
-       f.kind AS frozen_kind, f.name AS frozen_name, f.reason AS frozen_reason, f.created_by AS frozen_by,
-       f.created_at AS frozen_at
+       COALESCE(d.id, '') AS device_id, COALESCE(d.state, '') AS device_state
+
+-- part: grant_tables
+-- What stops a grant; of several freezes the narrowest (person, device, all).
 FROM grants g JOIN persons p ON p.name = g.person
 LEFT JOIN device_keys k ON k.thumbprint = g.device LEFT JOIN devices d ON d.id = k.device
 LEFT JOIN freezes f ON (f.kind, f.name) = (
@@ -23,13 +42,18 @@ LEFT JOIN freezes f ON (f.kind, f.name) = (
     WHERE n.kind = 'all' OR (n.kind = 'person' AND n.name = g.person) OR (n.kind = 'device' AND n.name = k.device)
     ORDER BY n.kind DESC LIMIT 1
 )
+
+-- name: read_grant(id)
+-- In whatever state it is, and what stops it.
+SELECT {grant_columns}, {freeze_columns},
+       (SELECT COUNT(*) FROM vouched_device_keys v WHERE v.thumbprint = g.device AND v.person = g.person) AS vouched
+{grant_tables}
 WHERE g.id = :id
 
 -- name: read_server(name)
 SELECT s.name, s.version, s.entry, s.state, s.secret_version,
        (SELECT COALESCE(MAX(p.version), 0) FROM policies p) AS policy_version,
-       f.kind AS frozen_kind, f.name AS frozen_name, f.reason AS frozen_reason, f.created_by AS frozen_by,
-       f.created_at AS frozen_at
+       {freeze_columns}
 FROM servers s LEFT JOIN freezes f ON f.kind = 'server' AND f.name = s.name
 WHERE s.name = :name
 
@@ -50,17 +74,8 @@ INSERT INTO log (kind, id, call, time_ms, grant_id, person, agent, device, serve
 SELECT 'call', :id, :id, :time_ms, g.id, :person, :agent, :device, s.name, :tool,
        'permit', :reason, '', 0, :deadline_ms, :approval, :entry, :secret_owner, :secret_version
 FROM grants g CROSS JOIN servers s
-WHERE g.id = :grant_id AND g.state = 'active' AND g.version = :grant_version AND g.device = :device
-  AND (g.expires_at = 0 OR g.expires_at > :now)
-  AND s.name = :server AND s.version = :server_version
-  AND EXISTS (
-    SELECT 1 FROM standing t WHERE t.grant_id = g.id AND t.server = s.name AND (t.sign_in_until = 0 OR t.sign_in_until > :now)
-  )
-  AND (CAST(:secret_version AS BIGINT) = 0 OR EXISTS (
-    SELECT 1 FROM usable_keys k
-    WHERE k.server = s.name AND k.owner = :secret_owner AND k.version >= :secret_version AND k.owner IN ('', g.person)
-      AND k.thumbprint IN ('', g.device) AND k.binding IN ('', :binding)
-  ))
+WHERE g.id = :grant_id AND g.device = :device AND s.name = :server AND {as_decided}
+  AND (CAST(:secret_version AS BIGINT) = 0 OR {usable_key})
 /*+ FOR SHARE OF g, s */
 ON CONFLICT DO NOTHING
 RETURNING seq
@@ -124,16 +139,7 @@ SELECT 'request', :id, c.id, :time_ms, c.grant_id, c.person, c.agent, c.device, 
 FROM log c JOIN grants g ON g.id = c.grant_id JOIN servers s ON s.name = c.server
 WHERE c.kind = 'call' AND c.id = :call AND c.decision = 'permit' AND +c.deadline_ms > :time_ms
   AND c.grant_id = :grant_id AND c.device = :device AND c.server = :server
-  AND g.state = 'active' AND g.version = :grant_version AND (g.expires_at = 0 OR g.expires_at > :now)
-  AND s.version = :server_version
-  AND EXISTS (
-    SELECT 1 FROM standing t WHERE t.grant_id = g.id AND t.server = s.name AND (t.sign_in_until = 0 OR t.sign_in_until > :now)
-  )
-  AND EXISTS (
-    SELECT 1 FROM usable_keys k
-    WHERE k.server = s.name AND k.owner = :secret_owner AND k.version >= :secret_version AND k.owner IN ('', g.person)
-      AND k.thumbprint IN ('', g.device) AND k.binding IN ('', :binding)
-  )
+  AND {as_decided} AND {usable_key}
   AND EXISTS (SELECT 1 FROM log r WHERE r.kind = 'redemption' AND r.id = :call)
   AND NOT EXISTS (SELECT 1 FROM log o WHERE o.kind = 'outcome' AND o.id = :call)
   AND (SELECT COUNT(*) FROM log q WHERE q.call = :call AND q.id <> q.call AND q.kind = 'request' AND q.decision = 'permit') < :max_requests
@@ -149,17 +155,8 @@ INSERT INTO log (kind, id, call, time_ms, grant_id, person, agent, device, serve
 SELECT 'request', :id, '', :time_ms, g.id, :person, :agent, :device, s.name, :tool,
        'permit', :reason, '', 0, 0, :entry, :secret_owner, :carried_version
 FROM grants g CROSS JOIN servers s
-WHERE g.id = :grant_id AND g.state = 'active' AND g.version = :grant_version AND g.device = :device
-  AND (g.expires_at = 0 OR g.expires_at > :now)
-  AND s.name = :server AND s.version = :server_version
-  AND EXISTS (
-    SELECT 1 FROM standing t WHERE t.grant_id = g.id AND t.server = s.name AND (t.sign_in_until = 0 OR t.sign_in_until > :now)
-  )
-  AND (CAST(:secret_version AS BIGINT) = 0 OR EXISTS (
-    SELECT 1 FROM usable_keys k
-    WHERE k.server = s.name AND k.owner = :secret_owner AND k.version >= :secret_version AND k.owner IN ('', g.person)
-      AND k.thumbprint IN ('', g.device) AND k.binding IN ('', :binding)
-  ))
+WHERE g.id = :grant_id AND g.device = :device AND s.name = :server AND {as_decided}
+  AND (CAST(:secret_version AS BIGINT) = 0 OR {usable_key})
 /*+ FOR SHARE OF g, s */
 ON CONFLICT DO NOTHING
 RETURNING seq
@@ -222,8 +219,7 @@ SELECT c.seq, c.call, c.time_ms, c.grant_id, c.person, c.agent, c.device, COALES
        c.server, c.tool, c.decision, c.reason, COALESCE(o.outcome, '') AS outcome,
        COALESCE(o.duration_ms, 0) AS duration_ms, c.approval,
        COALESCE((SELECT MIN(n.answered_by) FROM approval_groups n WHERE n.approval = c.approval), '') AS approver,
-       COALESCE((SELECT CASE WHEN a.state IN ('pending', 'allowed') AND a.expires_at <= :now THEN 'expired' ELSE a.state END
-                 FROM approvals a WHERE a.id = c.approval), '') AS approval_state
+       COALESCE((SELECT {approval_state} FROM approvals a WHERE a.id = c.approval), '') AS approval_state
 FROM log c LEFT JOIN log o ON o.kind = 'outcome' AND o.id = c.id
      LEFT JOIN device_keys k ON k.thumbprint = c.device LEFT JOIN devices d ON d.id = k.device
 WHERE ((:of_key = 0 AND c.kind = 'call')

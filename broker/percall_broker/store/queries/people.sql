@@ -17,8 +17,7 @@ SELECT name FROM persons WHERE name = :name AND state = 'active'
 -- name: list_persons(now)
 -- Long reading. With how many devices and grants each has that are not ended.
 SELECT p.name, p.state, p.created_at, p.sign_in_until,
-       f.kind AS frozen_kind, f.name AS frozen_name, f.reason AS frozen_reason, f.created_by AS frozen_by,
-       f.created_at AS frozen_at,
+       {freeze_columns},
        (SELECT COUNT(*) FROM devices d WHERE d.person = p.name AND d.state = 'active') AS devices,
        (SELECT COUNT(*) FROM grants g WHERE g.person = p.name AND g.state <> 'revoked'
           AND (g.expires_at = 0 OR g.expires_at > :now)) AS grants,
@@ -111,8 +110,7 @@ WHERE k.thumbprint = :thumbprint AND k.state = 'active' AND d.state = 'active'
 -- name: list_devices(person)
 -- Long reading. An empty name: everybody's.
 SELECT d.id, d.person, d.name, d.state, d.created_at,
-       f.kind AS frozen_kind, f.name AS frozen_name, f.reason AS frozen_reason, f.created_by AS frozen_by,
-       f.created_at AS frozen_at,
+       {freeze_columns},
        (SELECT COUNT(*) FROM device_keys k WHERE k.device = d.id AND k.state = 'active') AS keys,
        (SELECT COUNT(*) FROM device_keys k JOIN grants g ON g.device = k.thumbprint
           WHERE k.device = d.id AND g.state <> 'revoked') AS grants
