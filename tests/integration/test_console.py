@@ -453,23 +453,25 @@ def test_pages_of_calls_hold_each_call_once(served: Served, browser: ConsoleBrow
 
 
 @pytest.mark.parametrize(
-    "query",
+    ("query", "code"),
     [
-        "calls?since=bogus",
-        "calls?decision=maybe",
-        "calls?before=yesterday",
-        "approvals?state=maybe",
-        "approvals?before=yesterday",
-        "approvals?state=all&before=-1",
+        ("calls?since=bogus", "calls.since"),
+        ("calls?decision=maybe", "calls.decision"),
+        ("calls?before=yesterday", "request.before"),
+        ("approvals?state=maybe", "approval.state"),
+        ("approvals?before=yesterday", "request.before"),
+        ("approvals?state=all&before=-1", "request.before"),
     ],
 )
-def test_a_filter_that_nobody_understands_is_refused_and_not_ignored(browser: ConsoleBrowser, query: str) -> None:
+def test_a_filter_that_nobody_understands_is_refused_and_not_ignored(
+    browser: ConsoleBrowser, query: str, code: str
+) -> None:
     path, _, asked = query.partition("?")
-    name, _, value = asked.rpartition("&")[2].partition("=")
+    value = asked.rpartition("=")[2]
     for of_it in (path, f"{path}/rows"):
         answer = browser.get(f"{of_it}?{asked}")
         assert answer.status == 400
-        assert f"{'request' if name == 'before' else path}.{name}" in answer.body.decode()
+        assert code in answer.body.decode()
         assert value in answer.body.decode()
 
 

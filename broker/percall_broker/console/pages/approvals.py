@@ -33,7 +33,7 @@ def router(pages: Pages) -> APIRouter:
         state = query.get("state") or "pending"
         if state not in {*APPROVAL_STATES, "all"}:  # ignored, it would pass for one that every question is in
             words = ", ".join((*APPROVAL_STATES, "all"))
-            raise InvalidInput("approvals.state", f"No approval is in the state {state}.", f"There are: {words}.")
+            raise InvalidInput("approval.state", f"{state!r} is no state.", f"There are: {words}.")
         filters = Filters(state="" if state == "all" else state, before=place(query), limit=_ROWS + 1)
         by = session.asking()
         rows = await inbox.listed(by, filters)
