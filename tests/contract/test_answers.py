@@ -298,6 +298,13 @@ async def test_what_is_long_over_is_forgotten_but_for_what_still_holds(staffed: 
     assert left == {"open", "late", "held"}
 
 
+async def test_an_allowance_that_is_over_holds_nothing_any_more(staffed: Store) -> None:
+    given = (lasting("past"), lasting("lasts", expires_at=END + 1), lasting("never", effect="never"))
+    await staffed.transact(*asking("past"), *asking("lasts"), *asking("never"), *given)
+    await staffed.transact(Statement("end_past_allowances", {"now": END}))
+    assert [await lasting_state(staffed, name) for name in ("past", "lasts", "never")] == ["ended", "active", "active"]
+
+
 # --- who sees which ---------------------------------------------------------------------------------------------------
 
 
@@ -308,7 +315,7 @@ async def test_questions_are_listed_by_what_is_asked_for_and_by_who_may_see_them
         *asking("lea's", person="lea", separate=1), *asking("shared", person="lea"), *asking("half", person="lea"),
         Statement("add_approval_group", {"approval": "half", "group_name": "others"}), *allowing("half")[:2],
         *asking("over", expires_at=END), *asking("allowed", expires_at=END + 1), *allowing("allowed"),
-        lasting("allowed"),
+        lasting("allowed", expires_at=END + 1),
         *asking("denied"), denying("denied"),
         *asking("no more", expires_at=END), denying("no more"),
     )  # fmt: skip

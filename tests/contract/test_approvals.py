@@ -113,6 +113,40 @@ async def test_an_allowance_that_is_taken_back_lets_nothing_pass_once_that_has_r
     assert await leads.transact(call("late"), held) is None
 
 
+async def test_what_lets_calls_pass_still_is_allowed_however_often_it_was_used(leads: Store) -> None:
+    given = {
+        "effect": "allow", "grant_id": "g", "person": "alice", "server": "github", "tool": "merge", "rule": "r",
+        "shape": "s", "varying": "[]", "session": "", "expires_at": 2000, "given_by": "lea", "given_ms": 1,
+    }  # fmt: skip
+    for name in ("used", "waiting", "lifted"):
+        await leads.transact(
+            *asking(name), *allowing(name), Statement("add_lasting_answer", {**given, "id": name}, required=True)
+        )
+    assert await leads.transact(*using("used", "c"))
+    assert await leads.transact(*using("lifted", "d"))
+    await leads.transact(Statement("lift_answer", {"id": "lifted", "person": "lea"}, required=True))
+
+    async def states(now: int) -> dict[str, str]:
+        return {name: await state(leads, name, now) for name in ("used", "waiting", "lifted")}
+
+    async def listed(wanted: str, now: int) -> set[str]:
+        page = LISTING | {"mine": 0, "state": wanted, "now": now}
+        return {row["id"] for row in await leads.fetch("list_approvals", **page)}
+
+    assert await states(1999) == {"used": "allowed", "waiting": "allowed", "lifted": "used"}
+    assert (await listed("allowed", 1999), await listed("used", 1999)) == ({"used", "waiting"}, {"lifted"})
+    assert await states(2000) == {"used": "used", "waiting": "expired", "lifted": "used"}
+    assert (await listed("allowed", 2000), await listed("expired", 2000)) == (set(), {"waiting"})
+    lasting = {row["id"]: row["lasting"] for row in await leads.fetch("list_approvals", **LISTING | {
+        "mine": 0, "state": "", "now": 2000,
+    })}  # fmt: skip
+    assert lasting == {"used": "ended", "waiting": "ended", "lifted": "lifted"}
+    own = await leads.fetch("own_approvals", grant_id="g", now=1999, limit=10)
+    assert {(row["id"], row["state"], row["expires_at"]) for row in own} == {
+        ("used", "allowed", 2000), ("waiting", "allowed", 2000), ("lifted", "used", 900),
+    }  # fmt: skip
+
+
 async def test_ten_thousand_questions_are_listed_by_the_page(leads: Store) -> None:
     seeded = (Statement("seed_approvals", {"most": 10_000}), Statement("seed_approval_groups", {"group_name": "leads"}))
     await leads.transact(*seeded)

@@ -316,7 +316,7 @@ def test_a_person_reads_and_answers_at_a_terminal_and_an_agent_without_one_does_
         assert not client.receive(call)["result"].get("isError")
         assert not client.call("create_item", {"name": "another", "size": 1.5}).get("isError")
         shown = json.loads(approver.administer("approval", "show", approval, "--json").stdout)
-        assert (shown["state"], shown["lasting"], shown["varying"]) == ("used", "active", ["name"])
+        assert (shown["state"], shown["lasting"], shown["varying"]) == ("allowed", "active", ["name"])
         answered("lift", approval)
         again = client.send("tools/call", {"name": "create_item", "arguments": {"name": "x", "size": 1.5}})
         wait_for(lambda: len(listed()) == 1, "it waits again")

@@ -41,4 +41,8 @@ class Approvals:
     async def forget(self, now: float) -> None:
         """Those that are long over. Raises Unavailable."""
         before = {"before_ms": int((now - KEPT_SECONDS) * 1000), "now": int(now)}
-        await self.ledger.append(Statement("forget_approvals", before), Statement("forget_approval_groups"))
+        await self.ledger.append(
+            Statement("end_past_allowances", {"now": int(now)}),
+            Statement("forget_approvals", before),
+            Statement("forget_approval_groups"),
+        )

@@ -166,6 +166,10 @@ UPDATE lasting_answers SET state = 'ended' WHERE state = 'active' AND effect = '
 -- name: end_lasting_answers(person)
 UPDATE lasting_answers SET state = 'ended' WHERE state = 'active' AND person = :person
 
+-- name: end_past_allowances(now)
+-- Whose time is over, so that what was asked can be forgotten.
+UPDATE lasting_answers SET state = 'ended' WHERE state = 'active' AND effect = 'allow' AND expires_at <= :now
+
 -- name: forget_approvals(before_ms, now)
 -- Long over; the record stands.
 DELETE FROM approvals
@@ -178,15 +182,18 @@ DELETE FROM approval_groups WHERE approval NOT IN (SELECT a.id FROM approvals a)
 -- --- reading --------------------------------------------------------------------------------------------------------
 
 -- part: approval_state
--- What has become of the approval `a`.
-CASE WHEN a.state IN ('pending', 'allowed') AND a.expires_at <= :now THEN 'expired' ELSE a.state END
+-- What has become of the approval `a`; `l` is the answer to it, where that lasts. What lets calls pass still is allowed,
+-- however often it was used.
+CASE WHEN l.effect = 'allow' AND l.state = 'active' AND l.expires_at > :now THEN 'allowed'
+     WHEN a.state IN ('pending', 'allowed') AND a.expires_at <= :now THEN 'expired' ELSE a.state END
 
 -- part: approval_columns
 -- Of the approval `a`, and of the answer `l` to it, where that lasts.
 a.seq, a.id, a.kind,
        a.grant_id, a.person, a.agent, a.device, a.server, a.method, a.tool, a.arguments, a.call, a.session, a.policies,
        a.policy_version, a.separate, a.reason, a.wanted, a.digest, a.asked_ms, a.expires_at, a.answer, a.scope,
-       a.answered_ms, a.used_by, COALESCE(l.state, '') AS lasting, COALESCE(l.expires_at, 0) AS lasts_until
+       a.answered_ms, a.used_by, COALESCE(l.expires_at, 0) AS lasts_until,
+       COALESCE(CASE WHEN l.effect = 'allow' AND l.state = 'active' AND l.expires_at <= :now THEN 'ended' ELSE l.state END, '') AS lasting
 
 -- name: list_approvals(viewer, sees_all, state, kind, person, agent, server, mine, before, limit, now)
 -- Long reading. Newest first, of those that the viewer may see: all, those of the viewer's groups, and the viewer's own.
@@ -219,8 +226,10 @@ WHERE a.id = :id
 
 -- name: own_approvals(grant_id, now, limit)
 -- What a grant has asked, newest first.
-SELECT a.id, a.kind, {approval_state} AS state, a.server, a.tool, a.reason, a.asked_ms, a.expires_at
-FROM approvals a WHERE a.grant_id = :grant_id
+SELECT a.id, a.kind, {approval_state} AS state, a.server, a.tool, a.reason, a.asked_ms,
+       COALESCE(l.expires_at, a.expires_at) AS expires_at
+FROM approvals a LEFT JOIN lasting_answers l ON l.id = a.id AND l.effect = 'allow' AND l.state = 'active'
+WHERE a.grant_id = :grant_id
 ORDER BY a.seq DESC LIMIT :limit
 
 -- name: answered_approvals(grant_id, since_ms)

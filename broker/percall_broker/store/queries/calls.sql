@@ -219,7 +219,7 @@ SELECT c.seq, c.call, c.time_ms, c.grant_id, c.person, c.agent, c.device, COALES
        c.server, c.tool, c.decision, c.reason, COALESCE(o.outcome, '') AS outcome,
        COALESCE(o.duration_ms, 0) AS duration_ms, c.approval,
        COALESCE((SELECT MIN(n.answered_by) FROM approval_groups n WHERE n.approval = c.approval), '') AS approver,
-       COALESCE((SELECT {approval_state} FROM approvals a WHERE a.id = c.approval), '') AS approval_state
+       COALESCE((SELECT {approval_state} FROM approvals a LEFT JOIN lasting_answers l ON l.id = a.id WHERE a.id = c.approval), '') AS approval_state
 FROM log c LEFT JOIN log o ON o.kind = 'outcome' AND o.id = c.id
      LEFT JOIN device_keys k ON k.thumbprint = c.device LEFT JOIN devices d ON d.id = k.device
 WHERE ((:of_key = 0 AND c.kind = 'call')
