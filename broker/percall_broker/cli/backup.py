@@ -13,6 +13,7 @@ from percall.errors import UsageError
 from percall_broker.cli import output
 from percall_broker.cli.options import Json
 from percall_broker.cli.output import when
+from percall_broker.model.counting import counted
 from percall_broker.model.errors import BrokerError, Unavailable
 
 if TYPE_CHECKING:
@@ -29,6 +30,15 @@ backups = typer.Typer(
 
 BACKED_UP = "backup.made"
 """The change that says that a backup came about; `backup.create` says that one was begun."""
+_HELD = {
+    "persons": ("person", "people"),
+    "devices": ("device",),
+    "grants": ("grant",),
+    "servers": ("server",),
+    "secrets": ("sealed secret",),
+    "log": ("entry of the log", "entries of the log"),
+}
+"""What a person is told of a backup's tables, those who were removed included; `--json` has all of them."""
 File = Annotated[Path, typer.Argument(help="The backup's file.", metavar="FILE")]
 
 
@@ -66,11 +76,11 @@ def check(
             asyncio.run(_authentic(archive))
         rows = dict(sorted((table.name, sum(1 for _ in found)) for table, found in archive.tables()))
         described = _described(archive.header) | {"authentic": None if without_keys else True, "rows": rows}
-    held = ", ".join(f"{count} {name}" for name, count in rows.items() if count)
+    *most, last = [counted(rows.get(table, 0), *noun) for table, noun in _HELD.items()]
     proven = "whole" if without_keys else "whole, and as it was made"
     text = (
         f"{file} is {proven}: percall {described['percall']}, {described['engine']}, {when(described['created_at'])}"
-        f".\nIt holds {held}.\nIt opens with {described['key_encryption_key']}."
+        f".\nIt holds {', '.join(most)} and {last}.\nIt opens with {described['key_encryption_key']}."
     )
     output.one(described, as_json=as_json, text=text)
 

@@ -16,9 +16,11 @@ def text_of(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except OSError as error:
-        raise UsageError("cli.file", f"{file} cannot be read: {error.strerror}.") from None
+        raise UsageError(
+            "cli.file", f"{file} cannot be read: {error.strerror}.", "Check its path, and whose it is."
+        ) from None
     except UnicodeDecodeError:
-        raise UsageError("cli.file", f"{file} is no text in UTF-8.") from None
+        raise UsageError("cli.file", f"{file} is no text in UTF-8.", "Save it as UTF-8.") from None
 
 
 def write_new(folder: Path, texts: Mapping[str, str]) -> None:
@@ -36,4 +38,6 @@ def write_new(folder: Path, texts: Mapping[str, str]) -> None:
     except FileExistsError:
         raise UsageError("cli.file", f"{folder} is there already.", "Name a new folder.") from None
     except OSError as error:
-        raise UsageError("cli.file", f"{folder} cannot be written: {error.strerror}.") from None
+        raise UsageError(
+            "cli.file", f"{folder} cannot be written: {error.strerror}.", "Name a new folder where you may write."
+        ) from None

@@ -144,4 +144,6 @@ def _tools_in(file: Path) -> tuple[lint.Tool, ...]:
     try:
         return asking.tools_in(json.loads(text_of(file)))
     except ValueError:
-        raise UsageError("cli.tools", f"{file} is no answer to tools/list, and no list of names.") from None
+        raise UsageError(
+            "cli.tools", f"{file} is no answer to tools/list, and no list of names.", "Save what the server answers."
+        ) from None

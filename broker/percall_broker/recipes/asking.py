@@ -38,7 +38,11 @@ def tools_of(command: Sequence[str], environment: Mapping[str, str]) -> tuple[To
             start_new_session=True,  # npx and uvx start the server as a child of theirs
         )
     except OSError as error:
-        raise Unavailable("recipe.start", f"{command[0]} cannot be started: {error.strerror}.") from None
+        raise Unavailable(
+            "recipe.start",
+            f"{command[0]} cannot be started: {error.strerror}.",
+            "Install it here, or leave `--start` out.",
+        ) from None
     timer = Timer(_PATIENCE_SECONDS, _end, [process])
     timer.start()
     try:

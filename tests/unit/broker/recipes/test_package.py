@@ -72,8 +72,9 @@ def test_a_server_is_started_and_asked_for_its_tools() -> None:
 
 @pytest.mark.parametrize("command", [["/nonexistent"], ["true"], ["echo", "not a frame"], ["echo", "{}"]])
 def test_what_is_no_server_is_told_apart(command: list[str]) -> None:
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable) as told:
         asking.tools_of(command, {})
+    assert told.value.next_step
 
 
 def test_tools_are_read_from_an_answer_a_result_or_a_list() -> None:
