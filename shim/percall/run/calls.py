@@ -32,15 +32,30 @@ _MOST_WAITING_BYTES = 32 * 1024 * 1024
 
 
 class Call:
-    """One gated request, from its arrival to its answer. `call` is its id at the broker once that has decided."""
+    """One gated request, from its arrival to its answer. `call` is its id at the broker once that has decided.
 
-    __slots__ = ("arrived", "by_page", "call", "deadline", "frame", "is_cancelled", "key", "line", "observed", "wait")
+    It `began` when it arrived, or when a person had answered: how long they took is not how long a call takes.
+    """
+
+    __slots__ = (
+        "arrived",
+        "began",
+        "by_page",
+        "call",
+        "deadline",
+        "frame",
+        "is_cancelled",
+        "key",
+        "line",
+        "observed",
+        "wait",
+    )
 
     def __init__(self, frame: dict[str, Any], line: bytes) -> None:
         self.frame = frame
         self.line = line
         self.key = frames.id_key(frame["id"])
-        self.arrived = time.monotonic()
+        self.arrived = self.began = time.monotonic()
         self.call = ""
         self.deadline = 0.0
         self.is_cancelled = False
@@ -245,6 +260,7 @@ class Calls:
         def again() -> None:
             del self._held[call.key]
             call.wait = None
+            call.began = time.monotonic()
             self._waiting.appendleft(call)
             self._next()
 
@@ -292,7 +308,7 @@ class Calls:
         return call
 
     def _settle(self, call: Call, outcome: str) -> None:
-        duration = int((time.monotonic() - call.arrived) * 1000)
+        duration = int((time.monotonic() - call.began) * 1000)
         self._settlements.add(wire.Settlement(call.call, outcome, duration, call.observed))
 
     def _sweep(self) -> None:
