@@ -87,6 +87,7 @@ class Lookup:
         self._grants: dict[str, Grant] = {}
         self._servers: dict[str, Server] = {}
         self._policies: OrderedDict[int, Policies] = OrderedDict()  # never change, so never forgotten but for room
+        self._reading: dict[int, asyncio.Task[Policies]] = {}
         self._pins: dict[tuple[str, str], tuple[tuple[int, int], Pins]] = {}
         self._readings = 0
 
@@ -145,10 +146,17 @@ class Lookup:
         return found
 
     async def policies(self, version: int) -> Policies:
-        """The policies of a version, parsed once; 0 for those that ship with the broker."""
+        """The policies of a version, parsed once, by whoever comes first; 0 for those that ship with the broker."""
         known = self._policies.get(version)
         if known is not None:
             return known
+        reading = self._reading.get(version)
+        if reading is None:
+            reading = self._reading[version] = asyncio.ensure_future(self._read(version))
+            reading.add_done_callback(lambda _: self._reading.pop(version))
+        return await asyncio.shield(reading)
+
+    async def _read(self, version: int) -> Policies:
         files: dict[str, str] = BUILT_IN
         if version:
             rows = await self._store.fetch("read_policies", version=version)
