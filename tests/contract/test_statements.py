@@ -59,6 +59,17 @@ async def test_what_is_asked_of_a_long_log_is_found_by_its_index(tmp_path: Path)
     assert not [plan for name, plan in plans.items() if name != "list_changes" and "log_kind_id (kind=?);" in plan]
 
 
+async def test_what_is_known_of_a_tool_is_found_by_its_name_and_not_among_all_that_is_known(tmp_path: Path) -> None:
+    """Of a server with a thousand tools, seen by many laptops, each tool would cost as much as all of them."""
+    await migrate(tmp_path / "store")
+    with closing(connect(tmp_path / "store")) as sqlite:
+        for name, tables in {"forget_definitions": 2, "pin_first_sight": 1, "list_tools": 8}.items():
+            plan = [row[3] for row in sqlite.execute(f"EXPLAIN QUERY PLAN {load('sqlite')[name].sql}", _Nothing())]
+            found = [step for step in plan if "sqlite_autoindex_tool_pins" in step or "tool_sightings" in step]
+            assert len(found) == tables, plan
+            assert [step for step in found if "(server=? AND tool=?" not in step] == []
+
+
 @pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
 def test_two_statements_of_one_name_are_refused(dialect: str, tmp_path: Path) -> None:
     (tmp_path / "again.sql").write_text("-- name: read_grant(id)\nSELECT :id\n")

@@ -24,7 +24,8 @@ def first_sight(
     return [
         Statement("advance_epoch"),
         Statement("define_tool", {**at, "definition": "{}", "annotations": '{"readOnly":true}', "created_at": 1}),
-        Statement("pin_first_sight", {**at, "holder": holder, "pinned_at": 1, "most": most}, required=True),
+        Statement("may_pin_more", {"server": server, "holder": holder, "more": 1, "most": most}, required=True),
+        Statement("pin_first_sight", {**at, "holder": holder, "pinned_at": 1}, required=True),
         Statement("see_tool", {**at, "holder": holder, "differs": "", "seen_at": 1}),
     ]
 
@@ -36,7 +37,7 @@ def seen(
     return [
         Statement("define_tool", {**at, "definition": "{}", "annotations": "{}", "created_at": 2}),
         Statement("see_tool", {**at, "holder": holder, "differs": differs, "seen_at": 2}),
-        Statement("forget_definitions", {"server": server, "tool": tool}),
+        Statement("forget_definitions", {"server": server}),
     ]
 
 
@@ -96,6 +97,8 @@ async def test_a_laptop_that_invents_tools_pins_so_many_and_no_more(store: Store
     for number in range(3):
         assert await store.transact(*first_sight("d", "g", f"tool{number}", most=3))
     assert await store.transact(*first_sight("d", "g", "one-more", most=3)) is None
+    room = Statement("may_pin_more", {"server": "github", "holder": "g", "more": 2, "most": 4}, required=True)
+    assert await store.transact(room) is None, "neither of two, where there is room for one"
 
 
 async def test_what_nobody_sees_or_accepted_is_not_kept(store: Store) -> None:
@@ -117,7 +120,7 @@ async def test_what_is_accepted_of_one_server_says_nothing_of_another(store: Sto
     assert (await pins(store, "h", "gitlab")).accepted == {"get_me": ("one",)}, "its own first sight"
     for name in ("forget_pins", "forget_sightings"):
         await store.transact(Statement(name, {"server": "github"}))
-    forget = Statement("forget_definitions", {"server": "github", "tool": "get_me"})
+    forget = Statement("forget_definitions", {"server": "github"})
     await store.transact(*first_sight("left", "h", tool="push"), forget)
     assert [row["digest"] for row in await store.fetch("list_tools", server="github")] == ["left"], "of another tool"
     assert [row["digest"] for row in await store.fetch("list_tools", server="gitlab")] == ["one"]

@@ -52,7 +52,11 @@ class Tools:
             return
         server, holder = at.name, holder_of(identity.grant, at)
         changed = {one.tool: await self._differs(server, pins, one) for one in news if not pins.takes(one)}
+        first_sights = sum(one.tool not in pins.accepted for one in news)
         statements: list[Statement] = []
+        if first_sights:
+            room = {"server": server, "holder": holder, "more": first_sights, "most": MOST_PINNED}
+            statements.append(Statement("may_pin_more", room, required=True))
         for one in news:
             this = {"server": server, "tool": one.tool, "digest": one.digest}
             statements.append(
@@ -62,11 +66,11 @@ class Tools:
                 )
             )
             if one.tool not in pins.accepted:
-                first = {**this, "holder": holder, "pinned_at": int(now), "most": MOST_PINNED}
+                first = {**this, "holder": holder, "pinned_at": int(now)}
                 statements.append(Statement("pin_first_sight", first, required=True))
             sighting = {"holder": holder, "differs": changed.get(one.tool, ""), "seen_at": int(now)}
             statements.append(Statement("see_tool", {**this, **sighting}))
-            statements.append(Statement("forget_definitions", {"server": server, "tool": one.tool}))
+        statements.append(Statement("forget_definitions", {"server": server}))
         statements.append(changes.observation(identity, "tool.seen", server=server, tools=_recorded(news, changed)))
         if any(pins.changed(tool) is None for tool in changed):
             # What was decided on the tool as it was is decided again.

@@ -19,14 +19,17 @@ INSERT INTO tool_definitions (server, tool, digest, definition, annotations, cre
 VALUES (:server, :tool, :digest, :definition, :annotations, :created_at)
 ON CONFLICT DO NOTHING
 
--- name: pin_first_sight(server, tool, holder, digest, pinned_at, most)
--- No row: something is accepted of this tool already, or of so many tools.
+-- name: may_pin_more(server, holder, more, most)
+-- Required before pin_first_sight, once for all of them. No row: so many tools would be pinned at first sight.
+SELECT 1 AS room WHERE (SELECT COUNT(*) FROM tool_pins m WHERE m.server = :server AND m.holder = :holder) + :more <= :most
+
+-- name: pin_first_sight(server, tool, holder, digest, pinned_at)
+-- No row: something is accepted of this tool already.
 INSERT INTO tool_pins (server, tool, holder, digest, pinned_at, pinned_by)
 SELECT :server, :tool, :holder, :digest, :pinned_at, ''
 WHERE NOT EXISTS (
     SELECT 1 FROM tool_pins p WHERE p.server = :server AND p.tool = :tool AND (p.holder = '' OR p.holder = :holder)
   )
-  AND (SELECT COUNT(*) FROM tool_pins m WHERE m.server = :server AND m.holder = :holder) < :most
 ON CONFLICT DO NOTHING
 RETURNING tool
 
@@ -36,12 +39,18 @@ VALUES (:server, :tool, :holder, :digest, :differs, :seen_at)
 ON CONFLICT (server, tool, holder) DO UPDATE
 SET digest = excluded.digest, differs = excluded.differs, seen_at = excluded.seen_at
 
--- name: forget_definitions(server, tool)
--- Those that nobody accepted and nobody sees any more.
+-- name: forget_definitions(server)
+-- Those that nobody accepted and nobody sees any more. The tool's name, which a digest covers too, is for the indexes.
 DELETE FROM tool_definitions
-WHERE server = :server AND tool = :tool
-  AND NOT EXISTS (SELECT 1 FROM tool_pins p WHERE p.server = :server AND p.digest = tool_definitions.digest)
-  AND NOT EXISTS (SELECT 1 FROM tool_sightings s WHERE s.server = :server AND s.digest = tool_definitions.digest)
+WHERE server = :server
+  AND NOT EXISTS (
+    SELECT 1 FROM tool_pins p
+    WHERE p.server = :server AND p.tool = tool_definitions.tool AND p.digest = tool_definitions.digest
+  )
+  AND NOT EXISTS (
+    SELECT 1 FROM tool_sightings s
+    WHERE s.server = :server AND s.tool = tool_definitions.tool AND s.digest = tool_definitions.digest
+  )
 
 -- name: pin_tool(server, tool, digest, pinned_at, pinned_by)
 -- By an administrator, for everybody. No row: nobody has seen such a definition.
@@ -73,21 +82,21 @@ UPDATE grants SET version = version + 1 WHERE id = :id RETURNING id
 -- Long reading. Each definition that is accepted or seen: for everybody (pinned_by: the administrator), by how many
 -- laptops first, by how many now, and for how many of those it is not what is accepted.
 SELECT d.tool, d.digest, d.definition, d.created_at,
-       (SELECT COUNT(*) FROM tool_pins p WHERE p.server = d.server AND p.digest = d.digest AND p.holder = '') AS pinned,
+       (SELECT COUNT(*) FROM tool_pins p WHERE (p.server, p.tool, p.digest, p.holder) = (d.server, d.tool, d.digest, '')) AS pinned,
        (SELECT COALESCE(MAX(p.pinned_by), '') FROM tool_pins p
-        WHERE p.server = d.server AND p.digest = d.digest AND p.holder = '') AS pinned_by,
+        WHERE (p.server, p.tool, p.digest, p.holder) = (d.server, d.tool, d.digest, '')) AS pinned_by,
        (SELECT COALESCE(MAX(p.pinned_at), 0) FROM tool_pins p
-        WHERE p.server = d.server AND p.digest = d.digest AND p.holder = '') AS pinned_at,
+        WHERE (p.server, p.tool, p.digest, p.holder) = (d.server, d.tool, d.digest, '')) AS pinned_at,
        (SELECT COUNT(*) FROM tool_sightings s
-        WHERE s.server = d.server AND s.digest = d.digest AND s.holder <> '') AS laptops,
+        WHERE (s.server, s.tool, s.digest) = (d.server, d.tool, d.digest) AND s.holder <> '') AS laptops,
        (SELECT COUNT(*) FROM tool_sightings s
-        WHERE s.server = d.server AND s.digest = d.digest
+        WHERE (s.server, s.tool, s.digest) = (d.server, d.tool, d.digest)
           AND NOT EXISTS (
-            SELECT 1 FROM tool_pins p WHERE p.server = d.server AND p.digest = d.digest AND p.holder = ''
+            SELECT 1 FROM tool_pins p WHERE (p.server, p.tool, p.digest, p.holder) = (d.server, d.tool, d.digest, '')
           )
           AND (EXISTS (SELECT 1 FROM tool_pins e WHERE e.server = d.server AND e.tool = d.tool AND e.holder = '')
             OR NOT EXISTS (
-              SELECT 1 FROM tool_pins h WHERE h.server = d.server AND h.digest = d.digest AND h.holder = s.holder
+              SELECT 1 FROM tool_pins h WHERE (h.server, h.tool, h.digest, h.holder) = (d.server, d.tool, d.digest, s.holder)
             ))) AS refused
 FROM tool_definitions d WHERE d.server = :server
 ORDER BY d.tool, d.created_at, d.digest
