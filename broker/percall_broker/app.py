@@ -78,6 +78,8 @@ if TYPE_CHECKING:
 
 MAX_RELAY_CONNECTIONS = 4096
 _MAX_FORM_BYTES = 1024 * 1024
+USES_A_TURN = 20
+"""How much of what is under way is looked at in one turn of the event loop."""
 _LOOK_SECONDS = 0.5
 """How long what is under way is not looked at, where nothing changes."""
 
@@ -362,7 +364,9 @@ async def cut_streams(broker: Broker) -> None:
     streams = broker.streams
     while True:
         generation = broker.changes.generation
-        for use in streams.uses():
+        for at, use in enumerate(streams.uses()):
+            if at % USES_A_TURN == 0:  # an embedded store reads in this very turn, and calls wait meanwhile
+                await asyncio.sleep(0)
             try:
                 grant, server = await broker.lookup.grant(use.grant), await broker.lookup.server(use.server)
             except Unavailable:
