@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.processes import automation_invite, wait_for
+from harness.processes import automation_invite, command, wait_for
 from harness.signing import SigningLaptop
 from integration.conftest import Served
 from percall import wire
@@ -399,6 +400,58 @@ def test_a_suspended_server_is_refused_for_all_until_it_is_resumed(served: Serve
     finally:
         change(served, "/servers/keyed/resume")
     assert code_of(laptop) == "permit"
+
+
+def lifted(kind: str, name: str) -> tuple[str, dict[str, str]]:
+    """What lifts a freeze."""
+    return "/freezes/lift", {"kind": kind, "name": name}
+
+
+@pytest.mark.parametrize("what", ["person", "grant", "server", "frozen person", "frozen device", "frozen server"])
+def test_an_automation_lets_go_on_only_what_it_stopped_itself(served: Served, what: str) -> None:
+    laptop, grant = served.enrol()
+    name, device = person_of(served), laptop.send("GET", wire.PATH_SESSION).json["device_id"]
+    stops: dict[str, tuple[str, Any]] = {
+        "person": (f"/people/{name}/suspend", None),
+        "grant": (f"/grants/{grant}/suspend", None),
+        "server": ("/servers/keyed/suspend", None),
+        "frozen person": ("/freezes", {"kind": "person", "name": name}),
+        "frozen device": ("/freezes", {"kind": "device", "name": device}),
+        "frozen server": ("/freezes", {"kind": "server", "name": "keyed"}),
+    }
+    stop, form = stops[what]
+    go_on, named = (stop.replace("suspend", "resume"), None) if form is None else lifted(form["kind"], form["name"])
+    own = served.administrator
+    made = command("percall-broker", "invite", "other", "--automation", "--may", "people,grants,servers", "--json",
+                   environment=served.environment)  # fmt: skip
+    other = SigningLaptop.enrolled(served.url, json.loads(made.stdout)["invite"])
+
+    def goes_on_by(by: SigningLaptop) -> str:
+        answer = by.send("POST", ADMIN + go_on, b"" if named is None else wire.dump(named))
+        return "" if answer.status == 200 else answer.code
+
+    for by, another in ((own, other), (other, own)):
+        by.administer("POST", ADMIN + stop, form)
+        stopped = code_of(laptop)
+        assert [goes_on_by(another), code_of(laptop)] == ["automation.brake", stopped]
+        assert [goes_on_by(by), code_of(laptop)] == ["", "permit"]
+        assert goes_on_by(by).endswith(".state"), "it goes on already"
+    served.person.administer("POST", ADMIN + stop, form)
+    stopped = code_of(laptop)
+    assert [goes_on_by(own), goes_on_by(other), code_of(laptop)] == ["automation.brake", "automation.brake", stopped]
+    assert goes_on_by(served.person) == ""
+    assert code_of(laptop) == "permit"
+
+
+def test_no_text_of_an_automation_s_makes_another_stop_its_own(served: Served) -> None:
+    laptop, _ = served.enrol()
+    name = person_of(served)
+    served.enrol()
+    served.person.administer("POST", f"{ADMIN}/freezes", {"kind": "person", "name": name})
+    reason = f'"details":{{"kind":"person","name":"{name}","reason":""'
+    change(served, "/freezes", {"kind": "person", "name": person_of(served), "reason": reason})
+    lift, form = lifted("person", name)
+    assert (refused(served, lift, form).code, code_of(laptop)) == ("automation.brake", "person.frozen")
 
 
 @pytest.mark.parametrize("how", ["remove", "suspend", "person", "device", "server", "all"])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from percall_broker.log.canonical import canonical
 from percall_broker.model.errors import Forbidden
+from percall_broker.store.protocol import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -39,6 +41,26 @@ async def refuse_invite(ledger: Ledger, policies: PolicyBook, by: Identity | Non
                 f"{person} answers for calls (group {group!r}) and has no passphrase yet, which an invite lets set.",
                 "An administrator makes that invite, at a terminal.",
             )
+
+
+def stopped_itself(by: Identity, action: str, *, server: str = "", **details: str) -> tuple[Statement, ...]:
+    """Required where something goes on that was stopped by `action`, with these details first in the record: whoever
+    stopped it, a person or another automation, knows why. A person lets everything go on.
+    """
+    if not by.grant.automation:
+        return ()
+    beginning = canonical({"details": details})[1:-2]
+    parameters = {"action": action, "server": server, "details": beginning, "person": by.grant.person}
+    return (Statement("stopped_itself", parameters, required=True),)
+
+
+def not_its_stop(by: Identity) -> Forbidden:
+    """The refusal that goes with it."""
+    return Forbidden(
+        "automation.brake",
+        f"The automation {by.grant.person} lets go on only what it stopped itself.",
+        "An administrator can do it.",
+    )
 
 
 def refuse_loopback(by: Identity, origins: Collection[str]) -> None:

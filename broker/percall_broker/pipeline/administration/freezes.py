@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from percall_broker.log import changes
 from percall_broker.model.errors import Conflict, Forbidden, InvalidInput
 from percall_broker.pipeline.administration import unknown
-from percall_broker.pipeline.administration.automations import refuse_automation
+from percall_broker.pipeline.administration.automations import not_its_stop, refuse_automation, stopped_itself
 from percall_broker.pipeline.administration.devices import find_device
 from percall_broker.pipeline.administration.ledger import keeping_an_administrator, last_administrator
 from percall_broker.store.protocol import Row, Statement
@@ -56,7 +56,8 @@ class Freezes:
 
     async def lift(self, by: Identity, kind: str, named: str) -> Row:
         """Lifts a freeze. Raises InvalidInput, NotFound; Conflict when it is not frozen; Forbidden to an automation,
-        where it may give an administrator's grants back, and of everything: whoever pulls that brake may mean them.
+        where it may give an administrator's grants back, somebody else has frozen it, and of everything: whoever pulls
+        that brake may mean them.
         """
         name, shown = await self._named(kind, named)
         if kind == "all" and by.grant.automation:
@@ -67,11 +68,14 @@ class Freezes:
             person = named if kind == "person" else (await find_device(self._ledger, name))["person"]
             await refuse_automation(self._ledger, by, person)
         done = await self._ledger.change(
+            *stopped_itself(by, "freeze", kind=kind, name=name),
             Statement("remove_freeze", {"kind": kind, "name": name}, required=True),
             _touch(kind, name),
             changes.change(by, "unfreeze", kind=kind, name=name),
         )
         if done is None:
+            if any((row["kind"], row["name"]) == (kind, name) for row in await self.listed()):
+                raise not_its_stop(by)
             missing = f"{shown} is not frozen." if named else "There is no freeze of everything."
             raise Conflict("freeze.state", missing, "See: percall-broker freeze.")
         return {"kind": kind, "name": name, "frozen": False}

@@ -16,7 +16,12 @@ from percall_broker.model.errors import Conflict, Forbidden, InvalidInput, NotFo
 from percall_broker.model.names import check_name
 from percall_broker.model.records import AREAS
 from percall_broker.model.standing import is_waiting, state_of
-from percall_broker.pipeline.administration.automations import refuse_automation, refuse_invite
+from percall_broker.pipeline.administration.automations import (
+    not_its_stop,
+    refuse_automation,
+    refuse_invite,
+    stopped_itself,
+)
 from percall_broker.pipeline.administration.ledger import keeping_an_administrator, last_administrator
 from percall_broker.stages.lookup import grant_of_row
 from percall_broker.store.protocol import Row, Statement
@@ -170,18 +175,26 @@ class Grants:
 
     async def set_state(self, by: Identity, identifier: str, state: str) -> Row:
         """Suspends, resumes or revokes. Raises NotFound; Conflict when it is so already, is revoked for good, or is the
-        last administrator's; Forbidden where an automation would give an administrator's grant back.
+        last administrator's; Forbidden where an automation would give an administrator's grant back, or one that
+        somebody else has suspended.
         """
-        if state == "active":
+        resumes = state == "active"
+        if resumes:
             before = await self.show(identifier)
             await refuse_automation(self._ledger, by, before["person"], administers=before["administrator"])
         done = await self._ledger.change(
-            *([] if state == "active" else [keeping_an_administrator(grant_id=identifier)]),
+            *(
+                stopped_itself(by, "grant.suspended", grant=identifier)
+                if resumes
+                else [keeping_an_administrator(grant_id=identifier)]
+            ),
             Statement("set_grant_state", {"id": identifier, "state": state}, required=True),
             changes.change(by, f"grant.{state}", grant=identifier),
         )
         found = await self.show(identifier)
         if done is None and found["own_state"] not in {state, "revoked"}:
+            if resumes:
+                raise not_its_stop(by)
             raise last_administrator(f"Grant {identifier} of {found['person']}")
         if done is None:
             advice = "A revoked grant stays revoked; create another." if found["own_state"] == "revoked" else ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from percall_broker.log import changes
 from percall_broker.model.errors import BrokerError, Conflict
 from percall_broker.pipeline.administration import unknown
-from percall_broker.pipeline.administration.automations import refuse_automation
+from percall_broker.pipeline.administration.automations import not_its_stop, refuse_automation, stopped_itself
 from percall_broker.pipeline.administration.grants import grant_row
 from percall_broker.pipeline.administration.keys import personal_key_row
 from percall_broker.pipeline.administration.ledger import keeping_an_administrator, last_administrator
@@ -77,15 +77,18 @@ class People:
 
     async def resume(self, by: Identity, name: str) -> Row:
         """Lets a suspended person work again. Raises NotFound, Conflict; Forbidden to an automation, where it gives
-        an administrator's grants back.
+        an administrator's grants back, or somebody else has suspended them.
         """
         await refuse_automation(self._ledger, by, name)
         statements = (
+            *stopped_itself(by, "person.suspend", person=name),
             Statement("set_person_state", {"name": name, "state": "active", "from_state": "suspended"}, required=True),
             Statement("touch_grants", {"person": name, "device": ""}),
             changes.change(by, "person.resume", person=name),
         )
         if await self._ledger.change(*statements) is None:
+            if (await self._find(name))["state"] == "suspended":
+                raise not_its_stop(by)
             raise await self._why_not(name, "active")
         return await self.show(name)
 

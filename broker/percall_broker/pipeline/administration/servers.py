@@ -17,7 +17,7 @@ from percall_broker.model.keys import binding, checked_key, secret_name
 from percall_broker.model.names import check_name
 from percall_broker.model.rules import loopback_origins
 from percall_broker.pipeline.administration import unknown
-from percall_broker.pipeline.administration.automations import refuse_loopback
+from percall_broker.pipeline.administration.automations import not_its_stop, refuse_loopback, stopped_itself
 from percall_broker.pipeline.administration.keys import personal_key_row
 from percall_broker.pipeline.administration.rows import frozen_row
 from percall_broker.store.protocol import Row, Statement
@@ -94,15 +94,21 @@ class Servers:
         )
 
     async def set_state(self, by: Identity, name: str, state: str) -> Row:
-        """Suspends or resumes. Raises NotFound; Conflict when it is so already."""
-        before = await self.show(name)
+        """Suspends or resumes. Raises NotFound; Conflict when it is so already; Forbidden to an automation that resumes
+        what somebody else has suspended.
+        """
+        await self.show(name)
         done = await self._ledger.change(
+            *(stopped_itself(by, "server.suspended", server=name) if state == "active" else ()),
             Statement("set_server_state", {"name": name, "state": state}, required=True),
             changes.change(by, f"server.{state}", server=name),
         )
+        found = await self.show(name)
+        if done is None and found["state"] != state:
+            raise not_its_stop(by)
         if done is None:
-            raise Conflict("server.state", f"The server {name!r} is {before['state']} already.")
-        return await self.show(name)
+            raise Conflict("server.state", f"The server {name!r} is {state} already.")
+        return found
 
     async def rotate_key(self, by: Identity, name: str, secret: bytes, expires_at: int = 0) -> Row:
         """Gives a server a new shared key, or its first: the next request uses it, and no call fails.

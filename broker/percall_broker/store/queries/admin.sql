@@ -87,6 +87,17 @@ FROM log c LEFT JOIN log o ON o.kind = 'outcome' AND o.id = c.id
 WHERE c.kind = 'call' AND c.seq > :seq
 ORDER BY c.seq LIMIT :limit
 
+-- name: stopped_itself(action, server, details, person)
+-- Required where an automation lets something go on: the newest entry that stopped it is an automation's of this name.
+-- An entry is canonical JSON, so a key and what follows it stand in it nowhere but where they are meant: within a text,
+-- a quotation mark has a backslash before it. REPLACE, since LIKE takes `_` for anything, and on SQLite `a` for `A`.
+SELECT s.person FROM (
+    SELECT l.person, l.entry FROM log l
+    WHERE l.kind = 'change' AND l.reason = :action AND l.server = :server AND REPLACE(l.entry, :details, '') <> l.entry
+    ORDER BY l.seq DESC LIMIT 1
+) s
+WHERE s.person = :person AND REPLACE(s.entry, '"presence":"automation"', '') <> s.entry
+
 -- name: list_changes(since_ms, until_ms, limit)
 -- Long reading. What administrators changed and which arguments they read, newest first; 0 filters nothing. `+seq`
 -- keeps both engines from going through all of the log in its order: these are few.
