@@ -33,8 +33,8 @@ _NEVER_SENT = HOP_BY_HOP | {
     "host", "content-length", "expect", "accept-encoding", "cookie", "cookie2", "dpop", wire.HEADER_VERSION,
     "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix",
     "x-forwarded-proto", "x-forwarded-server", "x-real-ip", "true-client-ip", "cf-connecting-ip",
-    # A part of an answer may hold a part of the key, which nobody would recognise.
-    "range", "if-range",
+    # A part of an answer may hold a part of the key, which nobody would recognise; nor the key in UTF-16 or a delta.
+    "range", "if-range", "accept-charset", "a-im",
 }  # fmt: skip
 
 _NEVER_RETURNED = HOP_BY_HOP | {"set-cookie", "set-cookie2", "alt-svc", "content-encoding", wire.HEADER_NONCE}
@@ -45,6 +45,9 @@ _OVERRIDES = frozenset({
     "x-http-method-override", "x-http-method", "x-method-override", "x-original-method", "x-original-url",
     "x-rewrite-url",
 })  # fmt: skip
+
+# The other way to ask for UTF-16, which frameworks grant.
+_CHARSET = re.compile(r";[ \t]*charset[ \t]*=[^;,]*", re.IGNORECASE)
 
 _SINGLE = frozenset({"authorization", "content-type", "content-length", "host"})
 
@@ -78,7 +81,8 @@ def to_upstream(headers: Headers, *, authority: str, body_length: int, has_body:
             continue
         if not _VALUE.fullmatch(value):  # the child's own were checked: this one has the key in it
             raise Unavailable("credential.form", "The stored key cannot stand in a header.", "Rotate the key.")
-        sent.append((name.encode("ascii"), value.strip(" \t").encode("latin-1")))
+        asked = _CHARSET.sub("", value) if _plain(name) == "accept" else value
+        sent.append((name.encode("ascii"), asked.strip(" \t").encode("latin-1")))
     if has_body:
         sent.append((b"content-length", str(body_length).encode()))
     return sent

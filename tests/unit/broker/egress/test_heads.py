@@ -22,10 +22,18 @@ def sent(*headers: tuple[str, str]) -> list[tuple[bytes, bytes]]:
         "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Proto",
         "X-Forwarded-Server", "X-Real-IP", "True-Client-IP", "CF-Connecting-IP", "Range", "If-Range", "Connection",
         "Keep-Alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "Proxy-Authorization", "X_Forwarded_For",
+        "Accept-Charset", "A-IM",
     ],
 )  # fmt: skip
 def test_what_is_the_callers_or_the_connections_is_not_sent_on(name: str) -> None:
     assert sent((name, "x"), ("Accept", "*/*")) == [(b"Accept", b"*/*")]
+
+
+@pytest.mark.parametrize("charset", [";charset=utf-16", '; CharSet = "UTF-32BE"', ";charset=utf-16; charset=utf-32"])
+def test_no_answer_is_asked_for_in_a_charset_in_which_the_key_would_pass(charset: str) -> None:
+    asked = f"application/json{charset}, text/csv;q=0.8{charset};header=absent"
+    assert sent(("Accept", asked)) == [(b"Accept", b"application/json, text/csv;q=0.8;header=absent")]
+    assert sent(("X-Other", asked)) == [(b"X-Other", asked.encode())]
 
 
 def test_what_a_connection_names_is_left_out_but_never_the_key_s_own_header() -> None:
