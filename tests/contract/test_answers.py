@@ -37,6 +37,7 @@ async def staffed(leads: Store) -> Store:
         Statement("add_group", {"name": "others", "created_at": 1}),
         Statement("add_member", {"group_name": "others", "person": "otto", "id": "o", "created_at": 1}, required=True),
         *administrator("ada", "ada's"),
+        Statement("seed_end", {"id": "ada", "expires_at": END + 1}),
         *administrator("eve", "eve's"),
         Statement("seed_end", {"id": "eve", "expires_at": ANSWERED_AT}),
         *administrator("robot", "robot's"),
@@ -166,6 +167,7 @@ async def test_new_policies_end_what_calls_asked_under_earlier_ones(staffed: Sto
 
 async def test_what_is_taken_back_ends_what_it_allowed_and_was_not_used(staffed: Store) -> None:
     await staffed.transact(*asking("waits"), *asking("allowed"), *allowing("allowed"))
+    await staffed.transact(*asking("beside"), *allowing("beside"))
     await staffed.transact(*asking("used"), *allowing("used"))
     use = Statement("set_used_by", {"id": "used", "used_by": "a grant"}, required=True)
     assert await staffed.transact(use)
@@ -173,8 +175,8 @@ async def test_what_is_taken_back_ends_what_it_allowed_and_was_not_used(staffed:
     assert await staffed.transact(Statement("set_used_by", {"id": "waits", "used_by": "g"}, required=True)) is None
     for name in ("waits", "allowed", "used"):
         await staffed.transact(Statement("end_approval", {"id": name}))
-    states = [await state(staffed, name) for name in ("waits", "allowed", "used")]
-    assert states == ["pending", "ended", "used"]
+    states = [await state(staffed, name) for name in ("waits", "allowed", "used", "beside")]
+    assert states == ["pending", "ended", "used", "allowed"]
 
 
 async def test_a_call_that_is_asked_about_anew_leaves_what_was_used_as_it_was(staffed: Store) -> None:
@@ -356,6 +358,7 @@ async def test_questions_are_listed_by_what_is_asked_for_and_by_who_may_see_them
     assert [(row["id"], row["state"]) for row in own] == [
         ("no more", "denied"), ("denied", "denied"), ("allowed", "allowed"), ("over", "expired"),
     ]  # fmt: skip
+    assert await staffed.fetch("own_approvals", grant_id="g2", now=END, limit=4) == []
     told = await staffed.fetch("answered_approvals", grant_id="g", since_ms=ANSWERED_AT * 1000 - 1)
     assert [row["id"] for row in told] == ["allowed"]
     assert await staffed.fetch("answered_approvals", grant_id="g", since_ms=ANSWERED_AT * 1000) == []

@@ -61,6 +61,9 @@ async def test_an_event_waits_once_for_each_endpoint_that_there_is(store: Store)
     assert (await next_for(store, "a"), await next_for(store, "b")) == (["e2"], ["e1", "e2"])
     await changed(store, "forget_deliveries", webhook="b")
     assert await waiting(store) == {"a": 1, "b": 0}
+    await store.transact(endpoint("late"))
+    await store.transact(*event("e2", by="another"))
+    assert await waiting(store) == {"a": 1, "b": 0, "late": 0}, "to whoever was there when it happened"
 
 
 async def test_one_replica_sends_to_an_endpoint_until_its_claim_has_run_out(store: Store) -> None:
@@ -97,8 +100,12 @@ async def test_a_pause_or_a_claim_of_a_clock_that_has_been_put_right_since_holds
     day = 24 * 3600 * 1000
     assert await claimed(store, "paused", "one")
     tried = {"id": "paused", "attempts": 3, "retry_at": NOW + day, "problem": "refused"}
-    await changed(store, "settle_webhook", **tried, sender="one")
     assert await claimed(store, "taken", "one", NOW + day)
+    await changed(store, "settle_webhook", **tried, sender="one")
+    assert {row["id"]: row["problem"] for row in await store.fetch("list_webhooks")} == {
+        "paused": "refused",
+        "taken": "",
+    }
     assert await due(store, "two") == ["paused", "taken"]
     assert await claimed(store, "paused", "two")
     assert await claimed(store, "taken", "two")

@@ -141,7 +141,8 @@ ENDED: dict[str, Statement] = {
 
 @pytest.mark.parametrize("ended", ENDED)
 async def test_an_administrator_whose_grant_cannot_act_is_none(people: Store, ended: str) -> None:
-    assert await kept(people, person="ada")
+    await changed(people, "seed_end", id="bea", expires_at=END + 1)
+    assert await kept(people, person="ada"), "while it lasts"
     await people.transact(ENDED[ended])
     assert not await kept(people, person="ada")
     await people.transact(
@@ -352,15 +353,17 @@ async def test_what_waits_for_a_person_is_picked_up_by_their_device(people: Stor
     )  # fmt: skip
     assert await column(people, "waiting_grants", "id", person="bob", now=END) == {"any", "claude", "codex"}
     assert await column(people, "waiting_grants", "id", person="bob", now=END - 1) >= {"over"}
-    await changed(people, "bind_grant", id="administers", device="k1", agent="claude")
     claim = {"person": "bob", "agent": "claude", "now": END}
     for key in ("ka", "none"):
         assert await touched(people, "claim_grants", thumbprint=key, **claim) == set(), "no key of his"
     assert await touched(people, "claim_grants", thumbprint="k1", **claim) == {"any", "claude"}
     assert await touched(people, "claim_grants", thumbprint="k1", **claim) == set()
+    assert await column(people, "waiting_grants", "id", person="bob", now=END) == {"codex"}
+    assert await touched(people, "claim_grants", thumbprint="k3", **claim | {"now": END - 1}) == {"over"}, "in time"
     rows = {row["id"]: (row["device"], row["agent"]) for row in await people.fetch("list_grants")}
     assert (rows["any"], rows["claude"], rows["codex"]) == (("k1", "claude"), ("k1", "claude"), ("", "codex"))
 
+    await changed(people, "bind_grant", id="administers", device="k1", agent="claude")
     assert await column(people, "claimed_grants", "id", thumbprint="k1", now=END) == {"any", "claude"}
     assert await column(people, "claimed_grants", "id", thumbprint="k2", now=END) == set()
     assert await column(people, "taken_grants", "id", device="laptop", now=END) == {"any", "claude"}
@@ -409,8 +412,78 @@ async def test_what_was_granted_with_an_invite_that_nobody_used_in_time_waits_in
     await changed(people, "use_invite", code_hash="open", now=END)
     assert await column(people, "lapsed_grants", "id", person="bob", now=END) == {"late", "open"}
     for name, may in (("late", True), ("waits", False), ("bound", False), ("over", False)):
-        assert bool(await changed(people, "let_wait", id=name)) == may
+        assert [row["id"] for row in await changed(people, "let_wait", id=name)] == [name] * may
     assert not await changed(people, "let_wait", id="late")
+
+
+# --- what is one person's ---------------------------------------------------------------------------------------------
+
+
+async def test_what_ends_with_a_person_is_theirs_alone(people: Store) -> None:
+    key = {"kind": "passphrase", "salt": b"s", "passes": 3, "memory_bytes": 1, "created_at": 1}
+    for person, thumbprint in (("ada", "ka"), ("bea", "kb")):
+        until, linked = {"person": person, "until": END}, {"issuer": "https://idp", "subject": person, "linked_at": 1}
+        await people.transact(
+            Statement("add_passkey", {"id": person, "person": person, "name": "p", "public_key": "k", "now": 1}),
+            Statement("vouch_device_key", {"thumbprint": thumbprint, "person": person, "created_at": 1}),
+            Statement("expect_account", until), Statement("link_account", linked | {"person": person}, required=True),
+            Statement("add_presence_key", {**key, "person": person, "public_key": person}),
+        )  # fmt: skip
+
+    async def left(person: str) -> list[bool]:
+        return [
+            bool(await people.fetch("list_passkeys", person=person)),
+            bool((await people.fetch("read_grant", id=person))[0]["vouched"]),
+            bool(await people.fetch("read_account", issuer="https://idp", subject=person)),
+            bool(await people.fetch("read_presence_key", person=person)),
+        ]
+
+    ends = ("remove_passkeys", "forget_vouched_device_keys", "forget_accounts", "remove_presence_key")
+    await people.transact(*(Statement(one, {"person": "ada"}) for one in ends))
+    assert await left("ada") == [False] * 4
+    assert await left("bea") == [True] * 4
+    await changed(people, "end_accounts", person="ada")
+    assert await left("bea") == [True] * 4
+    accounts = await people.fetch("read_account", issuer="https://idp", subject="bea")
+    await changed(people, "end_accounts", person="bea")
+    assert await people.fetch("read_account", issuer="https://idp", subject="bea") != accounts
+    await changed(people, "add_passkey", id="ada's", person="ada", name="p", public_key="k", now=1)
+    assert await changed(people, "remove_passkey", id="ada's") == [{"person": "ada", "name": "p"}]
+    assert await column(people, "list_passkeys", "id", person="") == {"bea"}
+
+
+# --- what an automation stopped ---------------------------------------------------------------------------------------
+
+
+async def test_what_an_automation_stopped_is_what_it_stopped_last_itself(people: Store) -> None:
+    rows = 0
+
+    async def stops(person: str, action: str, details: str, server: str = "", presence: str = "automation") -> None:
+        nonlocal rows
+        rows += 1
+        entry = f'{{"action":"{action}","details":{{{details},"reason":""}},"presence":"{presence}"}}'
+        row = dict.fromkeys(("call", "grant_id", "agent", "device"), "") | {"person": person, "server": server}
+        row |= {"kind": "change", "id": f"c{rows}", "reason": action, "entry": entry}
+        await people.transact(Statement("record_change", {**row, "time_ms": rows}, required=True))
+
+    async def itself(person: str, action: str, details: str, server: str = "") -> bool:
+        of = {"action": action, "details": f'"details":{{{details}', "server": server, "person": person}
+        return bool(await people.fetch("stopped_itself", **of))
+
+    bob, eve = '"person":"bob"', '"person":"eve"'
+    await stops("ci", "person.suspend", bob)
+    await stops("hr", "person.suspend", eve)
+    await stops("hr", "freeze", bob)
+    await stops("ci", "server.suspended", '"x":1', "github")
+    await stops("ada", "server.suspended", '"x":1', "gitlab", "passphrase")
+    assert await itself("ci", "person.suspend", bob)
+    assert await itself("hr", "person.suspend", eve)
+    assert await itself("ci", "server.suspended", '"x"', "github")
+    assert not await itself("hr", "person.suspend", bob), "another did"
+    assert not await itself("hr", "person.suspend", '"person":"be')
+    assert not await itself("ada", "server.suspended", '"x"', "gitlab"), "no automation did"
+    await stops("ci", "person.suspend", bob, presence="passphrase")
+    assert not await itself("ci", "person.suspend", bob), "a person of its name"
 
 
 # --- groups -----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.statements import SEEDS, call, redemption, request, seeds, startup
+from harness.statements import SEEDS, SHARED_KEY, call, redemption, request, seeds, startup
 from percall_broker.store import Statement, migrate, open_store
 
 if TYPE_CHECKING:
@@ -50,6 +50,21 @@ async def test_what_is_recorded_is_what_may_be_used(store: Store, carried: dict[
     assert (await store.transact(request("r", "a", **own)) is not None) == recorded
     assert bool((await store.append(startup("s", **own)))[0]) == recorded
     assert bool((await store.append(call("c", **own)))[0]) == recorded, "a relayed call carries it itself"
+
+
+async def test_a_key_for_one_server_is_none_for_another_in_the_same_place(store: Store) -> None:
+    await give(store)
+    await store.transact(
+        Statement("seed_server", {"name": "gitlab"}),
+        Statement("set_secret_version", {"name": "gitlab", "secret_version": 0}, required=True),
+    )
+    other = {"server": "gitlab"}
+    await store.append(call("a", **other))
+    assert await store.transact(redemption("a", **other))
+    for key in (OWN, SHARED_KEY):
+        assert await store.transact(request("r", "a", **other, **key)) is None
+        assert not (await store.append(startup("s", **other, **key)))[0]
+        assert not (await store.append(call("c", **other, **key)))[0]
 
 
 async def test_nobody_elses_grant_and_no_other_device_key_carries_it(store: Store) -> None:
@@ -130,6 +145,42 @@ async def test_a_version_is_given_once(store: Store) -> None:
     assert await store.transact(old) is None
     together = await asyncio.gather(*(store.transact(add) for _ in range(20)))
     assert sum(done is not None for done in together) == 1
+
+
+async def test_a_change_of_a_key_is_of_that_one(store: Store) -> None:
+    await store.transact(Statement("seed_server", {"name": "gitlab"}), Statement("seed_person", {"name": "bob"}))
+    every = [("github", "alice"), ("github", "bob"), ("gitlab", "alice")]
+    sealed = {"sealed": b"s", "wrapped_key": b"w", "key_encryption_key": "k", "fingerprint": "f", "created_at": 1}
+    for server, person in every:
+        mine = {"server": server, "person": person, "binding": "here", "version": 1}
+        named = {"name": f"personal/{person}/{server}"}
+        await store.transact(
+            Statement("add_personal_key", mine | {"now": 1}),
+            *(Statement("add_secret", sealed | named | {"version": version}) for version in (1, 2)),
+            Statement("offer_personal_key", mine | {"offered_at": 1}),
+        )
+
+    async def keys() -> dict[tuple[str, str], tuple[object, ...]]:
+        rows = await store.fetch("list_personal_keys", person="", server="")
+        return {(row["server"], row["person"]): (row["version"], row["binding"], row["offered_at"]) for row in rows}
+
+    mine, expected = {"server": "github", "person": "alice"}, dict.fromkeys(every, (1, "here", 1))
+    for change, more, found in (
+        ("offer_personal_key", {"offered_at": 2}, (1, "here", 2)),
+        ("confirm_personal_key", {"binding": "there"}, (1, "there", 2)),
+        ("rotate_personal_key", {"version": 2, "binding": "there"}, (2, "there", 0)),
+    ):
+        assert await store.transact(Statement(change, mine | more, required=True))
+        assert await keys() == expected | {every[0]: found}, change
+    assert [
+        (await store.fetch("newest_personal_key_version", server=server, person=person))[0]["version"]
+        for server, person in (*every, ("gitlab", "bob"))
+    ] == [2, 1, 1, 0]
+    for server, person in every[1:]:
+        taken = {"server": server, "person": person, "version": 1}
+        assert await store.transact(Statement("take_offered_key", taken, required=True))
+        del expected[server, person]
+        assert await keys() == expected | {every[0]: found}
 
 
 async def test_a_key_that_was_removed_is_neither_rotated_nor_offered_nor_removed_again(store: Store) -> None:

@@ -93,6 +93,9 @@ async def test_a_version_of_a_secret_stands_and_is_wrapped_anew_only_from_what_w
         (b"n", "kek-2"), (b"w", "kek-2"), (b"w", "kek-1"),
     ]  # fmt: skip
     assert not await changed(store, "set_secret_end", name="a", version=3, expires_at=1)
+    assert len(await changed(store, "set_secret_end", name="a", version=1, expires_at=1)) == 1
+    await store.transact(secret("c", 1, "kek-3"))
+    assert [row["name"] for row in await store.fetch("a_secret_wrapped_by", key_encryption_key="kek-3")] == ["c"]
 
 
 @pytest.fixture

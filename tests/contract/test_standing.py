@@ -109,6 +109,12 @@ async def test_a_freeze_is_told_of_whom_it_concerns_alone(begun: Store) -> None:
     assert (await begun.fetch("read_grant", id="g"))[0]["frozen_kind"] is None
     assert (await begun.fetch("read_server", name="gitlab"))[0]["frozen_name"] == "gitlab"
     assert (await begun.fetch("read_grant", id="g2"))[0]["frozen_kind"] == "person", "the narrowest of two"
+    of_other_kinds = [
+        freeze(kind, name) for kind in ("person", "device", "server") for name in ("alice", "d", "github")
+    ]
+    await begun.transact(*(one for one in of_other_kinds if one not in STOPPED.values()))
+    assert (await begun.fetch("read_server", name="github"))[0]["frozen_kind"] is None, "by its name alone"
+    assert (await begun.fetch("read_grant", id="g"))[0]["frozen_kind"] is None
 
 
 async def test_a_request_is_recorded_in_its_own_open_window_and_within_its_own_bound(begun: Store) -> None:

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from harness import database
-from harness.statements import SEEDS, call, outcome, redemption, request, seeds, startup
+from harness.statements import NO_KEY, SEEDS, call, outcome, redemption, request, seeds, startup
 from percall_broker.model.errors import Conflict, InvalidInput, Unavailable
 from percall_broker.pipeline.retention import Retention
 from percall_broker.store import Statement, Store, migrate, open_store
@@ -120,6 +120,9 @@ async def test_arguments_are_stored_only_with_the_record_made_for_them(store: St
     orphan = await store.append(arguments("none", "{}", b"other"))
     assert replay == [[], []]
     assert orphan == [[]]
+    await store.append(call("bare"))
+    await store.append(call("bare", entry="{2}"), arguments("bare", "{2}", b"of the replay"))
+    assert await store.fetch("read_arguments", call="bare") == []
     assert await store.fetch("read_arguments", call="a") == [{"sealed": b"\x00sealed"}]
 
 
@@ -175,13 +178,45 @@ async def test_requests_need_an_open_window(store: Store) -> None:
     assert await store.transact(request("r2", "a", server_version=2)) is None, "the entry changed"
     assert await store.transact(request("r3", "a", device="another key")) is None
     assert await store.transact(request("r4", "a", time_ms=601_000)) is None, "past the deadline"
+    for other in ({"grant_id": "other"}, {"grant_version": 2}, {"server": "other"}):
+        assert await store.transact(request("r5", "a", **other)) is None, other
+    assert await store.transact(request("r5", "a"))
     await store.append(outcome("a"))
-    assert await store.transact(request("r5", "a")) is None, "the window is closed"
+    assert await store.transact(request("r6", "a")) is None, "the window is closed"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"grant_id": "other"},
+        {"grant_version": 2},
+        {"device": "another key"},
+        {"server": "other"},
+        {"server_version": 2},
+    ],
+)
+async def test_so_does_a_request_of_no_call_that_was_decided_on_something_else(
+    store: Store, other: dict[str, object]
+) -> None:
+    results = await asyncio.gather(store.append(startup("bad", **other)), store.append(startup("good")))
+    assert [len(rows) for ((*rows,),) in results] == [0, 1]
+
+
+async def test_a_request_carries_no_key_where_there_is_none(store: Store) -> None:
+    await store.transact(Statement("set_secret_version", {"name": "github", "secret_version": 0}, required=True))
+    assert (await store.append(startup("bare", **NO_KEY, carried_version=0)))[0]
+    assert not (await store.append(startup("keyed")))[0]
 
 
 async def test_requests_of_a_window_are_bounded(store: Store) -> None:
+    """Those that were refused count for nothing."""
     await store.append(call("a"))
     await store.transact(redemption("a"))
+    refused: dict[str, object] = {
+        "call": "a", "time_ms": 1002, "grant_id": "g", "person": "alice", "agent": "", "device": "key",
+        "server": "github", "tool": "get_me", "reason": "request.rule", "entry": "{}",
+    }  # fmt: skip
+    await store.append(*(Statement("record_request_refusal", refused | {"id": f"refused{n}"}) for n in range(3)))
     together = await asyncio.gather(*(store.append(request(f"r{n}", "a")) for n in range(20)))
     assert sum(bool(rows) for (rows,) in together) == 3
 
@@ -214,12 +249,13 @@ async def test_a_call_s_record_holds_whatever_bears_its_id_in_its_order(store: S
 
 
 async def test_the_first_outcome_stands_and_only_of_ones_own_permitted_calls(store: Store) -> None:
-    await store.append(call("a"))
+    refused = call("refused").parameters
+    await store.append(call("a"), Statement("record_refusal", refused), redemption("a"), request("r", "a"))
+    strange = await store.append(*map(outcome, ("none", "refused", "r")), outcome("a", grant_id="other"))
+    assert strange == [[], [], [], []]
     first, again = await store.append(outcome("a"), outcome("a", outcome="failed"))
     assert (len(first), len(again)) == (1, 0)
-    strange = await store.append(outcome("none"), outcome("a", grant_id="other"))
-    assert strange == [[], []]
-    (row,) = await store.fetch("list_calls", **ALL)
+    (row,) = await store.fetch("list_calls", **ALL | {"decision": "permit"})
     assert (row["outcome"], row["duration_ms"]) == ("done", 3)
 
 
@@ -353,6 +389,8 @@ async def test_a_proof_is_remembered_until_it_has_expired(store: Store) -> None:
         return Statement("remember_proof", {"jti": "j", "expires_at": 100})
 
     assert [len(rows) for rows in await store.append(proof(), proof())] == [1, 0]
+    await store.append(Statement("forget_proofs", {"now": 100}))
+    assert not (await store.append(proof()))[0], "until then a replay is one"
     await store.append(Statement("forget_proofs", {"now": 101}))
     assert (await store.append(proof()))[0]
 

@@ -70,6 +70,12 @@ async def test_a_laptops_first_sight_is_its_own_and_everybodys_counts_before_it(
     assert await store.transact(*first_sight("other", "newcomer")) is None
 
 
+async def test_what_a_laptop_sees_next_is_no_first_sight(store: Store) -> None:
+    assert await store.transact(*first_sight("mine", "g"))
+    assert await store.transact(*first_sight("changed", "g")) is None
+    assert (await pins(store, "g")).accepted == {"get_me": ("mine",)}
+
+
 async def test_a_change_is_one_until_it_is_accepted_or_comes_back(store: Store) -> None:
     await store.transact(*first_sight("one"))
     await store.transact(*seen("two"))
@@ -115,6 +121,12 @@ async def test_what_is_accepted_of_one_server_says_nothing_of_another(store: Sto
     assert (await pins(store, "g")).accepted == {}
     assert await store.transact(*first_sight("two", "h", most=1)), "of this server, it is its first"
     assert await store.transact(*first_sight("one", "g", most=1)), "and so it is this laptop's"
+    assert (await pins(store, "h", "gitlab")).changed("get_me") is None
+    await store.transact(*seen("three", "h"))
+    assert (await pins(store, "h")).changed("get_me") == "description"
+    assert (await pins(store, "h", "gitlab")).changed("get_me") is None, "what is seen of one neither"
+    await store.transact(pin("two"), *first_sight("other tool's", "g", tool="push"))
+    assert await store.transact(pin("other tool's")) is None
     assert await store.transact(*seen("three", "g"), Statement("unpin_tool", {"server": "gitlab", "tool": "get_me"}))
     assert (await pins(store, "g", "gitlab")).accepted == {}
     assert (await pins(store, "h", "gitlab")).accepted == {"get_me": ("one",)}, "its own first sight"
@@ -122,7 +134,10 @@ async def test_what_is_accepted_of_one_server_says_nothing_of_another(store: Sto
         await store.transact(Statement(name, {"server": "github"}))
     forget = Statement("forget_definitions", {"server": "github"})
     await store.transact(*first_sight("left", "h", tool="push"), forget)
-    assert [row["digest"] for row in await store.fetch("list_tools", server="github")] == ["left"], "of another tool"
+    assert [row["digest"] for row in await store.fetch("list_tools", server="github")] == [
+        "left",
+        "other tool's",
+    ], "of another tool"
     assert [row["digest"] for row in await store.fetch("list_tools", server="gitlab")] == ["one"]
     assert (await pins(store, "h", "gitlab")).accepted == {"get_me": ("one",)}
     await store.transact(Statement("forget_all_definitions", {"server": "github"}))
