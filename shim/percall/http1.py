@@ -29,7 +29,8 @@ _NOT_YET_VALID, _EXPIRED, _OTHER_NAME, _OTHER_ADDRESS = 9, 10, 62, 64
 GATEWAY, STRANGE = "broker.gateway", "broker.strange"
 _GATEWAY = frozenset({502, 503, 504})
 _STATUS_DIGITS = 3
-_INFORMATIONAL = range(100, 200)
+_LEAST_STATUS, _SWITCHING, _FIRST_FINAL = 100, 101, 200
+_MOST_INFORMATIONAL = 8
 _BODYLESS = frozenset({204, 304})
 
 
@@ -136,7 +137,17 @@ class ResponseReader:
     Raises WireError on an answer that could be read in two ways.
     """
 
-    __slots__ = ("_body", "_buffer", "_remaining", "_step", "complete", "headers", "reusable", "status")
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_informational",
+        "_remaining",
+        "_step",
+        "complete",
+        "headers",
+        "reusable",
+        "status",
+    )
 
     def __init__(self) -> None:
         self.status = 0
@@ -145,13 +156,14 @@ class ResponseReader:
         self.reusable = True
         self._buffer = b""
         self._body: list[bytes] = []
+        self._informational = 0
         self._remaining = 0
         self._step = self._read_head
 
     @property
     def untouched(self) -> bool:
         """Whether not one byte of the response has arrived."""
-        return not self.status and not self._buffer
+        return not (self.status or self._buffer or self._informational)
 
     @property
     def buffered(self) -> int:
@@ -191,7 +203,8 @@ class ResponseReader:
         self._buffer = rest
         first, *lines = head.decode("latin-1").split("\r\n")
         version, code, *_ = *first.split(" ", 2), ""
-        if version not in {"HTTP/1.1", "HTTP/1.0"} or len(code) != _STATUS_DIGITS or not _is_number(code):
+        status = int(code) if len(code) == _STATUS_DIGITS and _is_number(code) else 0
+        if version not in {"HTTP/1.1", "HTTP/1.0"} or status < _LEAST_STATUS or status == _SWITCHING:
             raise WireError("http.status", "What answers at the broker's address does not speak HTTP/1.1.")
         headers: dict[str, str] = {}
         for line in lines:
@@ -202,9 +215,12 @@ class ResponseReader:
             if name in headers and name in {"content-length", "transfer-encoding"}:
                 raise WireError("http.length", "The broker's answer gives its length twice.")
             headers[name] = value.strip()
-        if int(code) in _INFORMATIONAL:
+        if status < _FIRST_FINAL:
+            self._informational += 1
+            if self._informational > _MOST_INFORMATIONAL:
+                raise WireError("http.head", "The broker's answer has too many heads.")
             return True
-        self.status, self.headers = int(code), headers
+        self.status, self.headers = status, headers
         wishes = headers.get("connection", "").lower().split(",")
         self.reusable = version == "HTTP/1.1" and "close" not in map(str.strip, wishes)
         self._frame_body(headers)

@@ -58,6 +58,10 @@ def test_answers_are_read_across_any_borders(answer: bytes, status: int, body: b
         b"HTTP/1.1 OK\r\n\r\n",
         b"HTTP/1.1 20\r\n\r\n",
         b"HTTP/1.1 2000 OK\r\n\r\n",
+        b"HTTP/1.1 000 OK\r\n\r\n",
+        b"HTTP/1.1 099 OK\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: h2c\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" * 9,
         "HTTP/1.1 20² OK\r\n\r\n".encode("latin-1"),
         b"HTTP/1.1 200 OK\r\nx: " + b"y" * 70_000,
     ],
@@ -96,6 +100,13 @@ def test_an_answer_that_is_cut_short_is_no_answer(answer: bytes) -> None:
     assert reader.untouched is (answer == b"")
     with pytest.raises(BrokerUnreachable):
         reader.feed_eof()
+
+
+def test_an_informational_answer_says_that_the_request_has_arrived() -> None:
+    reader = ResponseReader()
+    reader.feed(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 8)
+    assert not reader.status
+    assert not reader.untouched, "it would be sent again where the connection ends now"
 
 
 def test_an_answer_that_came_whole_is_touched_although_nothing_is_buffered() -> None:
