@@ -24,3 +24,11 @@ def limited(which: int, most: int) -> Iterator[None]:
 def full_disk() -> contextlib.AbstractContextManager[None]:
     """No file of this process can be written."""
     return limited(resource.RLIMIT_FSIZE, 0)
+
+
+def no_descriptor() -> contextlib.AbstractContextManager[None]:
+    """This process gets no further descriptor.
+
+    One, which is in use: with none at all, other threads' polling would be refused, too (poll(2), EINVAL).
+    """
+    return limited(resource.RLIMIT_NOFILE, 1)

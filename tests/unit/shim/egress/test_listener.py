@@ -3,7 +3,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import resource
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.limits import limited
+from harness.limits import no_descriptor
 from percall import wire
 from percall.egress.listener import MAX_CONNECTIONS
 from percall.egress.request_head import MAX_HEAD_BYTES
@@ -53,7 +52,7 @@ def test_a_request_in_a_window_reaches_the_broker_as_the_child_meant_it(opened: 
 
 
 def test_where_no_socket_is_left_the_start_says_so(stage: Stage) -> None:
-    with pytest.raises(LaunchError) as caught, limited(resource.RLIMIT_NOFILE, 0):
+    with pytest.raises(LaunchError) as caught, no_descriptor():
         stage.listen()
     assert (caught.value.code, "Too many open files" in caught.value.message) == ("egress.port", True)
 
@@ -69,7 +68,7 @@ def test_a_process_that_has_run_out_of_descriptors_takes_connections_again_once_
         failed.set()
 
     monkeypatch.setattr("percall.egress.listener.sleep", pause)
-    with socket.socket() as waiting, limited(resource.RLIMIT_NOFILE, 0):
+    with socket.socket() as waiting, no_descriptor():
         waiting.connect(("127.0.0.1", listener.port))
         assert failed.wait(20), "it cannot be accepted"
     assert ask(listener)[0] == 200
