@@ -300,10 +300,19 @@ class ResponseReader:
 
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """A context that verifies the broker: the system's roots, or the one file that the login names."""
+    """A context that verifies the broker: the system's roots, or the one file that the login names. Raises
+    BrokerUnreachable where that cannot be read.
+    """
     import ssl  # noqa: PLC0415 - 30 ms that a broker on loopback http never costs
 
-    context = ssl.create_default_context(cafile=ca_file)
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise BrokerUnreachable(
+            "broker.ca_file",
+            f"The certificates in {ca_file}, by which the broker is known, cannot be read: {reason_of(error)}.",
+            "Put the file back, or log in again: `percall login … --ca-file FILE`.",
+        ) from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     return context

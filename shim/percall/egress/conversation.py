@@ -379,7 +379,7 @@ def _location(value: str, listener: Listener, destination: Destination) -> str:
 
 def _first_line(chunks: Iterator[bytes]) -> tuple[bytes, bytes]:
     gathered = b""
-    with _lost_if_cut():
+    with _lost_if_broken():
         for chunk in chunks:
             gathered += chunk
             line, newline, rest = gathered.partition(b"\n")
@@ -391,11 +391,11 @@ def _first_line(chunks: Iterator[bytes]) -> tuple[bytes, bytes]:
 
 
 @contextlib.contextmanager
-def _lost_if_cut() -> Iterator[None]:
+def _lost_if_broken() -> Iterator[None]:
     """Of a broker that has begun to answer, nobody may say that it was away, and the request not made."""
     try:
         yield
-    except BrokerUnreachable as error:
+    except (BrokerUnreachable, WireError) as error:
         raise AnswerLost(error.message) from None
 
 
@@ -403,7 +403,7 @@ def _refusal(answer: BrokerAnswer) -> PercallError:
     """What a status other than 200 says, in the broker's own words."""
     body = b""
     try:
-        with _lost_if_cut():
+        with _lost_if_broken():
             for chunk in answer.chunks():
                 body += chunk
                 if len(body) > _MAX_ERROR_BYTES:

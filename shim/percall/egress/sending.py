@@ -53,7 +53,9 @@ class BrokerAnswer(Protocol):
     status: int
 
     def chunks(self) -> Iterator[bytes]:
-        """The body, piece by piece, as it comes. Raises BrokerUnreachable when it ends before its time."""
+        """The body, piece by piece, as it comes. Raises BrokerUnreachable when it ends before its time, WireError when
+        it cannot be read.
+        """
 
     def close(self) -> None:
         """Give the connection back, or end it when the body was not read to its end. Harmless when repeated.

@@ -252,9 +252,6 @@ class Pool:
         except PercallError as error:
             failure = error
             self.loop.call_soon(lambda: self._failed(failure))
-        except OSError as error:  # a CA file that cannot be read
-            unreadable = http1.unreachable(self.address, error)
-            self.loop.call_soon(lambda: self._failed(unreadable))
         else:
             self.loop.call_soon(lambda: self._opened(opened))
 

@@ -10,7 +10,7 @@ from threading import BoundedSemaphore, Lock
 
 from percall import http1, wire
 from percall.egress.sending import AnswerLost
-from percall.errors import BrokerUnreachable, IdentityError
+from percall.errors import BrokerUnreachable, IdentityError, WireError
 from percall.run.broker import wants_nonce
 from percall.run.connection import MAX_CONNECTIONS
 
@@ -42,7 +42,7 @@ class Answer:
         self._is_closed = False
 
     def chunks(self) -> Iterator[bytes]:
-        """The body as it comes. Raises BrokerUnreachable when it is cut short."""
+        """The body as it comes. Raises BrokerUnreachable when it is cut short, WireError when it cannot be read."""
         return iter(self._response)
 
     def close(self) -> None:
@@ -105,7 +105,7 @@ class Sender:
         connection = self._connection()
         try:
             response = connection.request("POST", path, headers, message.chunks(), message.length)
-        except BrokerUnreachable as error:
+        except (BrokerUnreachable, WireError) as error:
             connection.close()
             raise AnswerLost(error.message) from None
         except BaseException:
