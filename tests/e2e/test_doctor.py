@@ -168,6 +168,23 @@ def test_what_is_named_and_unknown_and_what_no_client_has_yet(broker: Broker, la
     assert of(examined(elsewhere, "--no-start", code=0), "files")["next_step"].startswith("Close it: chmod 700 ")
 
 
+def test_of_an_agent_that_is_named_only_its_own_servers_are_started(broker: Broker, person: str) -> None:
+    laptop = broker.enrol(person, "keyed")
+    laptop.login(broker.url, broker.invite(person, "keyed", tools="get_*"), "--agent", "other")
+    for agent in ("default", "other"):
+        laptop.run("add", "keyed", "--client", "cursor", "--agent", agent, "--as", f"of-{agent}")
+
+    def started(*arguments: str, code: int = 0) -> list[str]:
+        return [one["about"] for one in examined(laptop, *arguments, code=code) if one["check"] == "server"]
+
+    assert started() == ["Cursor of-default", "Cursor of-other"]
+    for agent in ("default", "other"):
+        assert started("--agent", agent) == started("keyed", "--agent", agent) == [f"Cursor of-{agent}"]
+    assert started("of-default", "--agent", "other", code=2) == ["of-default"], "which no client has for that agent"
+    laptop.run("remove", "of-other", "--client", "cursor")
+    assert started("keyed", "--agent", "other") == ["agent other keyed"], "as no client has it yet"
+
+
 def test_of_a_server_that_is_named_its_own_grants_are_told_and_an_end_that_leaves_nothing(
     broker: Broker, upstream: Upstream
 ) -> None:

@@ -29,7 +29,7 @@ def doctor(
         typer.Option("--client", metavar="CLIENT", help="Only this client's servers; may be repeated."),
     ] = None,
     agent: Annotated[
-        str | None, typer.Option("--agent", metavar="NAME", help="Look only at this agent's logins.")
+        str | None, typer.Option("--agent", metavar="NAME", help="Look only at this agent's logins and servers.")
     ] = None,
     *,
     no_start: Annotated[bool, typer.Option("--no-start", help="Start no server.")] = False,
@@ -53,7 +53,7 @@ def doctor(
     for finding in chain(
         machine.findings(here),
         logins.findings(here, servers.meant(scan, names or [])),
-        servers.findings(scan, names or [], only or [], start=not no_start, probe=probe),
+        servers.findings(scan, names or [], only or [], agent, start=not no_start, probe=probe),
     ):
         found.append(finding)
         _tell(finding, as_json=as_json)

@@ -54,14 +54,21 @@ def meant(scan: Scan, names: Collection[str]) -> frozenset[str]:
 
 
 def findings(
-    scan: Scan, names: Collection[str], clients: Collection[str], *, start: bool, probe: bool
+    scan: Scan,
+    names: Collection[str],
+    clients: Collection[str],
+    agent: str | None = None,
+    *,
+    start: bool,
+    probe: bool,
 ) -> Iterator[Finding]:
-    """What the clients' configs hold, and how the servers do that Percall runs there; all where none is named.
+    """What the clients' configs hold, and how the servers do that Percall runs there; all where none is named, of one
+    agent where that is.
 
     A server that is named and granted, and that no client has, is started too. `start` off: nothing is started.
     `probe`: the entry's read-only tool is called as well.
     """
-    yield from _configs(scan, names, clients)
+    yield from _configs(scan, names, clients, agent)
     chosen = [
         one.server
         for one in scan.findings
@@ -70,6 +77,7 @@ def findings(
         and not one.server.disabled
         and (not clients or one.server.client.name in clients)
         and (not names or {one.server.name, one.server.percall} & set(names))
+        and _is_of(one.server, agent)
     ]
     starts: list[_Start] = []
     for server in chosen:
@@ -79,16 +87,25 @@ def findings(
             starts.append(_configured(server))
     for name in names:
         if not any(name in {server.name, server.percall} for server in chosen):
-            yield from _granted(name, starts)
+            yield from _granted(name, agent, starts)
     if not chosen and not names:
-        where = "no client's config has a server of Percall's"
+        where = f"no client's config has a server of Percall's{_for(agent)}"
         yield ok("server", "", f"Nothing to start: {where}. See `percall catalog` and `percall add`.")
     if start:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             yield from pool.map(lambda one: _started(one, probe=probe), starts)
 
 
-def _configs(scan: Scan, names: Collection[str], clients: Collection[str]) -> Iterator[Finding]:
+def _is_of(server: ConfiguredServer, agent: str | None) -> bool:
+    """Whether a server of Percall's runs as this agent; True where none is named."""
+    return agent is None or (server.agent or home.DEFAULT_AGENT) == agent
+
+
+def _for(agent: str | None) -> str:
+    return f" for the agent {agent}" if agent else ""
+
+
+def _configs(scan: Scan, names: Collection[str], clients: Collection[str], agent: str | None) -> Iterator[Finding]:
     for one in scan.unreadable:
         if not clients or one.client.name in clients:
             yield problem("config", one.client.title, one.error)
@@ -106,7 +123,7 @@ def _configs(scan: Scan, names: Collection[str], clients: Collection[str]) -> It
                 adopt if server.client.rewritten else "See `percall scan`.",
                 code="config.pasted_key",
             )
-        elif server.percall and _lacks_home(server):
+        elif server.percall and _is_of(server, agent) and _lacks_home(server):
             yield warning(
                 "config",
                 about,
@@ -146,19 +163,20 @@ def _configured(server: ConfiguredServer) -> _Start:
     )
 
 
-def _granted(name: str, starts: list[_Start]) -> Iterator[Finding]:
+def _granted(name: str, agent: str | None, starts: list[_Start]) -> Iterator[Finding]:
     """A server that is named and configured nowhere: started as `percall run` would, for each agent that may use it."""
-    agents = sorted({found.login.agent for found in home.all_granted() if found.granted.entry.name == name})
-    for agent in agents:
+    granted = {found.login.agent for found in home.all_granted() if found.granted.entry.name == name}
+    agents = sorted(granted if agent is None else granted & {agent})
+    for one in agents:
         try:
-            found = home.find_server(name, agent)
-            starts.append(_Start(f"agent {agent} {name}", name, own_command.run(found, shared=False)))
+            found = home.find_server(name, one)
+            starts.append(_Start(f"agent {one} {name}", name, own_command.run(found, shared=False)))
         except PercallError as error:
-            yield problem("server", f"agent {agent} {name}", error)
+            yield problem("server", f"agent {one} {name}", error)
     if not agents:
         unknown = UsageError(
             "doctor.unknown",
-            f"No client has a server {name!r} of Percall's, and no grant of yours names it.",
+            f"No client and no grant of yours has a server {name!r} of Percall's{_for(agent)}.",
             "`percall catalog` shows what you may use.",
         )
         yield problem("server", name, unknown)
