@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.limits import no_descriptor
+from harness.limits import full_disk, no_descriptor
 from percall import wire
 from percall.egress.listener import MAX_CONNECTIONS
 from percall.egress.request_head import MAX_HEAD_BYTES
+from percall.egress.spool import MEMORY_BYTES
 from percall.errors import LaunchError
 from percall.wire import Window
 
@@ -224,6 +225,15 @@ def test_a_body_beyond_the_limit_is_refused(opened: Stage) -> None:
     status, _, body = ask(listener, "POST", body=pieces())
     assert (status, json.loads(body)["error"]["code"]) == (413, "egress.too_large")
     assert opened.stand_in.requests == []
+
+
+def test_a_body_that_the_disk_does_not_take_is_refused_and_the_next_request_passes(opened: Stage) -> None:
+    listener = opened.listen()
+    with full_disk():
+        status, _, body = ask(listener, "POST", body=bytes(MEMORY_BYTES + 1))
+    assert (status, json.loads(body)["error"]["code"]) == (507, "egress.spool")
+    assert opened.stand_in.requests == []
+    assert ask(listener, "POST", body=bytes(MEMORY_BYTES + 1))[0] == 200
 
 
 def test_expect_continue_is_answered(opened: Stage) -> None:

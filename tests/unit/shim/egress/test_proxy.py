@@ -123,6 +123,28 @@ def test_an_unlisted_host_in_absolute_form_gets_no_header_that_was_for_its_neigh
     assert sent == {"host", "connection", "x-end"}
 
 
+@pytest.mark.parametrize(
+    "request_line", ["CONNECT 127.0.0.1:{}", "GET http://127.0.0.1:{}/", "GET https://127.0.0.1:{}/"]
+)
+def test_an_unlisted_host_that_nobody_reaches_is_named(opened: Stage, request_line: str) -> None:
+    listener = opened.listen(**PROXY, unlisted_hosts="tunnel")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        head = f"{request_line.format(port)} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nProxy-Authorization: Basic "
+        answer = raw(listener, f"{head}{credentials(listener)}\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 502 ")
+    assert f"127.0.0.1:{port} cannot be reached: Connection refused." in answer.decode()
+
+
+def test_an_unlisted_host_that_does_not_speak_tls_is_named(opened: Stage, unlisted: int) -> None:
+    listener = opened.listen(**PROXY, unlisted_hosts="tunnel")
+    head = f"GET https://127.0.0.1:{unlisted}/ HTTP/1.1\r\nHost: 127.0.0.1:{unlisted}\r\nProxy-Authorization: Basic "
+    answer = raw(listener, f"{head}{credentials(listener)}\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 502 ")
+    assert b"wire.unreachable" in answer
+
+
 def test_connect_without_the_credentials_is_refused(opened: Stage) -> None:
     listener = opened.listen(**PROXY, unlisted_hosts="tunnel")
     for value in ("", "Proxy-Authorization: Basic cGVyY2FsbDp3cm9uZw==\r\n", "Proxy-Authorization: Basic !!\r\n"):

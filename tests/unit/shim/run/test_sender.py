@@ -81,6 +81,9 @@ def told(send: Sender) -> tuple[int, str, str | None]:
     "answer",
     [
         b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\n\r\n" + bytes(wire.MAX_HEAD_BYTES + 1),
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nno size\r\n",
         b"HTTP/1.1 403 Forbidden\r\ntransfer-encoding: chunked\r\n\r\nno size\r\n",
     ],
