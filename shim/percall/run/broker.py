@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from percall.home import Login
     from percall.http1 import Address
     from percall.proof import DeviceKey
-    from percall.run.loop import Loop
+    from percall.run.loop import Loop, Timer
     from percall.system.posix import Fork
 
 _OK = range(200, 300)
@@ -133,6 +133,7 @@ class Broker:
         self._waiting: list[Callable[[], None]] = []
         self._reader: subprocess.Popen[bytes] | Fork | None = reader
         self._reader_descriptor = -1
+        self._patience: Timer | None = None
         self._answer = b""
         self._failed_at = 0.0
         self.wanted: Callable[[], None] = lambda: None
@@ -241,7 +242,7 @@ class Broker:
         assert self._reader.stdout is not None  # noqa: S101 - start_reader pipes it
         self._reader_descriptor = system.incoming(self._reader.stdout)
         self._loop.watch(self._reader_descriptor, READ, self._read)
-        self._loop.later(_READER_SECONDS, self._too_slow)
+        self._patience = self._loop.later(_READER_SECONDS, self._too_slow)
 
     def _read(self, _events: int) -> None:
         from percall import identity  # noqa: PLC0415 - loaded when the helper was started
@@ -264,16 +265,17 @@ class Broker:
         end_reader()  # after those who waited for its answer
 
     def _too_slow(self) -> None:
-        if self._reader is not None and not self.signer.is_ready:
-            self._without_reader()()
-            self._rejected(
-                IdentityError("keyring.silent", "The keyring did not answer.", "Unlock it, then try the call again.")
-            )
+        self._without_reader()()
+        self._rejected(
+            IdentityError("keyring.silent", "The keyring did not answer.", "Unlock it, then try the call again.")
+        )
 
     def _without_reader(self) -> Callable[[], None]:
         """Listen to the helper no more; what is returned ends it."""
         reader, self._reader = self._reader, None
         self._loop.unwatch(self._reader_descriptor)
+        if self._patience is not None:
+            self._patience.cancel()
 
         def end() -> None:
             if reader is not None and reader.stdout is not None:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import subprocess  # noqa: F401 - what starts a helper is loaded before descriptors run out
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
-from percall import wire
+import pytest
+
+from harness.limits import no_descriptor
+from percall import home, identity, own_memory, wire
 from percall.http1 import Address
+from percall.run import broker as run_broker
 from percall.run import connection
 from percall.run.broker import Broker, SignedRequest, Signer
 from percall.run.loop import Loop
 from unit.shim.run.conftest import SEED
 
 if TYPE_CHECKING:
-    import pytest
+    from pathlib import Path
 
     from percall.errors import PercallError
+    from percall.system.posix import Fork
     from unit.shim.run.conftest import Laptop
     from unit.shim.run.small_broker import SmallBroker
 
@@ -81,3 +89,87 @@ def test_a_broker_that_has_no_nonce_to_give_beforehand_costs_one_repetition(
         client.initialize()
         assert client.call_text("echo") == "echo"
     assert broker.challenges >= 1
+
+
+@pytest.fixture
+def _readable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process of the tests is not the shim's, and stays open to whoever debugs it."""
+    monkeypatch.setattr(own_memory, "close", lambda: None)
+
+
+def outcome(shims: Broker, loop: Loop) -> str:
+    """What becomes of a request: the code of its error, or nothing."""
+    loop._stopped = False  # it has run before
+    told: list[str] = []
+
+    def failed(error: PercallError) -> None:
+        told.append(error.code)
+        loop.stop()
+
+    loop.later(0.0, lambda: shims.request("POST", wire.PATH_SETTLEMENTS, SETTLED, lambda _: loop.stop(), failed))
+    loop.run()
+    return "".join(told)
+
+
+@pytest.mark.usefixtures("_readable")
+def test_a_keyrings_helper_that_cannot_be_started_is_told_and_started_for_a_later_request(
+    laptop: Laptop, broker: SmallBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = Loop()
+    shims = Broker(loop, laptop.login, Signer(Address.parse(broker.url)))
+    with no_descriptor():
+        shims.read_identity()
+    assert outcome(shims, loop) == "keyring.reader"
+    monkeypatch.setattr(run_broker, "_READ_AGAIN_SECONDS", 0.0)
+    assert outcome(shims, loop) == ""
+    shims.close()
+
+
+@pytest.mark.usefixtures("_readable")
+def test_a_keyrings_helper_that_says_nothing_is_given_up_and_another_one_is_asked_later(
+    laptop: Laptop, broker: SmallBroker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "silent", 0o600)
+    home.save_login(replace(laptop.login, passphrase_file=str(tmp_path / "silent")))
+    monkeypatch.setattr(run_broker, "_READER_SECONDS", 0.1)
+    loop = Loop()
+    shims = Broker(loop, laptop.login, Signer(Address.parse(broker.url)))
+    shims.read_identity()
+    assert outcome(shims, loop) == "keyring.silent"
+    home.save_login(laptop.login)
+    monkeypatch.setattr(run_broker, "_READER_SECONDS", 60.0)
+    monkeypatch.setattr(run_broker, "_READ_AGAIN_SECONDS", 0.0)
+    assert outcome(shims, loop) == ""
+    shims.close()
+
+
+@pytest.mark.usefixtures("_readable")
+def test_the_time_of_a_helper_that_has_answered_does_not_end_the_next_one(
+    laptop: Laptop, broker: SmallBroker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Somebody types at the keyring's own prompt, ten minutes after an earlier helper was started."""
+    home.save_login(replace(laptop.login, passphrase_file=""))
+    helper = identity.start_reader(laptop.login.grant)
+    helper.wait()
+    os.mkfifo(tmp_path / "silent", 0o600)
+    home.save_login(replace(laptop.login, passphrase_file=str(tmp_path / "silent")))
+    monkeypatch.setattr(run_broker, "_READER_SECONDS", 0.0)
+    loop = Loop()
+    shims = Broker(loop, laptop.login, Signer(Address.parse(broker.url)), cast("Fork", helper))
+    failures: list[str] = []
+
+    def request() -> None:
+        shims.request("POST", wire.PATH_SETTLEMENTS, SETTLED, lambda _: None, failed)
+
+    def failed(error: PercallError) -> None:
+        failures.append(error.code)
+        if len(failures) == 1:
+            monkeypatch.setattr(run_broker, "_READER_SECONDS", 60.0)
+            request()
+            loop.later(0.0, loop.stop)  # after what has been due for longer
+
+    shims.read_identity()
+    request()
+    loop.run()
+    shims.close()
+    assert failures == ["passphrase.missing"]
