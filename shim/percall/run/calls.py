@@ -190,8 +190,9 @@ class Calls:
         for key in tuple(self._open):
             self._answer(refusals.answer(self._end(key, "unknown").frame, refusals.of_open_call(refusal)))
         for call in self._deciding.values():
-            call.is_cancelled = True
-            self._answer(refusals.answer(call.frame, refusal))
+            if not call.is_cancelled:
+                call.is_cancelled = True
+                self._answer(refusals.answer(call.frame, refusal))
         held = tuple(self._held.values())
         for call in held:
             self._release(call)

@@ -567,3 +567,20 @@ def test_a_message_of_100_kb_fits_into_each_pipe_on_its_way(laptop: Laptop) -> N
         for end in (client.process.stdin, client.process.stdout, *ends):
             assert end is not None
             assert fcntl(end, F_GETPIPE_SZ) >= 100_000
+
+
+def test_a_call_that_is_being_decided_while_its_grant_ends_is_answered_once(
+    laptop: Laptop, broker: SmallBroker
+) -> None:
+    with laptop.client() as client:
+        client.initialize()
+        waits = client.send("tools/call", {"name": "late_echo"})
+        given_up = client.send("tools/call", {"name": "late_echo"})
+        wait_for(lambda: len(broker.calls) == 2 and broker.streams == 1, "the broker has both calls, and the stream")
+        client.notify("notifications/cancelled", {"requestId": given_up})
+        client.request("ping")
+        broker.push("session", laptop.in_state("suspended"))
+        assert "grant.suspended" in str(client.receive(waits))
+        client.close()
+        ids = [json.loads(line).get("id") for line in iter(client.stdout.next, None)]
+        assert not {waits, given_up} & {*ids, *(frame.get("id") for frame in client.frames)}
