@@ -100,6 +100,13 @@ def test_a_credential_that_was_used_while_its_answer_was_lost_does_not_fail_the_
     assert opened.redeemed == ["call-1"]
 
 
+def test_a_credential_that_is_used_whatever_is_shown_is_refused_after_a_second_attempt(opened: Stage) -> None:
+    opened.stand_in.answer = lambda *_: Script(refusal=(403, "credential.used"))
+    status, _, body = ask(opened.listen())
+    assert (status, json.loads(body)["error"]["code"]) == (403, "credential.used")
+    assert len(opened.stand_in.requests) == 2
+
+
 def test_outside_any_window_a_request_is_refused_with_a_reason_and_never_leaves(stage: Stage) -> None:
     status, headers, body = ask(stage.listen(), "POST", body=b"x")
     assert (status, headers["content-type"]) == (403, "application/json")
@@ -225,6 +232,18 @@ def test_a_body_beyond_the_limit_is_refused(opened: Stage) -> None:
     status, _, body = ask(listener, "POST", body=pieces())
     assert (status, json.loads(body)["error"]["code"]) == (413, "egress.too_large")
     assert opened.stand_in.requests == []
+
+
+def test_a_refusal_of_half_a_request_ends_the_connection_and_arrives_whole(opened: Stage) -> None:
+    """What the child still sends is read: else the system would take the refusal back from it."""
+    path = f"/{opened.listen().base_url_secret}/other.example.com/v1"
+    with socket.create_connection(("127.0.0.1", opened.listeners[0].port), 20) as connection:
+        connection.sendall(f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000001\r\n\r\n".encode())
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        connection.sendall(bytes(1_000_000))
+        assert (answer.status, answer.headers["connection"]) == (403, "close")
+        assert json.loads(answer.read())["error"]["code"] == "egress.host"
 
 
 def test_a_body_that_the_disk_does_not_take_is_refused_and_the_next_request_passes(opened: Stage) -> None:

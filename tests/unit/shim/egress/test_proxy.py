@@ -53,11 +53,15 @@ def unlisted() -> Iterator[int]:
             pass
 
         def do_GET(self) -> None:
-            body = json.dumps({"path": self.path, "headers": dict(self.headers)}).encode()
+            sent = self.rfile.read(int(self.headers.get("content-length", 0))).decode()
+            body = json.dumps({"path": self.path, "headers": dict(self.headers), "sent": sent}).encode()
             self.send_response(200)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            self.do_GET()
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -121,6 +125,23 @@ def test_an_unlisted_host_in_absolute_form_gets_no_header_that_was_for_its_neigh
     )
     sent = {name.lower() for name in json.loads(answer.partition(b"\r\n\r\n")[2])["headers"]}
     assert sent == {"host", "connection", "x-end"}
+
+
+@pytest.mark.parametrize(
+    "framed", ["Content-Length: 6\r\n\r\na body", "Transfer-Encoding: chunked\r\n\r\n6\r\na body\r\n0\r\n\r\n"]
+)
+def test_an_unlisted_host_in_absolute_form_gets_the_body(opened: Stage, unlisted: int, framed: str) -> None:
+    listener = opened.listen(**PROXY, unlisted_hosts="tunnel")
+    head = f"POST http://127.0.0.1:{unlisted}/x HTTP/1.1\r\nHost: 127.0.0.1:{unlisted}\r\nProxy-Authorization: Basic "
+    answer = raw(listener, f"{head}{credentials(listener)}\r\n{framed}".encode())
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["sent"] == "a body"
+
+
+def test_what_follows_a_connect_at_once_goes_through_the_tunnel(opened: Stage, unlisted: int) -> None:
+    listener = opened.listen(**PROXY, unlisted_hosts="tunnel")
+    head = f"CONNECT 127.0.0.1:{unlisted} HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Basic "
+    answer = raw(listener, f"{head}{credentials(listener)}\r\n\r\nGET /early HTTP/1.0\r\n\r\n".encode())
+    assert b'"/early"' in answer
 
 
 @pytest.mark.parametrize(

@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from unit.shim.run.small_broker import SmallBroker
+
 ENTRY = wire.ServerEntry("keyed", 1, "egress", "", hosts=("https://api.example.com",), ways=("base-url",))
 
 
 @contextlib.contextmanager
-def answering(answer: bytes) -> Iterator[str]:
-    """The URL of what answers each request with these bytes."""
+def answering(answer: bytes, closed: threading.Event | None = None) -> Iterator[str]:
+    """The URL of what answers with these bytes, and closes the connection, which `closed` tells."""
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listening:
 
         def serve() -> None:
@@ -44,6 +46,8 @@ def answering(answer: bytes) -> Iterator[str]:
                             length = int(value) if name == b"content-length" else length
                         requests.read(length)
                         connection.sendall(answer)
+                    if closed is not None:
+                        closed.set()
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -60,8 +64,11 @@ def signer_for(url: str) -> Signer:
     return signer
 
 
-def told(send: Sender) -> tuple[int, str, str | None]:
-    """The status and the error's code of a child's request in an open window, and whether it may be made again."""
+def told(send: Sender, *, keep: bool = False) -> tuple[int, str, str | None]:
+    """The status and the error's code of a child's request in an open window, and whether it may be made again.
+
+    `keep`: what connections there are stay open.
+    """
     windows = Windows()
     windows.open("call-1", "credential-1")
     listener = Listener(ENTRY, "", windows.current, windows.redeemed, send)
@@ -74,7 +81,8 @@ def told(send: Sender) -> tuple[int, str, str | None]:
     finally:
         connection.close()
         listener.close()
-        send.close()
+        if not keep:
+            send.close()
 
 
 @pytest.mark.parametrize(
@@ -91,6 +99,33 @@ def told(send: Sender) -> tuple[int, str, str | None]:
 def test_an_answer_that_cannot_be_read_leaves_unknown_what_became_of_the_request(answer: bytes) -> None:
     with answering(answer) as url:
         assert told(Sender(signer_for(url), None)) == (502, "egress.unknown", "false")
+
+
+def test_a_request_that_fails_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sender, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(sender, "_SILENCE_SECONDS", 5.0)
+    with answering(b"SSH-2.0-OpenSSH\r\n\r\n") as url:
+        send = Sender(signer_for(url), None)
+        assert [told(send)[1] for _ in range(2)] == ["egress.unknown"] * 2
+
+
+def test_one_request_after_another_goes_over_one_connection_and_is_challenged_once(broker: SmallBroker) -> None:
+    send = Sender(signer_for(broker.url), None)
+    assert [told(send, keep=True) for _ in range(2)] == [(404, "path.unknown", None)] * 2
+    assert (broker.connections, broker.challenges) == (1, 1)
+    send.close()
+
+
+def test_a_connection_that_the_broker_has_closed_meanwhile_carries_nothing() -> None:
+    refusal = wire.dump({"error": {"code": "request.rule", "message": "No.", "next_step": ""}})
+    closed = threading.Event()
+    with answering(b"HTTP/1.1 403 X\r\ncontent-length: %d\r\n\r\n%s" % (len(refusal), refusal), closed) as url:
+        send = Sender(signer_for(url), None)
+        for _ in range(2):
+            assert told(send, keep=True) == (403, "request.rule", None)
+            assert closed.wait(20)
+            closed.clear()
+        send.close()
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
