@@ -89,7 +89,7 @@ def _broker(login: Login, held: Identity | None) -> Iterator[Finding]:
         proxy = proxies.for_httpx(login.proxy, held.proxy_password if held else "")
         began = time.time()
         with (
-            open_http(login.ca_file, proxy) as http,
+            open_http(broker, login.ca_file, proxy) as http,
             named_failures(broker, proxy),
             http.stream("GET", broker + wire.PATH_HEALTH) as answer,
         ):

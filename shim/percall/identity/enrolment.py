@@ -17,7 +17,7 @@ from percall.errors import BrokerRefusal, IdentityError, PercallError, UsageErro
 from percall.home import DEFAULT_AGENT, Login
 from percall.http1 import DEFAULT_PORTS, is_loopback
 from percall.identity import SEED_BYTES, Identity, keyrings, presence, proxies
-from percall.identity.client import named_failures, open_http, refusal
+from percall.identity.client import named_failures, open_http, refusal, trusting
 from percall.proof import DeviceKey, digest, make_enrolment_proof
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def _keep_authority(ca_file: str) -> str:
     """A copy of the authority's certificates under PERCALL_HOME, since the original may move. Empty for none."""
     if not ca_file:
         return ""
-    open_http(ca_file).close()  # proves that it holds certificates
+    trusting(ca_file)  # proves that it holds certificates
     try:
         data = Path(ca_file).read_bytes()
     except OSError as error:
@@ -278,7 +278,7 @@ def has_login(broker: str) -> bool:
 def _send(broker: str, reach: Reach, path: str, message: object, headers: dict[str, str]) -> bytes:
     common = {"content-type": "application/json", wire.HEADER_VERSION: str(wire.VERSION)}
     body = b"" if message is None else wire.dump(wire.encode(message))
-    with open_http(reach.ca_file, reach.proxy) as http, named_failures(broker, reach.proxy):
+    with open_http(broker, reach.ca_file, reach.proxy) as http, named_failures(broker, reach.proxy):
         method = "GET" if message is None else "POST"
         answer = http.request(method, broker + path, content=body, headers={**common, **headers})
     if not answer.is_success:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import gzip
+import ssl
 import threading
 from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING
 
+import httpx
 import pytest
+import trustme
 
 from harness.loopback import Listening, Quiet
 from percall import home, wire
 from percall.errors import BrokerUnreachable, WireError
 from percall.identity import Identity, client
 from percall.identity.client import SignedClient
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SESSION = wire.Session("g_1", "alice", "default", "laptop", "active", 0, False, 1, ())
 
@@ -90,3 +97,20 @@ def test_an_answer_without_end_takes_no_memory() -> None:
 def test_what_grows_as_it_is_unpacked_is_not_unpacked() -> None:
     with pytest.raises(BrokerUnreachable, match="compressed"):
         ask(Answering(gzip.compress(b" " * 64 * 1024 * 1024), coding="gzip"))
+
+
+def test_the_roots_of_the_system_are_believed_over_tls_and_not_even_read_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "roots.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "roots.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with Answering(b"[]") as plain:
+        plain._server.socket = context.wrap_socket(plain._server.socket, server_side=True)
+        secure = plain.url.replace("http:", "https:")
+        with client.open_http(secure) as trusting:
+            assert trusting.get(secure).content == b"[]"
+        with client.open_http(plain.url) as other, pytest.raises(httpx.ConnectError, match="VERIFY_FAILED"):
+            other.get(secure)
