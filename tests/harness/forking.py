@@ -1,8 +1,8 @@
 """Our two commands in forks of an interpreter that has loaded them: processes of their own, without a start each time.
 
-Most of what a command takes is Python's start and its imports, and the tests run some thousand commands and some
-hundred brokers. What depends on the start itself is not for this: the tests of an installation, of what the documents
-and the examples show, and of the shim start the real commands.
+Most of what a command takes is Python's start, its imports and the making of the command tree, and the tests run some
+thousand commands and some hundred brokers. What depends on the start itself is not for this: the tests of an
+installation, of what the documents and the examples show, and of the shim start the real commands.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from percall.errors import PercallError, UsageError
-from percall_broker.cli.root import application
+from percall_broker.cli.root import tree
 from percall_broker.model.errors import BrokerError, Conflict, InvalidInput, NotFound
 
 
@@ -16,7 +16,7 @@ def main() -> None:
     UsageError where they are about what was written here.
     """
     try:
-        application()
+        tree()
     except (InvalidInput, NotFound, Conflict) as error:
         raise UsageError(error.code, error.message, error.next_step) from None
     except BrokerError as error:

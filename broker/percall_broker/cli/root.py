@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from typer.main import get_command
 
 from percall import __version__
 from percall_broker.cli import machine, output
@@ -70,3 +71,7 @@ def root(
     ] = False,
 ) -> None:
     """Percall's broker: it holds the upstream keys, decides each call, and records it."""
+
+
+tree = get_command(application)
+"""What runs: each command with the options that its function says."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from typer.main import get_command
 
 from percall import __version__
 from percall.cli import (
@@ -70,8 +71,11 @@ app.command("passphrase")(passphrase.passphrase)
 app.command("unlock")(unlock.unlock)
 app.command("lock")(unlock.lock)
 
+tree = get_command(app)
+"""What runs: each command with the options that its function says."""
+
 
 def main() -> int:
     """Runs the command that argv names. Raises PercallError; ends the process itself where typer does."""
-    app()
+    tree()
     return 0

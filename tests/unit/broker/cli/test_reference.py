@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from typer.main import get_command
 
-from percall_broker.cli.root import application
+from percall_broker.cli.root import tree
 from percall_broker.model import entry_file
 from percall_broker.pipeline.attacks import KNOWN, MANY, is_attack
 from percall_broker.settings import Settings
@@ -33,7 +32,7 @@ def commands(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield from commands(child, f"{name} {word}".strip())
 
 
-COMMANDS = dict(commands(get_command(application)))
+COMMANDS = dict(commands(tree))
 
 
 def documented(name: str) -> str:
@@ -74,7 +73,7 @@ def helps(command: Any, name: str = "percall-broker") -> Iterator[tuple[str, str
             yield from helps(child, f"{name} {word}")
 
 
-LISTS = dict(helps(get_command(application)))
+LISTS = dict(helps(tree))
 
 
 @pytest.mark.parametrize("name", LISTS)
