@@ -312,20 +312,20 @@ def test_a_form_that_is_pressed_before_the_script_is_there_says_so_and_signing_o
     broker: Broker, browser: Browser, opened: Window, person: str
 ) -> None:
     _, grant = granted(broker, person, "get_*")
+    page, people, sign_in = (console(opened, path) for path in (f"people/{person}", "people", "sign-in"))
     with window(browser, storage_state=opened.context.storage_state(), java_script_enabled=False) as one:
-        one.page.goto(console(opened, f"people/{person}"))
+        one.page.goto(page)
         assert "allow scripts of this address" in one.page.content()
         one.page.get_by_role("button", name="Revoke the grant of default").click()
         one.page.get_by_text("script had not been loaded yet").wait_for()
         assert broker.rows("grant", "show", grant)[0]["state"] == "active"
-        one.page.goto(console(opened, "people"))
+        opened.page.goto("about:blank")  # soon her session is over there, too
+        one.page.goto(people)
         one.page.get_by_role("button", name="Sign out").click()
         one.page.get_by_role("heading", name="Sign in").wait_for()
-        assert one.page.url == console(opened, "sign-in")
-        one.page.goto(console(opened, "people"))
+        assert one.page.url == sign_in
+        one.page.goto(people)
         one.page.get_by_role("heading", name="Sign in").wait_for()
-    opened.page.goto("about:blank")  # her session is over here, too
-    opened.troubles.clear()
 
 
 def test_letters_that_run_the_other_way_reorder_nothing_beside_them(
