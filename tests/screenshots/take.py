@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from PIL import Image
 
-from harness.chromium import Window, chromium, window
+from harness.chromium import WHOLE, Window, chromium, window
 from harness.signing import SigningLaptop
 from harness.upstream import CANARY, Upstream
 from integration.conftest import Served
@@ -268,7 +268,7 @@ def pictures(link: str, console: str, served: Served, fonts: Path) -> None:
     call = next(row["call"] for row in rows if row["tool"] == "get_file_contents" and row["outcome"])
     environment = {**os.environ, "FONTCONFIG_FILE": str(fonts)}
     wide = {"viewport": {"width": 1240, "height": 820}}
-    with chromium(**environment) as browser:
+    with chromium(WHOLE, **environment) as browser:
         with window(browser, **wide) as opened:
             page = opened.page
             page.goto(link)
