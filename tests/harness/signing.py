@@ -18,6 +18,7 @@ from percall.proof import DeviceKey, base64url, digest, make_enrolment_proof
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+PASSPHRASE = "a passphrase of some length"
 _PATIENCE_SECONDS = 30.0
 
 
@@ -58,9 +59,9 @@ class SigningLaptop:
         return laptop
 
     @classmethod
-    def of_person(cls, url: str, invite: str) -> Self:
+    def of_person(cls, url: str, invite: str, passphrase: str = PASSPHRASE) -> Self:
         """Of a person who sets a passphrase with their invite."""
-        signer = presence_signer("a passphrase of some length")
+        signer = presence_signer(passphrase)
         laptop = cls(url)
         laptop.finish(laptop.enrol(invite, presence=signer.key))
         laptop.presence = signer
