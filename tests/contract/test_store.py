@@ -104,6 +104,12 @@ async def test_an_intent_decided_on_something_else_leaves_no_row(store: Store, c
     assert await permitted(store) == {"good"}
 
 
+async def test_what_is_recorded_is_known_by_its_kind_and_id(store: Store) -> None:
+    await store.append(call("a"), startup("s"))
+    found = {(k, i) for k in ("call", "request") for i in ("a", "s") if await store.fetch("is_recorded", kind=k, id=i)}
+    assert found == {("call", "a"), ("request", "s")}
+
+
 async def test_an_expired_grant_makes_no_call(store: Store) -> None:
     await store.append(Statement("seed_grant", {"id": "brief", "person": "alice", "device": "key", "expires_at": 100}))
     assert (await store.append(call("in time", grant_id="brief", now=99)))[0]

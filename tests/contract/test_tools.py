@@ -129,7 +129,11 @@ async def test_what_is_accepted_of_one_server_says_nothing_of_another(store: Sto
     assert await store.transact(pin("other tool's")) is None
     assert await store.transact(*seen("three", "g"), Statement("unpin_tool", {"server": "gitlab", "tool": "get_me"}))
     assert (await pins(store, "g", "gitlab")).accepted == {}
+    assert (await pins(store, "newcomer")).accepted == {"get_me": ("two",)}
+    assert await store.transact(*first_sight("two", "k", server="gitlab"), pin("two"))
+    assert (await pins(store, "newcomer", "gitlab")).accepted == {}, "what is accepted again neither"
     assert (await pins(store, "h", "gitlab")).accepted == {"get_me": ("one",)}, "its own first sight"
+    await store.transact(*seen("four", "h", server="gitlab"))
     for name in ("forget_pins", "forget_sightings"):
         await store.transact(Statement(name, {"server": "github"}))
     forget = Statement("forget_definitions", {"server": "github"})
@@ -138,10 +142,12 @@ async def test_what_is_accepted_of_one_server_says_nothing_of_another(store: Sto
         "left",
         "other tool's",
     ], "of another tool"
-    assert [row["digest"] for row in await store.fetch("list_tools", server="gitlab")] == ["one"]
+    of_gitlab = ["one", "two", "four"]
+    assert [row["digest"] for row in await store.fetch("list_tools", server="gitlab")] == of_gitlab
     assert (await pins(store, "h", "gitlab")).accepted == {"get_me": ("one",)}
     await store.transact(Statement("forget_all_definitions", {"server": "github"}))
-    assert [row["digest"] for row in await store.fetch("list_tools", server="gitlab")] == ["one"]
+    assert [row["digest"] for row in await store.fetch("list_tools", server="gitlab")] == of_gitlab
+    assert (await pins(store, "h", "gitlab")).changed("get_me") == "description"
 
 
 async def test_tools_are_listed_with_who_accepted_them_and_how_many_see_something_else(store: Store) -> None:
