@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from harness.keeping import keep
-from harness.statements import SEEDS, call
+from harness.statements import SEEDS, call, startup
 from percall_broker.backup import Archive, authentic, create, restore
 from percall_broker.model.errors import BrokerError, Conflict, InvalidInput, Unavailable
 from percall_broker.store import Statement, Store, open_store
@@ -75,19 +75,19 @@ async def test_what_was_active_waits_and_what_was_revoked_stays_so(
     nonce, signing = await vault.own_key("nonce"), await vault.own_key("signing")
     for name in ("gone", "paused"):
         await store.append(Statement("seed_grant", {"id": name, "person": "alice", "device": "key", "expires_at": 0}))
+    await store.append(call("of another", grant_id="gone"), startup("no call", time_ms=1000))
     await store.append(Statement("seed_revocation", {"id": "gone"}))
     await store.append(Statement("set_grant_state", {"id": "paused", "state": "suspended"}))
     await store.append(Statement("add_invite", {"code_hash": "c", "grant_id": "g", "expires_at": 2_000_000_000}))
     await store.append(call("a"), call("b"))
     await store.append(Statement("store_arguments", {"call": "a", "entry": '{"call":"a"}', "sealed": b"\x00\xff'\\"}))
-    of_another = call("another's").parameters | {"grant_id": "paused"}
-    await store.append(Statement("record_refusal", of_another), Statement("record_refusal", call("no").parameters))
+    await store.append(Statement("record_refusal", call("refused").parameters))
     await create(location, keys, file)
     await store.append(Statement("seed_revocation", {"id": "g"}))  # and this the backup does not know
 
     place = empty(target)
     done = await restore(place, keys, file)
-    assert (done.rows["grants"], done.rows["log"]) == (3, 4)
+    assert (done.rows["grants"], done.rows["log"]) == (3, 5)
     restored = await open_store(place, SEEDS)
     try:
         assert await states(restored) == {"g": "suspended", "gone": "revoked", "paused": "suspended"}
@@ -108,7 +108,7 @@ async def test_what_was_active_waits_and_what_was_revoked_stays_so(
         assert await restored.fetch("grants_to_review") == []
         assert await states(restored) == {"g": "active", "gone": "revoked", "paused": "suspended"}
         (recorded,) = await restored.append(call("c", grant_version=3))
-        assert recorded[0]["seq"] > 4, "the log goes on after what was restored"
+        assert recorded[0]["seq"] > 5, "the log goes on after what was restored"
         await restored.append(Statement("set_grant_state", {"id": "g", "state": "suspended"}))
         assert await restored.fetch("grants_to_review") == [], "somebody has changed it"
         again = Statement("resume_restored_grant", {"id": "g"}, required=True)

@@ -243,6 +243,8 @@ def test_a_denied_call_is_refused_and_not_asked_about_again(team: Team) -> None:
         refused = call(laptop, name="a")
         assert (refused["decision"], refused["refusal"]["code"]) == ("forbid", "approval.denied")
         assert "lea has denied" in refused["refusal"]["message"]
+        (row,) = team.look("/calls?limit=1")
+        assert (row["decision"], row["approval"], row["approver"]) == ("forbid", waiting, "lea")
     assert decision(laptop, name="b") == "ask", "another call is another question"
 
 

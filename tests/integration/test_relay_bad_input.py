@@ -599,6 +599,20 @@ def test_a_key_that_is_echoed_across_pieces_is_struck_out(relayed: Served, remot
     assert events_of(answer)[0]["result"]["content"][0]["text"] == f"it is {'*' * len(CANARY)}!"
 
 
+@pytest.mark.parametrize("status", [200, 400, 404, 500])
+def test_a_key_that_is_echoed_in_one_message_or_in_an_error_is_struck_out(
+    relayed: Served, remote: Remote, status: int
+) -> None:
+    told = {"code": -32000, "message": f"{CANARY} is not welcome"}
+    remote.behaviours["get_item"] = lambda exchange: exchange.json(
+        {"id": exchange.message["id"], "error": told}, status
+    )
+    laptop, _ = relayed.enrol("remote")
+    answer = laptop.relay("remote", call("get_item"))
+    assert CANARY.encode() not in answer.body
+    assert answer.json["error"]["message"] == f"{'*' * len(CANARY)} is not welcome"
+
+
 def test_a_list_that_changes_shows_and_opens_nothing_new(relayed: Served, remote: Remote) -> None:
     names = ["get_item"]
     remote.behaviours["tools/list"] = lambda exchange: exchange.json(

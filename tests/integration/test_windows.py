@@ -56,6 +56,18 @@ def test_the_record_says_which_request_went_without_the_key(served: Served, upst
     assert [entry.get("keyed", True) for entry in requests] == [True, False]
 
 
+def test_the_record_keeps_no_query(served: Served, upstream: Upstream) -> None:
+    laptop, _ = served.enrol()
+    window = opened(laptop)
+    url = f"{upstream.url}/items/907"
+    for method, opens in (("GET", window), ("DELETE", wire.Window(window.call))):
+        laptop.request("keyed", f"{url}?for=somebody", opens, method=method)
+    story = served.administrator.administer("GET", f"/v1/admin/calls/{window.call}")
+    requests = [(entry["url"], entry["decision"]) for entry in story["entries"] if entry["kind"] == "request"]
+    assert requests == [(url, "permit"), (url, "forbid")]
+    assert not served.recorded("SELECT entry FROM log WHERE entry LIKE '%somebody%'")
+
+
 def test_a_call_whose_requests_went_without_the_key_is_no_use_of_it(served: Served, upstream: Upstream) -> None:
     laptop, grant = served.enrol()
     with_key, without = opened(laptop), opened(laptop)
@@ -229,6 +241,9 @@ def test_with_attribution_shared_a_request_is_one_of_the_open_calls(served: Serv
     assert laptop.request("shared", f"{upstream.url}/items", reading, writing, method="POST").status == 200
     both = wire.Window(reading.call), wire.Window(writing.call)
     assert laptop.request("shared", f"{upstream.url}/items/1", *both).status == 200
+    story = served.administrator.administer("GET", f"/v1/admin/calls/{reading.call}")
+    requests = [entry for entry in story["entries"] if entry["kind"] == "request"]
+    assert [set(entry["calls"]) for entry in requests] == [{reading.call, writing.call}], "which were open"
     laptop.settle(writing.call)
     answer = laptop.request("shared", f"{upstream.url}/items", *both, method="POST")
     assert (answer.status, answer.code) == (403, "window.closed")
