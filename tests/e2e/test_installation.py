@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,6 +22,9 @@ from harness.processes import COMMANDS, Client, Line
 from harness.recipe_packages import node_packages, program_of
 from harness.terminal import at_a_terminal
 from harness.upstream import CANARY, Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TUTORIAL = (ROOT / "docs" / "tutorial" / "first-server.md").read_text(encoding="utf-8")
 PASSPHRASE = "a passphrase that is long enough"
@@ -57,8 +62,9 @@ def install(installer: str, wheel: Path, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return install("uv", wheel, tmp_path_factory.mktemp("uv"))
+def installed_by(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The commands that an installer has installed: once for all that run them."""
+    return functools.cache(lambda installer: install(installer, wheel, tmp_path_factory.mktemp(installer)))
 
 
 def home_of(commands: Path, folder: Path) -> dict[str, str]:
@@ -68,8 +74,8 @@ def home_of(commands: Path, folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def environment(installed: Path, tmp_path: Path) -> dict[str, str]:
-    return home_of(installed, tmp_path / "home")
+def environment(installed_by: Callable[[str], Path], tmp_path: Path) -> dict[str, str]:
+    return home_of(installed_by("uv"), tmp_path / "home")
 
 
 def ran(environment: dict[str, str], *command: str, **more: str) -> str:
@@ -79,8 +85,10 @@ def ran(environment: dict[str, str], *command: str, **more: str) -> str:
 
 
 @pytest.mark.parametrize("installer", INSTALLERS)
-def test_both_commands_run_from_the_installed_wheel(installer: str, wheel: Path, tmp_path: Path) -> None:
-    environment = home_of(install(installer, wheel, tmp_path / installer), tmp_path / "home")
+def test_both_commands_run_from_the_installed_wheel(
+    installer: str, installed_by: Callable[[str], Path], tmp_path: Path
+) -> None:
+    environment = home_of(installed_by(installer), tmp_path / "home")
     assert ran(environment, "percall", "--version").startswith("percall ")
     assert ran(environment, "percall-broker", "--version").startswith("percall-broker ")
     assert "github" in ran(environment, "percall-broker", "recipe", "list")  # files that must be in the wheel
