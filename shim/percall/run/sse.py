@@ -55,8 +55,8 @@ class EventParser:
             self._data.append(value)
         elif name == b"event":
             self._event.kind = value.decode(errors="replace")
-        elif name == b"id" and b"\0" not in value:
-            self._event.id = value.decode(errors="replace")
+        elif name == b"id" and value.isascii() and value.decode().isprintable():  # else no header could give it back
+            self._event.id = value.decode()
         elif name == b"retry" and value.isdigit() and len(value) <= _MAX_RETRY_DIGITS:
             self._event.retry = min(max(int(value) / 1000, _SHORTEST_RETRY_SECONDS), _LONGEST_RETRY_SECONDS)
 

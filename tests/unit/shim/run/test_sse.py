@@ -29,8 +29,9 @@ def test_an_event_that_is_not_over_is_none_yet() -> None:
     assert events(b"data: a\n") == []
 
 
-def test_an_id_with_a_null_is_none() -> None:
-    assert events(b"id: a\0b\ndata: c\n\n") == [("message", b"c", None, None)]
+@pytest.mark.parametrize("identifier", [b"a\0b", b"a\rb", "\u20ac".encode(), b"\xff"])
+def test_an_id_that_no_header_could_give_back_is_none(identifier: bytes) -> None:
+    assert events(b"id: " + identifier + b"\ndata: c\n\n") == [("message", b"c", None, None)]
 
 
 @pytest.mark.parametrize(
