@@ -83,6 +83,8 @@ def test_the_callers_own_credentials_never_travel_and_the_upstreams_never_come_b
     }
     assert laptop.token not in json.dumps(remote.seen[0].headers)
     assert not {"set-cookie", "www-authenticate", "link"} & set(answer.headers)
+    # Nobody between keeps the answer, nor holds it back until there is more of it.
+    assert (answer.headers["cache-control"], answer.headers["x-accel-buffering"]) == ("no-store", "no")
 
 
 def test_lists_show_what_the_grant_names_and_are_private(relayed: Served, remote: Remote) -> None:

@@ -560,6 +560,7 @@ SERVERS: dict[str, tuple[Callable[[Exchange], None], str, str]] = {
     ),
     "fails without end": (failing_without_end, "upstream.status", "unknown"),
     "fails": (lambda exchange: exchange.json({}, 500), "upstream.status", "unknown"),
+    "forbids it without a message": (lambda exchange: exchange.json({}, 403), "upstream.status", "failed"),
 }
 
 

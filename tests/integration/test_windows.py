@@ -39,6 +39,7 @@ def test_a_request_in_a_window_carries_the_key_and_the_answer_does_not(served: S
     assert "GET /items/901" in upstream.with_real_key()
     assert CANARY.encode() not in answer.body
     assert body
+    assert answer.headers["cache-control"] == "no-store"
     again = laptop.request("keyed", f"{upstream.url}/items/902", wire.Window(window.call))
     assert again.status == 200
 
