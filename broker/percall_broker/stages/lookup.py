@@ -39,15 +39,16 @@ _decode_scope = msgspec.json.Decoder(_ScopeText).decode
 _decode_entry = msgspec.json.Decoder(Entry).decode
 
 
-def grant_of_row(row: Row, keys: Sequence[Row] = (), groups: Sequence[Row] = (), nevers: Sequence[Row] = ()) -> Grant:
-    """The grant of a row of `read_grant`, and its person's of `personal_keys_of`, `groups_of` and `nevers_of`."""
+def grant_of_row(row: Row, held: Sequence[Row] = ()) -> Grant:
+    """The grant of a row of `read_grant`, with what its person holds by the rows of `held_by`."""
     values: dict[str, Any] = {name: value for name, value in row.items() if not name.startswith("frozen_")}
     flags = ("administrator", "claimable", "automation", "vouched")
     values |= {name: bool(row[name]) for name in flags if name in row}
     values["may"] = areas_of(row["may"])
-    values["keys"] = {key["server"]: PersonalKey(key["version"], key["binding"]) for key in keys}
-    values["groups"] = tuple(group["name"] for group in groups)
-    values["nevers"] = {(never["server"], never["tool"]): never["id"] for never in nevers}
+    keys, groups, nevers = ([one for one in held if one["what"] == what] for what in ("key", "group", "never"))
+    values["keys"] = {key["server"]: PersonalKey(key["version"], key["name"]) for key in keys}
+    values["groups"] = tuple(sorted(group["name"] for group in groups))
+    values["nevers"] = {(never["server"], never["tool"]): never["name"] for never in nevers}
     del values["scope"]
     return Grant(servers=_decode_scope(row["scope"]).servers, freeze=freeze_of_row(row), **values)
 
@@ -102,11 +103,7 @@ class Lookup:
             self._grants.pop(identifier, None)
             return None
         # After the grant, whose version rises when they change: what is recorded fits what was decided on.
-        person = rows[0]["person"]
-        keys = await self._store.fetch("personal_keys_of", person=person)
-        groups = await self._store.fetch("groups_of", person=person)
-        nevers = await self._store.fetch("nevers_of", person=person)
-        found = grant_of_row(rows[0], keys, groups, nevers)
+        found = grant_of_row(rows[0], await self._store.fetch("held_by", person=rows[0]["person"]))
         if reading == self._readings:  # else it was forgotten while we read, and may be old already
             self._grants[identifier] = found
         return found

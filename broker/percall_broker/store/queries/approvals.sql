@@ -46,10 +46,6 @@ WHERE grant_id = :grant_id AND server = :server AND tool = :tool AND effect = 'a
   AND rule = :rule AND session IN ('', :session) AND expires_at > :now
 ORDER BY given_ms, id
 
--- name: nevers_of(person)
--- What a person's agents may never do. A part of each of their grants, whose versions a change of it raises.
-SELECT id, server, tool FROM lasting_answers WHERE person = :person AND effect = 'never' AND state = 'active'
-
 -- name: use_approval(approval, call, grant_id, subject, now)
 -- In the transaction of the call's own record, which is undone without it. No row: it is not allowed, or not any more.
 UPDATE approvals SET state = 'used', used_by = :call

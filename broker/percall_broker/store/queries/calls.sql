@@ -50,6 +50,15 @@ SELECT {grant_columns}, {freeze_columns},
 {grant_tables}
 WHERE g.id = :id
 
+-- name: held_by(person)
+-- What of a person's is a part of each of their grants, whose versions a change of it raises: their own keys, their
+-- groups, and what their agents may never do. One reading for all three, since each is a way to the database and back.
+SELECT 'key' AS what, server, '' AS tool, binding AS name, secret_version AS version
+FROM personal_keys WHERE person = :person AND state = 'active'
+UNION ALL SELECT 'group', '', '', group_name, 0 FROM group_members WHERE person = :person
+UNION ALL SELECT 'never', server, tool, id, 0 FROM lasting_answers
+WHERE person = :person AND effect = 'never' AND state = 'active'
+
 -- name: read_server(name)
 SELECT s.name, s.version, s.entry, s.state, s.secret_version,
        (SELECT COALESCE(MAX(p.version), 0) FROM policies p) AS policy_version,

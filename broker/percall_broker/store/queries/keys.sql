@@ -2,9 +2,6 @@
 -- Each change but a new version raises the versions of the person's grants (touch_grants), so that what was decided
 -- before it is not recorded after it.
 
--- name: personal_keys_of(person)
-SELECT server, secret_version AS version, binding FROM personal_keys WHERE person = :person AND state = 'active'
-
 -- name: list_personal_keys(person, server)
 -- An empty name: everybody's, of every server.
 SELECT k.server, k.person, k.secret_version AS version, k.binding, k.offered_at, c.created_at
