@@ -539,6 +539,11 @@ SERVERS: dict[str, tuple[Callable[[Exchange], None], str, str]] = {
         "upstream.message",
         "unknown",
     ),
+    "answers with a notification": (
+        lambda exchange: exchange.json({"jsonrpc": "2.0", "method": "notifications/message", "params": {}}),
+        "upstream.message",
+        "unknown",
+    ),
     "answers no JSON": (lambda exchange: exchange.json(b"{oops"), "upstream.message", "unknown"),
     "answers a web page": (lambda exchange: exchange.head(200, "text/html", {}, 0), "upstream.type", "unknown"),
     "compresses": (lambda exchange: exchange.json({}, Content_Encoding="gzip"), "upstream.encoding", "unknown"),

@@ -275,6 +275,29 @@ def test_the_key_is_redacted_wherever_the_upstream_gives_it_back(door: Door, api
     assert f"Bearer {'*' * len(CANARY)}".encode() in body
 
 
+@pytest.mark.parametrize("length", ["Content-Length: %d\r\n", ""], ids=["long", "of no known length"])
+def test_so_it_is_in_an_answer_that_goes_out_as_it_comes(door: Door, length: str) -> None:
+    key, body = CANARY.encode(), b"." * egress_door.SMALL_ANSWER_BYTES
+    told = length % (len(body) + 2 * len(key)) if length else ""
+    answer = f"HTTP/1.1 200 OK\r\n{told}Connection: close\r\n\r\n".encode() + body + key + b"+" + key[:-1]
+    with RawUpstream(answer) as url:
+        door.pipeline.entry = entry_for(url)
+        _, came = door.send(f"{url}/x")
+    assert came == body + b"*" * len(key) + b"+" + key[:-1], "what only begins like it is not it"
+
+
+def test_a_query_slot_gets_the_key(door: Door, api: FakeApi) -> None:
+    door.pipeline.entry = replace(door.pipeline.entry, slots=(Slot("query", "key"),))
+    door.send(f"{api.url}/items/41?a=b&key={PLACEHOLDER}", headers=())
+    assert api.with_real_key() == [f"GET /items/41?a=b&key={CANARY}"]
+
+
+def test_an_escaped_slash_is_sent_on_where_the_entry_has_it_so(door: Door, api: FakeApi) -> None:
+    door.pipeline.entry = replace(door.pipeline.entry, escaped_slashes=True)
+    door.send(f"{api.url}/projects/group%2Fproject")
+    assert api.with_real_key() == ["GET /projects/group%2Fproject"]
+
+
 def test_a_body_slot_reframes_the_request(door: Door, api: FakeApi) -> None:
     door.pipeline.entry = replace(door.pipeline.entry, slots=(Slot("json", "/api_key"),))
     body = json.dumps({"api_key": PLACEHOLDER, "q": "x"}).encode()
