@@ -26,8 +26,10 @@ _TERMINATED_SECONDS = 1.5
 """How long a child that was told to end may take before it is killed."""
 _KILLED_SECONDS = 0.5
 """How long one that was killed may take before it is forgotten."""
-_LAST_WORDS_SECONDS = 0.2
-"""How long after a child's end its output may still come."""
+_LAST_WORDS_SECONDS = 0.5
+"""How long after a child's end its output may still come, and the broker's word that the grant has ended: some die of
+the answer that is cut then.
+"""
 _CLOSED_SECONDS = 1.0
 """How long one that closed its input or output may take to end."""
 _OPENING_SECONDS = 30.0
@@ -42,6 +44,7 @@ class Spawned:
         self._launch = launch
         self._child = child
         self._out_ended = False
+        self._by_itself: bool | None = None  # whether the child ended unasked; None while it has not ended
         self._is_stopping = False
         self._stdout_paused = False
         self._ending: Callable[[], None] | None = None
@@ -157,7 +160,7 @@ class Spawned:
     def _attach(self, child: Child) -> None:
         loop = self._shim.loop
         self._child = child
-        self._out_ended = False
+        self._out_ended, self._by_itself = False, None
         self._lines = frames.LineReader(wire.MAX_FRAME_BYTES)
         self._in = Writer(loop, child.stdin, lambda: self._closed(child), lambda: None)
         self._relay.resume(self._in)
@@ -202,11 +205,13 @@ class Spawned:
             self._shim.loop.unwatch(self._child.stderr)
 
     def _changed(self) -> None:
-        """A process ended. When it was the child, its last words are read before we say so."""
+        """A process ended. When it was the child, its last words are heard before we say so."""
         child = self._child
         if child is None or not child.reap():
             return
-        if self._out_ended:
+        if self._by_itself is None:
+            self._by_itself = not (self._shim.client_left or self._is_stopping)
+        if self._out_ended and not self._by_itself:
             self._ended(child)
         else:
             self._shim.loop.later(_LAST_WORDS_SECONDS, lambda: self._ended(child))
@@ -216,7 +221,7 @@ class Spawned:
             return
         self._stderr_ready(0)  # its last words may have come at the same moment as its end
         self._drop()
-        if self._shim.client_left or self._is_stopping:
+        if not self._by_itself:
             self._shim.finish(0)
             return
         how = f"exit code {child.status}" if (child.status or 0) >= 0 else f"signal {-(child.status or 0)}"

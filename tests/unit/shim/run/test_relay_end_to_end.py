@@ -449,6 +449,25 @@ def test_a_grant_that_ends_stops_the_child_and_the_shim_stays(laptop: Laptop, br
     assert client.process.returncode == 0
 
 
+def test_a_child_that_dies_as_its_grant_ends_leaves_the_shim_there(laptop: Laptop, broker: SmallBroker) -> None:
+    """As some do of the answer that is cut then. The shim finds both at once."""
+    with laptop.client() as client:
+        client.initialize()
+        shim = psutil.Process(client.process.pid)
+        call = client.send("tools/call", {"name": "silent"})
+        wait_for(lambda: broker.streams == 1 and len(broker.calls) == 1, "the stream is open")
+        client.request("ping")
+        child = next(one for one in shim.children() if "server.py" in one.cmdline()[-1])
+        shim.suspend()
+        child.kill()
+        wait_for(lambda: not is_alive(child), "it has died")
+        broker.push("session", laptop.in_state("suspended"))
+        shim.resume()
+        assert "suspended" in client.receive(call)["result"]["content"][0]["text"]
+        broker.push("session", laptop.in_state("active"))
+        wait_for(lambda: client.call_text("echo") == "echo", "calls work again")
+
+
 def test_a_subscription_hears_that_its_grant_has_ended(laptop: Laptop, broker: SmallBroker) -> None:
     with laptop.client() as client:
         listen = client.send("subscriptions/listen", {"notifications": {}}, era=MODERN)
