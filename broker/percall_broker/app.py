@@ -73,8 +73,10 @@ if TYPE_CHECKING:
 
     from percall_broker.asgi import Door, Message, Receive, Send
     from percall_broker.compose import Broker
-    from percall_broker.model.records import Grant, Identity, Server
+    from percall_broker.model.records import Grant, Identity
+    from percall_broker.outbound.streams import Use
     from percall_broker.settings import Settings
+    from percall_broker.stages.lookup import Lookup
 
 MAX_RELAY_CONNECTIONS = 4096
 _MAX_FORM_BYTES = 1024 * 1024
@@ -364,15 +366,16 @@ async def cut_streams(broker: Broker) -> None:
     streams = broker.streams
     while True:
         generation = broker.changes.generation
-        for at, use in enumerate(streams.uses()):
-            if at % USES_A_TURN == 0:  # an embedded store reads in this very turn, and calls wait meanwhile
-                await asyncio.sleep(0)
-            try:
-                grant, server = await broker.lookup.grant(use.grant), await broker.lookup.server(use.server)
-            except Unavailable:
-                grant = server = None
-            if grant is None or server is None or _ended(grant, server, use.owner):
-                streams.cut(use)
+        uses = streams.uses()
+        for first in range(0, len(uses), USES_A_TURN):
+            await asyncio.sleep(0)  # an embedded store reads in this very turn, and calls wait meanwhile
+            few = uses[first : first + USES_A_TURN]
+            grants: dict[str, Grant] = {}
+            with contextlib.suppress(Unavailable):
+                grants = await broker.lookup.grants({use.grant for use in few})
+            for use in few:
+                if await _has_ended(broker.lookup, use, grants.get(use.grant)):
+                    streams.cut(use)
         if calls := streams.calls():
             with contextlib.suppress(Unavailable):
                 for row in await broker.store.fetch("settled_of", calls=json.dumps(dict.fromkeys(calls))):
@@ -380,11 +383,13 @@ async def cut_streams(broker: Broker) -> None:
         await broker.changes.next(generation, _LOOK_SECONDS)
 
 
-def _ended(grant: Grant, server: Server, owner: str) -> bool:
-    """Whether what uses a server by a grant, with the key of this owner, may not go on."""
-    return (
-        barred(grant, time.time())
-        or closed(server.name, server)
-        or barred_key(grant, server)
-        or gone_key(grant, server, owner)
-    ) is not None
+async def _has_ended(lookup: Lookup, use: Use, grant: Grant | None) -> bool:
+    """Whether what uses a server by a grant, None where that cannot be read, may not go on."""
+    try:
+        server = await lookup.server(use.server) if grant is not None else None
+    except Unavailable:
+        server = None
+    if grant is None or server is None:
+        return True
+    barring = barred(grant, time.time()) or closed(server.name, server) or barred_key(grant, server)
+    return (barring or gone_key(grant, server, use.owner)) is not None

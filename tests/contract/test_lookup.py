@@ -57,6 +57,24 @@ async def test_nor_without_what_was_refused_for_good_since(store: Store) -> None
     assert (after.nevers, after.version) == ({("github", "get_me"): "never"}, before.version + 1)
 
 
+async def test_grants_are_read_together_each_with_what_its_own_person_holds(store: Store) -> None:
+    await store.transact(
+        Statement("seed_person", {"name": "bob"}),
+        Statement("seed_grant", {"id": "bob's", "person": "bob", "device": None, "expires_at": 0}),
+        Statement("add_group", {"name": "devs", "created_at": 1}),
+        Statement("add_member", {**MEMBER, "id": "m", "created_at": 1}),
+    )
+    lookup = Lookup(store)
+    together = await lookup.grants({"g", "bob's", "nobody's"})
+    held = {name: (grant.person, grant.groups) for name, grant in together.items()}
+    assert held == {"g": ("alice", ("devs",)), "bob's": ("bob", ())}
+    assert together == {name: await Lookup(store).grant(name) for name in held}
+    await store.transact(Statement("set_grant_state", {"id": "bob's", "state": "suspended"}))
+    assert await lookup.grants(set(held)) == together, "as they are remembered"
+    lookup.forget()
+    assert (await lookup.grants(set(held)))["bob's"].state == "suspended"
+
+
 async def test_new_policies_are_parsed_once_however_many_calls_come_at_once(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

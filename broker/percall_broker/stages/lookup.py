@@ -20,7 +20,7 @@ from percall_broker.policy import BUILT_IN
 from percall_broker.stages.pins import holder_of, pins_of_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from percall_broker.policy import Policies
     from percall_broker.stages.pins import Pins
@@ -51,6 +51,11 @@ def grant_of_row(row: Row, held: Sequence[Row] = ()) -> Grant:
     values["nevers"] = {(never["server"], never["tool"]): never["name"] for never in nevers}
     del values["scope"]
     return Grant(servers=_decode_scope(row["scope"]).servers, freeze=freeze_of_row(row), **values)
+
+
+def _named(names: Iterable[str]) -> str:
+    """Some names as a JSON object's, which both engines read by one function."""
+    return msgspec.json.encode(dict.fromkeys(names)).decode()
 
 
 def areas_of(may: str) -> tuple[str, ...]:
@@ -97,15 +102,24 @@ class Lookup:
         known = None if fresh else self._grants.get(identifier)
         if known is not None:
             return known
+        return (await self._read_grants([identifier])).get(identifier)
+
+    async def grants(self, identifiers: Collection[str]) -> dict[str, Grant]:
+        """Those of some grants that there are, by their ids: in two readings, however many they are."""
+        known = {one: self._grants[one] for one in identifiers if one in self._grants}
+        unknown = [one for one in identifiers if one not in known]
+        return known | await self._read_grants(unknown) if unknown else known
+
+    async def _read_grants(self, identifiers: list[str]) -> dict[str, Grant]:
         reading = self._readings
-        rows = await self._store.fetch("read_grant", id=identifier)
-        if not rows:
+        rows = await self._store.fetch("read_grants", grants=_named(identifiers))
+        # After the grants, whose versions rise when they change: what is recorded fits what was decided on.
+        held = await self._store.fetch("held_by", persons=_named(row["person"] for row in rows)) if rows else []
+        found = {row["id"]: grant_of_row(row, [one for one in held if one["person"] == row["person"]]) for row in rows}
+        for identifier in identifiers:
             self._grants.pop(identifier, None)
-            return None
-        # After the grant, whose version rises when they change: what is recorded fits what was decided on.
-        found = grant_of_row(rows[0], await self._store.fetch("held_by", person=rows[0]["person"]))
-        if reading == self._readings:  # else it was forgotten while we read, and may be old already
-            self._grants[identifier] = found
+        if reading == self._readings:  # else they were forgotten while we read, and may be old already
+            self._grants |= found
         return found
 
     async def server(self, name: str, *, fresh: bool = False) -> Server | None:

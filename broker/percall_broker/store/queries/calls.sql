@@ -43,21 +43,31 @@ LEFT JOIN freezes f ON (f.kind, f.name) = (
     ORDER BY n.kind DESC LIMIT 1
 )
 
+-- part: vouched
+(SELECT COUNT(*) FROM vouched_device_keys v WHERE v.thumbprint = g.device AND v.person = g.person) AS vouched
+
 -- name: read_grant(id)
 -- In whatever state it is, and what stops it.
-SELECT {grant_columns}, {freeze_columns},
-       (SELECT COUNT(*) FROM vouched_device_keys v WHERE v.thumbprint = g.device AND v.person = g.person) AS vouched
+SELECT {grant_columns}, {freeze_columns}, {vouched}
 {grant_tables}
 WHERE g.id = :id
 
--- name: held_by(person)
--- What of a person's is a part of each of their grants, whose versions a change of it raises: their own keys, their
--- groups, and what their agents may never do. One reading for all three, since each is a way to the database and back.
-SELECT 'key' AS what, server, '' AS tool, binding AS name, secret_version AS version
-FROM personal_keys WHERE person = :person AND state = 'active'
-UNION ALL SELECT 'group', '', '', group_name, 0 FROM group_members WHERE person = :person
-UNION ALL SELECT 'never', server, tool, id, 0 FROM lasting_answers
-WHERE person = :person AND effect = 'never' AND state = 'active'
+-- name: read_grants(grants)
+-- The same of a JSON object's names.
+SELECT {grant_columns}, {freeze_columns}, {vouched}
+{grant_tables}
+WHERE g.id IN (SELECT i.key FROM json_each(:grants) i)
+
+-- name: held_by(persons)
+-- What of some people's, a JSON object's names, is a part of each of their grants, whose versions a change of it raises:
+-- their own keys, their groups, and what their agents may never do. One reading for all of it, since each is a way to
+-- the database and back.
+SELECT 'key' AS what, person, server, '' AS tool, binding AS name, secret_version AS version
+FROM personal_keys WHERE person IN (SELECT i.key FROM json_each(:persons) i) AND state = 'active'
+UNION ALL SELECT 'group', person, '', '', group_name, 0
+FROM group_members WHERE person IN (SELECT i.key FROM json_each(:persons) i)
+UNION ALL SELECT 'never', person, server, tool, id, 0
+FROM lasting_answers WHERE person IN (SELECT i.key FROM json_each(:persons) i) AND effect = 'never' AND state = 'active'
 
 -- name: read_server(name)
 SELECT s.name, s.version, s.entry, s.state, s.secret_version,
