@@ -135,6 +135,11 @@ def test_a_handshake_that_never_ends_holds_nothing_up_for_longer_than_an_answer_
         client.send()
         client.send()
         assert client.hears(2) == ["broker.silent"] * 2
+        hanging.settimeout(20)
+        for _ in range(2):  # whose handshake has begun: Python keeps a connection open that ends right before
+            with hanging.accept()[0] as begun:
+                begun.recv(1)
+        client.until(lambda: client.pool._opening == 0)
 
 
 def test_what_waits_in_line_gets_the_connection_that_is_free_next_where_no_other_can_be_had(
